@@ -1,0 +1,41 @@
+#ifndef TWINWALK_HARNESS_SUBJECT_H_
+#define TWINWALK_HARNESS_SUBJECT_H_
+
+// Whatever MMU is under test: maps a whole program to a stream of outcomes.
+
+#include <string>
+#include <vector>
+
+#include "harness/trace/outcome.h"
+#include "harness/trace/program.h"
+#include "harness/trace/verdict.h"
+
+namespace twinwalk {
+
+struct SubjectInfo {
+  std::string name;     // "core", "kvm", "core-kvm"
+  std::string version;  // commit, kernel release: whatever tells two builds apart
+  Profile profile = Profile::kKvm;
+};
+
+class Subject {
+ public:
+  virtual ~Subject() = default;
+  virtual const SubjectInfo& info() const = 0;
+
+  // Runs the program from the initial machine state and replaces `out`: one outcome a step, in order. What the
+  // subject cannot do is OutcomeKind::kSkip with a reason, and changes nothing. If the subject has to stop early
+  // the remaining steps are kSkip/kSubjectStopped. The same program gives the same stream.
+  virtual void run(const Program& program, OutcomeStream& out) = 0;
+
+  // After run(): the guest's memory of slot 0 at the end as 8-byte words, at `gpa` (8-aligned). False where the
+  // subject cannot give its own image.
+  virtual bool read_image(std::uint64_t gpa, std::uint64_t& word) const {
+    (void)gpa, (void)word;
+    return false;
+  }
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_SUBJECT_H_

@@ -1,0 +1,99 @@
+#ifndef TWINWALK_HARNESS_TRACE_MACHINE_H_
+#define TWINWALK_HARNESS_TRACE_MACHINE_H_
+
+// The machine line of a trace: what processor, how much memory, how the
+// simulated TLB behaves, and the core's own options.
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "harness/trace/x86.h"
+
+namespace twinwalk {
+
+enum class Vendor : std::uint8_t { kIntel, kAmd };
+enum class Dimension : std::uint8_t { kShadow, kEpt, kNpt };  // the word `core=`
+enum class Nesting : std::uint8_t { kNone, kEpt, kNpt, kShadow };
+enum class Mode : std::uint8_t { kNone, k32Bit, kPae, k4Level, k5Level };
+
+// How long the simulated processor keeps what it may keep.
+enum class TlbPolicy : std::uint8_t {
+  kStale,  // keeps every entry until an architectural invalidation covers it
+  kSmall,  // the same with a small capacity (machine word `tlb-entries=`), oldest out first
+  kFresh,  // keeps nothing from one access to the next
+};
+
+// CPUID capabilities that paging looks at. One bit each; names in kFeatureNames.
+namespace feature {
+inline constexpr std::uint32_t kNx = 1u << 0, k1G = 1u << 1, kPge = 1u << 2, kPcid = 1u << 3, kInvpcid = 1u << 4,
+                               kSmep = 1u << 5, kSmap = 1u << 6, kPku = 1u << 7, kLa57 = 1u << 8, kPse = 1u << 9,
+                               kPse36 = 1u << 10, kPae = 1u << 11;
+inline constexpr std::uint32_t kAll = (1u << 12) - 1;
+inline constexpr BitName kNames[] = {{"nx", kNx},     {"1g", k1G},     {"pge", kPge},   {"pcid", kPcid},
+                                     {"invpcid", kInvpcid}, {"smep", kSmep}, {"smap", kSmap}, {"pku", kPku},
+                                     {"la57", kLa57}, {"pse", kPse},   {"pse36", kPse36}, {"pae", kPae}};
+}  // namespace feature
+
+// Options of the core under test; each is a neutral change, so none may alter a verdict.
+namespace option {
+inline constexpr std::uint32_t kNoPrefetch = 1u << 0, kNoUnsync = 1u << 1, kNoLargePages = 1u << 2,
+                               kExtraFlush = 1u << 3, kExtraZap = 1u << 4, kEagerSync = 1u << 5;
+inline constexpr std::uint32_t kAll = (1u << 6) - 1;
+inline constexpr BitName kNames[] = {{"no-prefetch", kNoPrefetch}, {"no-unsync", kNoUnsync},
+                                     {"no-large-pages", kNoLargePages}, {"extra-flush", kExtraFlush},
+                                     {"extra-zap", kExtraZap},     {"eager-sync", kEagerSync}};
+}  // namespace option
+
+struct Machine {
+  Vendor vendor = Vendor::kIntel;
+  Dimension core = Dimension::kShadow;
+  Nesting nested = Nesting::kNone;
+  std::uint8_t maxphyaddr = 40;       // the guest's, bits; 36..52
+  std::uint8_t host_maxphyaddr = 46;  // the host's, bits; >= maxphyaddr
+  std::uint32_t features = feature::kAll & ~feature::kLa57;
+  std::uint32_t memory_mib = 64;  // memslot 0: gpa [0, memory), 2..1024, even
+  std::uint8_t vcpus = 1;         // 1..4
+  TlbPolicy tlb = TlbPolicy::kStale;
+  std::uint16_t tlb_entries = 8;      // for kSmall; 1..256
+  std::uint8_t host_page_level = 1;   // how the host backs slot memory: 1 = 4K, 2 = 2M, 3 = 1G
+  std::uint32_t options = 0;          // option::*
+  std::uint16_t quota = 0;            // most shadow pages in use; 0 = the core's default; else >= 8
+  friend bool operator==(const Machine&, const Machine&) = default;
+  bool has(std::uint32_t f) const { return (features & f) == f; }
+  std::uint64_t memory_bytes() const { return std::uint64_t{memory_mib} << 20; }
+};
+
+// Where the guest and the host keep things at the start of every trace.
+inline constexpr std::uint64_t kInitialCr3 = 0x100000;      // root table; `map` takes new tables from above it
+inline constexpr std::uint64_t kTablePool = 0x100000;       // gpa of the first table page
+inline constexpr std::uint64_t kTablePoolPages = 64;        // `map` takes no more than these, then wraps
+inline constexpr std::uint64_t kHvaBase = 0x7f00'0000'0000; // slot 0: hva = kHvaBase + gpa
+inline constexpr unsigned kMaxVcpus = 4;
+inline constexpr unsigned kMaxSlots = 8;
+
+// The registers that decide a translation, as each vCPU starts: 64-bit mode, 4-level paging, CPL 0.
+struct Registers {
+  std::uint64_t cr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
+  std::uint64_t cr3 = kInitialCr3;
+  std::uint64_t cr4 = cr4::kPae;
+  std::uint64_t efer = efer::kLme | efer::kLma | efer::kNxe;  // NXE only if the machine has nx
+  std::uint32_t pkru = 0;
+  std::uint8_t cpl = 0;
+  bool ac = false;
+  friend bool operator==(const Registers&, const Registers&) = default;
+};
+Registers initial_registers(const Machine& machine);
+
+// The paging mode that CR0, CR4 and EFER select, SDM 3A "Paging Modes and Control Bits".
+Mode mode_of(std::uint64_t cr0, std::uint64_t cr4, std::uint64_t efer);
+
+std::string_view name_of(Vendor);
+std::string_view name_of(Dimension);
+std::string_view name_of(Nesting);
+std::string_view name_of(Mode);
+std::string_view name_of(TlbPolicy);
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_TRACE_MACHINE_H_

@@ -1,0 +1,140 @@
+#ifndef TWINWALK_HARNESS_TRACE_OP_H_
+#define TWINWALK_HARNESS_TRACE_OP_H_
+
+// One operation of a trace. Every field is a 64-bit member, so that one schema
+// table (schema.h) serves the parser, the printer, the binary codec and the mutator.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "harness/trace/machine.h"
+
+namespace twinwalk {
+
+enum class Verb : std::uint8_t {
+  // guest
+  kCpu,      // cpu cr0= cr3= cr4= efer= pkru= cpl= ac=   any subset; lowered to kMov in the order efer cr4 cr3 cr0 pkru cpl ac
+  kMov,      // mov REG=VALUE: one register write by the guest (MOV CR, WRMSR EFER, WRPKRU; cpl and ac are harness state)
+  kMap,      // map gva= gpa= size=4K|2M|1G pte= upper= by=   lowered to kWrite, see lower.h
+  kWrite,    // write gpa= value= size= by=guest|host   a store to guest-physical memory (emulated instruction, or host edit)
+  kAccess,   // access read|write|fetch|rmw gva= size= value= cpl= implicit   a native access through the MMU
+  kInvlpg,   // invlpg gva=
+  kInvpcid,  // invpcid type= pcid= gva=
+  kInit,     // init   INIT to the vCPU (not executed yet)
+  kSmm,      // smm enter=0|1 (not executed yet)
+  // host: memslots
+  kSlotAdd,     // slot-add slot= gpa= pages= hva= flags=ro|log
+  kSlotDelete,  // slot-delete slot=
+  kSlotMove,    // slot-move slot= gpa=
+  kSlotFlags,   // slot-flags slot= flags=ro|log
+  // host: notifier and backing memory. Ranges are [hva, hva + pages * 4K)
+  kInvalidate,  // invalidate hva= pages=   the host drops the frames; next touch finds new, zeroed ones
+  kRemap,       // remap hva= pages=        contents move to new frames
+  kProtect,     // protect hva= pages= writable=0|1   host protection; a write to a protected page gets a new frame (COW)
+  kAge,         // age hva= pages=          test-and-clear young
+  kHugeSplit,     // huge-split hva=        the 2M host page at hva becomes 4K ones
+  kHugeCollapse,  // huge-collapse hva=     and back: contents move to one 2M frame
+  // host: dirty log, footprint, failure
+  kDirtyGet,   // dirty-get slot=    collects and clears the slot's dirty bitmap (flush included)
+  kReclaim,    // reclaim pages=     shrinker: gives back at least that many shadow pages if it has them
+  kZapAll,     // zap-all            fast, generation based
+  kQuota,      // quota pages=       new limit of shadow pages, >= 8, 0 = default
+  kFailAlloc,  // fail-alloc after= count=   `after` allocations succeed, then `count` fail (table pages of the core)
+  kAsyncDone,  // async-done token= (not executed yet)
+  // nested (not executed yet)
+  kNestedMap,    // nested-map gva= gpa= pte=   L1 edits its EPT/NPT
+  kVmEnter,      // vm-enter value=   (EPTP or nCR3)
+  kVmExit,       // vm-exit
+  kInvept,       // invept type= value=
+  kInvvpid,      // invvpid type= pcid= gva=
+  kCount,
+};
+
+enum class AccessKind : std::uint8_t { kRead, kWrite, kFetch, kRmw };
+enum class Writer : std::uint8_t {
+  kGuest,  // a guest instruction that the hypervisor emulates (as KVM's emulator_write_phys)
+  kHost,   // the host process edits guest memory behind the core's back: like DMA, never announced
+};
+enum class Reg : std::uint8_t { kCr0, kCr3, kCr4, kEfer, kPkru, kCpl, kAc };
+inline constexpr unsigned kRegs = 7;
+
+// Yield points at which an `at` block runs. The names are the core's (mmu_core/platform.h).
+enum class Point : std::uint8_t {
+  kNone,
+  kAfterWalk,        // guest walk done, nothing installed
+  kAfterFrame,       // frame looked up, page-table lock not yet taken
+  kBeforeInstall,    // lock held, before the leaf is written
+  kAfterInstall,     // leaf written, lock released
+  kNotifierBegun,    // between notifier begin and end
+  kSlotSwapped,      // new memslots visible, old translations not yet gone
+  kBeforeFlush,      // translations removed, flush still owed
+  kAfterUnlock,
+  kCount,
+};
+
+namespace slot_flag {
+inline constexpr std::uint64_t kReadOnly = 1, kLogDirty = 2;
+inline constexpr BitName kNames[] = {{"ro", kReadOnly}, {"log", kLogDirty}};
+}  // namespace slot_flag
+
+inline constexpr std::uint64_t kNotGiven = 0;
+
+struct Op {
+  Verb verb = Verb::kAccess;
+  std::uint8_t vcpu = 0;
+  Point point = Point::kNone;  // != kNone: runs inside the preceding point==kNone operation, at this yield point
+  std::uint32_t given = 0;     // bit i: field i of the verb's schema was given in the text
+  std::uint32_t line = 0;      // source line, 0 for binary traces; not part of equality
+
+  std::uint64_t gva = 0, gpa = 0, hva = 0;
+  std::uint64_t value = 0;
+  std::uint64_t size = 8;      // access/write: 1, 2, 4, 8 bytes; map: page level 1..3
+  std::uint64_t kind = 0;      // AccessKind or Reg
+  std::uint64_t by = 0;        // Writer
+  std::uint64_t pte = 0, upper = 0;  // map: bits of the leaf and of entries above
+  std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0, pkru = 0, cpl = 0, ac = 0;
+  std::uint64_t implicit = 0;  // access: implicit supervisor access (descriptor table, TSS)
+  std::uint64_t slot = 0, pages = 0, flags = 0, type = 0, pcid = 0, after = 0, count = 0;
+
+  AccessKind access() const { return static_cast<AccessKind>(kind); }
+  Reg reg() const { return static_cast<Reg>(kind); }
+  Writer writer() const { return static_cast<Writer>(by); }
+};
+
+struct Expectation {  // an optional `=` line after an operation, kept as canonical text
+  std::uint32_t op = 0;
+  std::string text;
+};
+
+struct Trace {
+  Machine machine;
+  std::vector<Op> ops;
+  // What people wrote around it. Comments stay with the operation they precede
+  // (op == ops.size(): at the end), so that formatting loses nothing.
+  struct Comment {
+    std::uint32_t op = 0;
+    std::string text;
+  };
+  std::string requires_line;  // words after `requires`, canonical; empty if there is none
+  std::vector<std::string> known;  // ids of `known ID` lines
+  std::vector<Comment> comments;   // those before the machine line have op == kHeader
+  std::vector<Expectation> expectations;
+  static constexpr std::uint32_t kHeader = ~std::uint32_t{0};
+
+  void clear();  // keeps capacity, so a fuzz loop does not allocate
+};
+
+inline constexpr std::size_t kMaxOps = 1u << 20;      // text
+inline constexpr std::size_t kMaxFuzzOps = 256;       // binary traces from fuzzers decode to at most this many
+
+std::string_view name_of(Verb);
+std::string_view name_of(AccessKind);
+std::string_view name_of(Writer);
+std::string_view name_of(Reg);
+std::string_view name_of(Point);
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_TRACE_OP_H_

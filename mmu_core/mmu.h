@@ -1,0 +1,204 @@
+#ifndef MMU_CORE_MMU_H_
+#define MMU_CORE_MMU_H_
+
+// The facade: all that outsiders need of the MMU core. A Vm holds memslots,
+// shadow pages and reverse maps; a Vcpu holds control registers, roots and
+// pending requests.
+//
+//   guest event ──► Vcpu::set_cr3 / invlpg / ... ──► requests
+//   hardware #PF ─► Vcpu::handle_fault ──► kRetry | kInject | kEmulate | kMmio
+//   before entry ─► Vcpu::enter ──► root, PCID, hardware control bits
+//   host event ───► Vm::notifier_* / set_memslot / dirty log / reclaim
+//
+// Nothing here throws, allocates from a heap, or reads a clock.
+
+#include "mmu_core/platform.h"
+#include "mmu_core/types.h"
+
+namespace mmu {
+
+enum class Vendor : u8 { kIntel, kAmd };
+
+// CPUID capabilities as the guest sees them.
+struct Capabilities {
+  Vendor vendor = Vendor::kIntel;
+  u8 maxphyaddr = 40;       // guest
+  u8 host_maxphyaddr = 46;  // of the tables that the core writes
+  bool nx = true, gbpages = true, pge = true, pcid = true, invpcid = true, smep = true, smap = true, pku = true,
+       la57 = false, pse = true, pse36 = true, pae = true;
+};
+
+// Neutral options: none changes what a guest can see.
+struct Options {
+  bool prefetch = true, unsync = true, large_pages = true, eager_sync = false, extra_flush = false, extra_zap = false;
+};
+
+inline constexpr u32 kMaxVcpus = 4;
+inline constexpr u32 kMaxMemslots = 8;
+inline constexpr u32 kDefaultQuota = 1024;  // shadow pages
+
+struct VmConfig {
+  Capabilities caps;
+  Options options;
+  u32 vcpus = 1;
+  u32 quota = kDefaultQuota;  // most shadow pages in use, >= 8
+};
+
+struct MemslotRequest {
+  enum class Kind : u8 { kAdd, kDelete, kMove, kFlags } kind = Kind::kAdd;
+  u32 id = 0;       // < kMaxMemslots
+  Gfn gfn;          // kAdd, kMove
+  u64 pages = 0;    // kAdd
+  Hva hva;          // kAdd, 4K-aligned
+  bool read_only = false, log_dirty = false;  // kAdd, kFlags
+};
+enum class Status : u8 { kOk, kInvalid /* overlap, no such slot, bad range; nothing changed */, kNoMemory };
+
+struct FaultResult {
+  enum class Kind : u8 {
+    kRetry,    // a translation was installed or was there: run the guest again
+    kInject,   // #PF for the guest: error_code, gva
+    kEmulate,  // the access is permitted but must be done by Vcpu::emulate_* (write to a shadowed table, WP=0, ...)
+    kMmio,     // permitted, but gpa has no memslot (or is a write to a read-only slot)
+    kNoMemory, // table source exhausted even after reclaim: the caller may retry after giving memory
+  };
+  Kind kind = Kind::kRetry;
+  u32 error_code = 0;  // kInject, as the guest must see it
+  Gpa gpa;             // kEmulate, kMmio
+};
+
+// Result of an access that the core performs itself with the current control registers.
+struct EmulateResult {
+  enum class Kind : u8 { kDone, kInject, kMmio, kNoMemory } kind = Kind::kDone;
+  u32 error_code = 0;
+  Gva fault_gva;  // kInject: CR2
+  Gpa gpa;        // kMmio; kDone: where the first byte landed
+  Gpa gpa2;       // kDone: where the first byte on the second page landed, if the access crosses
+  u64 value = 0;  // read, fetch, rmw: old data
+};
+
+enum class Access : u8 { kRead, kWrite, kFetch, kRmw };
+
+// What the hardware is entered with.
+struct EntryState {
+  bool ok = false;     // false: no root could be built (table source exhausted)
+  Hpa root;            // hardware CR3 base (4-level table)
+  u16 pcid = 0;        // hardware PCID tag: the guest's if CR4.PCIDE, else 0
+  u8 levels = 4;       // of the hardware walk
+  // Effective control bits under which the hardware checks the core's entries. WP is always 1, NXE always 1.
+  bool smep = false, smap = false, pke = false;
+};
+
+class Vm;
+
+class Vcpu {
+ public:
+  // Guest register writes. False: #GP(0), nothing changed. Values are the guest's.
+  bool set_cr0(u64 value);
+  bool set_cr3(u64 value);  // bit 63 with PCIDE: no flush
+  bool set_cr4(u64 value);
+  bool set_efer(u64 value);
+  void set_pkru(u32 value);
+  void set_cpl(u8 cpl);     // 0 or 3; harness state, not an instruction
+  void set_ac(bool ac);     // EFLAGS.AC
+  u64 cr0() const;
+  u64 cr3() const;  // as MOV from CR3 gives it
+  u64 cr4() const;
+  u64 efer() const;
+  u32 pkru() const;
+
+  void invlpg(Gva gva);                          // a non-canonical gva is a NOP
+  bool invpcid(u64 type, u64 pcid, Gva gva);     // false: #GP(0)
+
+  // Processes pending requests (free obsolete roots, load root, sync, flush) and says what to run with. Call before
+  // every hardware entry. KVM: vcpu_enter_guest's request handling and kvm_mmu_reload.
+  EntryState enter();
+
+  // A #PF exit: `error_code` as the hardware gave it for the shadow tables. `implicit`: implicit supervisor access.
+  FaultResult handle_fault(Gva gva, u32 error_code, bool implicit);
+
+  // The core does the access in software, by the current registers and a fresh walk (KVM: the emulator). Handles
+  // page crossing, A/D updates, dirty log and shadowed tables (KVM: kvm_mmu_track_write).
+  EmulateResult emulate(Gva gva, Access access, unsigned size, u64 value, bool implicit);
+  // A guest store to guest-physical memory that is emulated (KVM: emulator_write_phys). size 1, 2, 4, 8; may be
+  // misaligned and may cross a page. kMmio if no writable memslot holds it.
+  EmulateResult write_physical(Gpa gpa, unsigned size, u64 value);
+
+ private:
+  friend class Vm;
+  struct Impl;
+  Impl* impl_ = nullptr;
+};
+
+// Visitor of Vm::audit.
+struct AuditFinding {
+  enum class Class : u8 {
+    kRmap, kParent, kUnsync, kHash, kCount, kRole, kContent, kReserved, kWritable, kNotifier, kDirty, kLeak
+  } cls = Class::kRmap;
+  const char* what = "";  // static text, one sentence
+  Gfn gfn;
+  u64 spte = 0;
+  Hpa table;
+  u32 index = 0;
+};
+class AuditSink {
+ public:
+  virtual void on_finding(const AuditFinding& finding) { (void)finding; __builtin_trap(); }
+
+ protected:
+  ~AuditSink() = default;
+};
+
+struct VmStats {  // counts since creation; for MMU-state coverage and for tests
+  u64 faults = 0, fetches = 0, syncs = 0, unsyncs = 0, prefetches = 0, zaps = 0, recycled = 0, fast_zaps = 0,
+      flushes = 0, pt_writes = 0, floods = 0, root_hits = 0, root_misses = 0, mmio_sptes = 0, splits = 0,
+      write_protects = 0, reclaims = 0, shadow_pages = 0;
+};
+
+// MMU states reached, for coverage: one byte a (role class x level x operation), saturating. The platform that
+// fuzzes points this at its extra counters.
+inline constexpr u32 kStateCounters = 4096;
+
+class Vm {
+ public:
+  // Builds a VM in storage of object_size() bytes (16-aligned) that the caller owns. Null if the source is exhausted.
+  static u64 object_size();
+  static Vm* create(void* storage, Platform& platform, const VmConfig& config);
+  // Frees all; cost in proportion to what is in use. Afterwards no table or object of this VM is allocated.
+  void destroy();
+  // Back to the state after create with this configuration, cheaply.
+  bool reset(const VmConfig& config);
+
+  Vcpu& vcpu(u32 index);
+
+  Status set_memslot(const MemslotRequest& request);
+  // Appends nothing: fills `bitmap` (one bit a page of the slot, (pages + 63) / 64 words) and clears the log,
+  // re-protecting what it must and flushing before it returns. False: no such slot or not logging.
+  bool get_dirty_log(u32 slot, u64* bitmap, u64 words);
+
+  // Host notifier, [start, end). Between begin and end no fault may install a translation for the range.
+  void notifier_begin(Hva start, Hva end);  // zaps and flushes
+  void notifier_end(Hva start, Hva end);
+  // The host narrowed the protection of the range to read-only: like begin+end for writable translations.
+  bool age(Hva start, Hva end, bool clear);  // true if any was young
+
+  u64 reclaim(u64 pages);  // shrinker; returns shadow pages given back
+  void zap_all();          // generation based
+  void set_quota(u32 pages);
+
+  // Checks every invariant that applies. Cheap enough to call after each operation.
+  void audit(AuditSink& sink) const;
+
+  const VmStats& stats() const;
+  void set_state_counters(u8* counters);  // kStateCounters bytes or nullptr
+
+ private:
+  Vm() = default;
+  friend class Vcpu;
+  struct Impl;
+  Impl* impl_ = nullptr;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MMU_H_
