@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launcher when a build is not up to date: packages, compiler, Unicorn, configure, build.
 # Uses the launcher's $source, $build, say and die.
 

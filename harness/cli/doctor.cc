@@ -100,7 +100,7 @@ void engines() {
   }
   program("libFuzzer's compiler", newest.empty() ? "clang++-16" : newest, "--version",
           "apt-get install clang-16 libclang-rt-16-dev");
-  program("AFL++", "afl-fuzz", "-V", "apt-get install afl++ (for fuzz --engine afl)");
+  program("AFL++", "afl-fuzz", "-h", "apt-get install afl++ (for fuzz --engine afl)");
   const bool gtest = access("/usr/include/gtest/gtest.h", R_OK) == 0;
   row(gtest ? State::kYes : State::kNo, "GoogleTest", gtest ? "installed" : "not installed",
       gtest ? "" : "apt-get install libgtest-dev libgmock-dev (twinwalk test does it)");

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launcher: the `test` verb, after the asan preset is built. Uses $source, $build, say and die.
 # Every step adds to three counts; a step that cannot run here is counted as skipped and says why.
 
