@@ -1,0 +1,29 @@
+#include "harness/cli/forms.h"
+
+#include <utility>
+
+#include "harness/cli/input.h"
+#include "harness/cli/output.h"
+#include "harness/trace/print.h"
+
+namespace twinwalk::cli {
+
+int format_traces(const std::vector<std::string>& paths, bool check) {
+  struct Change {
+    std::string path, canonical;
+  };
+  std::vector<Change> changes;
+  for (const std::string& path : expand_paths(paths)) {
+    const std::string text = read_file(path);
+    std::string canonical = print(parse_trace(path, text, Form::kText));
+    if (text != canonical || (path == "-" && !check))
+      changes.push_back({path, std::move(canonical)});
+  }
+  for (const Change& change : changes) {
+    if (!check) write_file(change.path, change.canonical);
+    if (check || change.path != "-") print("{}\n", change.path);
+  }
+  return check && !changes.empty() ? kExitFound : kExitGood;
+}
+
+}  // namespace twinwalk::cli
