@@ -89,6 +89,9 @@ class Parser {
       if (!result_.error && !seen_walk_)
         fail(0, "found no `walk 1`; a trace begins with that line");
     }
+    if (!result_.error && block_ != Point::kNone && result_.trace.ops.size() == block_ops_) {
+      fail(raw_.size() + 1, "found the end after `at`; allowed: an indented operation");
+    }
     drop_trailing_blanks();
     return std::move(result_);
   }
