@@ -11,12 +11,13 @@
 
 namespace twinwalk::oracle::unicorn::code {
 
-// Offsets within the code page. An access piece begins with INVLPG [RDX], INVLPG [RBX]; entering it later leaves one
-// or both out. RBX holds the address that is accessed, RDX the second page's if there is one, RAX the data.
+// Offsets within the code page. An access piece begins with INVLPG [RDX], INVLPG [RBX]; entering it
+// later leaves one or both out. RBX holds the address that is accessed, RDX the second page's if
+// there is one, RAX the data.
 inline constexpr unsigned kBothInvlpg = 0, kOneInvlpg = 3, kNoInvlpg = 6;
 
-// Loads and stores are MOV, RMW is XADD: it adds and gives the old data back. Precondition: size 1, 2, 4 or 8; not a
-// fetch, which starts at its own address.
+// Loads and stores are MOV, RMW is XADD: it adds and gives the old data back. Precondition: size 1,
+// 2, 4 or 8; not a fetch, which starts at its own address.
 unsigned access_piece(AccessKind kind, unsigned size);
 
 inline constexpr unsigned kInvlpgPiece = 0x800;   // INVLPG [RDX]; INVLPG [RBX]; INT3

@@ -18,7 +18,8 @@ constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPag
 
 std::size_t Engine::RegistersHash::operator()(const RegisterRecord& r) const {
   std::uint64_t h = 0;
-  for (const std::uint64_t word : {r.cr0, r.cr3, r.cr4, r.efer, std::uint64_t{r.pkru}, std::uint64_t{r.cpl} << 1 | r.ac}) {
+  for (const std::uint64_t word :
+       {r.cr0, r.cr3, r.cr4, r.efer, std::uint64_t{r.pkru}, std::uint64_t{r.cpl} << 1 | r.ac}) {
     h = (h ^ word) * 0x9E37'79B9'7F4A'7C15u;
     h ^= h >> 29;
   }
@@ -26,7 +27,9 @@ std::size_t Engine::RegistersHash::operator()(const RegisterRecord& r) const {
 }
 
 std::uint64_t Engine::code_gva(std::uint64_t gva, std::uint64_t second_page) {
-  const auto own = [&](std::uint64_t address) { return address - kCodeGva[0] < (kOwnPages + 1) * kPageBytes; };
+  const auto own = [&](std::uint64_t address) {
+    return address - kCodeGva[0] < (kOwnPages + 1) * kPageBytes;
+  };
   return own(page_of(gva)) || own(second_page) ? kCodeGva[1] : kCodeGva[0];
 }
 
@@ -49,7 +52,8 @@ std::uint64_t Engine::read_efer() {
   return msr.value;
 }
 
-void Engine::start(Context context, std::uint64_t rip, std::uint64_t rbx, std::uint64_t rdx, std::uint64_t rax) {
+void Engine::start(Context context, std::uint64_t rip, std::uint64_t rbx, std::uint64_t rdx,
+                   std::uint64_t rax) {
   uc_context_restore(uc_, context);
   write_register(UC_X86_REG_RBX, rbx);
   write_register(UC_X86_REG_RAX, rax);
@@ -62,7 +66,8 @@ void Engine::start(Context context, std::uint64_t rip, std::uint64_t rbx, std::u
 Ran Engine::collect(std::uint64_t code_page) {
   Ran ran;
   if (unmapped_) {
-    // An old Unicorn looks for the data at the linear address; that it got there means that the walk succeeded.
+    // An old Unicorn looks for the data at the linear address; that it got there means that the
+    // walk succeeded.
     ran.event = translates_ ? Event::kUnmapped : Event::kCompleted;
     ran.gpa = unmapped_gpa_;
     return ran;
@@ -82,7 +87,8 @@ Ran Engine::collect(std::uint64_t code_page) {
   ran.cr2 = read_register(UC_X86_REG_CR2);
   ran.code_lost = page_of(ran.cr2) == code_page;
   uc_context_save(uc_, scratch_);
-  std::memcpy(&ran.error_code, reinterpret_cast<const std::uint8_t*>(scratch_) + error_code_at_, sizeof ran.error_code);
+  std::memcpy(&ran.error_code, reinterpret_cast<const std::uint8_t*>(scratch_) + error_code_at_,
+              sizeof ran.error_code);
   return ran;
 }
 
@@ -94,7 +100,8 @@ void Engine::flush_all(unsigned alias, Freshness freshness) {
     return;
   }
 #endif
-  // MOV CR3 with the value that is there: everything goes, and the run itself primes the code page again.
+  // MOV CR3 with the value that is there: everything goes, and the run itself primes the code page
+  // again.
   static_cast<void>(freshness);
   const std::uint64_t own_cr3 = kOwnGpa + 4 * kPageBytes;
   start(base_[kSupervisor], kCodeGva[alias] + code::kMovCr3Piece, 0, own_cr3, 0);
@@ -138,9 +145,10 @@ Engine::Context Engine::build(const RegisterRecord& registers) {
   write_efer(registers.efer);
   write_register(UC_X86_REG_CR3, registers.cr3);
   write_register(UC_X86_REG_CR0, registers.cr0);
-  const bool kept = read_register(UC_X86_REG_CR4) == registers.cr4 && read_efer() == registers.efer &&
-                    read_register(UC_X86_REG_CR3) == registers.cr3 &&
-                    ((read_register(UC_X86_REG_CR0) ^ registers.cr0) & (cr0::kPe | cr0::kWp | cr0::kPg)) == 0;
+  const bool kept =
+      read_register(UC_X86_REG_CR4) == registers.cr4 && read_efer() == registers.efer &&
+      read_register(UC_X86_REG_CR3) == registers.cr3 &&
+      ((read_register(UC_X86_REG_CR0) ^ registers.cr0) & (cr0::kPe | cr0::kWp | cr0::kPg)) == 0;
   return kept ? save_context() : nullptr;
 }
 
@@ -174,7 +182,8 @@ Ran Engine::access(const Access& a, Freshness freshness) {
     start(current_, a.gva, 0, kNowhere, 0);
   } else {
     prime(alias, current_index_);
-    start(current_, code_page + code::access_piece(a.kind, a.size) + entry, a.gva, a.second_page, a.value);
+    start(current_, code_page + code::access_piece(a.kind, a.size) + entry, a.gva, a.second_page,
+          a.value);
   }
   return collect(fetch ? kNowhere : code_page);
 }

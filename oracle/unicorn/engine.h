@@ -1,12 +1,15 @@
 #ifndef TWINWALK_ORACLE_UNICORN_ENGINE_H_
 #define TWINWALK_ORACLE_UNICORN_ENGINE_H_
 
-// One Unicorn engine in 64-bit mode, set up so that single guest instructions run on the guest's own tables.
+// One Unicorn engine in 64-bit mode, set up so that single guest instructions run on the guest's
+// own tables.
 //
-// The engine's own code, GDT, stack and tables lie in a few pages far above any guest's memory (kOwnGpa). The guest's
-// tables need not map them: a run under the engine's own CR3 puts the code page's translation into Unicorn's TLB
-// ("priming"), and restoring a CPU context does not flush that TLB. Each context is restored before it is used,
-// because Unicorn never forgets an exception that it raised and would turn the next one into a double fault.
+// The engine's own code, GDT, stack and tables lie in a few pages far above any guest's memory
+// (kOwnGpa). The guest's tables need not map them: a run under the engine's own CR3 puts the code
+// page's translation into Unicorn's TLB
+// ("priming"), and restoring a CPU context does not flush that TLB. Each context is restored before
+// it is used, because Unicorn never forgets an exception that it raised and would turn the next one
+// into a double fault.
 
 #include <unicorn/unicorn.h>
 
@@ -24,13 +27,15 @@
 
 namespace twinwalk::oracle::unicorn {
 
-// The physical pages of the harness, and the two linear addresses of its code (the second is used when the first is
-// what a trace accesses). All three are linear addresses too: an old Unicorn takes data there (PA = VA).
+// The physical pages of the harness, and the two linear addresses of its code (the second is used
+// when the first is what a trace accesses). All three are linear addresses too: an old Unicorn
+// takes data there (PA = VA).
 inline constexpr std::uint64_t kOwnGpa = 0xfe'dcb4'0000;
 inline constexpr std::uint64_t kOwnPages = 8;
 inline constexpr std::array<std::uint64_t, 2> kCodeGva = {0x3a5c'1234'0000, 0x595c'1234'0000};
 
-// How the TLB is made fresh for an access. Each really drops what Unicorn may hold for the pages that it touches.
+// How the TLB is made fresh for an access. Each really drops what Unicorn may hold for the pages
+// that it touches.
 enum class Freshness : std::uint8_t {
   kInvlpg,  // the guest's INVLPG on each page; not enough while a large page may be cached
   kMovCr3,  // a guest MOV CR3: everything
@@ -43,8 +48,9 @@ struct Ran {
   std::uint32_t error_code = 0;
   std::uint64_t cr2 = 0;
   std::uint64_t rax = 0;
-  std::uint64_t gpa = 0;   // kUnmapped
-  bool code_lost = false;  // the code page's own translation was gone: nothing was accessed, run it again
+  std::uint64_t gpa = 0;  // kUnmapped
+  bool code_lost =
+      false;  // the code page's own translation was gone: nothing was accessed, run it again
 };
 
 struct Access {
@@ -57,14 +63,15 @@ struct Access {
 
 class Engine {
  public:
-  // Opens an engine over the image as large as it is now, and probes it. Throws std::runtime_error with one line if
-  // the library cannot be used; see also probe().
+  // Opens an engine over the image as large as it is now, and probes it. Throws std::runtime_error
+  // with one line if the library cannot be used; see also probe().
   explicit Engine(GuestImage& image);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Takes the registers for the accesses that follow. False if this processor model does not keep them as given.
+  // Takes the registers for the accesses that follow. False if this processor model does not keep
+  // them as given.
   bool select(const RegisterRecord& registers);
   Ran access(const Access& access, Freshness freshness);
 
@@ -93,7 +100,8 @@ class Engine {
   void clear_contexts();
   void flush_all(unsigned alias, Freshness freshness);
   void prime(unsigned alias, MmuIndex index);
-  void start(Context context, std::uint64_t rip, std::uint64_t rbx, std::uint64_t rdx, std::uint64_t rax);
+  void start(Context context, std::uint64_t rip, std::uint64_t rbx, std::uint64_t rdx,
+             std::uint64_t rax);
   Ran collect(std::uint64_t code_page);
 
   void write_register(int id, std::uint64_t value);
@@ -104,19 +112,21 @@ class Engine {
   Context save_context();
 
   static void on_interrupt(uc_engine*, std::uint32_t vector, void* self);
-  static bool on_unmapped(uc_engine*, uc_mem_type, std::uint64_t gpa, int size, std::int64_t value, void* self);
+  static bool on_unmapped(uc_engine*, uc_mem_type, std::uint64_t gpa, int size, std::int64_t value,
+                          void* self);
 
   GuestImage& image_;
   uc_engine* uc_ = nullptr;
-  std::uint8_t* own_ = nullptr;  // host address of the kOwnPages pages
+  std::uint8_t* own_ = nullptr;              // host address of the kOwnPages pages
   std::array<Context, kMmuIndexes> base_{};  // long mode on the harness's own tables
   Context scratch_ = nullptr;
   std::vector<Context> contexts_;  // all that are to be freed
   std::unordered_map<RegisterRecord, Context, RegistersHash> selected_contexts_;
   Context current_ = nullptr;
   MmuIndex current_index_ = kSupervisor;
-  std::array<unsigned, 2> primed_{};  // by alias: bit i set: MmuIndex i has the code page in the TLB
-  std::size_t error_code_at_ = 0;     // offset in a saved context
+  std::array<unsigned, 2>
+      primed_{};                   // by alias: bit i set: MmuIndex i has the code page in the TLB
+  std::size_t error_code_at_ = 0;  // offset in a saved context
   bool translates_ = false;
 
   int interrupt_ = -1;  // of the last run

@@ -11,11 +11,13 @@ namespace {
 
 constexpr std::uint64_t kSmallestImage = std::uint64_t{2} << 20;
 
-// Unicorn 2.1.1 crashes or hangs once its translation buffer fills with code from frames that are also stored to.
-// Each access adds at most a few hundred bytes to that buffer of 1 GiB, so this is far from full.
+// Unicorn 2.1.1 crashes or hangs once its translation buffer fills with code from frames that are
+// also stored to. Each access adds at most a few hundred bytes to that buffer of 1 GiB, so this is
+// far from full.
 constexpr std::uint64_t kAccessesPerEngine = 50'000;
 
-// One access in so many gets its fresh TLB by a full flush instead of INVLPG, by MOV CR3 and the API in turn.
+// One access in so many gets its fresh TLB by a full flush instead of INVLPG, by MOV CR3 and the
+// API in turn.
 constexpr std::uint64_t kFullFlushEvery = 32;
 
 constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageBytes - 1); }
@@ -23,7 +25,9 @@ constexpr unsigned first_part(std::uint64_t gva, unsigned size) {
   const std::uint64_t room = kPageBytes - gva % kPageBytes;
   return room < size ? static_cast<unsigned>(room) : size;
 }
-constexpr std::uint64_t low_bytes(std::uint64_t value, unsigned size) { return extract(value, 0, size); }
+constexpr std::uint64_t low_bytes(std::uint64_t value, unsigned size) {
+  return extract(value, 0, size);
+}
 
 }  // namespace
 
@@ -58,7 +62,8 @@ std::size_t Executor::execute(std::span<const Record> records, std::span<AccessR
         reset(record);
         break;
       case RecordKind::kMemory:
-        if (image_.contains(record.address, record.size)) image_.write(record.address, record.size, record.value);
+        if (image_.contains(record.address, record.size))
+          image_.write(record.address, record.size, record.value);
         break;
       case RecordKind::kAccess:
         results[produced++] = access(record);
@@ -103,7 +108,8 @@ void Executor::watch_data(std::uint64_t gpa, unsigned size) {
 }
 
 void Executor::undo() {
-  for (unsigned i = watch_.count; i-- > 0;) image_.restore(watch_.words[i].gpa, watch_.words[i].before);
+  for (unsigned i = watch_.count; i-- > 0;)
+    image_.restore(watch_.words[i].gpa, watch_.words[i].before);
 }
 
 // The bytes where spec says that the access goes.
@@ -123,12 +129,13 @@ bool Executor::own_pages_hit(const Access& a, const std::array<Trail, 2>& trails
   if (a.gva == kCodeGva[0] + code::kNeverReached) return true;  // where Unicorn is told to stop
   if (engine_->translates()) return false;
   return std::any_of(kCodeGva.begin(), kCodeGva.end(), [&](std::uint64_t own) {
-    return page_of(a.gva) - own < (kOwnPages + 1) * kPageBytes || a.second_page - own < (kOwnPages + 1) * kPageBytes;
+    return page_of(a.gva) - own < (kOwnPages + 1) * kPageBytes ||
+           a.second_page - own < (kOwnPages + 1) * kPageBytes;
   });
 }
 
-// A fetch executes what it finds. Only seed words are known to be harmless, and a seed word at its own address is the
-// same each time, so that no translated block can be out of date.
+// A fetch executes what it finds. Only seed words are known to be harmless, and a seed word at its
+// own address is the same each time, so that no translated block can be out of date.
 bool Executor::can_execute_fetch(const Record& record) {
   if (record.must_succeed == 0) return true;
   const std::uint64_t at = engine_->translates() ? record.gpa[0] : record.address;
@@ -136,7 +143,8 @@ bool Executor::can_execute_fetch(const Record& record) {
   return at % 8 == 0 && image_.word(at) == seed_word(at);
 }
 
-Skipped Executor::obstacle(const Record& record, const Access& a, const std::array<Trail, 2>& trails) {
+Skipped Executor::obstacle(const Record& record, const Access& a,
+                           const std::array<Trail, 2>& trails) {
   if (lost_) return Skipped::kLost;
   const unsigned pages = a.second_page == kNowhere ? 1 : 2;
   for (unsigned i = 0; i < pages; ++i) {
@@ -199,22 +207,25 @@ AccessResult Executor::access(const Record& record) {
   result.stored = data_at(record);
   for (unsigned i = 0; i < 2; ++i) {
     result.path[i].count = static_cast<std::uint8_t>(trails[i].count);
-    for (unsigned e = 0; e < trails[i].count; ++e) result.path[i].entry[e] = image_.word(trails[i].entry_gpa[e]);
+    for (unsigned e = 0; e < trails[i].count; ++e)
+      result.path[i].entry[e] = image_.word(trails[i].entry_gpa[e]);
   }
   judge_doubt(record, ran, result, old_data);
   undo();
   return result;
 }
 
-// Could the engine have written, or run, something that undo() does not know of? Then nothing that follows in this
-// trace is worth comparing.
-void Executor::judge_doubt(const Record& record, const Ran& ran, const AccessResult& result, std::uint64_t old_data) {
+// Could the engine have written, or run, something that undo() does not know of? Then nothing that
+// follows in this trace is worth comparing.
+void Executor::judge_doubt(const Record& record, const Ran& ran, const AccessResult& result,
+                           std::uint64_t old_data) {
   const auto kind = static_cast<AccessKind>(record.access);
   if (ran.event == Event::kEngineError || ran.code_lost) lost_ = true;
   if (ran.event != Event::kCompleted || !engine_->translates()) return;
   if (kind == AccessKind::kFetch && record.must_succeed == 0) lost_ = true;
   if (kind != AccessKind::kWrite && kind != AccessKind::kRmw) return;
-  const std::uint64_t wanted = low_bytes(kind == AccessKind::kRmw ? old_data + record.value : record.value, record.size);
+  const std::uint64_t wanted =
+      low_bytes(kind == AccessKind::kRmw ? old_data + record.value : record.value, record.size);
   if (record.must_succeed == 0 || result.stored != wanted) lost_ = true;
 }
 

@@ -18,11 +18,12 @@ namespace twinwalk::oracle::unicorn {
 
 class Executor {
  public:
-  // Opens an engine, so that a library which cannot be used is noticed at once. Throws as Engine does.
+  // Opens an engine, so that a library which cannot be used is noticed at once. Throws as Engine
+  // does.
   Executor();
 
-  // Executes the records in order; one result an access record. State is kept from one batch to the next.
-  // Returns the number of results. Precondition: `results` has room for all access records.
+  // Executes the records in order; one result an access record. State is kept from one batch to the
+  // next. Returns the number of results. Precondition: `results` has room for all access records.
   std::size_t execute(std::span<const Record> records, std::span<AccessResult> results);
 
   bool translates() const { return engine_->translates(); }
@@ -49,9 +50,10 @@ class Executor {
   AccessResult access(const Record& record);
   Skipped obstacle(const Record& record, const Access& access, const std::array<Trail, 2>& trails);
   bool own_pages_hit(const Access& access, const std::array<Trail, 2>& trails) const;
-  bool can_execute_fetch(const Record& record) ;
+  bool can_execute_fetch(const Record& record);
   Freshness next_freshness();
-  void judge_doubt(const Record& record, const Ran& ran, const AccessResult& result, std::uint64_t old_data);
+  void judge_doubt(const Record& record, const Ran& ran, const AccessResult& result,
+                   std::uint64_t old_data);
 
   Trail trail_of(std::uint64_t cr3, std::uint64_t gva);
   void watch_trail(const Trail& trail);

@@ -12,7 +12,8 @@
 namespace twinwalk::oracle::unicorn {
 
 GuestImage::GuestImage() : state_(kMaxBytes / kPageBytes, kAbsent) {
-  void* area = mmap(nullptr, kMaxBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* area = mmap(nullptr, kMaxBytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "guest memory");
   base_ = static_cast<std::uint8_t*>(area);
 }
@@ -53,7 +54,9 @@ std::uint64_t GuestImage::word(std::uint64_t gpa) {
   return word;
 }
 
-void GuestImage::restore(std::uint64_t gpa, std::uint64_t word) { std::memcpy(base_ + gpa, &word, sizeof word); }
+void GuestImage::restore(std::uint64_t gpa, std::uint64_t word) {
+  std::memcpy(base_ + gpa, &word, sizeof word);
+}
 
 std::uint64_t GuestImage::bytes_at(std::uint64_t gpa, unsigned size) {
   ensure(gpa);

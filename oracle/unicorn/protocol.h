@@ -3,9 +3,10 @@
 
 // What the client and `twinwalk-unicorn` say to each other.
 //
-// They share one memory area (a memfd) with two parts: the journal, which the client writes, and the results, which
-// the server writes; one result an access record, in order. A socket carries only the turn: the client sends a
-// Request, the server answers with a Reply. Both come from one build, which the magic makes sure of.
+// They share one memory area (a memfd) with two parts: the journal, which the client writes, and
+// the results, which the server writes; one result an access record, in order. A socket carries
+// only the turn: the client sends a Request, the server answers with a Reply. Both come from one
+// build, which the magic makes sure of.
 //
 //   +--------------------------+--------------------------+
 //   | journal: Record * n      | results: AccessResult *m |
@@ -42,7 +43,7 @@ struct Record {
   std::uint8_t pad[2];
   std::uint64_t address;  // kReset: memory in bytes; kMemory: gpa; kAccess: gva
   std::uint64_t value;    // kMemory: new content; kAccess: what a store writes or RMW adds
-  std::uint64_t gpa[2];   // kAccess: where spec says that the bytes are, kNowhere if it says nothing
+  std::uint64_t gpa[2];  // kAccess: where spec says that the bytes are, kNowhere if it says nothing
   RegisterRecord registers;
 };
 
@@ -60,17 +61,17 @@ enum class Skipped : std::uint8_t {
 };
 
 enum class Event : std::uint8_t {
-  kCompleted,   // the instruction after the access was reached
-  kException,   // `vector`
-  kUnmapped,    // the translation led to `gpa`, where there is no memory
-  kEngineError, // Unicorn returned an error of its own (`vector` is its uc_err)
+  kCompleted,    // the instruction after the access was reached
+  kException,    // `vector`
+  kUnmapped,     // the translation led to `gpa`, where there is no memory
+  kEngineError,  // Unicorn returned an error of its own (`vector` is its uc_err)
 };
 
 inline constexpr unsigned kLevels = 4;
 
 struct PathResult {
-  std::uint8_t count;             // entries read, root first
-  std::uint64_t entry[kLevels];   // as they are after the access
+  std::uint8_t count;            // entries read, root first
+  std::uint64_t entry[kLevels];  // as they are after the access
 };
 
 struct AccessResult {
@@ -80,9 +81,9 @@ struct AccessResult {
   std::uint8_t pad;
   std::uint32_t error_code;
   std::uint64_t cr2;
-  std::uint64_t value;    // loads and RMW: what the register holds; fetch: the word executed
-  std::uint64_t stored;   // stores and RMW: the `size` bytes at Record::gpa afterwards
-  std::uint64_t gpa;      // kUnmapped
+  std::uint64_t value;   // loads and RMW: what the register holds; fetch: the word executed
+  std::uint64_t stored;  // stores and RMW: the `size` bytes at Record::gpa afterwards
+  std::uint64_t gpa;     // kUnmapped
   PathResult path[2];
 };
 

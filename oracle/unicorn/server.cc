@@ -23,8 +23,8 @@ namespace {
 // Longer than any client waits: the last resort when the client is gone and the engine hangs.
 constexpr unsigned kOwnDeadlineSeconds = 60;
 
-// What TWINWALK_UNICORN_MISBEHAVE asks for, so that tests see a real crash and a real hang of this process:
-// "abort:N" or "spin:N" at the N-th batch that has records, counted from 1.
+// What TWINWALK_UNICORN_MISBEHAVE asks for, so that tests see a real crash and a real hang of this
+// process: "abort:N" or "spin:N" at the N-th batch that has records, counted from 1.
 struct Misbehaviour {
   bool spin = false;
   unsigned at = 0;  // 0: never
@@ -50,7 +50,8 @@ void misbehave(bool spin) {
 bool receive(Request& request) {
   std::size_t have = 0;
   while (have < sizeof request) {
-    const ssize_t got = read(kSocketFd, reinterpret_cast<char*>(&request) + have, sizeof request - have);
+    const ssize_t got =
+        read(kSocketFd, reinterpret_cast<char*>(&request) + have, sizeof request - have);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
     have += static_cast<std::size_t>(got);
@@ -105,7 +106,8 @@ int serve() {
       alarm(kOwnDeadlineSeconds);
       if (++batches == wanted.at) misbehave(wanted.spin);
       try {
-        reply.results = static_cast<std::uint32_t>(executor->execute({journal, records}, {results, kMaxResults}));
+        reply.results = static_cast<std::uint32_t>(
+            executor->execute({journal, records}, {results, kMaxResults}));
       } catch (const std::exception& error) {
         reply.state = State::kRefused;
         std::strncpy(reply.why, error.what(), sizeof reply.why - 1);

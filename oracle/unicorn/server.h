@@ -3,7 +3,8 @@
 
 namespace twinwalk::oracle::unicorn {
 
-// Serves the client on kSocketFd with the area at kAreaFd until the client goes away. Returns the exit status.
+// Serves the client on kSocketFd with the area at kAreaFd until the client goes away. Returns the
+// exit status.
 int serve();
 
 }  // namespace twinwalk::oracle::unicorn
