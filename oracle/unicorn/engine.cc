@@ -9,7 +9,6 @@
 namespace twinwalk::oracle::unicorn {
 namespace {
 
-constexpr unsigned kPageFaultVector = 14, kBreakpointVector = 3;
 constexpr std::size_t kMaxContexts = 256;
 
 constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageBytes - 1); }
@@ -52,15 +51,15 @@ std::uint64_t Engine::read_efer() {
   return msr.value;
 }
 
-void Engine::start(Context context, std::uint64_t rip, std::uint64_t rbx, std::uint64_t rdx,
-                   std::uint64_t rax) {
+void Engine::start(Context context, std::uint64_t code_page, std::uint64_t rip, std::uint64_t rbx,
+                   std::uint64_t rdx, std::uint64_t rax) {
   uc_context_restore(uc_, context);
   write_register(UC_X86_REG_RBX, rbx);
   write_register(UC_X86_REG_RAX, rax);
   if (rdx != kNowhere) write_register(UC_X86_REG_RDX, rdx);
   interrupt_ = -1;
   unmapped_ = false;
-  error_ = uc_emu_start(uc_, rip, kCodeGva[0] + code::kNeverReached, 0, 0);
+  error_ = uc_emu_start(uc_, rip, code_page + code::kNeverReached, 0, 0);
 }
 
 Ran Engine::collect(std::uint64_t code_page) {
@@ -84,11 +83,9 @@ Ran Engine::collect(std::uint64_t code_page) {
   ran.event = Event::kException;
   ran.vector = static_cast<std::uint8_t>(interrupt_);
   if (interrupt_ != kPageFaultVector) return ran;
-  ran.cr2 = read_register(UC_X86_REG_CR2);
+  ran.cr2 = fault_cr2_;
+  ran.error_code = fault_code_;
   ran.code_lost = page_of(ran.cr2) == code_page;
-  uc_context_save(uc_, scratch_);
-  std::memcpy(&ran.error_code, reinterpret_cast<const std::uint8_t*>(scratch_) + error_code_at_,
-              sizeof ran.error_code);
   return ran;
 }
 
@@ -104,13 +101,13 @@ void Engine::flush_all(unsigned alias, Freshness freshness) {
   // again.
   static_cast<void>(freshness);
   const std::uint64_t own_cr3 = kOwnGpa + 4 * kPageBytes;
-  start(base_[kSupervisor], kCodeGva[alias] + code::kMovCr3Piece, 0, own_cr3, 0);
+  start(base_[kSupervisor], kCodeGva[alias], kCodeGva[alias] + code::kMovCr3Piece, 0, own_cr3, 0);
   primed_[alias] = 1u << kSupervisor;
 }
 
 void Engine::prime(unsigned alias, MmuIndex index) {
   if (primed_[alias] >> index & 1) return;
-  start(base_[index], kCodeGva[alias] + code::kNopPiece, 0, kNowhere, 0);
+  start(base_[index], kCodeGva[alias], kCodeGva[alias] + code::kNopPiece, 0, kNowhere, 0);
   primed_[alias] |= 1u << index;
 }
 
@@ -174,16 +171,19 @@ Ran Engine::access(const Access& a, Freshness freshness) {
     entry = a.second_page != kNowhere ? code::kBothInvlpg : code::kOneInvlpg;
   } else {
     const unsigned skip = a.second_page != kNowhere ? 0 : code::kOneInvlpg;
-    start(base_[kSupervisor], code_page + code::kInvlpgPiece + skip, a.gva, a.second_page, 0);
+    start(base_[kSupervisor], code_page, code_page + code::kInvlpgPiece + skip, a.gva,
+          a.second_page, 0);
     primed_[alias] |= 1u << kSupervisor;
   }
   if (alias == 1) primed_[0] = 0;  // what follows drops the first address of the code page
+  // Also before a fetch, which does not run from the code page: Unicorn looks `until` up there when
+  // it stops.
+  prime(alias, current_index_);
   if (fetch) {
-    start(current_, a.gva, 0, kNowhere, 0);
+    start(current_, code_page, a.gva, 0, kNowhere, 0);
   } else {
-    prime(alias, current_index_);
-    start(current_, code_page + code::access_piece(a.kind, a.size) + entry, a.gva, a.second_page,
-          a.value);
+    const unsigned piece = code::access_piece(a.kind, a.size);
+    start(current_, code_page, code_page + piece + entry, a.gva, a.second_page, a.value);
   }
   return collect(fetch ? kNowhere : code_page);
 }

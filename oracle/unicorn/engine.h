@@ -34,6 +34,8 @@ inline constexpr std::uint64_t kOwnGpa = 0xfe'dcb4'0000;
 inline constexpr std::uint64_t kOwnPages = 8;
 inline constexpr std::array<std::uint64_t, 2> kCodeGva = {0x3a5c'1234'0000, 0x595c'1234'0000};
 
+inline constexpr unsigned kPageFaultVector = 14, kBreakpointVector = 3;
+
 // How the TLB is made fresh for an access. Each really drops what Unicorn may hold for the pages
 // that it touches.
 enum class Freshness : std::uint8_t {
@@ -100,8 +102,8 @@ class Engine {
   void clear_contexts();
   void flush_all(unsigned alias, Freshness freshness);
   void prime(unsigned alias, MmuIndex index);
-  void start(Context context, std::uint64_t rip, std::uint64_t rbx, std::uint64_t rdx,
-             std::uint64_t rax);
+  void start(Context context, std::uint64_t code_page, std::uint64_t rip, std::uint64_t rbx,
+             std::uint64_t rdx, std::uint64_t rax);
   Ran collect(std::uint64_t code_page);
 
   void write_register(int id, std::uint64_t value);
@@ -129,7 +131,9 @@ class Engine {
   std::size_t error_code_at_ = 0;  // offset in a saved context
   bool translates_ = false;
 
-  int interrupt_ = -1;  // of the last run
+  int interrupt_ = -1;           // of the last run
+  std::uint64_t fault_cr2_ = 0;  // of the last #PF
+  std::uint32_t fault_code_ = 0;
   bool unmapped_ = false;
   std::uint64_t unmapped_gpa_ = 0;
   uc_err error_ = UC_ERR_OK;

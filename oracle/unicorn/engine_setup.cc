@@ -54,8 +54,18 @@ Engine::~Engine() {
   munmap(own_, kOwnPages * kPageBytes);
 }
 
+// A fault's CR2 and error code are taken here, not after the run: on its way out Unicorn looks the
+// `until` address up in the guest's tables, which may fault in its turn.
 void Engine::on_interrupt(uc_engine* uc, std::uint32_t vector, void* self) {
-  static_cast<Engine*>(self)->interrupt_ = static_cast<int>(vector);
+  auto& engine = *static_cast<Engine*>(self);
+  engine.interrupt_ = static_cast<int>(vector);
+  if (vector == kPageFaultVector) {
+    engine.fault_cr2_ = engine.read_register(UC_X86_REG_CR2);
+    uc_context_save(uc, engine.scratch_);
+    std::memcpy(&engine.fault_code_,
+                reinterpret_cast<const std::uint8_t*>(engine.scratch_) + engine.error_code_at_,
+                sizeof engine.fault_code_);
+  }
   uc_emu_stop(uc);
 }
 
@@ -133,7 +143,7 @@ Engine::Context Engine::save_context() {
 void Engine::make_base_contexts() {
   scratch_ = save_context();
   base_[kSupervisor] = save_context();
-  start(base_[kSupervisor], kCodeGva[0] + code::kNopPiece, 0, kNowhere, 0);
+  start(base_[kSupervisor], kCodeGva[0], kCodeGva[0] + code::kNopPiece, 0, kNowhere, 0);
   if (interrupt_ != 3) throw std::runtime_error("guest code does not run in long mode");
 
   // CPL 3 by the only honest way: the guest returns to it.
@@ -163,7 +173,8 @@ Ran Engine::probe_access(MmuIndex index, AccessKind kind, std::uint64_t entry) {
   current_index_ = index;
   prime(0, index);
   const std::uint64_t gva = kCodeGva[0] + kProbePage * kPageBytes;
-  start(current_, kCodeGva[0] + code::access_piece(kind, 8) + code::kNoInvlpg, gva, kNowhere, 1);
+  start(current_, kCodeGva[0], kCodeGva[0] + code::access_piece(kind, 8) + code::kNoInvlpg, gva,
+        kNowhere, 1);
   return collect(kNowhere);
 }
 

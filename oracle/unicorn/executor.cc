@@ -4,7 +4,6 @@
 
 #include "harness/trace/content.h"
 #include "harness/trace/x86.h"
-#include "oracle/unicorn/code_page.h"
 
 namespace twinwalk::oracle::unicorn {
 namespace {
@@ -126,7 +125,6 @@ bool Executor::own_pages_hit(const Access& a, const std::array<Trail, 2>& trails
   for (const Trail& trail : trails) {
     if (trail.target != kNowhere && trail.target - kOwnGpa < kOwnPages * kPageBytes) return true;
   }
-  if (a.gva == kCodeGva[0] + code::kNeverReached) return true;  // where Unicorn is told to stop
   if (engine_->translates()) return false;
   return std::any_of(kCodeGva.begin(), kCodeGva.end(), [&](std::uint64_t own) {
     return page_of(a.gva) - own < (kOwnPages + 1) * kPageBytes ||
