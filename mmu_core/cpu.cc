@@ -23,7 +23,8 @@ bool rights_violated(const WalkContext& context, bool ac, u8 access, AccessReque
   return request.write && !writable && context.wp;
 }
 
-// SDM 3A "Protection Keys" and the definition of the PK flag: decided whatever the other rights say.
+// SDM 3A "Protection Keys" and the definition of the PK flag: decided whatever the other rights
+// say.
 bool key_violated(const WalkContext& context, u32 pkru, u8 access, u8 pkey, AccessRequest request) {
   if (!context.pke || request.fetch || !(access & acc::kU)) return false;
   const u32 key = pkru >> (2 * pkey);

@@ -71,8 +71,8 @@ class Walker {
     return code ? fault(code) : Step::kGoOn;
   }
 
-  // A in every entry that was used, D in the leaf if it is written through. Root first, as KVM does: an entry that is
-  // found changed is read again with the whole path.
+  // A in every entry that was used, D in the leaf if it is written through. Root first, as KVM
+  // does: an entry that is found changed is read again with the whole path.
   Step set_accessed_dirty() {
     for (unsigned level = walk_.top; level >= walk_.level; --level) {
       u64& entry = walk_.entry[level - 1];
@@ -118,7 +118,8 @@ bool walk_still_holds(GuestMemory& memory, const WalkContext& context, const Gue
     if (memory.read(walk.entry_gpa[l - 1], context.mode->entry_bytes, now) != Result::kOk) {
       return false;
     }
-    if ((now ^ walk.entry[l - 1]) & ~kAccessedDirty) return false;
+    const u64 gained = now & kAccessedDirty;
+    if ((now ^ walk.entry[l - 1]) & ~gained) return false;
   }
   return true;
 }
