@@ -238,10 +238,11 @@ void Memslots::recycle() {
 
 void Memslots::clear() {
   for (u32 id = 0; id < kMaxMemslots; ++id) {
-    for (Memslot* slot : {&copy_[active_].slot[id], &spare_[id]}) {
-      if (slot->used) free_arrays(slot->arrays, slot->pages, slot->base);
-      *slot = Memslot{};
-    }
+    Memslot& slot = copy_[active_].slot[id];
+    if (slot.used) free_arrays(slot.arrays, slot.pages, slot.base);
+    Memslot& spare = spare_[id];
+    if (spare.used) free_arrays(spare.arrays, spare.pages, spare.base);
+    spare = Memslot{};
   }
   forget_slots();
 }
