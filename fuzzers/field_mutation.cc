@@ -40,7 +40,8 @@ std::uint64_t any_entry(Rng& rng, std::uint64_t old, const Survey& survey) {
     case 2:
       return old ^ bit(rng.below(64));
     case 3:
-      return (any_gpa(rng, survey) & pte::kAddressMask) | kPwu | (rng.flip() ? pte::kA | pte::kD : 0);
+      return (any_gpa(rng, survey) & pte::kAddressMask) | kPwu |
+             (rng.flip() ? pte::kA | pte::kD : 0);
     case 4:
       return old | pte::kA | pte::kD;
     default:
@@ -48,16 +49,16 @@ std::uint64_t any_entry(Rng& rng, std::uint64_t old, const Survey& survey) {
   }
 }
 
-std::uint64_t any_bits(Rng& rng, const FieldInfo& field, std::uint64_t old, const Survey& survey) {
-  if (field.id == Field::kCr3 || field.max == ~std::uint64_t{0}) {
-    // CR3 has one name only; its address and PCID count.
-    if (field.names.size() == 1) {
-      const std::uint64_t root = rng.chance(1, 8) ? any_gpa(rng, survey) & pte::kAddressMask : rng.pick(kRoots);
-      return root | (rng.flip() ? rng.pick(kPcids) : 0) | (rng.chance(1, 4) ? cr3::kNoFlush : 0);
-    }
-    if (rng.chance(1, 32)) return old ^ bit(rng.below(64));
-  }
-  return field.names.empty() ? old ^ bit(rng.below(32)) : old ^ field.names[rng.below(field.names.size())].mask;
+std::uint64_t any_root(Rng& rng, const Survey& survey) {
+  const std::uint64_t root =
+      rng.chance(1, 8) ? any_gpa(rng, survey) & pte::kAddressMask : rng.pick(kRoots);
+  return root | (rng.flip() ? rng.pick(kPcids) : 0) | (rng.chance(1, 4) ? cr3::kNoFlush : 0);
+}
+
+std::uint64_t any_bits(Rng& rng, const FieldInfo& field, std::uint64_t old) {
+  if (field.names.empty()) return old ^ bit(rng.below(32));
+  if (field.max == ~std::uint64_t{0} && rng.chance(1, 32)) return old ^ bit(rng.below(64));
+  return old ^ field.names[rng.below(field.names.size())].mask;
 }
 
 std::uint64_t any_number(Rng& rng, std::uint64_t old) {
@@ -75,7 +76,8 @@ std::uint64_t any_number(Rng& rng, std::uint64_t old) {
 
 }  // namespace
 
-std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old, const Survey& survey) {
+std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old,
+                            const Survey& survey) {
   std::uint64_t v = old;
   switch (field.kind) {
     case FieldKind::kGva:
@@ -96,7 +98,10 @@ std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old,
       v = any_entry(rng, old, survey);
       break;
     case FieldKind::kBits:
-      v = any_bits(rng, field, old, survey);
+      v = any_bits(rng, field, old);
+      break;
+    case FieldKind::kRoot:
+      v = any_root(rng, survey);
       break;
     case FieldKind::kEnum:
     case FieldKind::kEnumWord:
@@ -158,9 +163,12 @@ Op any_op(Rng& rng, Verb verb, const Survey& survey) {
   for (const FieldInfo& f : schema_of(verb).fields) {
     if (f.presence != Presence::kRequired && rng.flip()) continue;
     std::uint64_t now = op.*f.member;
-    if (f.kind == FieldKind::kRegisterValue && op.reg() == Reg::kCr0) now = survey.registers(op.vcpu).cr0;
-    if (f.kind == FieldKind::kRegisterValue && op.reg() == Reg::kCr4) now = survey.registers(op.vcpu).cr4;
-    if (f.kind == FieldKind::kRegisterValue && op.reg() == Reg::kEfer) now = survey.registers(op.vcpu).efer;
+    if (f.kind == FieldKind::kRegisterValue && op.reg() == Reg::kCr0)
+      now = survey.registers(op.vcpu).cr0;
+    if (f.kind == FieldKind::kRegisterValue && op.reg() == Reg::kCr4)
+      now = survey.registers(op.vcpu).cr4;
+    if (f.kind == FieldKind::kRegisterValue && op.reg() == Reg::kEfer)
+      now = survey.registers(op.vcpu).efer;
     set(op, f.id, another_value(rng, resolve(f, op), now, survey));
   }
   return op;
@@ -170,7 +178,7 @@ Verb any_verb(Rng& rng) {
   const bool executed = !rng.chance(1, 64);
   for (;;) {
     const auto v = static_cast<Verb>(rng.below(static_cast<std::uint64_t>(Verb::kCount)));
-    if (!executed || schema_of(v).executed) return v;
+    if (schema_of(v).executed == executed) return v;
   }
 }
 
@@ -192,7 +200,8 @@ void change_machine(Rng& rng, Machine& machine) {
 Machine any_machine(Rng& rng) {
   static constexpr std::uint8_t kWidths[] = {40, 40, 40, 36, 46, 52};
   Machine m;
-  if (rng.chance(1, 3)) m.vcpus = static_cast<std::uint8_t>(2 + (rng.chance(1, 4) ? rng.below(3) : 0));
+  if (rng.chance(1, 3))
+    m.vcpus = static_cast<std::uint8_t>(2 + (rng.chance(1, 4) ? rng.below(3) : 0));
   m.maxphyaddr = rng.pick(kWidths);
   if (rng.chance(1, 6)) m.vendor = Vendor::kAmd;
   if (rng.chance(1, 4)) m.features &= ~feature::kNames[rng.below(std::size(feature::kNames))].mask;

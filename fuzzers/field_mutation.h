@@ -10,10 +10,13 @@
 
 namespace twinwalk::fuzz {
 
-// Another value for the field (resolved), legal, near `old` or from the pools. `survey` tells what the trace uses.
-std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old, const Survey& survey);
+// Another value for the field (resolved), legal, near `old` or from the pools. `survey` tells what
+// the trace uses.
+std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old,
+                            const Survey& survey);
 
-// Changes one field of the operation, or its vCPU; sometimes only whether an optional field is said.
+// Changes one field of the operation, or its vCPU; sometimes only whether an optional field is
+// said.
 void change_field(Rng& rng, Op& op, const Survey& survey);
 
 // An operation of that verb with all fields from the pools.

@@ -17,7 +17,8 @@ void map_and_access(Sketch& s) {
   if (s.rng().flip()) s.touch(gva);
 }
 
-// The core of the generator: cache a translation, edit an entry that it came from, invalidate or not, look again.
+// The core of the generator: cache a translation, edit an entry that it came from, invalidate or
+// not, look again.
 void rewrite_entry(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva();
   if (s.rng().chance(7, 8)) s.warm(gva);
@@ -28,8 +29,8 @@ void rewrite_entry(Sketch& s) {
   if (s.rng().flip()) s.touch(gva, true);
 }
 
-// Two native stores to one table: the first faults, is write-tracked and may leave the table unsync; the second
-// runs without the hypervisor's knowledge.
+// Two native stores to one table: the first faults, is write-tracked and may leave the table
+// unsync; the second runs without the hypervisor's knowledge.
 void store_unseen(Sketch& s) {
   const std::uint64_t gva = s.mapped_page();
   s.warm(gva);
@@ -44,7 +45,8 @@ void store_unseen(Sketch& s) {
   if (s.rng().flip()) s.touch(gva);
 }
 
-// One table under two upper entries of different rights, touched through the strong one first or last.
+// One table under two upper entries of different rights, touched through the strong one first or
+// last.
 void alias_table(Sketch& s) {
   static constexpr std::uint64_t kWeak[] = {pte::kP | pte::kU, pte::kP | pte::kW, pte::kP,
                                             pte::kP | pte::kW | pte::kU | pte::kXd};
@@ -131,7 +133,8 @@ void cycle(Sketch& s) {
   s.touch(gva + s.rng().below(4) * kPage);
 }
 
-// A large page becomes a table and back, over the same or another frame, also behind the hypervisor's back.
+// A large page becomes a table and back, over the same or another frame, also behind the
+// hypervisor's back.
 void switch_size(Sketch& s) {
   const std::uint64_t gva = s.rng().pick(kRegions) & ~(2 * kMib - 1);
   const unsigned level = s.rng().chance(1, 6) ? 3 : 2;
@@ -150,7 +153,8 @@ void switch_size(Sketch& s) {
   } else {
     s.deliver(e.gpa, as_table);
   }
-  if (s.rng().flip()) s.say(phrase::write(table + s.rng().below(3) * 8, s.frame() | kLinkBits, 8, Writer::kGuest));
+  if (s.rng().flip())
+    s.say(phrase::write(table + s.rng().below(3) * 8, s.frame() | kLinkBits, 8, Writer::kGuest));
   s.invalidate(gva);
   s.touch(gva);
   s.touch(gva + s.rng().below(3) * kPage);
@@ -167,8 +171,11 @@ std::uint64_t any_cr4(Sketch& s) {
   static constexpr struct {
     std::uint32_t needs;
     std::uint64_t mask;
-  } kToggles[] = {{feature::kPge, cr4::kPge},   {feature::kPcid, cr4::kPcide}, {feature::kSmep, cr4::kSmep},
-                  {feature::kSmap, cr4::kSmap}, {feature::kPku, cr4::kPke}};
+  } kToggles[] = {{feature::kPge, cr4::kPge},
+                  {feature::kPcid, cr4::kPcide},
+                  {feature::kSmep, cr4::kSmep},
+                  {feature::kSmap, cr4::kSmap},
+                  {feature::kPku, cr4::kPke}};
   for (unsigned n = 1 + s.rng().below(2); n > 0; --n) {
     const auto& t = s.rng().pick(kToggles);
     if (m.has(t.needs) || s.rng().chance(1, 16)) v ^= t.mask;
@@ -207,10 +214,12 @@ void access_under_controls(Sketch& s) {
   s.touch(gva);
 }
 
-// CR0.WP=0: a supervisor write to a read-only page, which shadow paging has to fake; then who else may use the entry.
+// CR0.WP=0: a supervisor write to a read-only page, which shadow paging has to fake; then who else
+// may use the entry.
 void write_through_wp(Sketch& s) {
   const std::uint64_t gva = s.pool_gva();
-  Op map = phrase::map(gva, s.rng().chance(1, 3) ? s.rng().pick(kLargeFrames) : s.frame(), s.rng().chance(1, 3) ? 2 : 1);
+  Op map = phrase::map(gva, s.rng().chance(1, 3) ? s.rng().pick(kLargeFrames) : s.frame(),
+                       s.rng().chance(1, 3) ? 2 : 1);
   map.pte = pte::kP | pte::kU | (s.rng().flip() ? pte::kA : 0);
   s.say(map);
   const std::uint64_t cr0 = s.registers().cr0;
@@ -239,8 +248,9 @@ void ping_pong(Sketch& s) {
   for (unsigned i = 0; i < 1 + s.rng().below(3); ++i) {
     const Survey::Entry e = s.entry_of(gva);
     s.deliver(e.gpa, s.changed(e));
-    s.say(phrase::mov(Reg::kCr3, kRoots[s.rng().below(roots)] |
-                                     (pcide ? s.rng().pick(kPcids) | (s.rng().flip() ? cr3::kNoFlush : 0) : 0)));
+    s.say(phrase::mov(
+        Reg::kCr3, kRoots[s.rng().below(roots)] |
+                       (pcide ? s.rng().pick(kPcids) | (s.rng().flip() ? cr3::kNoFlush : 0) : 0)));
     s.touch(gva);
   }
 }
@@ -251,7 +261,8 @@ void tagged_spaces(Sketch& s) {
   const std::uint64_t root = s.root();
   if (!(s.registers().cr4 & cr4::kPcide)) {
     if (s.registers().cr3 & cr3::kPcidMask) s.say(phrase::mov(Reg::kCr3, root));
-    s.say(phrase::mov(Reg::kCr4, s.registers().cr4 | cr4::kPcide | (s.rng().flip() ? cr4::kPge : 0)));
+    s.say(
+        phrase::mov(Reg::kCr4, s.registers().cr4 | cr4::kPcide | (s.rng().flip() ? cr4::kPge : 0)));
   }
   const std::uint64_t gva = s.mapped_gva();
   const Survey::Entry e = s.survey().walk(root, gva).last();

@@ -54,7 +54,8 @@ void pull_memory(Sketch& s) {
     default:
       s.say(phrase::slot_delete(0));
       if (s.rng().flip()) s.touch(gva);
-      s.say(phrase::slot_add(0, 0, s.machine().memory_bytes() / kPage, kHvaBase, s.rng().chance(1, 4) ? 2 : 0));
+      s.say(phrase::slot_add(0, 0, s.machine().memory_bytes() / kPage, kHvaBase,
+                             s.rng().chance(1, 4) ? 2 : 0));
       break;
   }
   s.touch(gva);
@@ -99,7 +100,8 @@ void notify(Sketch& s) {
       break;
     }
     case 4:
-      s.say(phrase::huge(s.rng().flip() ? Verb::kHugeSplit : Verb::kHugeCollapse, hva & ~(2 * kMib - 1)));
+      s.say(phrase::huge(s.rng().flip() ? Verb::kHugeSplit : Verb::kHugeCollapse,
+                         hva & ~(2 * kMib - 1)));
       break;
     default:
       s.say(phrase::host_range(Verb::kRemap, hva, pages));

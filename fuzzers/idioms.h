@@ -1,8 +1,8 @@
 #ifndef TWINWALK_FUZZERS_IDIOMS_H_
 #define TWINWALK_FUZZERS_IDIOMS_H_
 
-// The sentences that generated traces consist of: each sets one mechanism of a shadow MMU in motion, in a
-// form that random single operations would hardly ever give.
+// The sentences that generated traces consist of: each sets one mechanism of a shadow MMU in
+// motion, in a form that random single operations would hardly ever give.
 
 #include <span>
 #include <string_view>
@@ -13,8 +13,8 @@ namespace twinwalk::fuzz {
 
 struct Idiom {
   std::string_view name;
-  std::uint32_t weight;      // how often, relative to the others
-  void (*write)(Sketch&);    // appends at least one operation, at most kMaxIdiomOps
+  std::uint32_t weight;    // how often, relative to the others
+  void (*write)(Sketch&);  // appends at least one operation, at most kMaxIdiomOps
 };
 
 inline constexpr std::size_t kMaxIdiomOps = 64;

@@ -63,7 +63,8 @@ void Mutator::insert_idiom(Rng& rng, Trace& trace, std::size_t at) {
   Sketch sketch(rng, survey_, fragment_);
   if (trace.machine.vcpus > 1) sketch.use_vcpu(rng.below(trace.machine.vcpus));
   write_any_idiom(sketch);
-  trace.ops.insert(trace.ops.begin() + static_cast<std::ptrdiff_t>(at), fragment_.begin(), fragment_.end());
+  trace.ops.insert(trace.ops.begin() + static_cast<std::ptrdiff_t>(at), fragment_.begin(),
+                   fragment_.end());
 }
 
 void Mutator::insert_any(Rng& rng, Trace& trace) {
@@ -159,7 +160,8 @@ std::size_t Mutator::put(Trace& trace, std::span<std::uint8_t> out) {
   return bytes_.size();
 }
 
-std::size_t Mutator::mutate(std::uint8_t* data, std::size_t size, std::size_t max_size, std::uint64_t seed) {
+std::size_t Mutator::mutate(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                            std::uint64_t seed) {
   Rng rng(seed);
   decode({data, size}, first_);
   mutate(rng, kMaxFuzzOps, first_);

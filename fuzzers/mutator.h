@@ -6,11 +6,13 @@
 //
 // Contract
 //   total          any input bytes, of any length, are accepted
-//   deterministic  the result depends on the inputs, the seed and the configuration only: a Mutator has no memory
-//   bounded        a result has at most kMaxFuzzOps operations and at most `max_size` bytes; max_size >= kMinBytes
+//   deterministic  the result depends on the inputs, the seed and the configuration only: a Mutator
+//   has no memory bounded        a result has at most kMaxFuzzOps operations and at most `max_size`
+//   bytes; max_size >= kMinBytes
 //                  always suffices for one
-//   legal          decode(result) gives the trace that was made, and its machine is one of the configuration
-//   not empty      a result has at least one operation, provided that max_size >= kMinBytes
+//   legal          decode(result) gives the trace that was made, and its machine is one of the
+//   configuration not empty      a result has at least one operation, provided that max_size >=
+//   kMinBytes
 // Nothing is allocated once warm.
 
 #include <cstddef>
@@ -37,7 +39,8 @@ class Mutator {
   void cross(Rng& rng, std::size_t most, const Trace& a, const Trace& b, Trace& out);
 
   // Bytes, as the engines call it: in place, and into `out`. Return the size of the result.
-  std::size_t mutate(std::uint8_t* data, std::size_t size, std::size_t max_size, std::uint64_t seed);
+  std::size_t mutate(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                     std::uint64_t seed);
   std::size_t cross(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
                     std::span<std::uint8_t> out, std::uint64_t seed);
 

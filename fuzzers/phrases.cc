@@ -21,8 +21,9 @@ Op say(Verb verb, std::initializer_list<Said> fields) {
 }  // namespace
 
 Op access(AccessKind kind, std::uint64_t gva, std::uint64_t size) {
-  return say(Verb::kAccess,
-             {{Field::kKind, static_cast<std::uint64_t>(kind)}, {Field::kGva, gva}, {Field::kSize, size}});
+  return say(
+      Verb::kAccess,
+      {{Field::kKind, static_cast<std::uint64_t>(kind)}, {Field::kGva, gva}, {Field::kSize, size}});
 }
 Op access_at(AccessKind kind, std::uint64_t gva, std::uint64_t size, std::uint8_t cpl) {
   Op op = access(kind, gva, size);
@@ -56,7 +57,8 @@ Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva) {
   return say(Verb::kInvpcid, {{Field::kType, type}, {Field::kPcid, pcid}, {Field::kGva, gva}});
 }
 
-Op slot_add(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages, std::uint64_t hva, std::uint64_t flags) {
+Op slot_add(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages, std::uint64_t hva,
+            std::uint64_t flags) {
   return say(Verb::kSlotAdd, {{Field::kSlot, slot},
                               {Field::kGpa, gpa},
                               {Field::kPages, pages},
@@ -74,7 +76,8 @@ Op host_range(Verb verb, std::uint64_t hva, std::uint64_t pages) {
   return say(verb, {{Field::kHva, hva}, {Field::kPages, pages}});
 }
 Op protect(std::uint64_t hva, std::uint64_t pages, bool writable) {
-  return say(Verb::kProtect, {{Field::kHva, hva}, {Field::kPages, pages}, {Field::kValue, writable ? 1u : 0u}});
+  return say(Verb::kProtect,
+             {{Field::kHva, hva}, {Field::kPages, pages}, {Field::kValue, writable ? 1u : 0u}});
 }
 Op huge(Verb verb, std::uint64_t hva) { return say(verb, {{Field::kHva, hva}}); }
 Op dirty_get(std::uint64_t slot) { return say(Verb::kDirtyGet, {{Field::kSlot, slot}}); }

@@ -1,8 +1,8 @@
 #ifndef TWINWALK_FUZZERS_RNG_H_
 #define TWINWALK_FUZZERS_RNG_H_
 
-// The only source of chance in the generator: SplitMix64 from a seed that the engine gives, so that a
-// mutation can be repeated.
+// The only source of chance in the generator: SplitMix64 from a seed that the engine gives, so that
+// a mutation can be repeated.
 
 #include <cstddef>
 #include <cstdint>

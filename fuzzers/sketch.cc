@@ -71,22 +71,24 @@ std::uint64_t Sketch::hva() {
   const auto& places = survey_.places();
   if (!places.empty() && rng_.chance(1, 2)) {
     const Survey::Walk w = survey_.walk(root(), places[rng_.below(places.size())].gva);
-    if (w.complete && w.gpa < machine().memory_bytes()) return kHvaBase + (w.gpa & ~std::uint64_t{0xfff});
+    if (w.complete && w.gpa < machine().memory_bytes())
+      return kHvaBase + (w.gpa & ~std::uint64_t{0xfff});
   }
   if (rng_.chance(1, 3)) return kHvaBase + table_frame();
   return rng_.chance(1, 8) ? rng_.pick(kSlotHvas) : kHvaBase + frame();
 }
 
 void Sketch::map(std::uint64_t gva) {
-  static constexpr std::uint64_t kRights[] = {kPwu,         kPwu,        kPwu,
-                                              kPw,          pte::kP | pte::kU, pte::kP,
-                                              kPwu | pte::kXd, kPwu | pte::kG};
+  static constexpr std::uint64_t kRights[] = {
+      kPwu, kPwu, kPwu, kPw, pte::kP | pte::kU, pte::kP, kPwu | pte::kXd, kPwu | pte::kG};
   const bool large = rng_.chance(1, 5);
-  Op op = phrase::map(gva, large ? rng_.pick(kLargeFrames) : any_frame(), large ? (rng_.chance(1, 8) ? 3 : 2) : 1);
+  Op op = phrase::map(gva, large ? rng_.pick(kLargeFrames) : any_frame(),
+                      large ? (rng_.chance(1, 8) ? 3 : 2) : 1);
   op.pte = rng_.pick(kRights);
   if (rng_.chance(1, 3)) op.pte |= kAd;
   op.upper = rng_.chance(3, 4) ? kPwu : rng_.pick(kRights) & ~pte::kG;
-  if (rng_.chance(1, 12) && machine().has(feature::kPku)) op.pte |= std::uint64_t{1 + rng_.below(2)} << pte::kPkeyShift;
+  if (rng_.chance(1, 12) && machine().has(feature::kPku))
+    op.pte |= std::uint64_t{1 + rng_.below(2)} << pte::kPkeyShift;
   if (rng_.chance(1, 12)) op.by = static_cast<std::uint64_t>(Writer::kHost);
   say(op);
 }
@@ -102,7 +104,8 @@ void Sketch::need_direct_map(std::uint64_t gpa) {
   const Survey::Walk w = survey_.walk(root(), gva);
   if (w.complete && w.gpa == gpa && (w.last().value & pte::kW)) return;
   const bool large = rng_.chance(3, 4);
-  Op op = large ? phrase::map(kDirectMap, 0, 2) : phrase::map(gva & ~std::uint64_t{0xfff}, gpa & ~std::uint64_t{0xfff}, 1);
+  Op op = large ? phrase::map(kDirectMap, 0, 2)
+                : phrase::map(gva & ~std::uint64_t{0xfff}, gpa & ~std::uint64_t{0xfff}, 1);
   op.pte = kPw | (rng_.flip() ? kAd : 0);
   say(op);
 }
@@ -130,7 +133,9 @@ std::uint64_t Sketch::changed(const Survey::Entry& entry) {
   const bool leaf = is_leaf(entry);
   std::uint64_t v = entry.value;
   if (rng_.chance(3, 4)) v |= leaf ? kAd : pte::kA;
-  const auto reframe = [&](std::uint64_t to) { return (v & ~pte::kAddressMask) | (to & pte::kAddressMask); };
+  const auto reframe = [&](std::uint64_t to) {
+    return (v & ~pte::kAddressMask) | (to & pte::kAddressMask);
+  };
   switch (rng_.below(16)) {
     case 0:
     case 1:
@@ -156,7 +161,8 @@ std::uint64_t Sketch::changed(const Survey::Entry& entry) {
       return v | reserved_bit(entry);
     case 12:
       if (entry.level == 1) return v ^ pte::kG;
-      return v & pte::kPs ? reframe(table_frame()) & ~pte::kPs : (v | pte::kPs) & ~(bit(21) - bit(12));
+      return v & pte::kPs ? reframe(table_frame()) & ~pte::kPs
+                          : (v | pte::kPs) & ~(bit(21) - bit(12));
     case 13:
       return v & ~(rng_.flip() ? pte::kA : pte::kD);
     case 14:
@@ -267,9 +273,9 @@ void Sketch::invalidate(std::uint64_t gva) {
 }
 
 void Sketch::touch(std::uint64_t gva, bool anywhere) {
-  static constexpr AccessKind kKinds[] = {AccessKind::kRead,  AccessKind::kRead,  AccessKind::kRead,
-                                          AccessKind::kWrite, AccessKind::kWrite, AccessKind::kWrite,
-                                          AccessKind::kFetch, AccessKind::kRmw};
+  static constexpr AccessKind kKinds[] = {
+      AccessKind::kRead,  AccessKind::kRead,  AccessKind::kRead,  AccessKind::kWrite,
+      AccessKind::kWrite, AccessKind::kWrite, AccessKind::kFetch, AccessKind::kRmw};
   static constexpr std::uint64_t kSizes[] = {8, 8, 8, 4, 2, 1};
   const AccessKind kind = rng_.pick(kKinds);
   const std::uint64_t at = anywhere ? gva + rng_.pick(kInPage) : gva;

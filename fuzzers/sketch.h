@@ -15,7 +15,8 @@ namespace twinwalk::fuzz {
 
 class Sketch {
  public:
-  // Appends to `out`, which continues the trace that `survey` has absorbed. All three outlive the sketch.
+  // Appends to `out`, which continues the trace that `survey` has absorbed. All three outlive the
+  // sketch.
   Sketch(Rng& rng, Survey& survey, std::vector<Op>& out) : rng_(rng), survey_(survey), out_(out) {}
 
   Rng& rng() { return rng_; }
@@ -39,12 +40,13 @@ class Sketch {
   std::uint64_t any_frame();    // sometimes a table's or a device's
   std::uint64_t table_frame();  // of a table that the trace links, or a pool page
   std::uint64_t other_root();
-  std::uint64_t hva();          // of something that the trace is likely to use
+  std::uint64_t hva();  // of something that the trace is likely to use
 
   // Maps `gva` somewhere; mostly with all rights.
   void map(std::uint64_t gva);
   void map_large(std::uint64_t gva, std::uint64_t gpa, unsigned level = 2);
-  // Makes sure that a store to the direct map of `gpa` (< 2M) reaches it, as far as the trace tells.
+  // Makes sure that a store to the direct map of `gpa` (< 2M) reaches it, as far as the trace
+  // tells.
   void need_direct_map(std::uint64_t gpa);
 
   // A random entry of the walk of `gva`; the last one half of the time.

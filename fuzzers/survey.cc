@@ -51,7 +51,8 @@ void Survey::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {
     const std::uint64_t at = gpa + i;
     const unsigned offset = at & 7;
     const unsigned bytes = size - i < 8 - offset ? size - i : 8 - offset;
-    const std::uint64_t mask = (bytes == 8 ? ~std::uint64_t{0} : bit(8 * bytes) - 1) << (8 * offset);
+    const std::uint64_t mask = (bytes == 8 ? ~std::uint64_t{0} : bit(8 * bytes) - 1)
+                               << (8 * offset);
     if (Word* w = slot_of(at & ~std::uint64_t{7})) {
       w->value = (w->value & ~mask) | ((value >> (8 * i) << (8 * offset)) & mask);
     }

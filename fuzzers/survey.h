@@ -5,8 +5,8 @@
 // what its registers hold, which addresses it mapped. The generator asks it where
 // the entry of an address lies, so that it can edit tables instead of hoping to hit them.
 //
-// A guess, not a reference: it ignores faults, memslots and host events. A wrong guess costs the fuzzer a
-// dull operation, nothing else.
+// A guess, not a reference: it ignores faults, memslots and host events. A wrong guess costs the
+// fuzzer a dull operation, nothing else.
 
 #include <array>
 #include <cstdint>
@@ -50,7 +50,8 @@ class Survey {
 
  private:
   static constexpr std::size_t kPlaces = 32;
-  static constexpr std::size_t kWords = 4096;  // power of two; when 3/4 full, further words are forgotten
+  static constexpr std::size_t kWords =
+      4096;  // power of two; when 3/4 full, further words are forgotten
 
   struct Word {
     std::uint64_t address = 0, value = 0;

@@ -5,8 +5,8 @@
 namespace twinwalk::fuzz {
 namespace {
 
-// 64-bit guests with 4-level paging over shadow tables. Guests larger than 64 MiB reach nothing more, and a
-// processor in 64-bit mode has PAE.
+// 64-bit guests with 4-level paging over shadow tables. Guests larger than 64 MiB reach nothing
+// more, and a processor in 64-bit mode has PAE.
 void constrain_shadow_64(Machine& m) {
   m.core = Dimension::kShadow;
   m.nested = Nesting::kNone;
