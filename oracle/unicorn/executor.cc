@@ -17,7 +17,7 @@ constexpr std::uint64_t kAccessesPerEngine = 50'000;
 
 // One access in so many gets its fresh TLB by a full flush instead of INVLPG, by MOV CR3 and the
 // API in turn.
-constexpr std::uint64_t kFullFlushEvery = 32;
+constexpr std::uint64_t kFullFlushEvery = 64;
 
 constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageBytes - 1); }
 constexpr unsigned first_part(std::uint64_t gva, unsigned size) {
