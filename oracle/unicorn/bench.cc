@@ -21,7 +21,7 @@
 namespace twinwalk::oracle::unicorn {
 namespace {
 
-constexpr unsigned kPages = 512, kAccesses = 8192, kRounds = 12;
+constexpr unsigned kPages = 512, kAccesses = 1024, kRounds = 60;
 constexpr std::uint64_t kGva = 0x4000'0000, kPdpt = 0x101000, kPd = 0x102000, kPt = 0x103000,
                         kFrames = 0x80'0000;
 constexpr std::uint64_t kUpper = pte::kP | pte::kW | pte::kU | pte::kA;
@@ -99,7 +99,7 @@ class BareRun {
       const AccessQuery query = query_of(row, n);
       records_.push_back(record_of(query, unicorn::outcome_of(row, query)));
     }
-    engine_.select(records_[0].registers);
+    engine_.select(registers_of(query_of(row, 0).registers));
     engine_.prime(0, engine_.current_index_);
   }
 
@@ -120,7 +120,7 @@ class BareRun {
 
   bool one(const Row& row, const Record& record) {
     const std::uint64_t code = kCodeGva[0], until = code + code::kNeverReached;
-    std::uint64_t gva = record.address, value = record.value, rax = 0;
+    std::uint64_t gva = record.target.address, value = record.target.value, rax = 0;
     unsigned entry = code::kOneInvlpg;
     if (row.cpl == 3 || row.kind == AccessKind::kFetch) {
       uc_context_restore(engine_.uc_, engine_.base_[Engine::kSupervisor]);
