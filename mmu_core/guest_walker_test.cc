@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <vector>
-
 #include "mmu_core/testing/test_platform.h"
 
 namespace mmu {
@@ -175,6 +173,136 @@ TEST_F(GuestWalker, ProtectionKeyOfTheLeaf) {
   EXPECT_EQ(w.pkey, 5);
   EXPECT_EQ(w.error_code, pfec::kP | pfec::kU | pfec::kPk);
   EXPECT_TRUE(walk(user_fetch()).ok);
+}
+
+TEST_F(GuestWalker, ReadSetsAInEveryEntryAndDNowhere) {
+  const GuestWalk w = walk(user_read());
+  for (unsigned level = 1; level <= 4; ++level) {
+    EXPECT_EQ(entry(level) & (pte::kA | pte::kD), pte::kA) << "level " << level;
+    EXPECT_EQ(w.entry[level - 1], entry(level)) << "the walk tells the value after the update";
+  }
+}
+
+TEST_F(GuestWalker, WriteSetsDInTheLeafOnly) {
+  ASSERT_TRUE(walk(user_write()).ok);
+  for (unsigned level = 2; level <= 4; ++level) EXPECT_FALSE(entry(level) & pte::kD) << level;
+  EXPECT_EQ(entry(1), kPage | kAll | pte::kA | pte::kD);
+}
+
+TEST_F(GuestWalker, NothingIsWrittenWhenAAndDAreSet) {
+  walk(user_write());
+  const u64 before = platform_.cmpxchgs;
+  ASSERT_TRUE(walk(user_write()).ok);
+  EXPECT_EQ(platform_.cmpxchgs, before);
+}
+
+TEST_F(GuestWalker, FaultOnRightsSetsNothing) {
+  set_entry(1, kPage | pte::kP | pte::kU);
+  ASSERT_FALSE(walk(user_write()).ok);
+  for (unsigned level = 1; level <= 4; ++level) {
+    EXPECT_FALSE(entry(level) & (pte::kA | pte::kD)) << "level " << level;
+  }
+}
+
+TEST_F(GuestWalker, SupervisorWriteWithoutWpSetsDInAReadOnlyPage) {
+  regs_.cr0 &= ~cr0::kWp;
+  set_entry(1, kPage | pte::kP | pte::kU);
+  ASSERT_TRUE(walk({true, false, false, false}).ok);
+  EXPECT_TRUE(entry(1) & pte::kD);
+}
+
+TEST_F(GuestWalker, LookingSetsNothing) {
+  ASSERT_TRUE(walk(user_write(), AdUpdate::kNo).ok);
+  EXPECT_EQ(platform_.cmpxchgs, 0u);
+}
+
+TEST_F(GuestWalker, EntryChangedBeforeTheUpdateRestartsTheWalk) {
+  bool raced = false;
+  platform_.before_cmpxchg = [&](Hpa) {
+    if (raced) return;
+    raced = true;
+    set_entry(4, entry(4) & ~pte::kW);
+  };
+  const GuestWalk w = walk(user_write());
+  EXPECT_TRUE(raced);
+  EXPECT_EQ(w.error_code, pfec::kP | pfec::kU | pfec::kW) << "rights are those of the new entry";
+  EXPECT_FALSE(entry(4) & pte::kA);
+}
+
+TEST_F(GuestWalker, ClearedPresentBitIsNotLost) {
+  platform_.before_cmpxchg = [&](Hpa) { set_entry(1, 0); };
+  EXPECT_EQ(walk(user_write()).error_code, pfec::kU | pfec::kW);
+  EXPECT_EQ(entry(1), 0u);
+}
+
+TEST_F(GuestWalker, TableThatMapsItself) {
+  // The root is its own leaf: the D of the leaf goes into the entry that the walk began with.
+  const Gva self{9ull << 39 | 9ull << 30 | 9ull << 21 | 9ull << 12};
+  set_entry(4, kTable[3] | kAll);
+  const WalkContext c = context();
+  const GuestWalk w = walk_guest(memory_, c, regs_, self, user_write(), AdUpdate::kYes);
+  ASSERT_TRUE(w.ok);
+  EXPECT_EQ(w.gfn, Gfn{kTable[3] >> 12});
+  EXPECT_EQ(entry(4), kTable[3] | kAll | pte::kA | pte::kD);
+}
+
+TEST_F(GuestWalker, UpdateMarksTheTableDirty) {
+  MemslotRequest request;
+  request.kind = MemslotRequest::Kind::kFlags;
+  request.log_dirty = true;
+  ASSERT_EQ(slots_.publish(request), Status::kOk);
+  slots_.finish_update();
+  walk(user_read());
+  EXPECT_EQ(slots_.by_id(0)->arrays.dirty[0], u64{0b11110}) << "tables are at frames 1 to 4";
+}
+
+TEST_F(GuestWalker, TableOutsideAllSlots) {
+  set_entry(3, kSlotPages << 12 | kAll);
+  const GuestWalk w = walk(user_write());
+  EXPECT_FALSE(w.ok);
+  EXPECT_EQ(w.error_code, pfec::kU | pfec::kW);
+  EXPECT_EQ(w.level, 2);
+}
+
+TEST_F(GuestWalker, TableInAReadOnlySlot) {
+  constexpr Gfn kRom{kSlotPages};
+  const Hva rom_hva = kMemory + (kSlotPages << 12);
+  add_slot(1, kRom, rom_hva, true);
+  set_entry(2, kRom.base().raw | kAll);
+  platform_.store(rom_hva + kIndex[0] * 8, kPage | kAll);
+  EXPECT_EQ(walk(user_read()).error_code, pfec::kU) << "A cannot be set";
+  platform_.store(rom_hva + kIndex[0] * 8, kPage | kAll | pte::kA);
+  EXPECT_TRUE(walk(user_read()).ok) << "A need not be set";
+  EXPECT_EQ(walk(user_write()).error_code, pfec::kU | pfec::kW) << "D cannot be set";
+}
+
+TEST_F(GuestWalker, TableOnAPageThatTheHostDoesNotBack) {
+  platform_.host_page(kMemory + kTable[1]).kind = FrameLookup::Kind::kPoisoned;
+  const GuestWalk w = walk(user_read());
+  EXPECT_EQ(w.error_code, pfec::kU);
+  EXPECT_EQ(w.level, 2);
+}
+
+TEST_F(GuestWalker, WalkHoldsUntilAnEntryChanges) {
+  const GuestWalk w = walk(user_read());
+  const WalkContext c = context();
+  for (unsigned level = 1; level <= 4; ++level) {
+    const u64 old = entry(level);
+    set_entry(level, old | pte::kD);
+    EXPECT_TRUE(walk_still_holds(memory_, c, w, 1)) << "D set since";
+    for (const u64 changed : {old & ~pte::kW, old & ~pte::kP, old & ~pte::kA, old ^ bit(20)}) {
+      set_entry(level, changed);
+      EXPECT_FALSE(walk_still_holds(memory_, c, w, 1)) << "level " << level;
+      EXPECT_EQ(walk_still_holds(memory_, c, w, level + 1), true) << "level " << level;
+    }
+    set_entry(level, old);
+  }
+}
+
+TEST_F(GuestWalker, WalkDoesNotHoldWhenDIsClearedAgain) {
+  const GuestWalk w = walk(user_write());
+  set_entry(1, entry(1) & ~pte::kD);
+  EXPECT_FALSE(walk_still_holds(memory_, context(), w, 1));
 }
 
 }  // namespace
