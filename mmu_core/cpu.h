@@ -20,7 +20,7 @@ struct CpuRegisters {
 
 // Recomputed whenever a register that it depends on changes (KVM: the cpu_role and the permission bitmap).
 struct WalkContext {
-  const PagingMode* mode = nullptr;
+  const PagingMode* mode = nullptr;  // null: no paging, or a mode that the core does not serve
   bool nx = false, wp = true, smep = false, smap = false, pke = false;
   bool reports_fetch = false;  // error code bit I: SMEP, or PAE and NXE
   ReservedBits reserved;       // of guest entries

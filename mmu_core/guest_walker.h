@@ -36,7 +36,8 @@ enum class AdUpdate : u8 { kYes, kNo /* look only: audit, prefetch */ };
 GuestWalk walk_guest(GuestMemory& memory, const WalkContext& context, const CpuRegisters& regs, Gva gva,
                      AccessRequest request, AdUpdate ad);
 
-// True if every entry of `walk` from the root down to `level` still has the value that the walk saw, A and D aside
+// True if every entry of `walk` from the root down to `level` still has the value that the walk saw; A or D may have
+// been set since, but not cleared: a translation installed after that would hide the next A or D update from the guest
 // (KVM: FNAME(gpte_changed)).
 bool walk_still_holds(GuestMemory& memory, const WalkContext& context, const GuestWalk& walk, unsigned level);
 

@@ -18,12 +18,12 @@ struct LargeInfo {
 
 inline constexpr unsigned kRmapLevels = 3;  // 4K, 2M, 1G
 
-// Arrays by page of the slot; they outlive a flags change or a move of the hva, and die with the slot.
+// Arrays by page of the slot; they outlive a flags change. A move makes new ones, the dirty bitmap apart.
 struct SlotArrays {
   RmapHead* rmap[kRmapLevels] = {};   // [level - 1][index at level]
   LargeInfo* large[kRmapLevels] = {}; // [level - 1], level >= 2
   u16* tracked = nullptr;             // shadow pages (level > 1 or not allowed unsync) that write-track the gfn
-  u64* dirty = nullptr;               // bitmap; null if never logged
+  u64* dirty = nullptr;               // bitmap; null until log_dirty is first set
 };
 
 struct Memslot {
@@ -63,22 +63,36 @@ class Memslots {
 
   // Checks a request against the active table without changing anything.
   Status validate(const MemslotRequest& request, u8 maxphyaddr) const;
-  // Builds the inactive copy and swaps it in; generation gets its in-progress bit. Arrays of a new slot are
-  // allocated first: kNoMemory leaves everything as it was. `update.invalidated` marks slots with `invalid` (first
-  // step of delete and move); see Vm::set_memslot for the order of steps.
-  Status publish_invalid(u32 id);                    // step 1 of delete and move
-  Status publish(const MemslotRequest& request);     // the new state; frees nothing
-  void finish_update();                              // clears in-progress; generation moves on
+  // Each publish builds the inactive copy and swaps it in; the generation gets its in-progress bit. What has to be
+  // allocated is allocated first: kNoMemory leaves everything as it was. Nothing is freed: after a delete or a move the
+  // old arrays stay in the inactive copy until take_arrays. See Vm::set_memslot for the order of steps.
+  Status publish_invalid(u32 id);                 // step 1 of delete and move: marks the slot `invalid`
+  Status publish(const MemslotRequest& request);  // the new state. Precondition: validate gave kOk
+  void finish_update();                           // clears in-progress; generation moves on
+  // Detaches what only the state before the last publish holds: all arrays of a deleted slot; of a moved one all but
+  // the dirty bitmap, which the slot keeps. Call before the next publish; free with the old slot's pages and base.
+  SlotArrays take_arrays(u32 id);
   void free_arrays(SlotArrays& arrays, u64 pages, Gfn base);
-  SlotArrays take_arrays(u32 id);                    // detaches them from a deleted slot's copies
-  void clear();                                      // frees all arrays, no slots
+
+  // Back to no slots and generation 0. The arrays are kept for the next slot of the same id, base, size and hva, so
+  // that starting over costs nothing per page of the slot. Precondition: no translation is left, so that reverse maps,
+  // tracking and disallow counts are as allocated.
+  void recycle();
+  void clear();  // frees everything; no slots
 
   u64 generation() const { return active().generation; }
 
  private:
-  Status allocate_arrays(Gfn base, u64 pages, Hva hva, SlotArrays& out);
+  Status prepare(const MemslotRequest& request, Memslot& next);
+  void swap_in(u32 id, const Memslot& next);
+  Status set_log_dirty(Memslot& slot, bool on);
+  Status allocate_arrays(Memslot& slot);
+  bool take_spare(Memslot& slot);
+  void forget_slots();
+
   Platform& platform_;
   SlotTable copy_[2];
+  Memslot spare_[kMaxMemslots];  // by slot id; used: arrays that recycle() kept
   u32 active_ = 0;
   mutable u32 hint_ = 0;
 };

@@ -11,10 +11,12 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "harness/cli/output.h"
+#include "harness/trace/binary.h"
 #include "harness/trace/parse.h"
 
 namespace twinwalk::cli {
@@ -78,6 +80,17 @@ void replace_file(const std::string& path, std::string_view bytes, mode_t mode) 
   }
 }
 
+Trace decode_file(const std::string& path, std::span<const std::uint8_t> bytes) {
+  Trace trace;
+  const Decoded decoded = decode(bytes, trace);
+  if (!decoded.file_form) {
+    fail_at(path, fmt::format("a binary trace of a version other than {}, the one that is known",
+                              kBinaryVersion));
+  }
+  if (!decoded.whole) fail_at(path, "a binary trace that is cut short");
+  return trace;
+}
+
 }  // namespace
 
 std::vector<std::string> expand_paths(const std::vector<std::string>& paths) {
@@ -119,7 +132,15 @@ std::string read_file(const std::string& path) {
   return bytes;
 }
 
-Trace parse_trace(const std::string& path, std::string_view bytes, Form) {
+Trace parse_trace(const std::string& path, std::string_view bytes, Form form) {
+  const std::span binary(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+  if (form == Form::kRaw) {
+    Trace trace;
+    decode(binary, trace);
+    return trace;
+  }
+  if (form != Form::kText && has_binary_magic(binary)) return decode_file(path, binary);
+  if (form == Form::kBinary) fail_at(path, "not a binary trace: it does not begin with the magic");
   ParseResult parsed = parse(bytes, path);
   if (!parsed) throw Failure(to_text(*parsed.error));
   return std::move(parsed.trace);

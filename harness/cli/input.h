@@ -13,9 +13,10 @@
 namespace twinwalk::cli {
 
 enum class Form {
-  kAny,   // text, or binary by its magic
-  kText,  // text only
-  kRaw,   // any bytes, as the fuzz targets read them
+  kAny,     // text, or binary by its magic
+  kText,    // text only
+  kBinary,  // the file form of the binary twin only
+  kRaw,     // any bytes, as the fuzz targets read them
 };
 
 struct NamedTrace {

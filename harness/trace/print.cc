@@ -32,6 +32,7 @@ std::string value_text(const FieldInfo& field, std::uint64_t value) {
     case FieldKind::kHex:
       return fmt::format("{:#x}", value);
     case FieldKind::kBits:
+    case FieldKind::kRoot:
       return bits_text(value, field.names);
     case FieldKind::kEntry:
       return entry_text(value);

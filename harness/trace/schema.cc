@@ -21,14 +21,15 @@ constexpr BitName kRegNames[] = {{"cr0", 0},  {"cr3", 1}, {"cr4", 2}, {"efer", 3
                                  {"pkru", 4}, {"cpl", 5}, {"ac", 6}};
 static_assert(std::size(kRegNames) == kRegs);
 
+constexpr Registers kUsual;
 constexpr RegisterInfo kRegisters[] = {
-    {Reg::kCr0, Field::kCr0, &Op::cr0, K::kBits, kAny, cr0::kNames},
-    {Reg::kCr3, Field::kCr3, &Op::cr3, K::kBits, kAny, cr3::kNames},
-    {Reg::kCr4, Field::kCr4, &Op::cr4, K::kBits, kAny, cr4::kNames},
-    {Reg::kEfer, Field::kEfer, &Op::efer, K::kBits, kAny, efer::kNames},
-    {Reg::kPkru, Field::kPkru, &Op::pkru, K::kHex, 0xffff'ffff, {}},
-    {Reg::kCpl, Field::kCpl, &Op::cpl, K::kDecimal, 3, {}},
-    {Reg::kAc, Field::kAc, &Op::ac, K::kFlag, 1, {}}};
+    {Reg::kCr0, Field::kCr0, &Op::cr0, K::kBits, kAny, cr0::kNames, kUsual.cr0},
+    {Reg::kCr3, Field::kCr3, &Op::cr3, K::kRoot, kAny, cr3::kNames, kUsual.cr3},
+    {Reg::kCr4, Field::kCr4, &Op::cr4, K::kBits, kAny, cr4::kNames, kUsual.cr4},
+    {Reg::kEfer, Field::kEfer, &Op::efer, K::kBits, kAny, efer::kNames, kUsual.efer},
+    {Reg::kPkru, Field::kPkru, &Op::pkru, K::kHex, 0xffff'ffff, {}, 0},
+    {Reg::kCpl, Field::kCpl, &Op::cpl, K::kDecimal, 3, {}, 0},
+    {Reg::kAc, Field::kAc, &Op::ac, K::kFlag, 1, {}, 0}};
 
 // Fields that mean the same in every verb that has them.
 constexpr FieldInfo gva(Presence p = kRequired) {
@@ -63,7 +64,7 @@ constexpr FieldInfo bytes() { return {Field::kSize, "size", &Op::size, K::kBytes
 
 constexpr FieldInfo kCpuFields[] = {
     {Field::kCr0, "cr0", &Op::cr0, K::kBits, kOptional, 0, kAny, cr0::kNames},
-    {Field::kCr3, "cr3", &Op::cr3, K::kBits, kOptional, 0, kAny, cr3::kNames},
+    {Field::kCr3, "cr3", &Op::cr3, K::kRoot, kOptional, 0, kAny, cr3::kNames},
     {Field::kCr4, "cr4", &Op::cr4, K::kBits, kOptional, 0, kAny, cr4::kNames},
     {Field::kEfer, "efer", &Op::efer, K::kBits, kOptional, 0, kAny, efer::kNames},
     {Field::kPkru, "pkru", &Op::pkru, K::kHex, kOptional, 0, 0xffff'ffff},
@@ -210,7 +211,7 @@ const RegisterInfo& register_info(Reg reg) { return kRegisters[static_cast<std::
 
 FieldInfo resolve(const FieldInfo& field, const Op& op) {
   if (field.kind != K::kRegisterValue) return field;
-  const RegisterInfo& r = register_info(static_cast<Reg>(op.kind < kRegs ? op.kind : 0));
+  const RegisterInfo& r = register_info(static_cast<Reg>(op.kind % kRegs));
   FieldInfo out = field;
   out.kind = r.kind;
   out.max = r.max;

@@ -22,6 +22,7 @@ enum class FieldKind : std::uint8_t {
   kQuota,    // a count of shadow pages: 0 or at least kMinQuota
   kFlag,     // 0 or 1
   kBits,     // names of FieldInfo::names and hex numbers, joined by `|`
+  kRoot,     // the same for CR3: a root's address, PCID, noflush
   kEntry,    // the same with the names of a paging-structure entry, and pkN for its protection key
   kData,     // data or an entry: as kEntry if P is set, else a number
   kPageLevel,      // 4K 2M 1G, held as 1 2 3
@@ -67,6 +68,7 @@ struct RegisterInfo {
   FieldKind kind;
   std::uint64_t max;
   std::span<const BitName> names;
+  std::uint64_t usual;  // at the start of a trace
 };
 const RegisterInfo& register_info(Reg reg);
 

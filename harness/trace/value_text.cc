@@ -123,6 +123,7 @@ Value read_value(const FieldInfo& field, std::string_view text) {
   std::string allowed = "a number, 0x... or decimal, of at most 64 bits";
   switch (field.kind) {
     case FieldKind::kBits:
+    case FieldKind::kRoot:
       out = read_bits(field.names, false, text);
       allowed = fmt::format("{}, joined by |", alternatives(field.names));
       break;
