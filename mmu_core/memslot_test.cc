@@ -150,5 +150,127 @@ TEST_F(MemslotTest, HostFramesThatDoNotLineUpForbidThatSizeEverywhere) {
   EXPECT_EQ(disallow(0x80200, 2), 1u);
 }
 
+TEST_F(MemslotTest, GenerationIsInProgressUntilTheUpdateIsFinished) {
+  ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
+  const u64 before = slots_.generation();
+  ASSERT_EQ(slots_.publish(flags(0, true, false)), Status::kOk);
+  EXPECT_EQ(slots_.generation(), before | kGenerationInProgress);
+  slots_.finish_update();
+  EXPECT_EQ(slots_.generation(), before + 1);
+}
+
+TEST_F(MemslotTest, DeleteInTwoSteps) {
+  ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
+  ASSERT_EQ(slots_.publish_invalid(0), Status::kOk);
+  ASSERT_NE(slots_.find(Gfn{0x100}), nullptr) << "an invalid slot is still found";
+  EXPECT_TRUE(slots_.find(Gfn{0x100})->invalid);
+  EXPECT_TRUE(slots_.generation() & kGenerationInProgress);
+  ASSERT_EQ(retire(change(Kind::kDelete, 0)), Status::kOk);
+  EXPECT_EQ(slots_.find(Gfn{0x100}), nullptr);
+  EXPECT_EQ(slots_.by_id(0), nullptr);
+  EXPECT_EQ(platform_.objects_in_use(), 0u);
+}
+
+TEST_F(MemslotTest, MoveGetsArraysForItsNewPlaceAndKeepsTheLog) {
+  MemslotRequest request = add_request(0, 0x100, 0x10);
+  request.log_dirty = true;
+  ASSERT_EQ(apply(request), Status::kOk);
+  slots_.find(Gfn{0x100})->rmap(Gfn{0x100}, 1).word = 1;
+  slots_.find(Gfn{0x100})->arrays.dirty[0] = 5;
+  const std::size_t in_use = platform_.objects_in_use();
+  ASSERT_EQ(slots_.publish_invalid(0), Status::kOk);
+  ASSERT_EQ(retire(change(Kind::kMove, 0, 0x1f8)), Status::kOk);
+  EXPECT_EQ(slots_.find(Gfn{0x100}), nullptr);
+  const Memslot* const moved = slots_.find(Gfn{0x1f8});
+  ASSERT_NE(moved, nullptr);
+  EXPECT_FALSE(moved->invalid);
+  EXPECT_EQ(moved->hva, kHost);
+  EXPECT_EQ(moved->rmap(Gfn{0x1f8}, 1).word, 0u);
+  EXPECT_EQ(moved->index(Gfn{0x200}, 2), 1u) << "it crosses a 2M border now";
+  EXPECT_EQ(moved->arrays.dirty[0], 5u);
+  EXPECT_EQ(platform_.objects_in_use(), in_use);
+}
+
+TEST_F(MemslotTest, FlagsKeepTheArrays) {
+  ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
+  RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[0];
+  ASSERT_EQ(apply(flags(0, true, true)), Status::kOk);
+  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[0], rmap);
+  EXPECT_TRUE(slots_.by_id(0)->read_only);
+  EXPECT_EQ(slots_.take_arrays(0).rmap[0], nullptr) << "the slot still has them";
+}
+
+TEST_F(MemslotTest, LogBeginsEmptyEachTimeItIsSwitchedOn) {
+  ASSERT_EQ(apply(add_request(0, 0x100, 100)), Status::kOk);
+  EXPECT_EQ(slots_.by_id(0)->arrays.dirty, nullptr);
+  ASSERT_EQ(apply(flags(0, false, true)), Status::kOk);
+  u64* const dirty = slots_.by_id(0)->arrays.dirty;
+  ASSERT_NE(dirty, nullptr);
+  dirty[1] = 1;
+  ASSERT_EQ(apply(flags(0, true, true)), Status::kOk);
+  EXPECT_EQ(dirty[1], 1u) << "it stayed on";
+  ASSERT_EQ(apply(flags(0, false, false)), Status::kOk);
+  ASSERT_EQ(apply(flags(0, false, true)), Status::kOk);
+  EXPECT_EQ(slots_.by_id(0)->arrays.dirty[1], 0u);
+}
+
+TEST_F(MemslotTest, EveryFailedAllocationLeavesEverythingAsItWas) {
+  MemslotRequest request = add_request(1, 0x200, 0x10);
+  request.log_dirty = true;
+  ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
+  const u64 generation = slots_.generation();
+  const std::size_t in_use = platform_.objects_in_use();
+  u64 enough = 0;
+  for (; enough < 100; ++enough) {
+    platform_.object_source = LimitedPages(enough);
+    const Status status = apply(request);
+    if (status == Status::kOk) break;
+    ASSERT_EQ(status, Status::kNoMemory);
+    EXPECT_EQ(slots_.find(Gfn{0x200}), nullptr);
+    EXPECT_EQ(slots_.generation(), generation);
+    EXPECT_EQ(platform_.objects_in_use(), in_use);
+  }
+  EXPECT_EQ(enough, 7u) << "rmap of three levels, limits of two, tracking, log";
+  platform_.object_source = LimitedPages(0);
+  EXPECT_EQ(slots_.publish(change(Kind::kMove, 0, 0x300)), Status::kNoMemory);
+  EXPECT_EQ(slots_.publish(flags(0, true, true)), Status::kNoMemory);
+  EXPECT_EQ(slots_.find(Gfn{0x100})->id, 0u);
+  EXPECT_FALSE(slots_.by_id(0)->read_only);
+}
+
+TEST_F(MemslotTest, RecycleKeepsTheArraysForTheSameSlot) {
+  ASSERT_EQ(apply(add_request(0, 0x1ff, 0x400)), Status::kOk);
+  const RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[0];
+  const std::size_t in_use = platform_.objects_in_use();
+  slots_.recycle();
+  EXPECT_EQ(slots_.generation(), 0u);
+  EXPECT_EQ(slots_.find(Gfn{0x200}), nullptr);
+  platform_.object_source = LimitedPages(0);
+  ASSERT_EQ(apply(add_request(0, 0x1ff, 0x400)), Status::kOk);
+  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[0], rmap);
+  EXPECT_EQ(platform_.objects_in_use(), in_use);
+}
+
+TEST_F(MemslotTest, RecycledLogBeginsEmpty) {
+  MemslotRequest request = add_request(0, 0x100, 0x10);
+  request.log_dirty = true;
+  ASSERT_EQ(apply(request), Status::kOk);
+  slots_.by_id(0)->arrays.dirty[0] = 3;
+  slots_.recycle();
+  ASSERT_EQ(apply(request), Status::kOk);
+  EXPECT_EQ(slots_.by_id(0)->arrays.dirty[0], 0u);
+}
+
+TEST_F(MemslotTest, RecycledArraysOfAnotherShapeAreFreed) {
+  ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
+  const std::size_t one_slot = platform_.objects_in_use();
+  for (const MemslotRequest& other : {add_request(0, 0x100, 0x20), add_request(0, 0x101, 0x20),
+                                      add_request(0, 0x101, 0x20, kHost + kPageSize)}) {
+    slots_.recycle();
+    ASSERT_EQ(apply(other), Status::kOk);
+    EXPECT_EQ(platform_.objects_in_use(), one_slot);
+  }
+}
+
 }  // namespace
 }  // namespace mmu
