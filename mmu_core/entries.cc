@@ -15,6 +15,13 @@ u64 exchange(SpteRef ref, u64 value) {
 void fill(VmState& vm, SpteRef ref, u64 value) {
   if (exchange(ref, value) != 0) vm.platform.panic("shadow entry filled twice");
   ++ref.page->used;
+  ref.page->filled[ref.index / 64] |= bit(ref.index % 64);
+}
+
+// The reverse map of a gfn that is mapped, and the count by which the audit knows that no chain holds more.
+void rmap_add(VmState& vm, Memslot& slot, Gfn gfn, SpteRef ref) {
+  chain::add(slot.rmap(gfn, ref.page->role.level()), ref, vm.caches);
+  ++vm.rmap_refs;
 }
 
 // The slot of a gfn that is mapped: its reverse map must be there as long as the mapping is.
@@ -24,6 +31,12 @@ Memslot& slot_of(VmState& vm, Gfn gfn) {
   return *slot;
 }
 
+void rmap_remove(VmState& vm, Gfn gfn, SpteRef ref) {
+  if (!chain::remove(slot_of(vm, gfn).rmap(gfn, ref.page->role.level()), ref, vm.caches))
+    vm.platform.panic("leaf missing from the reverse map");
+  --vm.rmap_refs;
+}
+
 }  // namespace
 
 u64 load(const SpteRef& ref) { return __atomic_load_n(&ref.page->spt[ref.index], __ATOMIC_ACQUIRE); }
@@ -31,7 +44,7 @@ u64 load(const SpteRef& ref) { return __atomic_load_n(&ref.page->spt[ref.index],
 void set_leaf(VmState& vm, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access) {
   if (!ref.page->role.direct()) ref.page->set_leaf(ref.index, gfn, access);
   fill(vm, ref, spte);
-  chain::add(slot.rmap(gfn, ref.page->role.level()), ref, vm.caches);
+  rmap_add(vm, slot, gfn, ref);
 }
 
 void update_leaf(VmState& vm, SpteRef ref, u64 spte) {
@@ -61,11 +74,10 @@ void drop(VmState& vm, SpteRef ref) {
   const u64 was = exchange(ref, 0);
   if (!was) return;
   --page.used;
+  page.filled[ref.index / 64] &= ~bit(ref.index % 64);
   if (!spte::is_present(was)) return;  // MMIO: the hardware never cached it
   if (spte::is_leaf(was, page.role.level())) {
-    const Gfn gfn = page.leaf_gfn(ref.index);
-    if (!chain::remove(slot_of(vm, gfn).rmap(gfn, page.role.level()), ref, vm.caches))
-      vm.platform.panic("leaf missing from the reverse map");
+    rmap_remove(vm, page.leaf_gfn(ref.index), ref);
   } else {
     ShadowPage* child = page.child(ref.index);
     unsync::clear_child(page, ref.index);

@@ -4,6 +4,7 @@
 // Stores filled before an operation, so that nothing is allocated in the
 // middle of one (KVM: struct kvm_mmu_memory_cache).
 
+#include "mmu_core/platform.h"
 #include "mmu_core/rmap.h"
 #include "mmu_core/shadow_page.h"
 

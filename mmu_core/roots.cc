@@ -75,6 +75,12 @@ void free_previous(VcpuState& vcpu) {
   for (Root& r : vcpu.previous) free_root(vcpu, r);
 }
 
+void free_previous_locked(VcpuState& vcpu) {
+  Locked lock(*vcpu.vm, LockId::kMmu);
+  free_previous(vcpu);
+  zap::commit(*vcpu.vm);
+}
+
 void free_all(VcpuState& vcpu) {
   Locked lock(*vcpu.vm, LockId::kMmu);
   free_root(vcpu, vcpu.root);

@@ -17,7 +17,8 @@ void switch_to(VcpuState& vcpu, u64 cr3);
 
 void free_root(VcpuState& vcpu, Root& root);
 void free_all(VcpuState& vcpu);
-void free_previous(VcpuState& vcpu);
+void free_previous(VcpuState& vcpu);         // mmu lock held; the caller commits
+void free_previous_locked(VcpuState& vcpu);  // takes the lock itself
 // Drops what became obsolete or invalid, and dummies (a memslot may have appeared).
 void free_obsolete(VcpuState& vcpu);
 

@@ -55,12 +55,19 @@ struct ShadowPage {
   u32 root_count = 0;
   u32 write_flood = 0;  // emulated writes since the page was last used by a walk
   u32 used = 0;         // entries that are not 0
+  u64 filled[kEntries / 64] = {};  // which
   bool doomed = false;  // marked within one operation to be zapped at its end
   bool unsync = false;
   u32 unsync_children = 0;  // bits set in unsync_bitmap
   u64 unsync_bitmap[kEntries / 64] = {};
 
   bool has_gptes() const { return !role.direct(); }
+  // Calls f(index) for each entry that is not 0; f may empty the entry that it is given.
+  template <class F>
+  void for_each_filled(F&& f) const {
+    for (unsigned w = 0; w < kEntries / 64; ++w)
+      for (u64 left = filled[w]; left; left &= left - 1) f(w * 64 + static_cast<unsigned>(__builtin_ctzll(left)));
+  }
   // First 4K gfn that entry `index` of a direct page maps.
   Gfn direct_gfn(unsigned index) const { return gfn + (u64{index} << (9 * (role.level() - 1))); }
   Gfn leaf_gfn(unsigned index) const {

@@ -84,6 +84,7 @@ struct VmState {
   VmStats stats;
   u8* counters = nullptr;
   u8 locks_held = 0;  // bit per LockId, for the order assertion
+  u64 rmap_refs = 0;    // leaves in all reverse chains together
   bool flush_owed = false;  // some translation was removed or narrowed and no TLB flush was issued yet
 };
 

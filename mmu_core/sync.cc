@@ -82,11 +82,7 @@ bool page(VcpuState& vcpu, ShadowPage& p) {
   if (p.role.direct() || (p.role.word ^ vcpu.role.word) & ~kOwn) return false;
   ++vcpu.vm->stats.syncs;
   count(*vcpu.vm, Event::kSync, p);
-  for (unsigned i = 0, left = p.used; i < kEntries && left; ++i) {
-    if (!p.spt[i]) continue;
-    --left;
-    entry(vcpu, p, i);
-  }
+  p.for_each_filled([&](unsigned i) { entry(vcpu, p, i); });
   return true;
 }
 

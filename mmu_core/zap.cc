@@ -25,7 +25,7 @@ void unsync_children(VmState& vm, ShadowPage& parent) {
 }
 
 void unlink_children(VmState& vm, ShadowPage* p) {
-  for (unsigned i = 0; i < kEntries && p->used; ++i) entries::drop(vm, {p, i});
+  p->for_each_filled([&](unsigned i) { entries::drop(vm, {p, i}); });
 }
 
 void unlink_parents(VmState& vm, ShadowPage* p) {
