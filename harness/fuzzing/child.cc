@@ -26,7 +26,8 @@ void leave_parent(pid_t parent) {
 void redirect(const Command& command) {
   const int flags = O_WRONLY | O_CREAT | (command.append_log ? O_APPEND : O_TRUNC);
   const int in = ::open("/dev/null", O_RDONLY);
-  const int out = command.log.empty() ? ::open("/dev/null", O_WRONLY) : ::open(command.log.c_str(), flags, 0644);
+  const int out = command.log.empty() ? ::open("/dev/null", O_WRONLY)
+                                      : ::open(command.log.c_str(), flags, 0644);
   if (in >= 0) ::dup2(in, 0);
   if (out >= 0) {
     ::dup2(out, 1);
@@ -44,7 +45,9 @@ Child::~Child() {
 }
 
 Child::Child(Child&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), status_(other.status_), ended_(std::exchange(other.ended_, false)) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      status_(other.status_),
+      ended_(std::exchange(other.ended_, false)) {}
 
 Child& Child::operator=(Child&& other) noexcept {
   std::swap(pid_, other.pid_);

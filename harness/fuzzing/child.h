@@ -14,11 +14,11 @@
 namespace twinwalk::fuzz {
 
 struct Command {
-  std::vector<std::string> words;  // words[0]: path of the program
+  std::vector<std::string> words;                                // words[0]: path of the program
   std::vector<std::pair<std::string, std::string>> environment;  // added to this process's own
-  std::string log;        // standard output and error go there; empty: nowhere
+  std::string log;  // standard output and error go there; empty: nowhere
   bool append_log = false;
-  std::string folder;     // working folder; empty: as it is
+  std::string folder;  // working folder; empty: as it is
 };
 
 class Child {
@@ -37,9 +37,9 @@ class Child {
   bool running();
   bool started() const { return pid_ > 0 || ended_; }
   // Preconditions of these three: it has ended.
-  bool exited() const;   // by itself, not by a signal
+  bool exited() const;  // by itself, not by a signal
   int exit_code() const;
-  int signal() const;    // 0 if none
+  int signal() const;  // 0 if none
 
   void send(int signal);
   // SIGTERM, and SIGKILL after `seconds`.

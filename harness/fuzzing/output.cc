@@ -74,7 +74,8 @@ std::string build_seeds(const std::string& seeds, const std::string& folder, uns
   std::sort(paths.begin(), paths.end());
   for (const std::string& path : paths) {
     const ParseResult read = load_trace(path);
-    if (!read || read.trace.ops.size() > kMaxFuzzOps) continue;  // the tests of the corpus say so, not the fuzzer
+    if (!read || read.trace.ops.size() > kMaxFuzzOps)
+      continue;  // the tests of the corpus say so, not the fuzzer
     why = put_seed(read.trace, folder);
     if (!why.empty()) return why;
     ++made;

@@ -9,15 +9,16 @@ namespace twinwalk::fuzz {
 
 // Paths; empty where there is none.
 struct Programs {
-  std::string worker;         // shadow_fuzzer
-  std::string sanitized;      // the same with ASan and UBSan
-  std::string afl_worker;     // shadow_fuzzer_afl
-  std::string afl_mutator;    // twinwalk_mutator_afl.so
-  std::string unicorn;        // twinwalk-unicorn
-  std::string corpus;         // folder with seed/ and known/
+  std::string worker;       // shadow_fuzzer
+  std::string sanitized;    // the same with ASan and UBSan
+  std::string afl_worker;   // shadow_fuzzer_afl
+  std::string afl_mutator;  // twinwalk_mutator_afl.so
+  std::string unicorn;      // twinwalk-unicorn
+  std::string corpus;       // folder with seed/ and known/
 };
 
-// Looks beside this program, then in the builds beside its own (build/PRESET/bin, or $TWINWALK_BUILD_DIR/PRESET/bin).
+// Looks beside this program, then in the builds beside its own (build/PRESET/bin, or
+// $TWINWALK_BUILD_DIR/PRESET/bin).
 Programs find_programs();
 
 // The folder of the program that is running.

@@ -15,18 +15,22 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr unsigned kMaxIdleDeaths = 5;
-constexpr const char* kMaxInput = "4096";     // bytes; a trace of 256 operations fits
-constexpr unsigned kHangSeconds = 10;         // for one trace, which takes microseconds
-constexpr const char* kSanitizerWords[] = {"ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer",
+constexpr const char* kMaxInput = "4096";  // bytes; a trace of 256 operations fits
+constexpr unsigned kHangSeconds = 10;      // for one trace, which takes microseconds
+constexpr const char* kSanitizerWords[] = {"ERROR: AddressSanitizer",
+                                           "runtime error:", "ERROR: LeakSanitizer",
                                            "ERROR: MemorySanitizer", "WARNING: ThreadSanitizer"};
 
-bool contains(const std::string& text, const char* word) { return text.find(word) != std::string::npos; }
+bool contains(const std::string& text, const char* word) {
+  return text.find(word) != std::string::npos;
+}
 
 std::string line_around(const std::string& text, std::size_t at) {
   const std::size_t begin = text.rfind('\n', at);
   const std::size_t end = text.find('\n', at);
-  return text.substr(begin == std::string::npos ? 0 : begin + 1,
-                     end == std::string::npos ? end : end - (begin == std::string::npos ? 0 : begin + 1));
+  return text.substr(
+      begin == std::string::npos ? 0 : begin + 1,
+      end == std::string::npos ? end : end - (begin == std::string::npos ? 0 : begin + 1));
 }
 
 }  // namespace
@@ -88,9 +92,23 @@ Command Worker::libfuzzer_command() const {
 
 Command Worker::afl_command() const {
   Command c;
-  c.words = {"afl-fuzz", "-i", restarts_ ? "-" : plan_.corpus, "-o", plan_.afl_output, plan_.number == 0 ? "-M" : "-S",
-             "w" + std::to_string(plan_.number), "-s", std::to_string(plan_.seed), "-G", kMaxInput, "-t", "2000", "-m",
-             "none", "--", plan_.program};
+  c.words = {"afl-fuzz",
+             "-i",
+             restarts_ ? "-" : plan_.corpus,
+             "-o",
+             plan_.afl_output,
+             plan_.number == 0 ? "-M" : "-S",
+             "w" + std::to_string(plan_.number),
+             "-s",
+             std::to_string(plan_.seed),
+             "-G",
+             kMaxInput,
+             "-t",
+             "2000",
+             "-m",
+             "none",
+             "--",
+             plan_.program};
   c.environment = {{"AFL_CUSTOM_MUTATOR_LIBRARY", plan_.mutator},
                    {"AFL_CUSTOM_MUTATOR_ONLY", "1"},
                    {"AFL_DISABLE_TRIM", "1"},
@@ -110,7 +128,8 @@ Command Worker::command() const {
   c.environment.emplace_back("TWINWALK_FUZZ_CANDIDATES", plan_.candidates);
   c.environment.emplace_back("TWINWALK_FUZZ_STATS", plan_.folder + "/stats");
   if (plan_.sanitized) {
-    c.environment.emplace_back("ASAN_OPTIONS", "abort_on_error=0:allocator_may_return_null=1:handle_abort=1");
+    c.environment.emplace_back("ASAN_OPTIONS",
+                               "abort_on_error=0:allocator_may_return_null=1:handle_abort=1");
     c.environment.emplace_back("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1");
   }
   c.log = log();
@@ -131,7 +150,8 @@ std::uint64_t Worker::edges() {
   if (plan_.engine == Engine::kLibFuzzer) {
     edges_ = std::max(edges_, edges_in_log(tail_of(log(), 4096)));
   } else {
-    const std::string stats = tail_of(plan_.afl_output + "/w" + std::to_string(plan_.number) + "/fuzzer_stats", 8192);
+    const std::string stats =
+        tail_of(plan_.afl_output + "/w" + std::to_string(plan_.number) + "/fuzzer_stats", 8192);
     const std::size_t at = stats.find("edges_found");
     const std::size_t colon = at == std::string::npos ? at : stats.find(':', at);
     if (colon != std::string::npos) edges_ = std::strtoull(stats.c_str() + colon + 1, nullptr, 10);
@@ -153,8 +173,8 @@ void Worker::collect(std::vector<Crash>& crashes) {
       const std::string name = entry.path().filename().string(), path = entry.path().string();
       const bool input = plan_.engine == Engine::kAfl
                              ? name.starts_with("id:")
-                             : name.starts_with("crash-") || name.starts_with("timeout-") || name.starts_with("oom-") ||
-                                   name.starts_with("leak-");
+                             : name.starts_with("crash-") || name.starts_with("timeout-") ||
+                                   name.starts_with("oom-") || name.starts_with("leak-");
       if (!input || std::find(seen_.begin(), seen_.end(), path) != seen_.end()) continue;
       seen_.push_back(path);
       const std::string kind = folder.filename() == "hangs" ? "timeout-" : name;
@@ -176,7 +196,8 @@ bool Worker::tend(std::vector<Crash>& crashes) {
   if (idle_deaths_ >= kMaxIdleDeaths) {
     const std::string words = tail_of(log(), 2000);
     const std::size_t last = words.find_last_not_of("\n ");
-    error_ = plan_.program + " does not run: " + (last == std::string::npos ? "no output" : line_around(words, last));
+    error_ = plan_.program + " does not run: " +
+             (last == std::string::npos ? "no output" : line_around(words, last));
     return false;
   }
   ++restarts_;

@@ -19,9 +19,9 @@ struct WorkerPlan {
   Engine engine = Engine::kLibFuzzer;
   std::string program;
   bool sanitized = false;
-  std::string mutator;     // AFL++: the custom-mutator library
+  std::string mutator;  // AFL++: the custom-mutator library
   std::string config;
-  std::string corpus;      // libFuzzer: shared; AFL++: where it reads seeds
+  std::string corpus;  // libFuzzer: shared; AFL++: where it reads seeds
   std::string candidates;
   std::string folder;      // of its own: log, statistics, crashing inputs
   std::string afl_output;  // AFL++: shared by its instances
@@ -32,8 +32,8 @@ struct WorkerPlan {
 // An input that ended a worker.
 struct Crash {
   DivergenceClass divergence = DivergenceClass::kTrap;  // kTrap, kSanitizer or kHang
-  std::string input;  // path; empty if it left none
-  std::string why;    // one line from its log
+  std::string input;                                    // path; empty if it left none
+  std::string why;                                      // one line from its log
 };
 
 // What a worker's last words say. `log` is the tail of its log.
