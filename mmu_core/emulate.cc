@@ -51,8 +51,9 @@ bool writable_memory(const VmState& vm, Gpa gpa) {
 }
 
 void write_and_track(VmState& vm, const Part& part, u64 value) {
-  Locked lock(vm, LockId::kMmu);
+  // Not under the lock: looking up the frame may break copy-on-write, which is a notifier event.
   if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
+  Locked lock(vm, LockId::kMmu);
   pt_write::track(vm, part.gpa, part.size);
   zap::commit(vm);
 }
