@@ -51,9 +51,8 @@ bool writable_memory(const VmState& vm, Gpa gpa) {
 }
 
 void write_and_track(VmState& vm, const Part& part, u64 value) {
-  // Not under the lock: looking up the frame may break copy-on-write, which is a notifier event.
-  if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
   Locked lock(vm, LockId::kMmu);
+  if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
   pt_write::track(vm, part.gpa, part.size);
   zap::commit(vm);
 }

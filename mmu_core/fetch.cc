@@ -108,10 +108,7 @@ class Installer {
     const SpteRef ref = here();
     entries::drop(vm_, ref);  // whatever was there, with its reverse map
     if (!vcpu_.context.pke && spte::mmio_possible(walk_.gfn, vm_.config.caps.host_maxphyaddr)) {
-      // As with memory, the first write must walk the guest's tables to set D.
-      const bool dirty = fault_.write || (walk_.entry[walk_.level - 1] & pte::kD);
-      const u8 access = dirty ? walk_.access : static_cast<u8>(walk_.access & ~acc::kW);
-      entries::set_mmio(vm_, ref, spte::make_mmio(walk_.gfn, access, vm_.slots.generation() & spte::kMmioGenMask));
+      entries::set_mmio(vm_, ref, spte::make_mmio(walk_.gfn, walk_.access, vm_.slots.generation() & spte::kMmioGenMask));
       count(vm_, Event::kMmioMake, *page_);
     }
     return FetchResult::kMmio;

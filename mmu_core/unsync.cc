@@ -51,6 +51,11 @@ bool try_to_make_writable(VmState& vm, const Memslot& slot, Gfn gfn, Caller call
   if (tracking::is_tracked(slot, gfn)) return false;
   bool allowed = true;
   pages::for_each_indirect(vm, gfn, [&](ShadowPage& page) {
+    // While pages are synchronized even an unsync one refuses: its own turn may be next, after its write protection.
+    if (caller == Caller::kSynchronizing) {
+      allowed = false;
+      return false;
+    }
     if (page.unsync) return true;
     if (caller != Caller::kFault || !vm.config.options.unsync) {
       allowed = false;
