@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 #include <optional>
@@ -48,10 +49,21 @@ constexpr std::array<Verb, kVcpuPrefix> verb_table() {
 }
 constexpr auto kVerbOf = verb_table();
 
-const std::array<Op, kWeighted>& prototypes() {
+// What decoding needs of a verb, made once.
+struct Prototype {
+  Op op;
+  bool has_mask = false;
+};
+
+const std::array<Prototype, kWeighted>& prototypes() {
   static const auto table = [] {
-    std::array<Op, kWeighted> t;
-    for (unsigned v = 0; v < kWeighted; ++v) t[v] = make_op(static_cast<Verb>(v));
+    std::array<Prototype, kWeighted> t;
+    for (unsigned v = 0; v < kWeighted; ++v) {
+      t[v].op = make_op(static_cast<Verb>(v));
+      for (const FieldInfo& f : schema_of(static_cast<Verb>(v)).fields) {
+        t[v].has_mask |= f.presence != Presence::kRequired;
+      }
+    }
     return t;
   }();
   return table;
@@ -74,6 +86,13 @@ class Reader {
   }
   std::uint64_t number(unsigned bytes) {
     std::uint64_t value = 0;
+    if constexpr (std::endian::native == std::endian::little) {
+      if (left() >= bytes) {
+        std::memcpy(&value, next_, bytes);
+        next_ += bytes;
+        return value;
+      }
+    }
     for (unsigned i = 0; i < bytes; ++i) value |= std::uint64_t{byte()} << (8 * i);
     return value;
   }
@@ -331,13 +350,6 @@ static_assert(static_cast<unsigned>(Field::kAc) - static_cast<unsigned>(Field::k
 
 // --- operations ----------------------------------------------------------
 
-bool has_mask(const VerbInfo& verb) {
-  for (const FieldInfo& f : verb.fields) {
-    if (f.presence != Presence::kRequired) return true;
-  }
-  return false;
-}
-
 void put_op(Bytes& out, const Op& op) {
   if (op.vcpu) out.push_back(static_cast<Byte>(kVcpuPrefix + op.vcpu));
   if (op.point != Point::kNone) {
@@ -376,12 +388,13 @@ bool get_op(Reader& in, unsigned vcpus, bool first, std::vector<Op>& ops) {
     b = in.byte();
   }
   const Verb v = kVerbOf[b];
-  ops.push_back(prototypes()[static_cast<std::size_t>(v)]);
+  const Prototype& prototype = prototypes()[static_cast<std::size_t>(v)];
+  ops.push_back(prototype.op);
   Op& op = ops.back();
   op.vcpu = static_cast<std::uint8_t>(vcpu < vcpus ? vcpu : vcpu % vcpus);
   if (!first) op.point = static_cast<Point>(point);
   const VerbInfo& verb = schema_of(v);
-  unsigned mask = has_mask(verb) ? in.byte() : 0;
+  unsigned mask = prototype.has_mask ? in.byte() : 0;
   for (const FieldInfo& f : verb.fields) {
     if (f.presence != Presence::kRequired) {
       const bool said = mask & 1;

@@ -444,16 +444,16 @@ class Parser {
     }
     for (const FieldInfo& f : verb.fields) {
       if (f.presence != Presence::kRequired || op.gives(f.id)) continue;
-      return fail(
-          raw_.size() + 1,
-          fmt::format("`{}` ends without {}; it needs {}", name_of(op.verb),
-                      f.kind == FieldKind::kEnumWord   ? "its kind"
-                      : f.kind == FieldKind::kRegister ? "a register"
-                                                       : fmt::format("{}=", f.name),
-                      f.names.empty() || f.kind == FieldKind::kBits ? fmt::format("{}=", f.name)
-                                                                    : alternatives(f.names)));
+      return fail(raw_.size() + 1,
+                  fmt::format("`{}` ends without {}", name_of(op.verb), missing(f)));
     }
     return true;
+  }
+
+  static std::string missing(const FieldInfo& f) {
+    if (f.kind == FieldKind::kEnumWord) return "its kind: " + alternatives(f.names);
+    if (f.kind == FieldKind::kRegister) return "REGISTER=, one of " + alternatives(f.names);
+    return fmt::format("{}=", f.name);
   }
 
   bool field(const VerbInfo& verb, const Word& word, Op& op) {
