@@ -14,7 +14,7 @@
 namespace twinwalk::cli {
 
 int minimise_trace(const std::string& path, const std::string& subject, const std::string& out) {
-  const NamedTrace named = load_trace(path, Form::kAny);
+  const NamedTrace named = load_trace(path, Input::kAny);
   const NamedSubject under_test = make_subject(subject);
   if (under_test.subject == nullptr) {
     throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));

@@ -157,7 +157,7 @@ int skip_all(const RunOptions& options, const std::vector<NamedTrace>& traces,
 int run(const RunOptions& options) {
   const References references = parse_references(options.references);
   const NamedSubject named = make_subject(options.subject);
-  const auto traces = load_traces(options.paths, options.raw ? Form::kRaw : Form::kAny);
+  const auto traces = load_traces(options.paths, options.raw ? Input::kRaw : Input::kAny);
   if (named.subject == nullptr) return skip_all(options, traces, named.why_not);
   const auto unicorn = start_unicorn(references);
   Checker checker(*named.subject, unicorn.get());
