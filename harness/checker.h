@@ -81,7 +81,10 @@ class Checker {
                   CheckResult& result);
   void deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
                CheckResult& result);
-  void check_expectations(const Trace& trace, const CheckReport& report, CheckResult& result);
+  void check_expectations(const Trace& trace, std::uint32_t index, std::size_t& next,
+                          const CheckReport& report, CheckResult& result);
+  void diverge(DivergenceClass cls, const Rule& rule, std::string_view field, std::string got,
+               std::string allowed);
   void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
   void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
   void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
@@ -98,12 +101,6 @@ class Checker {
   Verdict verdict_;
   std::vector<std::string_view> reproduced_;  // known ids
 };
-
-// True if `outcome` shows all that `expectation` (the text of an `=` line) says: each of its words
-// must be among those of to_text(outcome); `value=0` also matches a value that is not printed.
-// After the word `set`, `pte=a|d` and `upper=a` say bits that must be set afterwards in the leaf
-// entry and in every entry above it.
-bool matches(std::string_view expectation, const Outcome& outcome);
 
 }  // namespace twinwalk
 

@@ -1,0 +1,39 @@
+#ifndef TWINWALK_ORACLE_UNICORN_COMPARE_H_
+#define TWINWALK_ORACLE_UNICORN_COMPARE_H_
+
+// Does what Unicorn did equal what spec's fresh walk says, as far as the manual
+// prescribes it? What the manual leaves open is not compared; the list is in README.md.
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "oracle/spec.h"
+#include "oracle/unicorn/protocol.h"
+
+namespace twinwalk::oracle::unicorn {
+
+struct Difference {
+  std::string_view field;  // "outcome", "error-code", "cr2", "value", "accessed-dirty", "image"
+  std::string spec, unicorn;
+};
+
+// Can Unicorn execute this access at all on a machine with `memory_bytes` of memory? Empty if so,
+// else why not.
+std::string_view not_expressible(const AccessQuery& query, const FreshOutcome& fresh,
+                                 std::uint64_t memory_bytes);
+
+// The journal's record of the access. Precondition: expressible.
+Record record_of(const AccessQuery& query, const FreshOutcome& fresh);
+
+// The kind of outcome that a result amounts to; kSkip for what is none (an error inside Unicorn).
+OutcomeKind kind_of(const AccessResult& result);
+
+// The first difference, if there is one. `translates`: see UnicornVersion.
+// Precondition: result.skipped == Skipped::kNo.
+std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
+                                  const AccessResult& result, bool translates);
+
+}  // namespace twinwalk::oracle::unicorn
+
+#endif  // TWINWALK_ORACLE_UNICORN_COMPARE_H_
