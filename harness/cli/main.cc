@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "harness/cli/bench_verb.h"
 #include "harness/cli/doctor.h"
+#include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
 #include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
@@ -80,6 +82,24 @@ void add_minimise(CLI::App& app, int& code) {
       [names, subject, &code] { code = minimise_trace(names->file, *subject, names->out); });
 }
 
+void add_explain(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "explain", "Tells a trace step by step: both walks, the rule that decides, its citation");
+  auto file = std::make_shared<std::string>();
+  auto subject = std::make_shared<std::string>("core");
+  verb->add_option("FILE", *file, "a trace, text or binary; - is standard input")->required();
+  verb->add_option("--subject", *subject, "what is under test: core, kvm or core-kvm");
+  verb->callback([file, subject, &code] { code = explain(*file, *subject); });
+}
+
+void add_bench(CLI::App& app, int& code) {
+  CLI::App* verb =
+      app.add_subcommand("bench", "The benchmark, with its limits measured in the same run");
+  auto json = std::make_shared<bool>(false);
+  verb->add_flag("--json", *json, "one JSON object a row");
+  verb->callback([json, &code] { code = bench(*json); });
+}
+
 // Words of the contract that this version does not have: refused in one line, and not listed.
 void add_not_built(CLI::App& app, const std::string& name) {
   CLI::App* verb = app.add_subcommand(name, "")->group("");
@@ -90,10 +110,12 @@ void add_not_built(CLI::App& app, const std::string& name) {
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
   add_run(app, code);
+  add_explain(app, code);
   add_minimise(app, code);
   add_fmt(app, code);
   add_encode(app, code);
   add_decode(app, code);
+  add_bench(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
   add_not_built(app, "image");
