@@ -187,6 +187,7 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
     }
     if (run->exit_reason != KVM_EXIT_IO) {
       out.kind = StubExit::Kind::kBroken;
+      out.shutdown = run->exit_reason == KVM_EXIT_SHUTDOWN;
       out.why = "KVM exit reason " + std::to_string(run->exit_reason);
       if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
         out.why += ", suberror " + std::to_string(run->internal.suberror);

@@ -38,6 +38,7 @@ struct StubExit {
   std::uint64_t cr2 = 0, rip = 0;
   std::uint64_t rax = 0;  // as the stub left it
   DeviceAccess device;
+  bool shutdown = false;  // kBroken: a triple fault
   std::string why;
 };
 

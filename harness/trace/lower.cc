@@ -150,37 +150,42 @@ void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
   append(out, index, write);
 }
 
-void Lowering::lower(const Trace& trace, Program& out) {
+void Lowering::begin(const Machine& machine, Program& out) {
   tables_.clear();
   entries_.clear();
   pool_roots_ = 0;
   next_ = 0;
   for (unsigned v = 0; v < kMaxVcpus; ++v) name_root(v, kInitialCr3);
-  out.machine = trace.machine;
+  out.machine = machine;
   out.steps.clear();
+}
 
-  for (std::size_t i = 0; i < trace.ops.size(); ++i) {
-    const Op& op = trace.ops[i];
-    const auto index = static_cast<std::uint32_t>(i);
-    switch (op.verb) {
-      case Verb::kCpu:
-        lower_cpu(index, op, out);
-        break;
-      case Verb::kMap:
-        lower_map(index, op, out);
-        break;
-      default: {
-        const auto number = static_cast<std::uint32_t>(out.steps.size());
-        Op& what = append(out, index, op).what;
-        if (stores(op)) {
-          if (!op.gives(Field::kValue) && op.value == 0) what.value = store_stamp(number);
-          what.value = low_bytes(what.value, op.size);
-          what.given |= given_bit(Field::kValue);
-        } else if (op.verb == Verb::kMov && op.kind == static_cast<std::uint64_t>(Reg::kCr3)) {
-          name_root(op.vcpu, op.value);
-        }
+void Lowering::add(std::uint32_t index, const Op& op, Program& out) {
+  switch (op.verb) {
+    case Verb::kCpu:
+      lower_cpu(index, op, out);
+      break;
+    case Verb::kMap:
+      lower_map(index, op, out);
+      break;
+    default: {
+      const auto number = static_cast<std::uint32_t>(out.steps.size());
+      Op& what = append(out, index, op).what;
+      if (stores(op)) {
+        if (!op.gives(Field::kValue) && op.value == 0) what.value = store_stamp(number);
+        what.value = low_bytes(what.value, op.size);
+        what.given |= given_bit(Field::kValue);
+      } else if (op.verb == Verb::kMov && op.kind == static_cast<std::uint64_t>(Reg::kCr3)) {
+        name_root(op.vcpu, op.value);
       }
     }
+  }
+}
+
+void Lowering::lower(const Trace& trace, Program& out) {
+  begin(trace.machine, out);
+  for (std::size_t i = 0; i < trace.ops.size(); ++i) {
+    add(static_cast<std::uint32_t>(i), trace.ops[i], out);
   }
 }
 
