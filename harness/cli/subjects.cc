@@ -9,12 +9,35 @@
 
 #include "harness/cli/output.h"
 #include "harness/core_subject.h"
+#include "kvm_runner/subjects.h"
 
 namespace twinwalk::cli {
+namespace {
+
+[[noreturn]] void refuse(const std::string& word) {
+  const bool plugin = word.find(".so") != std::string::npos;
+  throw Failure(plugin ? fmt::format("--subject {}: not available in this version", word)
+                       : fmt::format("--subject: found `{}`; allowed: core, kvm, core-kvm", word));
+}
+
+}  // namespace
 
 NamedSubject make_subject(const std::string& word) {
-  if (word == "core") return {make_core_subject(), ""};
-  throw Failure(fmt::format("--subject: found `{}`; allowed: core, kvm, core-kvm", word));
+  NamedSubject named;
+  if (word == "core") {
+    named.subject = make_core_subject();
+  } else if (word == "kvm") {
+    named.subject = make_kvm_subject(named.why_not);
+  } else if (word == "core-kvm") {
+    named.subject = make_core_kvm_subject(named.why_not);
+  } else {
+    refuse(word);
+  }
+  return named;
+}
+
+std::unique_ptr<oracle::UnicornClient> make_unicorn() {
+  return std::make_unique<oracle::UnicornClient>(sibling_program("twinwalk-unicorn"));
 }
 
 References parse_references(const std::string& words) {
@@ -36,7 +59,7 @@ References parse_references(const std::string& words) {
 
 std::unique_ptr<oracle::UnicornClient> start_unicorn(const References& references) {
   if (!references.unicorn) return nullptr;
-  auto client = std::make_unique<oracle::UnicornClient>(sibling_program("twinwalk-unicorn"));
+  auto client = make_unicorn();
   std::string why;
   if (client->available(why)) return client;
   if (references.asked) throw Failure("reference unicorn: " + why);

@@ -18,6 +18,9 @@ struct NamedSubject {
 // "core", "kvm" or "core-kvm"; throws Failure for any other word.
 NamedSubject make_subject(const std::string& word);
 
+// The reference `unicorn`, not yet started.
+std::unique_ptr<oracle::UnicornClient> make_unicorn();
+
 // "spec" or "spec,unicorn" in any order; spec is always used. Empty: both, Unicorn where it can be
 // had.
 struct References {
