@@ -10,9 +10,9 @@
 
 namespace twinwalk::oracle {
 
-using unicorn::AccessResult;
 using unicorn::Record;
 using unicorn::RecordKind;
+using unicorn::RegisterRecord;
 using unicorn::ServerProcess;
 
 struct UnicornClient::Impl {
@@ -22,16 +22,21 @@ struct UnicornClient::Impl {
     std::uint32_t step;
     AccessQuery query;
     FreshOutcome fresh;
+    unsigned results;  // one for each page that it touches
   };
 
   Record* append(RecordKind kind);
+  bool send_registers(const Registers& registers);
+  bool send_access(std::uint32_t step, const AccessQuery& query, const FreshOutcome& fresh);
   void flush();
   void give_up(std::string why);
-  void judge(const Pending& access, const AccessResult& result);
+  void judge(const Pending& access, const unicorn::Result* results);
 
   ServerProcess server;
   Machine machine;
-  std::uint32_t records = 0;  // in the journal
+  std::uint32_t records = 0, expected = 0;  // in the journal, and what it will give
+  RegisterRecord registers{};               // that the server has
+  bool registers_sent = false;
   std::vector<Pending> pending;
   std::vector<UnicornDisagreement> disagreements;
   UnicornClient::Result result;
@@ -45,7 +50,7 @@ UnicornClient::~UnicornClient() = default;
 // The next free record; sends what there is when the journal is full. nullptr if the trace was
 // given up.
 Record* UnicornClient::Impl::append(RecordKind kind) {
-  if (records == unicorn::kMaxRecords || pending.size() == unicorn::kMaxResults) flush();
+  if (records == unicorn::kMaxRecords || expected + 2 > unicorn::kMaxResults) flush();
   if (!given_up && !server.running()) {
     std::string why;
     if (!server.start(why)) give_up(std::move(why));
@@ -57,15 +62,40 @@ Record* UnicornClient::Impl::append(RecordKind kind) {
   return record;
 }
 
+bool UnicornClient::Impl::send_registers(const Registers& wanted) {
+  const RegisterRecord next = unicorn::registers_of(wanted);
+  if (registers_sent && next == registers) return true;
+  Record* record = append(RecordKind::kRegisters);
+  if (record == nullptr) return false;
+  record->registers = registers = next;
+  registers_sent = true;
+  return true;
+}
+
+bool UnicornClient::Impl::send_access(std::uint32_t step, const AccessQuery& query,
+                                      const FreshOutcome& fresh) {
+  Record* record = append(RecordKind::kAccess);
+  if (record == nullptr) return false;
+  *record = unicorn::record_of(query, fresh);
+  const unsigned pages = unicorn::crosses(query) ? 2 : 1;
+  pending.push_back({step, query, fresh, pages});
+  expected += pages;
+  return true;
+}
+
 void UnicornClient::Impl::flush() {
   if (given_up || records == 0) return;
   std::string why;
   const bool lives = server.execute(std::exchange(records, 0), why);
-  if (!lives || server.reply().results != pending.size()) {
+  if (!lives || server.reply().results != std::exchange(expected, 0)) {
     give_up(lives ? "answered with a wrong number of results" : std::move(why));
     return;
   }
-  for (std::size_t i = 0; i < pending.size(); ++i) judge(pending[i], server.results()[i]);
+  const unicorn::Result* next = server.results();
+  for (const Pending& access : pending) {
+    judge(access, next);
+    next += access.results;
+  }
   pending.clear();
 }
 
@@ -75,10 +105,11 @@ void UnicornClient::Impl::give_up(std::string why) {
   result.why = std::move(why);
   result.skipped += pending.size();
   pending.clear();
-  records = 0;
+  records = expected = 0;
 }
 
-void UnicornClient::Impl::judge(const Pending& access, const AccessResult& got) {
+void UnicornClient::Impl::judge(const Pending& access, const unicorn::Result* results) {
+  const unicorn::Result& got = results[0];
   if (got.skipped != unicorn::Skipped::kNo) {
     ++result.skipped;
     return;
@@ -86,7 +117,7 @@ void UnicornClient::Impl::judge(const Pending& access, const AccessResult& got) 
   ++result.checks;
   const unicorn::Reply& reply = server.reply();
   const UnicornVersion version{reply.major, reply.minor, reply.patch, reply.translates != 0};
-  auto difference = unicorn::compare(access.query, access.fresh, got, version.translates);
+  auto difference = unicorn::compare(access.query, access.fresh, results, version.translates);
   if (!difference) return;
   const auto facts = unicorn::facts_of(machine, access.query, access.fresh, got, *difference);
   disagreements.push_back({access.step, std::string(difference->field), std::move(difference->spec),
@@ -98,16 +129,18 @@ void UnicornClient::on_reset(const Machine& machine) {
   Impl& self = *impl_;
   self.flush();
   self.given_up = false;
+  self.registers_sent = false;
   self.machine = machine;
-  if (Record* record = self.append(RecordKind::kReset)) record->address = machine.memory_bytes();
+  if (Record* record = self.append(RecordKind::kReset))
+    record->target.address = machine.memory_bytes();
 }
 
 void UnicornClient::on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) {
   Record* record = impl_->append(RecordKind::kMemory);
   if (record == nullptr) return;
-  record->address = gpa;
+  record->target.address = gpa;
   record->size = static_cast<std::uint8_t>(size);
-  record->value = value;
+  record->target.value = value;
 }
 
 void UnicornClient::on_access(std::uint32_t step, const AccessQuery& query,
@@ -117,13 +150,9 @@ void UnicornClient::on_access(std::uint32_t step, const AccessQuery& query,
     ++self.result.skipped;
     return;
   }
-  Record* record = self.append(RecordKind::kAccess);
-  if (record == nullptr) {
+  if (!self.send_registers(query.registers) || !self.send_access(step, query, fresh)) {
     ++self.result.skipped;
-    return;
   }
-  *record = unicorn::record_of(query, fresh);
-  self.pending.push_back({step, query, fresh});
 }
 
 UnicornClient::Result UnicornClient::finish(

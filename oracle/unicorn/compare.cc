@@ -19,10 +19,6 @@ constexpr std::uint64_t kCr4 =
     cr4::kPse | cr4::kPae | cr4::kPge | cr4::kPcide | cr4::kSmep | cr4::kSmap | cr4::kPke;
 constexpr std::uint64_t kEfer = efer::kLme | efer::kLma | efer::kNxe;
 
-bool crosses(const AccessQuery& q) {
-  return q.kind != AccessKind::kFetch && (q.gva & kPageMask) + q.size > kPageMask + 1;
-}
-
 Outcome outcome_of(const AccessQuery& query, const FreshOutcome& fresh) {
   Outcome outcome;
   outcome.kind = fresh.kind;
@@ -34,18 +30,18 @@ Outcome outcome_of(const AccessQuery& query, const FreshOutcome& fresh) {
   return outcome;
 }
 
-Outcome outcome_of(const AccessQuery& query, const AccessResult& result) {
+Outcome outcome_of(const AccessQuery& query, const Result& result) {
   Outcome outcome;
   outcome.kind = kind_of(result);
   outcome.write = query.kind == AccessKind::kWrite || query.kind == AccessKind::kRmw;
   outcome.error_code = result.error_code;
-  outcome.cr2 = result.cr2;
-  outcome.gpa[0] = result.event == Event::kUnmapped ? result.gpa : kUnknownGpa;
+  outcome.cr2 = result.address;
+  outcome.gpa[0] = result.event == Event::kUnmapped ? result.address : kUnknownGpa;
   outcome.value = result.value;
   return outcome;
 }
 
-std::string text_of(const AccessQuery& query, const AccessResult& result) {
+std::string text_of(const AccessQuery& query, const Result& result) {
   if (result.event == Event::kEngineError)
     return fmt::format("error {} inside Unicorn", result.vector);
   if (kind_of(result) == OutcomeKind::kSkip) return fmt::format("exception {}", result.vector);
@@ -55,20 +51,20 @@ std::string text_of(const AccessQuery& query, const AccessResult& result) {
 std::string hex(std::uint64_t value) { return fmt::format("{:#x}", value); }
 
 std::optional<Difference> compare_fault(const AccessQuery& query, const FreshOutcome& fresh,
-                                        const AccessResult& result) {
+                                        const Result& result) {
   if (fresh.error_code != result.error_code) {
     return Difference{"error-code", to_text(outcome_of(query, fresh)), text_of(query, result)};
   }
   // Of an access in two pages only the page that faults is architectural, not the address within
   // it.
   const std::uint64_t mask = crosses(query) ? ~kPageMask : ~std::uint64_t{0};
-  if (((fresh.cr2 ^ result.cr2) & mask) != 0)
-    return Difference{"cr2", hex(fresh.cr2), hex(result.cr2)};
+  if (((fresh.cr2 ^ result.address) & mask) != 0)
+    return Difference{"cr2", hex(fresh.cr2), hex(result.address)};
   return std::nullopt;
 }
 
 std::optional<Difference> compare_data(const AccessQuery& query, const FreshOutcome& fresh,
-                                       const AccessResult& result) {
+                                       const Result& result) {
   if (query.kind == AccessKind::kFetch) {
     const std::uint64_t moved = extract(fresh.value, 1, 4);  // a seed word is MOV EAX, these bytes
     if (moved != extract(result.value, 0, 4))
@@ -102,11 +98,11 @@ std::uint64_t open_bits(const AccessQuery& query, const FreshOutcome& fresh, uns
 }
 
 std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
-                                       const AccessResult& result) {
-  for (unsigned page = 0; page < 2; ++page) {
+                                       const Result* results) {
+  for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
     const Path& want = fresh.path[page];
-    const PathResult& got = result.path[page];
-    for (unsigned i = 0; i < want.count && i < got.count; ++i) {
+    const Result& got = results[page];
+    for (unsigned i = 0; i < want.count && i < got.entries; ++i) {
       const std::uint64_t differ = want.entry[i] ^ got.entry[i];
       if (differ == 0) continue;
       // Bits that may differ may only have been set, not cleared.
@@ -120,6 +116,10 @@ std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutc
 }
 
 }  // namespace
+
+bool crosses(const AccessQuery& q) {
+  return q.kind != AccessKind::kFetch && (q.gva & kPageMask) + q.size > kPageMask + 1;
+}
 
 std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh,
                                  std::uint64_t memory_bytes) {
@@ -145,6 +145,18 @@ std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh
   return {};
 }
 
+RegisterRecord registers_of(const Registers& r) {
+  RegisterRecord record{};
+  record.cr0 = (r.cr0 & kCr0) | kCr0Fixed;
+  record.cr3 = r.cr3 & (pte::kAddressMask | ((r.cr4 & cr4::kPcide) != 0 ? cr3::kPcidMask : 0));
+  record.cr4 = r.cr4 & kCr4;
+  record.efer = r.efer & kEfer;
+  record.pkru = (r.cr4 & cr4::kPke) != 0 ? r.pkru : 0;
+  record.cpl = r.cpl;
+  record.ac = r.ac ? 1 : 0;
+  return record;
+}
+
 Record record_of(const AccessQuery& q, const FreshOutcome& fresh) {
   Record record{};
   record.kind = RecordKind::kAccess;
@@ -153,29 +165,20 @@ Record record_of(const AccessQuery& q, const FreshOutcome& fresh) {
   record.must_succeed = fresh.kind == OutcomeKind::kOk ? 1 : 0;
   for (unsigned i = 0; i < 2; ++i) {
     record.entries[i] = fresh.path[i].count;
-    record.gpa[i] = record.must_succeed != 0 ? fresh.gpa[i] : kNowhere;
+    record.target.gpa[i] = record.must_succeed != 0 ? fresh.gpa[i] : kNowhere;
   }
-  record.address = q.gva;
-  record.value = q.value;
+  record.target.address = q.gva;
+  record.target.value = q.value;
   // An instruction begins where its word does. Where spec has it succeed, the page is all that its
   // address decides.
   if (q.kind == AccessKind::kFetch && record.must_succeed != 0) {
-    record.address &= ~std::uint64_t{7};
-    record.gpa[0] &= ~std::uint64_t{7};
+    record.target.address &= ~std::uint64_t{7};
+    record.target.gpa[0] &= ~std::uint64_t{7};
   }
-  const Registers& r = q.registers;
-  record.registers.cr0 = (r.cr0 & kCr0) | kCr0Fixed;
-  record.registers.cr3 =
-      r.cr3 & (pte::kAddressMask | ((r.cr4 & cr4::kPcide) != 0 ? cr3::kPcidMask : 0));
-  record.registers.cr4 = r.cr4 & kCr4;
-  record.registers.efer = r.efer & kEfer;
-  record.registers.pkru = (r.cr4 & cr4::kPke) != 0 ? r.pkru : 0;
-  record.registers.cpl = r.cpl;
-  record.registers.ac = r.ac ? 1 : 0;
   return record;
 }
 
-OutcomeKind kind_of(const AccessResult& result) {
+OutcomeKind kind_of(const Result& result) {
   switch (result.event) {
     case Event::kCompleted:
       return OutcomeKind::kOk;
@@ -193,7 +196,8 @@ OutcomeKind kind_of(const AccessResult& result) {
 }
 
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
-                                  const AccessResult& result, bool translates) {
+                                  const Result* results, bool translates) {
+  const Result& result = results[0];
   const OutcomeKind got = kind_of(result);
   // Where data does not follow the translation, memory and no memory look the same.
   const bool same = got == fresh.kind ||
@@ -204,12 +208,12 @@ std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& 
   std::optional<Difference> difference;
   if (got == OutcomeKind::kPageFault) {
     difference = compare_fault(query, fresh, result);
-  } else if (got == OutcomeKind::kMmio && fresh.gpa[0] != result.gpa) {
+  } else if (got == OutcomeKind::kMmio && fresh.gpa[0] != result.address) {
     difference = Difference{"value", to_text(outcome_of(query, fresh)), text_of(query, result)};
   } else if (got == OutcomeKind::kOk && translates) {
     difference = compare_data(query, fresh, result);
   }
-  return difference ? difference : compare_path(query, fresh, result);
+  return difference ? difference : compare_path(query, fresh, results);
 }
 
 }  // namespace twinwalk::oracle::unicorn

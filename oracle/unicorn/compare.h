@@ -23,16 +23,21 @@ struct Difference {
 std::string_view not_expressible(const AccessQuery& query, const FreshOutcome& fresh,
                                  std::uint64_t memory_bytes);
 
-// The journal's record of the access. Precondition: expressible.
+// Does the access touch two pages? Then it has two results, one behind the other.
+bool crosses(const AccessQuery& query);
+
+// The journal's record of the access, and of the registers that it needs. Precondition:
+// expressible.
+RegisterRecord registers_of(const Registers& registers);
 Record record_of(const AccessQuery& query, const FreshOutcome& fresh);
 
 // The kind of outcome that a result amounts to; kSkip for what is none (an error inside Unicorn).
-OutcomeKind kind_of(const AccessResult& result);
+OutcomeKind kind_of(const Result& result);
 
-// The first difference, if there is one. `translates`: see UnicornVersion.
-// Precondition: result.skipped == Skipped::kNo.
+// The first difference, if there is one. `result` points at the access's one or two results.
+// `translates`: see UnicornVersion. Precondition: result->skipped == Skipped::kNo.
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
-                                  const AccessResult& result, bool translates);
+                                  const Result* result, bool translates);
 
 }  // namespace twinwalk::oracle::unicorn
 

@@ -17,7 +17,7 @@ constexpr std::uint64_t kAccessesPerEngine = 50'000;
 
 // One access in so many gets its fresh TLB by a full flush instead of INVLPG, by MOV CR3 and the
 // API in turn.
-constexpr std::uint64_t kFullFlushEvery = 32;
+constexpr std::uint64_t kFullFlushEvery = 256;
 
 constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageBytes - 1); }
 constexpr unsigned first_part(std::uint64_t gva, unsigned size) {
@@ -43,17 +43,17 @@ void Executor::reopen() {
 }
 
 void Executor::reset(const Record& record) {
-  const bool resized = record.address != image_.bytes();
+  const bool resized = record.target.address != image_.bytes();
   if (lost_) {
-    image_.forget_all(record.address);
+    image_.forget_all(record.target.address);
   } else {
-    image_.reset(record.address);
+    image_.reset(record.target.address);
   }
   if (lost_ || resized) reopen();
   lost_ = false;
 }
 
-std::size_t Executor::execute(std::span<const Record> records, std::span<AccessResult> results) {
+std::size_t Executor::execute(std::span<const Record> records, Result* results) {
   std::size_t produced = 0;
   for (const Record& record : records) {
     switch (record.kind) {
@@ -61,11 +61,14 @@ std::size_t Executor::execute(std::span<const Record> records, std::span<AccessR
         reset(record);
         break;
       case RecordKind::kMemory:
-        if (image_.contains(record.address, record.size))
-          image_.write(record.address, record.size, record.value);
+        if (image_.contains(record.target.address, record.size))
+          image_.write(record.target.address, record.size, record.target.value);
+        break;
+      case RecordKind::kRegisters:
+        registers_ = record.registers;
         break;
       case RecordKind::kAccess:
-        results[produced++] = access(record);
+        produced += access(record, results + produced);
         break;
     }
   }
@@ -113,12 +116,12 @@ void Executor::undo() {
 
 // The bytes where spec says that the access goes.
 std::uint64_t Executor::data_at(const Record& record) {
-  const unsigned first = first_part(record.address, record.size);
-  if (!image_.contains(record.gpa[0], first)) return 0;
-  const std::uint64_t low = image_.bytes_at(record.gpa[0], first);
+  const unsigned first = first_part(record.target.address, record.size);
+  if (!image_.contains(record.target.gpa[0], first)) return 0;
+  const std::uint64_t low = image_.bytes_at(record.target.gpa[0], first);
   const unsigned rest = record.size - first;
-  if (rest == 0 || !image_.contains(record.gpa[1], rest)) return low;
-  return low | image_.bytes_at(record.gpa[1], rest) << (8 * first);
+  if (rest == 0 || !image_.contains(record.target.gpa[1], rest)) return low;
+  return low | image_.bytes_at(record.target.gpa[1], rest) << (8 * first);
 }
 
 bool Executor::own_pages_hit(const Access& a, const std::array<Trail, 2>& trails) const {
@@ -136,7 +139,7 @@ bool Executor::own_pages_hit(const Access& a, const std::array<Trail, 2>& trails
 // own address is the same each time, so that no translated block can be out of date.
 bool Executor::can_execute_fetch(const Record& record) {
   if (record.must_succeed == 0) return true;
-  const std::uint64_t at = engine_->translates() ? record.gpa[0] : record.address;
+  const std::uint64_t at = engine_->translates() ? record.target.gpa[0] : record.target.address;
   if (!image_.contains(at, 8)) return !engine_->translates();
   return at % 8 == 0 && image_.word(at) == seed_word(at);
 }
@@ -147,11 +150,12 @@ Skipped Executor::obstacle(const Record& record, const Access& a,
   const unsigned pages = a.second_page == kNowhere ? 1 : 2;
   for (unsigned i = 0; i < pages; ++i) {
     if (trails[i].count < record.entries[i]) return Skipped::kOutside;
-    if (record.must_succeed != 0 && !image_.contains(record.gpa[i], 1)) return Skipped::kOutside;
+    if (record.must_succeed != 0 && !image_.contains(record.target.gpa[i], 1))
+      return Skipped::kOutside;
   }
   if (own_pages_hit(a, trails)) return Skipped::kOwnPage;
   if (a.kind == AccessKind::kFetch && !can_execute_fetch(record)) return Skipped::kFetchContent;
-  return engine_->select(record.registers) ? Skipped::kNo : Skipped::kRegisters;
+  return engine_->select(registers_) ? Skipped::kNo : Skipped::kRegisters;
 }
 
 Freshness Executor::next_freshness() {
@@ -161,18 +165,21 @@ Freshness Executor::next_freshness() {
   return n % (2 * kFullFlushEvery) < kFullFlushEvery ? Freshness::kMovCr3 : Freshness::kApi;
 }
 
-AccessResult Executor::access(const Record& record) {
+unsigned Executor::access(const Record& record, Result* results) {
   const auto kind = static_cast<AccessKind>(record.access);
   if (engine_accesses_ >= kAccessesPerEngine) reopen();
-  Access a{kind, record.size, record.address, kNowhere, record.value};
-  const std::uint64_t last_page = page_of(record.address + record.size - 1);
-  if (kind != AccessKind::kFetch && last_page != page_of(record.address)) a.second_page = last_page;
+  Access a{kind, record.size, record.target.address, kNowhere, record.target.value};
+  const std::uint64_t last_page = page_of(record.target.address + record.size - 1);
+  if (kind != AccessKind::kFetch && last_page != page_of(record.target.address))
+    a.second_page = last_page;
 
-  std::array<Trail, 2> trails = {trail_of(record.registers.cr3, a.gva), Trail{}};
-  if (a.second_page != kNowhere) trails[1] = trail_of(record.registers.cr3, a.second_page);
-  AccessResult result{};
+  std::array<Trail, 2> trails = {trail_of(registers_.cr3, a.gva), Trail{}};
+  if (a.second_page != kNowhere) trails[1] = trail_of(registers_.cr3, a.second_page);
+  const unsigned pages = a.second_page == kNowhere ? 1 : 2;
+  std::fill_n(results, pages, Result{});
+  Result& result = results[0];
   result.skipped = obstacle(record, a, trails);
-  if (result.skipped != Skipped::kNo) return result;
+  if (result.skipped != Skipped::kNo) return pages;
 
   watch_.count = 0;
   const unsigned first = first_part(a.gva, a.size);
@@ -181,9 +188,9 @@ AccessResult Executor::access(const Record& record) {
     watch_trail(trails[i]);
     if (part == 0) continue;
     watch_data(trails[i].target, part);
-    watch_data(record.gpa[i], part);
+    watch_data(record.target.gpa[i], part);
   }
-  watch_trail(trail_of(record.registers.cr3, Engine::code_gva(a.gva, a.second_page)));
+  watch_trail(trail_of(registers_.cr3, Engine::code_gva(a.gva, a.second_page)));
   if (!engine_->translates()) watch_data(a.gva, a.size);
   const std::uint64_t old_data = data_at(record);
 
@@ -199,31 +206,31 @@ AccessResult Executor::access(const Record& record) {
   result.event = ran.event;
   result.vector = ran.vector;
   result.error_code = ran.error_code;
-  result.cr2 = ran.cr2;
-  result.gpa = ran.gpa;
+  result.address = ran.event == Event::kUnmapped ? ran.gpa : ran.cr2;
   result.value = kind == AccessKind::kFetch ? ran.rax : low_bytes(ran.rax, record.size);
   result.stored = data_at(record);
-  for (unsigned i = 0; i < 2; ++i) {
-    result.path[i].count = static_cast<std::uint8_t>(trails[i].count);
-    for (unsigned e = 0; e < trails[i].count; ++e)
-      result.path[i].entry[e] = image_.word(trails[i].entry_gpa[e]);
+  for (unsigned i = 0; i < pages; ++i) {
+    results[i].entries = static_cast<std::uint8_t>(trails[i].count);
+    for (unsigned e = 0; e < trails[i].count; ++e) {
+      results[i].entry[e] = image_.word(trails[i].entry_gpa[e]);
+    }
   }
   judge_doubt(record, ran, result, old_data);
   undo();
-  return result;
+  return pages;
 }
 
 // Could the engine have written, or run, something that undo() does not know of? Then nothing that
 // follows in this trace is worth comparing.
-void Executor::judge_doubt(const Record& record, const Ran& ran, const AccessResult& result,
+void Executor::judge_doubt(const Record& record, const Ran& ran, const Result& result,
                            std::uint64_t old_data) {
   const auto kind = static_cast<AccessKind>(record.access);
   if (ran.event == Event::kEngineError || ran.code_lost) lost_ = true;
   if (ran.event != Event::kCompleted || !engine_->translates()) return;
   if (kind == AccessKind::kFetch && record.must_succeed == 0) lost_ = true;
   if (kind != AccessKind::kWrite && kind != AccessKind::kRmw) return;
-  const std::uint64_t wanted =
-      low_bytes(kind == AccessKind::kRmw ? old_data + record.value : record.value, record.size);
+  const std::uint64_t wanted = low_bytes(
+      kind == AccessKind::kRmw ? old_data + record.target.value : record.target.value, record.size);
   if (record.must_succeed == 0 || result.stored != wanted) lost_ = true;
 }
 

@@ -22,9 +22,10 @@ class Executor {
   // does.
   Executor();
 
-  // Executes the records in order; one result an access record. State is kept from one batch to the
-  // next. Returns the number of results. Precondition: `results` has room for all access records.
-  std::size_t execute(std::span<const Record> records, std::span<AccessResult> results);
+  // Executes the records in order; one result a page of each access. State is kept from one batch
+  // to the next. Returns the number of results. Precondition: `results` has room for two an access
+  // record.
+  std::size_t execute(std::span<const Record> records, Result* results);
 
   bool translates() const { return engine_->translates(); }
 
@@ -47,12 +48,12 @@ class Executor {
 
   void reset(const Record& record);
   void reopen();
-  AccessResult access(const Record& record);
+  unsigned access(const Record& record, Result* results);  // how many results: one a page
   Skipped obstacle(const Record& record, const Access& access, const std::array<Trail, 2>& trails);
   bool own_pages_hit(const Access& access, const std::array<Trail, 2>& trails) const;
   bool can_execute_fetch(const Record& record);
   Freshness next_freshness();
-  void judge_doubt(const Record& record, const Ran& ran, const AccessResult& result,
+  void judge_doubt(const Record& record, const Ran& ran, const Result& result,
                    std::uint64_t old_data);
 
   Trail trail_of(std::uint64_t cr3, std::uint64_t gva);
@@ -63,6 +64,7 @@ class Executor {
 
   GuestImage image_;
   std::unique_ptr<Engine> engine_;
+  RegisterRecord registers_{};
   Watch watch_;
   std::uint64_t engine_accesses_ = 0;  // since this engine was opened
   bool large_cached_ = false;          // a large page may be in the TLB since the last full flush

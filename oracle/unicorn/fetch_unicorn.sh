@@ -34,6 +34,10 @@ if [ -n "$present" ] && at_least "$present"; then
   exit 0
 fi
 
+if [ -e "$1" ] && [ -n "$(ls -A -- "$1" 2>/dev/null || echo file)" ] && [ -z "$present" ]; then
+  fail "$1 exists and is no unpacked libunicorn; it is left alone"
+fi
+
 for tool in apt-get dpkg dpkg-deb; do
   command -v "$tool" >/dev/null || fail "no $tool here; using the distribution's libunicorn"
 done

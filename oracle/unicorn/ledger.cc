@@ -122,7 +122,7 @@ LedgerEntry entry_of(const Json& json) {
 }  // namespace
 
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
-                           const FreshOutcome& fresh, const AccessResult& result,
+                           const FreshOutcome& fresh, const Result& result,
                            const Difference& difference) {
   std::uint64_t all = 0, upper = 0, root = 0, pdpt = 0;
   for (const Path& path : fresh.path) {

@@ -39,7 +39,7 @@ struct Fact {
 //   limited to the address bits that the machine's MAXPHYADDR and
 //                                          the engine's (40) treat differently
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
-                           const FreshOutcome& fresh, const AccessResult& result,
+                           const FreshOutcome& fresh, const Result& result,
                            const Difference& difference);
 
 struct Condition {

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "oracle/unicorn/bench.h"
 #include "oracle/unicorn/server.h"
 
 namespace {
@@ -16,6 +17,8 @@ constexpr const char kUsage[] =
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "--serve") == 0) return twinwalk::oracle::unicorn::serve();
+  if (argc == 2 && std::strcmp(argv[1], "--bench") == 0)
+    return twinwalk::oracle::unicorn::bench(argv[0]);
   if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
     std::fputs(kUsage, stdout);
     return 0;

@@ -3,26 +3,27 @@
 
 // What the client and `twinwalk-unicorn` say to each other.
 //
-// They share one memory area (a memfd) with two parts: the journal, which the client writes, and
-// the results, which the server writes; one result an access record, in order. A socket carries
-// only the turn: the client sends a Request, the server answers with a Reply. Both come from one
-// build, which the magic makes sure of.
+// They share one memory area (a memfd): a control page, the journal, which the client writes, and
+// the results, which the server writes. Whose turn it is, the doorbells on the control page say
+// (doorbell.h). Both sides come from one build, which the magic makes sure of.
 //
-//   +--------------------------+--------------------------+
-//   | journal: Record * n      | results: AccessResult *m |
-//   +--------------------------+--------------------------+
-//   0                          kResultsAt                 kAreaBytes
+//   +---------+-------------------------+-------------------------+
+//   | Control | journal: Record * n     | results: Result * m     |
+//   +---------+-------------------------+-------------------------+
+//   0         kJournalAt                kResultsAt                kAreaBytes
 
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
+#include "oracle/unicorn/doorbell.h"
+
 namespace twinwalk::oracle::unicorn {
 
-inline constexpr std::uint32_t kMagic = 0x54570001;  // changes with any layout below
+inline constexpr std::uint32_t kMagic = 0x54570002;  // changes with any layout below
 inline constexpr int kAreaFd = 3, kSocketFd = 4;     // as the server finds them
 
-enum class RecordKind : std::uint8_t { kReset, kMemory, kAccess };
+enum class RecordKind : std::uint8_t { kReset, kMemory, kRegisters, kAccess };
 
 // Registers in the order of Registers; only what decides a translation.
 struct RegisterRecord {
@@ -33,6 +34,12 @@ struct RegisterRecord {
   friend bool operator==(const RegisterRecord&, const RegisterRecord&) = default;
 };
 
+struct TargetRecord {
+  std::uint64_t address;  // kReset: memory in bytes; kMemory: gpa; kAccess: gva
+  std::uint64_t value;    // kMemory: new content; kAccess: what a store writes or RMW adds
+  std::uint64_t gpa[2];  // kAccess: where spec says that the bytes are, kNowhere if it says nothing
+};
+
 // One line of the journal. Which members mean something depends on `kind`.
 struct Record {
   RecordKind kind;
@@ -41,10 +48,10 @@ struct Record {
   std::uint8_t must_succeed;  // kAccess: spec says that it completes in memory
   std::uint8_t entries[2];    // kAccess: how many entries spec's walk of each page reads
   std::uint8_t pad[2];
-  std::uint64_t address;  // kReset: memory in bytes; kMemory: gpa; kAccess: gva
-  std::uint64_t value;    // kMemory: new content; kAccess: what a store writes or RMW adds
-  std::uint64_t gpa[2];  // kAccess: where spec says that the bytes are, kNowhere if it says nothing
-  RegisterRecord registers;
+  union {
+    TargetRecord target;
+    RegisterRecord registers;  // kRegisters: for the accesses that follow
+  };
 };
 
 inline constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
@@ -69,30 +76,22 @@ enum class Event : std::uint8_t {
 
 inline constexpr unsigned kLevels = 4;
 
-struct PathResult {
-  std::uint8_t count;            // entries read, root first
-  std::uint64_t entry[kLevels];  // as they are after the access
-};
-
-struct AccessResult {
+// What one access did: one cache line. An access that crosses a page has a second one, of which
+// only `entries` and `entry` mean something.
+struct alignas(64) Result {
   Skipped skipped;
   Event event;
   std::uint8_t vector;
-  std::uint8_t pad;
+  std::uint8_t entries;  // read by a walk of the image, root first
   std::uint32_t error_code;
-  std::uint64_t cr2;
-  std::uint64_t value;   // loads and RMW: what the register holds; fetch: the word executed
-  std::uint64_t stored;  // stores and RMW: the `size` bytes at Record::gpa afterwards
-  std::uint64_t gpa;     // kUnmapped
-  PathResult path[2];
+  std::uint64_t address;         // a #PF's CR2; the gpa of Event::kUnmapped
+  std::uint64_t value;           // loads and RMW: what the register holds; fetch: the word executed
+  std::uint64_t stored;          // stores and RMW: the `size` bytes at Record::gpa afterwards
+  std::uint64_t entry[kLevels];  // as they are after the access
 };
 
-static_assert(std::is_trivially_copyable_v<Record> && std::is_trivially_copyable_v<AccessResult>);
-
-inline constexpr std::size_t kMaxRecords = 1u << 15;
-inline constexpr std::size_t kMaxResults = 1u << 14;
-inline constexpr std::size_t kResultsAt = kMaxRecords * sizeof(Record);
-inline constexpr std::size_t kAreaBytes = kResultsAt + kMaxResults * sizeof(AccessResult);
+static_assert(sizeof(Record) == 48 && sizeof(Result) == 64);
+static_assert(std::is_trivially_copyable_v<Record> && std::is_trivially_copyable_v<Result>);
 
 struct Request {
   std::uint32_t magic = kMagic;
@@ -109,6 +108,20 @@ struct Reply {
   std::uint32_t translates = 0;
   char why[160] = {};  // kRefused: one line, terminated
 };
+
+struct Control {
+  alignas(64) Doorbell requested;
+  Request request;
+  alignas(64) Doorbell replied;
+  Reply reply;
+};
+
+inline constexpr std::size_t kMaxRecords = 1u << 15;
+inline constexpr std::size_t kMaxResults = 1u << 14;
+inline constexpr std::size_t kJournalAt = 4096;
+inline constexpr std::size_t kResultsAt = kJournalAt + kMaxRecords * sizeof(Record);
+inline constexpr std::size_t kAreaBytes = kResultsAt + kMaxResults * sizeof(Result);
+static_assert(sizeof(Control) <= kJournalAt && kResultsAt % alignof(Result) == 0);
 
 }  // namespace twinwalk::oracle::unicorn
 

@@ -1,13 +1,12 @@
 #include "oracle/unicorn/server.h"
 
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unicorn/unicorn.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -22,6 +21,10 @@ namespace {
 
 // Longer than any client waits: the last resort when the client is gone and the engine hangs.
 constexpr unsigned kOwnDeadlineSeconds = 60;
+
+// How long the next request is waited for awake: a client in the middle of many short traces comes
+// back at once.
+constexpr std::chrono::microseconds kSpin{40};
 
 // What TWINWALK_UNICORN_MISBEHAVE asks for, so that tests see a real crash and a real hang of this
 // process: "abort:N" or "spin:N" at the N-th batch that has records, counted from 1.
@@ -45,22 +48,6 @@ void misbehave(bool spin) {
   if (!spin) std::abort();
   for (volatile unsigned turns = 0;; turns = turns + 1) {
   }
-}
-
-bool receive(Request& request) {
-  std::size_t have = 0;
-  while (have < sizeof request) {
-    const ssize_t got =
-        read(kSocketFd, reinterpret_cast<char*>(&request) + have, sizeof request - have);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    have += static_cast<std::size_t>(got);
-  }
-  return request.magic == kMagic;
-}
-
-bool answer(const Reply& reply) {
-  return send(kSocketFd, &reply, sizeof reply, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof reply);
 }
 
 Reply version_reply() {
@@ -91,33 +78,35 @@ int serve() {
   void* mapped = mmap(nullptr, kAreaBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kAreaFd, 0);
   if (mapped == MAP_FAILED) return 2;
   auto* area = static_cast<std::uint8_t*>(mapped);
-  const auto* journal = reinterpret_cast<const Record*>(area);
-  auto* results = reinterpret_cast<AccessResult*>(area + kResultsAt);
+  auto& control = *reinterpret_cast<Control*>(area);
+  const auto* journal = reinterpret_cast<const Record*>(area + kJournalAt);
+  auto* results = reinterpret_cast<Result*>(area + kResultsAt);
 
   Reply reply = version_reply();
   const std::unique_ptr<Executor> executor = start_engine(reply);
   const Misbehaviour wanted = misbehaviour();
   unsigned batches = 0;
-  Request request;
-  while (receive(request)) {
+  for (std::uint32_t heard = 0;; ++heard) {
+    if (wait_for_ring(control.requested, heard, kSocketFd, kSpin, {}) != Heard::kRing) return 0;
+    const Request request = control.request;
+    if (request.magic != kMagic) return 2;
     reply.results = 0;
     const std::size_t records = std::min<std::size_t>(request.records, kMaxRecords);
     if (executor != nullptr && records != 0) {
       alarm(kOwnDeadlineSeconds);
       if (++batches == wanted.at) misbehave(wanted.spin);
       try {
-        reply.results = static_cast<std::uint32_t>(
-            executor->execute({journal, records}, {results, kMaxResults}));
+        reply.results = static_cast<std::uint32_t>(executor->execute({journal, records}, results));
       } catch (const std::exception& error) {
         reply.state = State::kRefused;
         std::strncpy(reply.why, error.what(), sizeof reply.why - 1);
       }
       alarm(0);
     }
-    if (!answer(reply)) return 0;
+    control.reply = reply;
+    ring(control.replied, kSocketFd);
     if (reply.state == State::kRefused) return 1;
   }
-  return 0;
 }
 
 }  // namespace twinwalk::oracle::unicorn

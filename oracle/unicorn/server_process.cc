@@ -1,17 +1,16 @@
 #include "oracle/unicorn/server_process.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <new>
 #include <utility>
 
 extern "C" char** environ;  // NOLINT: POSIX declares it nowhere
@@ -22,6 +21,9 @@ namespace {
 // Descriptors that are handed over lie above those that the server expects, so that no dup2
 // overwrites another.
 constexpr int kFirstFd = 16;
+
+// A short trace's batch is done within this time; a longer one is worth sleeping for.
+constexpr std::chrono::microseconds kSpin{150};
 
 int raised(int fd) {
   if (fd < 0) return fd;
@@ -59,6 +61,7 @@ bool ServerProcess::make_area(std::string& why) {
 }
 
 bool ServerProcess::spawn(std::string& why) {
+  new (area_) Control{};
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
     return why = failure("socket"), false;
@@ -92,6 +95,7 @@ bool ServerProcess::spawn(std::string& why) {
 
 bool ServerProcess::start(std::string& why) {
   if (running()) return true;
+  replies_ = 0;
   return make_area(why) && spawn(why) && exchange(Request{}, why);
 }
 
@@ -102,12 +106,13 @@ bool ServerProcess::execute(std::uint32_t records, std::string& why) {
 }
 
 bool ServerProcess::exchange(const Request& request, std::string& why) {
-  reply_ = {};
-  // A send that fails means that the process is gone; hear_reply() then finds the socket closed.
-  static_cast<void>(send(socket_, &request, sizeof request, MSG_NOSIGNAL));
-  const Heard heard = hear_reply();
-  if (heard != Heard::kAll || reply_.magic != kMagic || reply_.results > kMaxResults) {
-    why = bury(heard == Heard::kTimeout);
+  control().request = request;
+  ring(control().requested, socket_);
+  const Heard heard = wait_for_ring(control().replied, replies_, socket_, kSpin, deadline_);
+  ++replies_;
+  reply_ = heard == Heard::kRing ? control().reply : Reply{};
+  if (heard != Heard::kRing || reply_.magic != kMagic || reply_.results > kMaxResults) {
+    why = bury(heard != Heard::kClosed);
     return false;
   }
   if (reply_.state == State::kReady) return true;
@@ -115,26 +120,6 @@ bool ServerProcess::exchange(const Request& request, std::string& why) {
   bury(false);
   why = reply_.why;
   return false;
-}
-
-ServerProcess::Heard ServerProcess::hear_reply() {
-  const auto end = std::chrono::steady_clock::now() + deadline_;
-  std::size_t have = 0;
-  while (have < sizeof reply_) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        end - std::chrono::steady_clock::now());
-    if (left.count() <= 0) return Heard::kTimeout;
-    pollfd ready{socket_, POLLIN, 0};
-    const int polled = poll(&ready, 1, static_cast<int>(left.count()));
-    if (polled < 0 && errno != EINTR) return Heard::kClosed;
-    if (polled <= 0) continue;
-    const ssize_t got =
-        read(socket_, reinterpret_cast<char*>(&reply_) + have, sizeof reply_ - have);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return Heard::kClosed;
-    have += static_cast<std::size_t>(got);
-  }
-  return Heard::kAll;
 }
 
 // Ends the process, if it has not ended itself, and says how it ended.

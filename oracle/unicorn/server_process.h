@@ -32,10 +32,8 @@ class ServerProcess {
   bool execute(std::uint32_t records, std::string& why);
 
   // Valid once start() succeeded. The area outlives the process.
-  Record* journal() { return reinterpret_cast<Record*>(area_); }
-  const AccessResult* results() const {
-    return reinterpret_cast<const AccessResult*>(area_ + kResultsAt);
-  }
+  Record* journal() { return reinterpret_cast<Record*>(area_ + kJournalAt); }
+  const Result* results() const { return reinterpret_cast<const Result*>(area_ + kResultsAt); }
   const Reply& reply() const { return reply_; }  // the last one
 
   void set_deadline(std::chrono::milliseconds deadline) { deadline_ = deadline; }
@@ -44,8 +42,7 @@ class ServerProcess {
   bool make_area(std::string& why);
   bool spawn(std::string& why);
   bool exchange(const Request& request, std::string& why);
-  enum class Heard { kAll, kClosed, kTimeout };
-  Heard hear_reply();
+  Control& control() { return *reinterpret_cast<Control*>(area_); }
   std::string bury(bool hung);
 
   std::string program_;
@@ -53,6 +50,7 @@ class ServerProcess {
   int area_fd_ = -1, socket_ = -1;
   std::uint8_t* area_ = nullptr;
   pid_t pid_ = -1;
+  std::uint32_t replies_ = 0;  // heard from this process
   Reply reply_;
 };
 
