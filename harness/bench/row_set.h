@@ -40,6 +40,8 @@ class RowSet {
 void memory_rows(RowSet& rows);  // first: what others leave resident would count
 void access_rows(RowSet& rows);
 void trace_rows(RowSet& rows);
+// `program`: path of twinwalk-unicorn; empty: no rows.
+void unicorn_rows(RowSet& rows, const std::string& program);
 
 }  // namespace twinwalk::bench
 

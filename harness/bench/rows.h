@@ -20,8 +20,8 @@ struct Row {
 
 std::string to_json(const Row& row);  // one line, no newline; keys in the order of the schema
 
-// Measures every row and reports each as soon as it is known.
-void measure_rows(const std::function<void(const Row&)>& report);
+// Measures every row and reports each as soon as it is known. `unicorn`: path of twinwalk-unicorn.
+void measure_rows(const std::string& unicorn, const std::function<void(const Row&)>& report);
 
 }  // namespace twinwalk::bench
 

@@ -2,6 +2,7 @@
 
 #include "harness/bench/rows.h"
 #include "harness/cli/output.h"
+#include "harness/cli/subjects.h"
 
 namespace twinwalk::cli {
 
@@ -10,7 +11,7 @@ int bench(bool json) {
     print("{:<28} {:>12} {:<9} {:>12} {:>7}  {:<28} holds\n", "row", "value", "unit", "limit",
           "ratio", "target");
   }
-  bench::measure_rows([&](const bench::Row& row) {
+  bench::measure_rows(sibling_program("twinwalk-unicorn"), [&](const bench::Row& row) {
     if (json) {
       print("{}\n", bench::to_json(row));
     } else {
