@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
@@ -112,7 +113,14 @@ class Story {
     const bool stale = spec_.counters().stale != stale_before;
     print("      {:<11} {}{}\n", name_, paint(tone(), to_text(got)),
           stale ? "  (a stale translation that no invalidation has covered: permitted)" : "");
-    if (const Rule* rule = deciding_rule(query, fresh); rule != nullptr && !stale) cite(*rule);
+    // Of a divergence the checker's rule is the one that counts.
+    if (!stale && !diverges(i)) cite(*deciding_rule(query, fresh));
+  }
+
+  bool diverges(std::uint32_t i) const {
+    return std::any_of(notes_.begin(), notes_.end(), [i](const Note& note) {
+      return note.step == i && note.verdict.kind == VerdictKind::kDiverge;
+    });
   }
 
   void other(std::uint32_t i, bool lowered) {

@@ -23,7 +23,7 @@ std::string walk_table(const oracle::Spec& spec, const oracle::AccessQuery& quer
 // "user, writable, executable": the rights of the whole walk; empty if it ends before a page.
 std::string rights_text(const Path& path, bool complete);
 
-// The rule by which the fresh walk of an access ends as it does.
+// The rule by which the fresh walk of an access ends as it does; never null.
 const Rule* deciding_rule(const oracle::AccessQuery& query, const oracle::FreshOutcome& fresh);
 
 }  // namespace twinwalk::cli
