@@ -216,7 +216,7 @@ void HostMemory::drop_page(Region& r, std::uint64_t page) {
   e.mapped = 0;
   e.unbound = 1;
   e.zero = 1;
-  e.protection = static_cast<std::uint32_t>(Protection::kWritable);
+  e.protection = static_cast<std::uint32_t>(Protection::kWritable) & 3;
   if (old) give_back(old);
 }
 
@@ -276,7 +276,7 @@ void HostMemory::protect(std::uint64_t hva, std::uint64_t pages, bool writable) 
   by_region(
       hva, pages,
       [&](Region& r, std::uint64_t page) {
-        entry(r, page).protection = static_cast<std::uint32_t>(wanted);
+        entry(r, page).protection = static_cast<std::uint32_t>(wanted) & 3;
         mark(page);
       },
       [&](Region& r, std::uint64_t page) {
@@ -284,7 +284,7 @@ void HostMemory::protect(std::uint64_t hva, std::uint64_t pages, bool writable) 
         r.read_only = !writable;
         for (std::uint64_t p = page; r.entries && p < page + kRegionPages; ++p) {
           if (!known(p)) continue;
-          hva_[p].protection = static_cast<std::uint32_t>(Protection::kInherit);
+          hva_[p].protection = static_cast<std::uint32_t>(Protection::kInherit) & 3;
           mark(p);
         }
       });
@@ -294,7 +294,7 @@ void HostMemory::break_cow(std::uint64_t hva) {
   const std::uint64_t page = (hva - kHvaBase) / kPage;
   Region& r = region(page);
   split(r, page);
-  entry(r, page).protection = static_cast<std::uint32_t>(Protection::kWritable);
+  entry(r, page).protection = static_cast<std::uint32_t>(Protection::kWritable) & 3;
   move_page(r, page, 0);
 }
 

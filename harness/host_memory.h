@@ -171,7 +171,8 @@ class HostMemory {
   Frame* guest_frame_slow(std::uint64_t hpa);
   void fill(Frame& frame, std::uint64_t pfn, std::uint64_t lines);
   void need(Frame& frame, std::uint64_t hpa, unsigned size) {
-    const unsigned first = (hpa & 4095) >> 6, last = ((hpa & 4095) + size - 1) >> 6;
+    const auto first = static_cast<unsigned>(hpa & 4095) >> 6;
+    const auto last = (static_cast<unsigned>(hpa & 4095) + size - 1) >> 6;
     const std::uint64_t lines = (std::uint64_t{1} << first) | (std::uint64_t{1} << last);
     if (lines & ~frame.lines) fill(frame, hpa / kPage, lines & ~frame.lines);
   }

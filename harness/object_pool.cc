@@ -33,7 +33,7 @@ ObjectPool::ObjectPool() {
 }
 
 ObjectPool::~ObjectPool() {
-  unpoison(arena_, high_);
+  unpoison(arena_, std::max(high_, next_));
   munmap(arena_, kArena);
 }
 

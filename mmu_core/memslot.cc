@@ -105,6 +105,12 @@ Status Memslots::publish_invalid(u32 id) {
   return Status::kOk;
 }
 
+void Memslots::restore(u32 id) {
+  Memslot next = active().slot[id];
+  next.invalid = false;
+  swap_in(id, next);
+}
+
 Status Memslots::publish(const MemslotRequest& request) {
   Memslot next = active().slot[request.id];
   const Status status = prepare(request, next);
@@ -120,6 +126,7 @@ Status Memslots::prepare(const MemslotRequest& request, Memslot& next) {
       return Status::kOk;
     case MemslotRequest::Kind::kFlags:
       next.read_only = request.read_only;
+      next.invalid = false;
       return set_log_dirty(next, request.log_dirty);
     case MemslotRequest::Kind::kMove: {
       u64* const dirty = next.arrays.dirty;

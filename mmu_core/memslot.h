@@ -68,6 +68,7 @@ class Memslots {
   // old arrays stay in the inactive copy until take_arrays. See Vm::set_memslot for the order of steps.
   Status publish_invalid(u32 id);                 // step 1 of delete and move: marks the slot `invalid`
   Status publish(const MemslotRequest& request);  // the new state. Precondition: validate gave kOk
+  void restore(u32 id);  // undoes publish_invalid() when publish() could not be done
   void finish_update();                           // clears in-progress; generation moves on
   // Detaches what only the state before the last publish holds: all arrays of a deleted slot; of a moved one all but
   // the dirty bitmap, which the slot keeps. Call before the next publish; free with the old slot's pages and base.

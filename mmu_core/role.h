@@ -31,16 +31,16 @@ struct PageRole {
   using Smm = Field<18, 18, bool>;
   using Pke = Field<19, 19, bool>;        // CR4.PKE: entries carry the guest's protection key
 
-  u8 level() const { return Level::get(word); }
-  bool direct() const { return Direct::get(word); }
-  u8 access() const { return Access::get(word); }
-  bool invalid() const { return Invalid::get(word); }
+  constexpr u8 level() const { return Level::get(word); }
+  constexpr bool direct() const { return Direct::get(word); }
+  constexpr u8 access() const { return Access::get(word); }
+  constexpr bool invalid() const { return Invalid::get(word); }
   template <class F, class V>
-  void set(V v) {
+  constexpr void set(V v) {
     word = F::put(word, v);
   }
   template <class F>
-  auto get() const {
+  constexpr auto get() const {
     return F::get(word);
   }
   friend bool operator==(PageRole, PageRole) = default;

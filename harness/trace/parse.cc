@@ -216,8 +216,7 @@ class Parser {
     std::string& line = result_.trace.requires_line;
     if (!line.empty()) return fail(words_[0], "found a second `requires`; allowed: one");
     if (words_.size() < 2)
-      return fail(words_[0],
-                  "found `requires` alone; allowed: mode=, vendor=, core= and names of features");
+      return fail(words_[0], "found `requires` alone; allowed: mode=, a vendor, names of features");
     for (std::size_t i = 1; i < words_.size(); ++i) {
       if (!requirement(words_[i])) return false;
       if (i > 1) line += ' ';
@@ -226,30 +225,26 @@ class Parser {
     return true;
   }
 
+  // A feature, a vendor, or mode=MODE.
   bool requirement(const Word& word) {
     static constexpr BitName kModes[] = {
         {"none", 0}, {"32-bit", 1}, {"pae", 2}, {"4-level", 3}, {"5-level", 4}};
-    const std::size_t equals = word.text.find('=');
-    const std::string_view name = word.text.substr(0, equals);
-    std::span<const BitName> allowed = feature::kNames;
-    std::string_view value = name;
-    if (equals != word.text.npos) {
-      value = word.text.substr(equals + 1);
-      if (name == "mode") {
-        allowed = kModes;
-      } else if (const MachineField* field = machine_field(name);
-                 field && (name == "vendor" || name == "core")) {
-        allowed = field->names;
-      } else {
-        return fail(word,
-                    fmt::format("found {}; allowed: mode=, vendor=, core= and names of features",
-                                quoted(word.text)));
-      }
-    }
+    constexpr std::string_view kMode = "mode=";
+    const bool mode = word.text.substr(0, kMode.size()) == kMode;
+    const std::string_view value = mode ? word.text.substr(kMode.size()) : word.text;
+    const std::span<const BitName> vendors = machine_field("vendor")->names;
+    const std::span<const BitName> allowed =
+        mode ? std::span<const BitName>(kModes) : feature::kNames;
     for (const BitName& n : allowed) {
       if (n.name == value) return true;
     }
-    return fail(word, fmt::format("found {}; allowed: {}", quoted(value), alternatives(allowed)));
+    for (const BitName& n : vendors) {
+      if (!mode && n.name == value) return true;
+    }
+    return fail(mode ? word.column + kMode.size() : word.column,
+                mode ? fmt::format("found {}; allowed: {}", quoted(value), alternatives(kModes))
+                     : fmt::format("found {}; allowed: mode=, {}, {}", quoted(value),
+                                   alternatives(vendors), alternatives(feature::kNames)));
   }
 
   bool known_line() {
