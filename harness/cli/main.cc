@@ -13,6 +13,7 @@
 #include "harness/cli/forms.h"
 #include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
+#include "harness/cli/report_verb.h"
 #include "harness/cli/run.h"
 
 namespace twinwalk::cli {
@@ -100,6 +101,16 @@ void add_bench(CLI::App& app, int& code) {
   verb->callback([json, &code] { code = bench(*json); });
 }
 
+void add_report(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("report", "Renders result lines for people or for CI");
+  auto inputs = std::make_shared<Paths>();
+  auto out = std::make_shared<std::string>();
+  verb->add_option("IN", *inputs, "files of result lines (JSON Lines, or a summary.json)")
+      ->required();
+  verb->add_option("-o,--output", *out, "OUT.html, .xml (JUnit), .md or .sarif")->required();
+  verb->callback([inputs, out, &code] { code = report(*inputs, *out); });
+}
+
 // Words of the contract that this version does not have: refused in one line, and not listed.
 void add_not_built(CLI::App& app, const std::string& name) {
   CLI::App* verb = app.add_subcommand(name, "")->group("");
@@ -116,6 +127,7 @@ void add_verbs(CLI::App& app, int& code) {
   add_encode(app, code);
   add_decode(app, code);
   add_bench(app, code);
+  add_report(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
   add_not_built(app, "image");
