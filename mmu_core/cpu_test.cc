@@ -150,6 +150,18 @@ TEST(MakeWalkContext, ModeFollowsTheControlBits) {
   EXPECT_EQ(make_walk_context({}, regs).mode, nullptr);
 }
 
+TEST(MakeWalkContext, FetchIsReportedUnderSmepOrUnderNxeWithPae) {
+  CpuRegisters regs;
+  regs.efer = efer::kNxe;
+  EXPECT_FALSE(make_walk_context({}, regs).reports_fetch) << "NXE counts under PAE only";
+  regs.cr4 = cr4::kPae;
+  EXPECT_TRUE(make_walk_context({}, regs).reports_fetch);
+  regs.efer = 0;
+  EXPECT_FALSE(make_walk_context({}, regs).reports_fetch);
+  regs.cr4 = cr4::kSmep;
+  EXPECT_TRUE(make_walk_context({}, regs).reports_fetch);
+}
+
 TEST(BaseRole, WpOffUnderSmepOrSmapMakesAnotherRole) {
   WalkContext context;
   context.smep = context.smap = true;

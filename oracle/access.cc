@@ -36,6 +36,34 @@ bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
   return false;
 }
 
+bool same_word(const MachineState& state, std::uint64_t a, std::uint64_t b) {
+  if (a == b) return true;
+  const Memslot* sa = state.memory().slots().find(a);
+  if (sa == nullptr) return false;
+  const Memslot slot = *sa;
+  const Memslot* sb = state.memory().slots().find(b);
+  return sb != nullptr && Memslots::hva_of(slot, a) == Memslots::hva_of(*sb, b);
+}
+
+// A load from an entry of its own path sees the A and D that the walk has just set there.
+std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std::uint64_t gpa,
+                            unsigned bytes, bool store, std::uint64_t value) {
+  for (unsigned i = 0; i < f.parts; ++i) {
+    const Walk& w = f.part[i].walk;
+    for (unsigned s = 0; s < w.count; ++s) {
+      const std::uint64_t owed = owed_bits(w, s, store);
+      if (owed == 0) continue;
+      for (unsigned b = 0; b < bytes; ++b) {
+        // A and D lie in the entry's first byte.
+        const std::uint64_t page_rest = kPageBytes - (gpa & (kPageBytes - 1));
+        const std::uint64_t at = b < page_rest ? gpa + b : f.part[1].walk.gpa + (b - page_rest);
+        if ((at & 7) == 0 && same_word(state, at, w.entry_gpa[s])) value |= owed << (8 * b);
+      }
+    }
+  }
+  return value;
+}
+
 }  // namespace
 
 AccessQuery query_of(const Step& step, const Registers& registers) {
@@ -95,6 +123,7 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
     }
   }
   if (out.kind == OutcomeKind::kPageFault) return;
+  std::uint64_t owed = 0;
   for (unsigned i = 0; i < out.parts; ++i) {
     const Walk& w = out.part[i].walk;
     if (out.kind == OutcomeKind::kOk && is_mmio(state, w.gpa, store)) {
@@ -104,11 +133,13 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
     std::uint64_t missing = 0;
     for (unsigned s = 0; s < w.count; ++s) missing |= owed_bits(w, s, store);
     if (missing != 0) out.table_read_only |= due_in_read_only(state, w, store);
+    owed |= missing;
   }
   if (out.kind == OutcomeKind::kOk && c.query.kind != AccessKind::kWrite) {
-    const std::uint64_t gpa = out.part[0].walk.gpa;
-    const bool fetch = c.query.kind == AccessKind::kFetch;
-    out.value = state.load(fetch ? gpa & ~std::uint64_t{7} : gpa, out.part[1].walk.gpa, bytes);
+    std::uint64_t gpa = out.part[0].walk.gpa;
+    if (c.query.kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};
+    out.value = state.load(gpa, out.part[1].walk.gpa, bytes);
+    if (owed != 0) out.value = with_own_bits(state, out, gpa, bytes, store, out.value);
   }
 }
 

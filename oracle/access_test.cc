@@ -216,15 +216,35 @@ TEST_P(Access, TableWithoutMemoryIsUnspecified) {
             VerdictKind::kDiverge);
 }
 
-TEST_P(Access, SelfMapEntryUsedAtSeveralLevels) {
+TEST_P(Access, LoadOfAnEntryOfItsOwnPathSeesTheAccessedBit) {
   // Root entry 511 refers to the root: the last page of the address space is the root table.
-  bed.spec.write_word(Testbed::kRoot + 511 * 8, Testbed::kRoot | kPwu);
-  const std::uint64_t self = 0xffff'ffff'ffff'f000;
-  Outcome o = bed.fresh(AccessKind::kRead, self + 8 * 511);
-  for (std::uint64_t& e : o.path[0].entry) e |= e ? pte::kA : 0;
-  o.value = Testbed::kRoot | kPwua;  // the walk set A before the load
-  (void)o;
-  EXPECT_EQ(o.gpa[0], Testbed::kRoot + 8 * 511);
+  const std::uint64_t entry = Testbed::kRoot + 511 * 8;
+  bed.spec.write_word(entry, Testbed::kRoot | kPwu);
+  const std::uint64_t self = 0xffff'ffff'ffff'f000 + 8 * 511;
+  const Outcome o = bed.fresh(AccessKind::kRead, self);
+  EXPECT_EQ(o.gpa[0], entry);
+  EXPECT_EQ(o.value, Testbed::kRoot | kPwua) << "the walk sets A before the load reads";
+  expect_agree(bed.access(AccessKind::kRead, self, o));
+}
+
+TEST_P(Access, StoreToAnEntryOfItsOwnPathShowsInThePath) {
+  // The leaf of kGva maps the table that holds it.
+  const std::uint64_t leaf = Testbed::entry_gpa(kGva, 1);
+  bed.spec.write_word(leaf, Testbed::kPt | kPwu);
+  const std::uint64_t gva = kGva + (leaf & 0xfff);
+  Outcome o = bed.fresh(AccessKind::kWrite, gva);
+  EXPECT_EQ(o.gpa[0], leaf);
+  o.path[0].entry[3] = store_stamp(0);  // what the store left, P=0
+  expect_agree(bed.access(AccessKind::kWrite, gva, o));
+  EXPECT_EQ(bed.spec.read_word(leaf), store_stamp(0));
+}
+
+TEST_P(Access, WrongEntryAfterASelfStoreIsFound) {
+  const std::uint64_t leaf = Testbed::entry_gpa(kGva, 1);
+  bed.spec.write_word(leaf, Testbed::kPt | kPwu);
+  const std::uint64_t gva = kGva + (leaf & 0xfff);
+  const Outcome o = bed.fresh(AccessKind::kWrite, gva);  // the path as if nothing had been stored
+  expect_diverge(bed.access(AccessKind::kWrite, gva, o), DivergenceClass::kWrongPath, "path");
 }
 
 TEST_P(Access, SkipChangesNothing) {
