@@ -395,21 +395,8 @@ class AccessJudge : private StaleVisitor {
   // --- stale outcomes ------------------------------------------------------
 
   StaleQuery stale_query(unsigned part) const {
-    const VcpuState& v = state_.vcpu(context_.vcpu);
-    StaleQuery q;
-    q.memory = &state_.memory();
-    q.history = &v.history;
-    q.rules_now = context_.rules;
-    q.rules_cached = &state_.rules_cached(context_.vcpu);
+    StaleQuery q = make_stale_query(state_, context_, fresh_.part[part].gva);
     q.profile = search_profile_;
-    q.vendor = state_.machine().vendor;
-    q.cr3 = query().registers.cr3;
-    q.pcid = current_pcid(query().registers);
-    q.pge = query().registers.cr4 & cr4::kPge;
-    q.controls = context_.controls;
-    q.kind = query().kind;
-    q.gva = fresh_.part[part].gva;
-    q.now = state_.now();
     q.ignore_windows = ignore_windows_;
     return q;
   }

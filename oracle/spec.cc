@@ -3,6 +3,7 @@
 #include "oracle/access.h"
 #include "oracle/judge.h"
 #include "oracle/machine_state.h"
+#include "oracle/make_view.h"
 
 namespace twinwalk::oracle {
 
@@ -35,6 +36,10 @@ FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
   const AccessContext context = make_context(impl_->state, vcpu, query);
   fresh_access(impl_->state, context, access);
   return to_fresh_outcome(context, access);
+}
+
+WalkView Spec::view(unsigned vcpu, const AccessQuery& query) const {
+  return make_view(impl_->state, vcpu, query);
 }
 
 const Registers& Spec::registers(unsigned vcpu) const { return impl_->state.vcpu(vcpu).registers; }

@@ -10,6 +10,7 @@
 #include "harness/trace/outcome.h"
 #include "harness/trace/program.h"
 #include "harness/trace/verdict.h"
+#include "oracle/walk_view.h"
 
 namespace twinwalk::oracle {
 
@@ -79,6 +80,10 @@ class Spec {
   // The fresh walk alone, nothing adopted: for sweeps, the benchmark and Unicorn's equivalence
   // check.
   FreshOutcome fresh(unsigned vcpu, const AccessQuery& query) const;
+
+  // The same walk opened up for people, with the stale outcomes that would be permitted. Changes
+  // nothing; allocates.
+  WalkView view(unsigned vcpu, const AccessQuery& query) const;
 
   const Registers& registers(unsigned vcpu) const;
   std::uint64_t read_word(std::uint64_t gpa) const;  // 8-aligned; memory only

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "oracle/registers.h"
+
 namespace twinwalk::oracle {
 namespace {
 
@@ -105,6 +107,7 @@ class Search {
     if (++steps_ > kMaxSteps) return SearchResult::kTooLarge;
     walk_.entry[step] = choice.value;
     walk_.old[step] = choice.old;
+    walk_.left_at[step] = choice.left_at;
     walk_.count = static_cast<std::uint8_t>(step + 1);
     walk_.level = static_cast<std::uint8_t>(level);
     const EntryRules& rules = choice.old ? *q_.rules_cached : *q_.rules_now;
@@ -187,6 +190,25 @@ class Search {
 };
 
 }  // namespace
+
+StaleQuery make_stale_query(const MachineState& state, const AccessContext& context,
+                            std::uint64_t gva) {
+  StaleQuery q;
+  q.memory = &state.memory();
+  q.history = &state.vcpu(context.vcpu).history;
+  q.rules_now = context.rules;
+  q.rules_cached = &state.rules_cached(context.vcpu);
+  q.profile = state.profile();
+  q.vendor = state.machine().vendor;
+  q.cr3 = context.query.registers.cr3;
+  q.pcid = current_pcid(context.query.registers);
+  q.pge = context.query.registers.cr4 & cr4::kPge;
+  q.controls = context.controls;
+  q.kind = context.query.kind;
+  q.gva = gva;
+  q.now = state.now();
+  return q;
+}
 
 bool StaleWalk::any_old() const {
   return old_root || std::any_of(old, old + count, [](bool o) { return o; });

@@ -21,6 +21,7 @@
 
 #include "harness/trace/op.h"
 #include "harness/trace/verdict.h"
+#include "oracle/access.h"
 #include "oracle/history.h"
 #include "oracle/walk.h"
 
@@ -46,11 +47,16 @@ struct StaleQuery {
       false;  // for a verdict's class: what would explain it if no invalidation counted
 };
 
+// The question for one page's part of an access.
+StaleQuery make_stale_query(const MachineState& state, const AccessContext& context,
+                            std::uint64_t gva);
+
 // One combination and what it gives.
 struct StaleWalk {
   std::uint64_t root = 0;  // CR3's address bits
   std::uint8_t count = 0;
-  bool old[kMaxLevels] = {};  // the entry at this step is a former value
+  bool old[kMaxLevels] = {};      // the entry at this step is a former value
+  Time left_at[kMaxLevels] = {};  // old: when memory stopped holding the value
   bool old_root = false;
   std::uint64_t entry[kMaxLevels] = {};
   std::uint64_t entry_gpa[kMaxLevels] = {};
