@@ -88,33 +88,33 @@ class Story {
     const Step& step = program_.steps[i];
     const Outcome& got = outcomes_.steps[i];
     const oracle::AccessQuery query = query_of(step.what);
+    const oracle::WalkView view = spec_.view(step.what.vcpu, query);
     const oracle::FreshOutcome fresh = spec_.fresh(step.what.vcpu, query);
     print("      {}\n", paint(Tone::kDim, registers_text(query.registers)));
-    const bool crosses = got.path[1].count != 0 || fresh.path[1].count != 0;
-    for (unsigned half = 0; half < (crosses ? 2u : 1u); ++half) {
-      write_out(walk_table(spec_, query, half, fresh, got));
+    for (std::size_t half = 0; half < view.parts.size(); ++half) {
+      write_out(walk_table(view.parts[half], fresh.path[half], got.path[half]));
     }
-    const std::string rights =
-        rights_text(fresh.path[0], fresh.kind == OutcomeKind::kOk ||
-                                       (fresh.kind == OutcomeKind::kPageFault &&
-                                        (fresh.error_code & (pfec::kP | pfec::kRsvd)) == pfec::kP));
-    if (!rights.empty()) print("      rights      {}\n", rights);
-    Outcome reference;
-    reference.kind = fresh.kind;
-    reference.error_code = fresh.error_code;
-    reference.cr2 = fresh.cr2;
-    reference.gpa[0] = fresh.gpa[0], reference.gpa[1] = fresh.gpa[1];
-    reference.value = fresh.value;
-    reference.write = got.write;
-    print("      {:<11} {}\n", "fresh walk", to_text(reference));
+    print("      {:<11} {}\n", "fresh walk", to_text(view.fresh));
 
     const std::uint64_t stale_before = spec_.counters().stale;
     judge(i);
     const bool stale = spec_.counters().stale != stale_before;
     print("      {:<11} {}{}\n", name_, paint(tone(), to_text(got)),
-          stale ? "  (a stale translation that no invalidation has covered: permitted)" : "");
+          stale ? "  (by a former translation, which is permitted until it is flushed)" : "");
+    if (stale) permitted(view, got);
     // Of a divergence the checker's rule is the one that counts.
-    if (!stale && !diverges(i)) cite(*deciding_rule(query, fresh));
+    if (!stale && !diverges(i) && view.rule != nullptr) cite(*view.rule);
+  }
+
+  // The former values that explain what the subject did.
+  static void permitted(const oracle::WalkView& view, const Outcome& got) {
+    const bool faults = got.kind == OutcomeKind::kPageFault;
+    for (const oracle::WalkViewStale& stale : view.stale) {
+      if (stale.faults != faults) continue;
+      if (faults ? stale.error_code != got.error_code : stale.gpa != got.gpa[stale.part]) continue;
+      write_out(former_entries(stale));
+      return;
+    }
   }
 
   bool diverges(std::uint32_t i) const {

@@ -2,19 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <cstdint>
 #include <string_view>
 
 #include "harness/cli/output.h"
 #include "harness/trace/print.h"
-#include "oracle/rules.h"
 
 namespace twinwalk::cli {
 namespace {
 
 constexpr std::string_view kLevelNames[] = {"", "PT", "PD", "PDPT", "PML4", "PML5"};
+constexpr std::string_view kRow = "      {:<5} {:>5}  {:<12} {:<30} {:<14} {}{}\n";
 
-// What became of an entry: "=", "+a|d", "-d", or the whole new value if its address changed.
+// What became of an entry: "=", "+a|d", "-d", or the whole new value if its address or key changed.
 std::string change_text(std::uint64_t before, std::uint64_t after) {
   if (before == after) return "=";
   if (((before ^ after) & (pte::kAddressMask | pte::kPkeyMask)) != 0) return entry_text(after);
@@ -26,75 +26,58 @@ std::string change_text(std::uint64_t before, std::uint64_t after) {
   return text;
 }
 
-// The last byte's page is the second half's.
-std::uint64_t address_of_half(const oracle::AccessQuery& query, unsigned half) {
-  return half == 0 ? query.gva : (query.gva + query.size - 1) & ~std::uint64_t{0xfff};
+std::string place_text(const oracle::WalkViewStep& step) {
+  return fmt::format("{:#x}", step.table_gpa + step.index * 8);
 }
 
-bool ends_walk(std::uint64_t entry, unsigned level) {
-  return (entry & pte::kP) == 0 || level == 1 || (level <= 3 && (entry & pte::kPs) != 0);
+std::string remark_of(const oracle::WalkViewStep& step) {
+  if ((step.entry & pte::kP) == 0) return "not present";
+  if (step.reserved) return "reserved: " + entry_text(step.reserved_bits);
+  return "";
+}
+
+// "user, read-only, executable, key 3": what all entries together allow.
+std::string rights_text(const oracle::WalkViewPart& part) {
+  const oracle::WalkViewStep& last = part.steps.back();
+  std::string text = fmt::format("{}, {}, {}", last.user ? "user" : "supervisor",
+                                 last.writable ? "writable" : "read-only",
+                                 last.executable ? "executable" : "not executable");
+  if (part.pkey != 0) text += fmt::format(", key {}", part.pkey);
+  return text;
 }
 
 }  // namespace
 
-std::string walk_table(const oracle::Spec& spec, const oracle::AccessQuery& query, unsigned half,
-                       const oracle::FreshOutcome& fresh, const Outcome& got) {
-  const std::uint64_t gva = address_of_half(query, half);
-  const Path& wanted = fresh.path[half];
-  const Path& left = got.path[half];
-  std::string text =
-      paint(Tone::kDim, fmt::format("      {:<5} {:>5}  {:<12} {:<30} {:<14} {}\n", "level",
-                                    "index", "at", "entry before", "reference", "subject"));
-  std::uint64_t table = query.registers.cr3 & pte::kAddressMask;
-  unsigned level = 4;
-  for (unsigned i = 0; i < std::max(wanted.count, left.count) && level != 0; ++i, --level) {
-    const std::uint64_t index = (gva >> (12 + 9 * (level - 1))) & 511;
-    const std::uint64_t before = spec.read_word(table + index * 8);
-    const std::string by_reference = i < wanted.count ? change_text(before, wanted.entry[i]) : "";
-    const std::string by_subject = i < left.count ? change_text(before, left.entry[i]) : "";
-    // Where nobody sets anything both columns say "=", which is no news; a difference is.
-    const bool same = by_reference == by_subject;
-    text += fmt::format("      {:<5} {:>5}  {:<12} {:<30} {:<14} {}\n", kLevelNames[level], index,
-                        fmt::format("{:#x}", table + index * 8), entry_text(before), by_reference,
-                        paint(same ? Tone::kPlain : Tone::kNote, by_subject));
-    if (ends_walk(before, level)) break;
-    table = before & pte::kAddressMask;
+std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, const Path& left) {
+  std::string text = paint(Tone::kDim, fmt::format(kRow, "level", "index", "at", "entry before",
+                                                   "reference", "subject", ""));
+  for (std::size_t i = 0; i < part.steps.size(); ++i) {
+    const oracle::WalkViewStep& step = part.steps[i];
+    const std::string by_reference =
+        i < wanted.count ? change_text(step.entry, wanted.entry[i]) : "";
+    const std::string by_subject = i < left.count ? change_text(step.entry, left.entry[i]) : "";
+    std::string remark = remark_of(step);
+    if (!remark.empty()) remark = paint(Tone::kNote, "  <- " + remark);
+    const Tone tone = by_reference == by_subject ? Tone::kPlain : Tone::kNote;
+    text += fmt::format(kRow, kLevelNames[step.level], step.index, place_text(step),
+                        entry_text(step.entry), by_reference, paint(tone, by_subject), remark);
+  }
+  if (part.table_without_memory) text += "      the next table has no memslot behind it\n";
+  if (part.translates) {
+    text += fmt::format("      {:<11} {}; {:#x} is gpa {:#x}\n", "rights", rights_text(part),
+                        part.gva, part.gpa);
   }
   return text;
 }
 
-std::string rights_text(const Path& path, bool complete) {
-  if (!complete || path.count == 0) return "";
-  std::uint64_t every = ~std::uint64_t{0}, any = 0;
-  for (unsigned i = 0; i < path.count; ++i) every &= path.entry[i], any |= path.entry[i];
-  return fmt::format("{}, {}, {}", (every & pte::kU) != 0 ? "user" : "supervisor",
-                     (every & pte::kW) != 0 ? "writable" : "read-only",
-                     (any & pte::kXd) != 0 ? "not executable" : "executable");
-}
-
-const Rule* deciding_rule(const oracle::AccessQuery& query, const oracle::FreshOutcome& fresh) {
-  namespace rules = oracle::rules;
-  if (fresh.kind == OutcomeKind::kGp || fresh.kind == OutcomeKind::kSs) return &rules::kCanonical;
-  if (fresh.kind == OutcomeKind::kMmio) return &rules::kVirtual29;
-  if (fresh.kind != OutcomeKind::kPageFault) return &rules::kRights;
-  if ((fresh.error_code & pfec::kP) == 0) return &rules::kPresent;
-  if ((fresh.error_code & pfec::kRsvd) != 0) return &rules::kReserved;
-  if ((fresh.error_code & pfec::kPk) != 0) return &rules::kProtectionKeys;
-
-  const Registers& registers = query.registers;
-  std::uint64_t every = ~std::uint64_t{0};
-  const bool second = (fresh.cr2 & ~std::uint64_t{0xfff}) != (query.gva & ~std::uint64_t{0xfff});
-  const Path& path = fresh.path[second ? 1 : 0];
-  for (unsigned i = 0; i < path.count; ++i) every &= path.entry[i];
-  const bool user_page = (every & pte::kU) != 0;
-  const bool user_mode = registers.cpl == 3 && !query.implicit;
-  const bool fetch = query.kind == AccessKind::kFetch;
-  if (user_mode && !user_page) return &rules::kRights;
-  if (fetch && !user_mode && user_page && (registers.cr4 & cr4::kSmep) != 0) return &rules::kSmep;
-  if (fetch) return &rules::kNoExecute;
-  const bool guarded = query.implicit || !registers.ac;
-  if (!user_mode && user_page && (registers.cr4 & cr4::kSmap) != 0 && guarded) return &rules::kSmap;
-  return user_mode ? &rules::kRights : &rules::kWriteProtect;
+std::string former_entries(const oracle::WalkViewStale& stale) {
+  std::string text;
+  for (const oracle::WalkViewStep& step : stale.steps) {
+    if (!step.former) continue;
+    text += fmt::format("      {:<11} {} entry at {} was {}\n", "stale", kLevelNames[step.level],
+                        place_text(step), entry_text(step.entry));
+  }
+  return text;
 }
 
 }  // namespace twinwalk::cli

@@ -1,30 +1,25 @@
 #ifndef TWINWALK_HARNESS_CLI_WALK_TABLE_H_
 #define TWINWALK_HARNESS_CLI_WALK_TABLE_H_
 
-// The picture of one access: each entry of the guest's walk as the reference reads it and as the
-// subject left it, and the rule that decides the fresh walk.
+// The picture of one access: each entry of the guest's walk as the reference reads it, and what
+// reference and subject made of it, side by side.
 
-#include <cstdint>
 #include <string>
 
 #include "harness/trace/outcome.h"
-#include "oracle/spec.h"
+#include "oracle/walk_view.h"
 
 namespace twinwalk::cli {
 
-// One line an entry, root first:
-//   level   index  at        before            reference          subject
-//   PML4      146  0x100490  0x101000|p|w|u    +a                 +a
-// `before` is the entry as it stood, the two columns what was set (+) or cleared (-) in it. `half`:
-// 0, or 1 for the second page of an access that crosses.
-std::string walk_table(const oracle::Spec& spec, const oracle::AccessQuery& query, unsigned half,
-                       const oracle::FreshOutcome& fresh, const Outcome& got);
+// One line an entry, root first; then what the entries add up to:
+//   level   index  at        entry before      reference   subject
+//   PML4      146  0x100490  0x101000|p|w|u    +a          +a
+// "reference" and "subject" say what was set (+) or cleared (-) in the entry: `wanted` is the
+// reference's path after the access, `left` the subject's.
+std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, const Path& left);
 
-// "user, writable, executable": the rights of the whole walk; empty if it ends before a page.
-std::string rights_text(const Path& path, bool complete);
-
-// The rule by which the fresh walk of an access ends as it does; never null.
-const Rule* deciding_rule(const oracle::AccessQuery& query, const oracle::FreshOutcome& fresh);
+// Of a former translation that is still allowed: the entries that memory no longer holds.
+std::string former_entries(const oracle::WalkViewStale& stale);
 
 }  // namespace twinwalk::cli
 

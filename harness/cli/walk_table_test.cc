@@ -1,86 +1,84 @@
 #include "harness/cli/walk_table.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "harness/trace/x86.h"
-#include "oracle/rules.h"
 
 namespace twinwalk::cli {
 namespace {
 
-namespace rules = oracle::rules;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
-constexpr std::uint64_t kAll = pte::kP | pte::kW | pte::kU;
+constexpr std::uint64_t kPwu = pte::kP | pte::kW | pte::kU;
 
-// A walk of four entries, all with `upper` but the last, which is `leaf`.
-Path path_of(std::uint64_t upper, std::uint64_t leaf) {
+// A walk of 0x400000 down to a page at 0x5000.
+oracle::WalkViewPart part_of(std::uint64_t leaf) {
+  oracle::WalkViewPart part;
+  part.gva = 0x400000;
+  for (unsigned level = 4; level >= 1; --level) {
+    oracle::WalkViewStep step;
+    step.level = level;
+    step.table_gpa = 0x104000 - level * 0x1000;
+    step.index = level == 2 ? 2 : 0;
+    step.entry = level == 1 ? leaf : (0x105000 - level * 0x1000) | kPwu;
+    step.leaf = level == 1;
+    step.writable = step.user = step.executable = true;
+    part.steps.push_back(step);
+  }
+  part.translates = (leaf & pte::kP) != 0;
+  part.gpa = 0x5000;
+  return part;
+}
+
+Path path_with(const oracle::WalkViewPart& part, std::uint64_t upper, std::uint64_t leaf) {
   Path path;
-  path.count = 4;
-  for (unsigned i = 0; i < 3; ++i) path.entry[i] = upper;
-  path.entry[3] = leaf;
+  for (const oracle::WalkViewStep& step : part.steps) {
+    path.entry[path.count++] = step.entry | (step.leaf ? leaf : upper);
+  }
   return path;
 }
 
-const Rule* rule_of(AccessKind kind, std::uint8_t cpl, std::uint64_t cr4, std::uint32_t error_code,
-                    const Path& path) {
-  oracle::AccessQuery query;
-  query.gva = 0x5000;
-  query.kind = kind;
-  query.registers.cpl = cpl;
-  query.registers.cr4 = cr4;
-  oracle::FreshOutcome fresh;
-  fresh.kind = OutcomeKind::kPageFault;
-  fresh.cr2 = query.gva;
-  fresh.error_code = error_code;
-  fresh.path[0] = path;
-  return deciding_rule(query, fresh);
+TEST(WalkTable, NamesLevelIndexAndPlace) {
+  const auto part = part_of(0x5000 | kPwu);
+  EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("PD        2  0x102010     0x103000|p|w|u"));
 }
 
-TEST(DecidingRule, NotPresent) {
-  EXPECT_EQ(rule_of(AccessKind::kRead, 0, 0, 0, path_of(kAll, 0)), &rules::kPresent);
-}
-TEST(DecidingRule, ReservedComesBeforeRights) {
-  EXPECT_EQ(rule_of(AccessKind::kWrite, 3, 0, pfec::kP | pfec::kRsvd | pfec::kW | pfec::kU,
-                    path_of(kAll, pte::kP)),
-            &rules::kReserved);
-}
-TEST(DecidingRule, UserReadOfSupervisorPage) {
-  EXPECT_EQ(rule_of(AccessKind::kRead, 3, 0, pfec::kP | pfec::kU, path_of(kAll, pte::kP)),
-            &rules::kRights);
-}
-TEST(DecidingRule, SupervisorWriteToReadOnlyPage) {
-  EXPECT_EQ(rule_of(AccessKind::kWrite, 0, 0, pfec::kP | pfec::kW, path_of(kAll, pte::kP)),
-            &rules::kWriteProtect);
-}
-TEST(DecidingRule, SupervisorReadOfUserPageUnderSmap) {
-  EXPECT_EQ(rule_of(AccessKind::kRead, 0, cr4::kSmap, pfec::kP, path_of(kAll, kAll)),
-            &rules::kSmap);
-}
-TEST(DecidingRule, SupervisorFetchFromUserPageUnderSmep) {
-  EXPECT_EQ(rule_of(AccessKind::kFetch, 0, cr4::kSmep, pfec::kP | pfec::kI, path_of(kAll, kAll)),
-            &rules::kSmep);
-}
-TEST(DecidingRule, FetchFromNoExecutePage) {
-  EXPECT_EQ(rule_of(AccessKind::kFetch, 3, 0, pfec::kP | pfec::kU | pfec::kI,
-                    path_of(kAll, kAll | pte::kXd)),
-            &rules::kNoExecute);
-}
-TEST(DecidingRule, ProtectionKey) {
-  EXPECT_EQ(rule_of(AccessKind::kRead, 3, cr4::kPke, pfec::kP | pfec::kU | pfec::kPk,
-                    path_of(kAll, kAll)),
-            &rules::kProtectionKeys);
-}
-TEST(DecidingRule, NonCanonical) {
-  oracle::FreshOutcome fresh;
-  fresh.kind = OutcomeKind::kGp;
-  EXPECT_EQ(deciding_rule({}, fresh), &rules::kCanonical);
+TEST(WalkTable, SaysWhatEachSideSet) {
+  const auto part = part_of(0x5000 | kPwu);
+  const std::string text =
+      walk_table(part, path_with(part, pte::kA, pte::kA | pte::kD), path_with(part, pte::kA, 0));
+  EXPECT_THAT(text, HasSubstr("0x5000|p|w|u                   +a|d           ="));
 }
 
-TEST(RightsText, TheAndOfRightsAndTheOrOfXd) {
-  EXPECT_EQ(rights_text(path_of(kAll, pte::kP | pte::kU), true), "user, read-only, executable");
-  EXPECT_EQ(rights_text(path_of(kAll | pte::kXd, kAll), true), "user, writable, not executable");
+TEST(WalkTable, AnEntryWithAnotherAddressIsShownWhole) {
+  const auto part = part_of(0x5000 | kPwu);
+  Path left = path_with(part, 0, 0);
+  left.entry[3] = 0x6000 | kPwu;
+  EXPECT_THAT(walk_table(part, path_with(part, 0, 0), left), HasSubstr("0x6000|p|w|u"));
 }
-TEST(RightsText, NoneBeforeAPage) { EXPECT_EQ(rights_text(path_of(kAll, 0), false), ""); }
+
+TEST(WalkTable, MarksWhatEndsTheWalk) {
+  EXPECT_THAT(walk_table(part_of(0), {}, {}), HasSubstr("not present"));
+  auto part = part_of(0x5000 | kPwu | pte::kPatLarge);
+  part.steps[2].reserved = true;
+  part.steps[2].reserved_bits = bit(13);
+  EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("reserved: 0x2000"));
+}
+
+TEST(WalkTable, RightsOnlyOfATranslation) {
+  EXPECT_THAT(walk_table(part_of(0x5000 | kPwu), {}, {}),
+              HasSubstr("user, writable, executable; 0x400000 is gpa 0x5000"));
+  EXPECT_THAT(walk_table(part_of(0), {}, {}), Not(HasSubstr("rights")));
+}
+
+TEST(FormerEntries, OnlyThoseThatMemoryNoLongerHolds) {
+  oracle::WalkViewStale stale;
+  stale.steps = part_of(0x5000 | kPwu).steps;
+  stale.steps[3].former = true;
+  EXPECT_EQ(former_entries(stale), "      stale       PT entry at 0x103000 was 0x5000|p|w|u\n");
+}
 
 }  // namespace
 }  // namespace twinwalk::cli
