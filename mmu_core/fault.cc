@@ -45,7 +45,7 @@ WpCase wp_case(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest reque
 }
 
 u8 access_to_install(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request, WpCase wp) {
-  u8 access = walk.access;
+  u8 access = walk.access;  // an MMIO entry keeps these: its rights are checked anew at each access
   if (wp == WpCase::kTrick) {
     access = static_cast<u8>((access | acc::kW) & ~acc::kU);
     if (vcpu.context.smep) access = static_cast<u8>(access & ~acc::kX);
@@ -114,8 +114,8 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   Fetch fault;
   fault.walk = &walk;
   fault.write = request.write;
-  fault.access = access_to_install(vcpu, walk, request, wp);
   fault.slot = vm.slots.find(walk.gfn);
+  fault.access = access_to_install(vcpu, walk, request, fault.slot ? wp : WpCase::kNone);
   const notifier::Snapshot seen = notifier::snapshot(vm);
   if (fault.slot) {
     if (fault.slot->invalid) return result(Kind::kRetry);  // being deleted: neither memory nor MMIO yet

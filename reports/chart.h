@@ -20,7 +20,8 @@ struct Point {
 std::string line_chart(const std::string& title, const std::string& x_unit,
                        std::vector<Point> points);
 
-// Rows: roles, grouped by level. Columns: operations. Shade: how often, on a logarithmic scale.
+// One panel a level. Rows: roles; columns: operations. Shade: how often, on a logarithmic scale;
+// reached or not, if no count is above 1.
 std::string heat_map(const StateMap& states);
 
 // Walks beside each other, root at the top; what differs from the first walk is marked.

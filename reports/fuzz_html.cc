@@ -133,10 +133,20 @@ std::string finding(const Finding& f, bool open) {
 
 std::string findings(const FuzzReport& r) {
   std::string out = "<h2>Findings</h2>\n";
-  if (r.findings.empty())
-    return out + "<p>None: subject and references agreed on every check.</p>\n";
-  for (std::size_t i = 0; i < r.findings.size(); ++i)
-    out += finding(r.findings[i], i < kOpenFindings);
+  if (r.findings.empty()) {
+    const std::string why =
+        r.checks == 0 ? "None, but nothing was checked either."
+        : r.divergences == 0
+            ? "None: subject and references agreed on every check."
+            : fmt::format("None was kept; {} divergences were counted.", grouped(r.divergences));
+    return out + "<p>" + why + "</p>\n";
+  }
+  std::size_t shown = 0;
+  for (const bool fresh : {true, false}) {  // what is new first
+    for (const Finding& f : r.findings) {
+      if (f.is_new == fresh) out += finding(f, fresh && shown++ < kOpenFindings);
+    }
+  }
   return out;
 }
 

@@ -95,8 +95,8 @@ void fuzz_part(std::string& out, const Results& r) {
 std::string to_markdown(const FuzzReport& r) {
   std::string out;
   auto to = std::back_inserter(out);
-  fmt::format_to(to, "# Twinwalk {}: {} new divergences\n\n", e(r.title),
-                 grouped(r.new_divergences));
+  fmt::format_to(to, "# Twinwalk {}: {} new divergence{}\n\n", e(r.title),
+                 grouped(r.new_divergences), r.new_divergences == 1 ? "" : "s");
   fmt::format_to(to,
                  "{} on {}, {:.1f} s, {} workers: {} executions, {} operations, {} checks against "
                  "spec, {} against Unicorn{}; {} edges, {} MMU states.\n",

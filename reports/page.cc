@@ -33,9 +33,10 @@ p { margin: .4rem 0 .8rem; max-width: 46rem; }
 a { color: var(--accent); }
 code, pre, .mono, td.code { font-family: ui-monospace, "Cascadia Mono", "SF Mono", "DejaVu Sans Mono", monospace; font-size: .8125rem; }
 svg text.mono, svg text.title, svg text.head { font-size: 12.5px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1px; margin: 1.75rem 0;
-  background: var(--rule); border: 1px solid var(--rule); border-radius: 8px; overflow: hidden; }
-.tiles div { background: var(--paper); padding: .8rem 1rem .7rem; }
+.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 1px; margin: 1.75rem 0; padding: 1px;
+  border-radius: 8px; overflow: hidden; }
+.tiles div { background: var(--paper); padding: .8rem 1rem .7rem; box-shadow: 0 0 0 1px var(--rule); }
+@media (max-width: 52rem) { .tiles { grid-template-columns: repeat(2, 1fr); } }
 .tiles dt { color: var(--muted); font-size: .8125rem; }
 .tiles dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.35; }
 .tiles dd small { display: block; font-size: .75rem; font-weight: 400; color: var(--muted); }
@@ -43,6 +44,7 @@ svg text.mono, svg text.title, svg text.head { font-size: 12.5px; }
 figure { margin: 0; }
 figcaption { font-weight: 600; font-size: .9375rem; margin-bottom: .25rem; }
 svg { display: block; max-width: 100%; height: auto; }
+.panels { display: flex; flex-wrap: wrap; gap: 1.5rem 2rem; } .panels figure { overflow-x: auto; max-width: 100%; } .panels svg { max-width: none; }
 .wide { overflow-x: auto; }
 .wide svg { max-width: none; }
 svg text { fill: var(--ink); font-size: 12px; }
@@ -50,7 +52,6 @@ svg .tick { fill: var(--muted); font-size: 11px; }
 svg .end { text-anchor: end; } svg .mid { text-anchor: middle; }
 svg .grid { stroke: var(--rule); } svg .line { fill: none; stroke: var(--accent); stroke-width: 1.75; stroke-linejoin: round; }
 svg .area { fill: var(--accent); opacity: .1; }
-svg .group { font-weight: 600; font-size: 13px; }
 .h0 { fill: var(--h0); } .h1 { fill: var(--h1); } .h2 { fill: var(--h2); } .h3 { fill: var(--h3); }
 .h4 { fill: var(--h4); } .h5 { fill: var(--h5); } .h6 { fill: var(--h6); }
 .legend span { margin-left: .9rem; font-size: .8125rem; color: var(--muted); white-space: nowrap; }
@@ -61,7 +62,7 @@ svg .mark { fill: var(--bad); font-weight: 600; font-size: 12px; }
 svg .box { fill: var(--panel); stroke: var(--rule); } svg .result { fill: var(--paper); stroke: var(--muted); }
 svg .box.differs, svg .result.differs { fill: var(--differs); stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 3; }
 svg .arrow { fill: none; stroke: var(--muted); stroke-width: 1.25; }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; } table.narrow { width: auto; min-width: 22rem; }
 th { text-align: left; font-weight: 600; color: var(--muted); border-bottom: 1px solid var(--muted); padding: .4rem .9rem .4rem 0; white-space: nowrap; }
 td { border-bottom: 1px solid var(--rule); padding: .4rem .9rem .4rem 0; vertical-align: top; overflow-wrap: anywhere; }
 th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -165,8 +166,8 @@ std::string Table::finish(bool filter) const {
         "<output class=\"muted\">{1} rows</output></div>\n",
         escape_markup(name_), count_ < kMostRows ? count_ : kMostRows);
   }
-  out +=
-      fmt::format("<table><thead><tr>{}</tr></thead><tbody>\n{}</tbody></table>\n", head_, rows_);
+  out += fmt::format("<table{}><thead><tr>{}</tr></thead><tbody>\n{}</tbody></table>\n",
+                     numeric_.size() <= 2 ? " class=\"narrow\"" : "", head_, rows_);
   if (count_ > kMostRows) {
     out += fmt::format(
         "<p class=\"muted\">The first {} of {} rows; all of them are in the result lines.</p>\n",

@@ -29,7 +29,7 @@ std::string fitted(const std::string& text) {
 std::string decoded(std::uint64_t entry) {
   const std::string bits = entry_text(entry & ~pte::kAddressMask);
   if (!(entry & pte::kP)) return bits == "0" ? "not present" : "not present, " + bits;
-  return fmt::format("{:#x}  {}", entry & pte::kAddressMask, bits);
+  return fmt::format("frame {:#x}: {}", entry & pte::kAddressMask, bits);
 }
 
 bool same(const WalkLevel& a, const WalkLevel& b) {

@@ -61,10 +61,18 @@ TEST(Schema, NamesAgreeWithTheEnumerations) {
   }
   for (const MachineField& f : machine_fields()) {
     for (const BitName& n : f.names) {
-      if (f.name == "core") EXPECT_EQ(n.name, name_of(static_cast<Dimension>(n.mask)));
-      if (f.name == "nested") EXPECT_EQ(n.name, name_of(static_cast<Nesting>(n.mask)));
-      if (f.name == "vendor") EXPECT_EQ(n.name, name_of(static_cast<Vendor>(n.mask)));
-      if (f.name == "tlb") EXPECT_EQ(n.name, name_of(static_cast<TlbPolicy>(n.mask)));
+      if (f.name == "core") {
+        EXPECT_EQ(n.name, name_of(static_cast<Dimension>(n.mask)));
+      }
+      if (f.name == "nested") {
+        EXPECT_EQ(n.name, name_of(static_cast<Nesting>(n.mask)));
+      }
+      if (f.name == "vendor") {
+        EXPECT_EQ(n.name, name_of(static_cast<Vendor>(n.mask)));
+      }
+      if (f.name == "tlb") {
+        EXPECT_EQ(n.name, name_of(static_cast<TlbPolicy>(n.mask)));
+      }
     }
   }
 }
@@ -75,7 +83,9 @@ TEST(Schema, FallbacksAreLegalAndFieldsAreNamedOnce) {
     for (const FieldInfo& f : schema_of(static_cast<Verb>(v)).fields) {
       EXPECT_FALSE(seen & given_bit(f.id)) << f.name;
       seen |= given_bit(f.id);
-      if (f.presence != Presence::kRequired) EXPECT_TRUE(legal(f, f.fallback)) << f.name;
+      if (f.presence != Presence::kRequired) {
+        EXPECT_TRUE(legal(f, f.fallback)) << f.name;
+      }
     }
   }
 }
@@ -86,7 +96,9 @@ TEST(Schema, MakeLegalGivesLegalValuesAndKeepsThem) {
       for (std::uint64_t n = 0; n < 300; ++n) {
         for (const std::uint64_t value : {n, ~n, n << 32}) {
           EXPECT_TRUE(legal(f, make_legal(f, value))) << f.name << " " << value;
-          if (legal(f, value)) EXPECT_EQ(make_legal(f, value), value);
+          if (legal(f, value)) {
+            EXPECT_EQ(make_legal(f, value), value);
+          }
         }
       }
     }

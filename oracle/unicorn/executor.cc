@@ -40,6 +40,7 @@ void Executor::reopen() {
   engine_ = std::make_unique<Engine>(image_);
   engine_accesses_ = 0;
   large_cached_ = false;
+  selected_ = false;
 }
 
 void Executor::reset(const Record& record) {
@@ -66,6 +67,7 @@ std::size_t Executor::execute(std::span<const Record> records, Result* results) 
         break;
       case RecordKind::kRegisters:
         registers_ = record.registers;
+        selected_ = false;
         break;
       case RecordKind::kAccess:
         produced += access(record, results + produced);
@@ -155,7 +157,12 @@ Skipped Executor::obstacle(const Record& record, const Access& a,
   }
   if (own_pages_hit(a, trails)) return Skipped::kOwnPage;
   if (a.kind == AccessKind::kFetch && !can_execute_fetch(record)) return Skipped::kFetchContent;
-  return engine_->select(registers_) ? Skipped::kNo : Skipped::kRegisters;
+  return select() ? Skipped::kNo : Skipped::kRegisters;
+}
+
+bool Executor::select() {
+  if (!selected_) selected_ = engine_->select(registers_);
+  return selected_;
 }
 
 Freshness Executor::next_freshness() {
