@@ -602,8 +602,8 @@ void CoreSubject::host_write(const Op& op, Outcome& out) {
   }
   for (unsigned done = 0; done < size;) {
     const std::uint64_t gpa = op.gpa + done;
-    // A store of 1, 2, 4 or 8 aligned bytes is one store, so that no entry is torn.
-    const unsigned part = gpa % size == 0 ? size : 1;
+    // An aligned store is one store, so that no entry is torn.
+    const unsigned part = op.gpa % size == 0 ? size : 1;
     const SlotView* const s = view_.find(gpa);
     const std::uint64_t hva = s->hva + (gpa - s->gpa);
     break_cow(hva);
