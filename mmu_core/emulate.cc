@@ -50,9 +50,10 @@ bool writable_memory(const VmState& vm, Gpa gpa) {
   return slot && !slot->read_only;
 }
 
+// The store comes first and outside the lock: it may make the host copy the frame, which calls back.
 void write_and_track(VmState& vm, const Part& part, u64 value) {
-  Locked lock(vm, LockId::kMmu);
   if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
+  Locked lock(vm, LockId::kMmu);
   pt_write::track(vm, part.gpa, part.size);
   zap::commit(vm);
 }

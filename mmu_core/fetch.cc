@@ -108,7 +108,7 @@ class Installer {
     const SpteRef ref = here();
     entries::drop(vm_, ref);  // whatever was there, with its reverse map
     if (!vcpu_.context.pke && spte::mmio_possible(walk_.gfn, vm_.config.caps.host_maxphyaddr)) {
-      entries::set_mmio(vm_, ref, spte::make_mmio(walk_.gfn, walk_.access, vm_.slots.generation() & spte::kMmioGenMask));
+      entries::set_mmio(vm_, ref, spte::make_mmio(walk_.gfn, fault_.access, vm_.slots.generation() & spte::kMmioGenMask));
       count(vm_, Event::kMmioMake, *page_);
     }
     return FetchResult::kMmio;

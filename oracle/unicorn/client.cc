@@ -110,7 +110,8 @@ void UnicornClient::Impl::give_up(std::string why) {
 
 void UnicornClient::Impl::judge(const Pending& access, const unicorn::Result* results) {
   const unicorn::Result& got = results[0];
-  if (got.skipped != unicorn::Skipped::kNo) {
+  if (got.skipped != unicorn::Skipped::kNo ||
+      !unicorn::not_comparable(access.query, access.fresh, got).empty()) {
     ++result.skipped;
     return;
   }

@@ -163,6 +163,7 @@ Record record_of(const AccessQuery& q, const FreshOutcome& fresh) {
   record.access = static_cast<std::uint8_t>(q.kind);
   record.size = q.size;
   record.must_succeed = fresh.kind == OutcomeKind::kOk ? 1 : 0;
+  record.must_fault = fresh.kind != OutcomeKind::kOk && fresh.kind != OutcomeKind::kMmio ? 1 : 0;
   for (unsigned i = 0; i < 2; ++i) {
     record.entries[i] = fresh.path[i].count;
     record.target.gpa[i] = record.must_succeed != 0 ? fresh.gpa[i] : kNowhere;
@@ -193,6 +194,33 @@ OutcomeKind kind_of(const Result& result) {
       break;
   }
   return OutcomeKind::kSkip;
+}
+
+std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fresh,
+                                const Result& result) {
+  const bool rmw = query.kind == AccessKind::kRmw;
+  const auto in_first_page = [&](std::uint64_t gva) {
+    return ((gva ^ query.gva) & ~kPageMask) == 0;
+  };
+  const bool second_page_faults =
+      crosses(query) && fresh.kind == OutcomeKind::kPageFault && !in_first_page(fresh.cr2);
+  if (result.event == Event::kUnmapped) {
+    // Unicorn stops where it first finds no memory, so it never sees the second page, or RMW's
+    // store.
+    if (rmw && fresh.kind != OutcomeKind::kOk)
+      return "a read-modify-write without memory behind it";
+    if (second_page_faults || (crosses(query) && fresh.kind == OutcomeKind::kMmio)) {
+      return "an access in two pages, without memory behind one";
+    }
+  }
+  // Of RMW, Unicorn loads from both pages before it stores to the first. Which page faults first is
+  // left open, and spec says only what the first one does.
+  if (rmw && crosses(query) && kind_of(result) == OutcomeKind::kPageFault &&
+      !in_first_page(result.address) && fresh.kind == OutcomeKind::kPageFault &&
+      !second_page_faults) {
+    return "a read-modify-write that faults on both pages";
+  }
+  return {};
 }
 
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,

@@ -34,6 +34,11 @@ Record record_of(const AccessQuery& query, const FreshOutcome& fresh);
 // The kind of outcome that a result amounts to; kSkip for what is none (an error inside Unicorn).
 OutcomeKind kind_of(const Result& result);
 
+// Is the result one that spec's outcome says nothing about? Empty if they can be compared, else why
+// not.
+std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fresh,
+                                const Result& result);
+
 // The first difference, if there is one. `result` points at the access's one or two results.
 // `translates`: see UnicornVersion. Precondition: result->skipped == Skipped::kNo.
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,

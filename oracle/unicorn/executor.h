@@ -52,6 +52,7 @@ class Executor {
   Skipped obstacle(const Record& record, const Access& access, const std::array<Trail, 2>& trails);
   bool own_pages_hit(const Access& access, const std::array<Trail, 2>& trails) const;
   bool can_execute_fetch(const Record& record);
+  bool select();
   Freshness next_freshness();
   void judge_doubt(const Record& record, const Ran& ran, const Result& result,
                    std::uint64_t old_data);
@@ -65,6 +66,7 @@ class Executor {
   GuestImage image_;
   std::unique_ptr<Engine> engine_;
   RegisterRecord registers_{};
+  bool selected_ = false;  // the engine has registers_
   Watch watch_;
   std::uint64_t engine_accesses_ = 0;  // since this engine was opened
   bool large_cached_ = false;          // a large page may be in the TLB since the last full flush

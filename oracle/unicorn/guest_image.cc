@@ -42,22 +42,6 @@ void GuestImage::forget_all(std::uint64_t bytes) {
   bytes_ = bytes;
 }
 
-void GuestImage::ensure(std::uint64_t gpa) {
-  const std::uint64_t page = gpa / kPageBytes;
-  if (state_[page] == kAbsent) seed(page);
-}
-
-std::uint64_t GuestImage::word(std::uint64_t gpa) {
-  ensure(gpa);
-  std::uint64_t word;
-  std::memcpy(&word, base_ + gpa, sizeof word);
-  return word;
-}
-
-void GuestImage::restore(std::uint64_t gpa, std::uint64_t word) {
-  std::memcpy(base_ + gpa, &word, sizeof word);
-}
-
 std::uint64_t GuestImage::bytes_at(std::uint64_t gpa, unsigned size) {
   ensure(gpa);
   ensure(gpa + size - 1);

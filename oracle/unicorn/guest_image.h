@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -36,16 +37,26 @@ class GuestImage {
   std::uint8_t* host() { return base_; }
 
   // Precondition: contains(gpa, 8) and gpa is 8-aligned.
-  std::uint64_t word(std::uint64_t gpa);
+  std::uint64_t word(std::uint64_t gpa) {
+    ensure(gpa);
+    std::uint64_t word;
+    std::memcpy(&word, base_ + gpa, sizeof word);
+    return word;
+  }
   // Undoes what an access did: the page is then as it was, so reset need not know of it.
-  void restore(std::uint64_t gpa, std::uint64_t word);
+  void restore(std::uint64_t gpa, std::uint64_t word) {
+    std::memcpy(base_ + gpa, &word, sizeof word);
+  }
   // Precondition: contains(gpa, size), size 1..8. The bytes at gpa, zero-extended; may cross words
   // and pages.
   std::uint64_t bytes_at(std::uint64_t gpa, unsigned size);
   void write(std::uint64_t gpa, unsigned size, std::uint64_t value);
   // Makes the page's content real before the engine is let loose on it. Precondition: contains(gpa,
   // 1).
-  void ensure(std::uint64_t gpa);
+  void ensure(std::uint64_t gpa) {
+    const std::uint64_t page = gpa / kPageBytes;
+    if (state_[page] == kAbsent) seed(page);
+  }
 
   static constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
 

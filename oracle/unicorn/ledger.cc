@@ -15,6 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::uint64_t kPageBytes = 4096;
 constexpr unsigned kEnginePhysicalBits = 40;  // fixed in Unicorn
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("ledger: " + what); }
@@ -124,15 +125,16 @@ LedgerEntry entry_of(const Json& json) {
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
                            const FreshOutcome& fresh, const Result& result,
                            const Difference& difference) {
-  std::uint64_t all = 0, upper = 0, root = 0, pdpt = 0;
+  std::uint64_t all = 0;
   for (const Path& path : fresh.path) {
-    for (unsigned i = 0; i < path.count; ++i) {
-      all |= path.entry[i];
-      if (i + 1u < path.count && i < 3) upper |= path.entry[i];
-    }
-    if (path.count > 0) root |= path.entry[0];
-    if (path.count > 1) pdpt |= path.entry[1];
+    for (unsigned i = 0; i < path.count; ++i) all |= path.entry[i];
   }
+  // The page that faults, or the first one.
+  const bool second = fresh.kind == OutcomeKind::kPageFault && crosses(query) &&
+                      (fresh.cr2 ^ query.gva) >= kPageBytes;
+  const Path& path = fresh.path[second ? 1 : 0];
+  const std::uint64_t last = path.count > 0 ? path.entry[path.count - 1] : 0;
+  const unsigned level = path.count > 0 ? kLevels + 1u - path.count : 0;
   const unsigned guest_bits = machine.maxphyaddr;
   const std::uint64_t guest_address = bit(guest_bits) - 1,
                       engine_address = bit(kEnginePhysicalBits) - 1;
@@ -157,10 +159,8 @@ std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
           number("unicorn.error-code", result.error_code),
           number("lost-bits", fresh.error_code & ~result.error_code),
           number("added-bits", result.error_code & ~fresh.error_code),
-          number("entries-or", all),
-          number("upper-entries-or", upper),
-          number("root-entry", root),
-          number("pdpt-entry", pdpt),
+          number("last-entry", last),
+          number("last-level", level),
           number("disputed-address-bits", disputed)};
 }
 

@@ -26,18 +26,14 @@ struct Fact {
   bool is_text = false;
 };
 
-// All facts that a condition may name:
-//   field          what differs: outcome, error-code, cr2, value, accessed-dirty, image
-//   mode, access   names as in traces; cpl, maxphyaddr: numbers; vendor: name
-//   features       machine features, bits as in feature::kNames
-//   spec.outcome, unicorn.outcome          names as in traces
-//   spec.error-code, unicorn.error-code    numbers
-//   lost-bits, added-bits                  error-code bits that only spec has, that only Unicorn
-//   has entries-or                             OR of all entries on the path upper-entries-or OR of
-//   those entries that are neither the last one read nor in the page table root-entry, pdpt-entry
-//   the entry of that level, 0 if the walk does not reach it disputed-address-bits entries-or
-//   limited to the address bits that the machine's MAXPHYADDR and
-//                                          the engine's (40) treat differently
+// All facts that a condition may name.
+// Words: `field`, what differs (outcome, error-code, cr2, value, accessed-dirty, image); `mode`,
+// `access` and `vendor`, named as in traces; `spec.outcome` and `unicorn.outcome`.
+// Numbers: `cpl`; `maxphyaddr`; `features`, bits as in feature::kNames; `spec.error-code` and
+// `unicorn.error-code`; `lost-bits` and `added-bits`, error-code bits that only spec has and that
+// only Unicorn has; `last-entry` and `last-level`, of the last entry that spec's walk reads for the
+// page that decides; `disputed-address-bits`, of all entries read the address bits that the
+// machine's MAXPHYADDR and the engine's (40) treat differently.
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
                            const FreshOutcome& fresh, const Result& result,
                            const Difference& difference);
