@@ -39,8 +39,14 @@ FaultResult inject(VcpuState& vcpu, Gva gva, u32 code) {
 // for it: such a write is emulated.
 enum class WpCase { kNone, kTrick, kEmulate };
 WpCase wp_case(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request) {
-  if (!request.write || request.user || vcpu.context.wp || (walk.access & acc::kW)) return WpCase::kNone;
+  if (!request.write || request.user || vcpu.context.wp) return WpCase::kNone;
   const bool user_page = walk.access & acc::kU;
+  if (walk.access & acc::kW) {
+    // PKRU.WD does not apply to the guest's supervisor now, but to the hardware's it does.
+    const unsigned key = pte::Pkey::get(walk.entry[walk.level - 1]);
+    const bool write_disabled = vcpu.regs.pkru >> (2 * key) & 2;
+    return user_page && vcpu.context.pke && write_disabled ? WpCase::kEmulate : WpCase::kNone;
+  }
   return user_page && (vcpu.context.smap || vcpu.context.pke) ? WpCase::kEmulate : WpCase::kTrick;
 }
 
@@ -103,6 +109,7 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
     const Memslot* appeared = vm.slots.find(Gfn::of(gpa));
     if (!appeared) return result(Kind::kMmio, gpa);
   }
+  mmio::forget(vcpu, gva);  // the walk below may find the page elsewhere
   if (!vm.caches.top_up()) return result(Kind::kNoMemory);
 
   const GuestWalk walk = walk_guest(vm.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
