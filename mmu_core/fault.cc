@@ -109,7 +109,6 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
     const Memslot* appeared = vm.slots.find(Gfn::of(gpa));
     if (!appeared) return result(Kind::kMmio, gpa);
   }
-  mmio::forget(vcpu, gva);  // the walk below may find the page elsewhere
   if (!vm.caches.top_up()) return result(Kind::kNoMemory);
 
   const GuestWalk walk = walk_guest(vm.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
