@@ -7,8 +7,8 @@
 
 #include "harness/trace/parse.h"
 #include "kvm_runner/host.h"
-#include "kvm_runner/spec_judge.h"
 #include "kvm_runner/subjects.h"
+#include "kvm_runner/testing/spec_judge.h"
 
 namespace twinwalk {
 namespace {

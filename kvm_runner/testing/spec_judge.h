@@ -1,5 +1,5 @@
-#ifndef TWINWALK_KVM_RUNNER_SPEC_JUDGE_H_
-#define TWINWALK_KVM_RUNNER_SPEC_JUDGE_H_
+#ifndef TWINWALK_KVM_RUNNER_TESTING_SPEC_JUDGE_H_
+#define TWINWALK_KVM_RUNNER_TESTING_SPEC_JUDGE_H_
 
 // For tests: judges a trace on a subject by the reference `spec` alone.
 
@@ -57,4 +57,4 @@ inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
 
 }  // namespace twinwalk::kvm
 
-#endif  // TWINWALK_KVM_RUNNER_SPEC_JUDGE_H_
+#endif  // TWINWALK_KVM_RUNNER_TESTING_SPEC_JUDGE_H_
