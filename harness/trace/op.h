@@ -23,7 +23,7 @@ enum class Verb : std::uint8_t {
   kInvlpg,   // invlpg gva=
   kInvpcid,  // invpcid type= pcid= gva=
   kInit,     // init   INIT to the vCPU (not executed yet)
-  kSmm,      // smm enter=0|1 (not executed yet)
+  kSmm,      // smm enter=0|1 (not executed yet; `enter` is Op::value)
   // host: memslots
   kSlotAdd,     // slot-add slot= gpa= pages= hva= flags=ro|log
   kSlotDelete,  // slot-delete slot=
@@ -32,7 +32,8 @@ enum class Verb : std::uint8_t {
   // host: notifier and backing memory. Ranges are [hva, hva + pages * 4K)
   kInvalidate,  // invalidate hva= pages=   the host drops the frames; next touch finds new, zeroed ones
   kRemap,       // remap hva= pages=        contents move to new frames
-  kProtect,     // protect hva= pages= writable=0|1   host protection; a write to a protected page gets a new frame (COW)
+  kProtect,     // protect hva= pages= writable=0|1   host protection; a write to a protected page gets a new frame (COW).
+                // `writable` is Op::value
   kAge,         // age hva= pages=          test-and-clear young
   kHugeSplit,     // huge-split hva=        the 2M host page at hva becomes 4K ones
   kHugeCollapse,  // huge-collapse hva=     and back: contents move to one 2M frame
@@ -42,7 +43,7 @@ enum class Verb : std::uint8_t {
   kZapAll,     // zap-all            fast, generation based
   kQuota,      // quota pages=       new limit of shadow pages, >= 8, 0 = default
   kFailAlloc,  // fail-alloc after= count=   `after` allocations succeed, then `count` fail (table pages of the core)
-  kAsyncDone,  // async-done token= (not executed yet)
+  kAsyncDone,  // async-done token= (not executed yet; `token` is Op::value)
   // nested (not executed yet)
   kNestedMap,    // nested-map gva= gpa= pte=   L1 edits its EPT/NPT
   kVmEnter,      // vm-enter value=   (EPTP or nCR3)
@@ -79,13 +80,22 @@ inline constexpr std::uint64_t kReadOnly = 1, kLogDirty = 2;
 inline constexpr BitName kNames[] = {{"ro", kReadOnly}, {"log", kLogDirty}};
 }  // namespace slot_flag
 
-inline constexpr std::uint64_t kNotGiven = 0;
+// Names an Op member; its number is the bit of Op::given.
+enum class Field : std::uint8_t {
+  kGva, kGpa, kHva, kValue, kSize, kKind, kBy, kPte, kUpper, kCr0, kCr3, kCr4, kEfer, kPkru, kCpl, kAc,
+  kImplicit, kSlot, kPages, kFlags, kType, kPcid, kAfter, kCountField,
+};
+inline constexpr unsigned kFields = 24;
+constexpr std::uint32_t given_bit(Field f) { return std::uint32_t{1} << static_cast<unsigned>(f); }
+
+// Mask of Op::given: an access that says its CPL; otherwise it runs at the vCPU's current one.
+inline constexpr std::uint32_t kCplGiven = given_bit(Field::kCpl);
 
 struct Op {
   Verb verb = Verb::kAccess;
   std::uint8_t vcpu = 0;
   Point point = Point::kNone;  // != kNone: runs inside the preceding point==kNone operation, at this yield point
-  std::uint32_t given = 0;     // bit i: field i of the verb's schema was given in the text
+  std::uint32_t given = 0;     // given_bit(f): the trace says field f; a field that it does not say has its default
   std::uint32_t line = 0;      // source line, 0 for binary traces; not part of equality
 
   std::uint64_t gva = 0, gpa = 0, hva = 0;
@@ -98,6 +108,7 @@ struct Op {
   std::uint64_t implicit = 0;  // access: implicit supervisor access (descriptor table, TSS)
   std::uint64_t slot = 0, pages = 0, flags = 0, type = 0, pcid = 0, after = 0, count = 0;
 
+  bool gives(Field f) const { return (given & given_bit(f)) != 0; }
   AccessKind access() const { return static_cast<AccessKind>(kind); }
   Reg reg() const { return static_cast<Reg>(kind); }
   Writer writer() const { return static_cast<Writer>(by); }

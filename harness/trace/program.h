@@ -28,25 +28,44 @@ struct Program {
 // How `map` chooses table pages: for each (root gpa, level, gva prefix) the first `map` that needs it takes the
 // next page of the pool (kTablePool + n * 4K, skipping every root seen so far), n modulo kTablePoolPages. The
 // root is the last CR3 that a `cpu cr3=` or `mov cr3=` of that vCPU named, kInitialCr3 before. An upper entry
-// is written when this trace has not yet written exactly that value there by `map`; the leaf is always written.
-// Upper bits default to p|w|u, leaf bits to p|w|u; `ps` is added for 2M and 1G.
+// is written unless it is what `map` last wrote there; the leaf is always written. The leaf's gpa is aligned
+// down to the page's size; `ps` is added for 2M and 1G. Upper and leaf bits default to p|w|u. Bits of `pte=` and
+// `upper=` within the address field are or'ed in: that is how reserved bits get there.
 class Lowering {
  public:
   // Replaces `out`. Reuses its memory: no allocation once warm.
   void lower(const Trace& trace, Program& out);
 
  private:
-  struct Table {
-    std::uint64_t root, prefix, gpa;
-    std::uint8_t level;
+  // A hash map with linear probing that forgets everything in O(1): a slot counts only in the epoch it was
+  // written in.
+  class Table {
+   public:
+    struct Slot {
+      std::uint64_t key = 0, tag = 0, value = 0;
+      std::uint32_t epoch = 0;
+    };
+    void clear();
+    // The slot of (key, tag); `fresh` says that it was not there before (its value is then 0).
+    Slot& find(std::uint64_t key, std::uint64_t tag, bool& fresh);
+
+   private:
+    void grow();
+    std::vector<Slot> slots_;
+    std::size_t used_ = 0;
+    std::uint32_t epoch_ = 0;
   };
-  struct Upper {
-    std::uint64_t gpa, value;
-  };
-  std::vector<Table> tables_;
-  std::vector<Upper> uppers_;
-  std::vector<std::uint64_t> roots_;
-  std::uint64_t next_ = 0;
+
+  void lower_cpu(std::uint32_t index, const Op& op, Program& out);
+  void lower_map(std::uint32_t index, const Op& op, Program& out);
+  void name_root(unsigned vcpu, std::uint64_t cr3);
+  std::uint64_t take_table_page();
+
+  Table tables_;   // (root, level and gva prefix) -> gpa of the table
+  Table entries_;  // (gpa of an entry, 0) -> what `map` last wrote there
+  std::uint64_t root_[kMaxVcpus] = {};
+  std::uint64_t pool_roots_ = 0;  // bit n: page n of the pool is a root
+  std::uint64_t next_ = 0;        // pages of the pool taken, modulo nothing
 };
 
 }  // namespace twinwalk

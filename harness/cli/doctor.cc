@@ -1,0 +1,119 @@
+#include "harness/cli/doctor.h"
+
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "harness/cli/machine_facts.h"
+#include "harness/cli/output.h"
+
+namespace twinwalk::cli {
+namespace {
+
+enum class State { kYes, kNo, kPart };
+
+void row(State state, std::string_view what, std::string_view found, std::string_view advice = "") {
+  static constexpr std::string_view kMark[] = {"yes", "no", "part"};
+  static constexpr Tone kTone[] = {Tone::kGood, Tone::kBad, Tone::kNote};
+  const auto i = static_cast<unsigned>(state);
+  print("  {} {:<22} {}\n", paint(kTone[i], fmt::format("{:<4}", kMark[i])), what, found);
+  if (!advice.empty()) print("       {:<22} {}\n", "", paint(Tone::kDim, advice));
+}
+
+void processor(const CpuFacts& cpu) {
+  print("{}\n", paint(Tone::kBold, "Processor"));
+  utsname system{};
+  uname(&system);
+  row(State::kYes, "model", cpu.model.empty() ? "not named" : cpu.model);
+  row(State::kYes, "kernel", fmt::format("{} {}", system.sysname, system.release));
+  if (cpu.has("vmx")) {
+    row(State::kYes, "VT-x", "vmx");
+    row(cpu.has("ept") ? State::kYes : State::kNo, "EPT",
+        cpu.has("ept") ? "ept" : "not listed among the flags");
+  } else if (cpu.has("svm")) {
+    row(State::kYes, "SVM", "svm");
+    row(cpu.has("npt") ? State::kYes : State::kNo, "NPT",
+        cpu.has("npt") ? "npt" : "not listed among the flags");
+  } else {
+    row(State::kNo, "VT-x or SVM", "the processor offers neither",
+        "switch virtualization on in the firmware, or use a host with nested virtualization");
+  }
+}
+
+void kvm(const KvmFacts& facts) {
+  print("{}\n", paint(Tone::kBold, "Real MMUs (subjects kvm and core-kvm)"));
+  switch (facts.state) {
+    case KvmFacts::State::kAbsent:
+      row(State::kNo, "/dev/kvm", "there is none: these subjects are skipped",
+          "load kvm_intel or kvm_amd; in a container, pass the device in");
+      return;
+    case KvmFacts::State::kNotOpenable:
+      row(State::kNo, "/dev/kvm", "cannot be opened: " + facts.why,
+          "add yourself to the group that owns it (usually kvm), then log in again");
+      return;
+    case KvmFacts::State::kOpen:
+      break;
+  }
+  row(facts.api_version == 12 ? State::kYes : State::kPart, "/dev/kvm",
+      fmt::format("opens, API version {}", facts.api_version));
+  if (facts.without_hardware) {
+    row(State::kPart, "kind",
+        "a KVM without hardware virtualization: guest CPL 0 is emulated, CPL 3 runs on its tables",
+        "runs are bounded and features few (no PCID, SMEP, SMAP, PKU, 1G pages)");
+    return;
+  }
+  row(State::kYes, "kind", facts.module.empty() ? "built in, or not told" : facts.module);
+  if (!facts.two_dimensional.empty()) {
+    const bool on = facts.two_dimensional == "Y" || facts.two_dimensional == "1";
+    row(State::kYes, "its MMU", on ? "two-dimensional (EPT or NPT)" : "shadow paging");
+  }
+  const bool nested = facts.nested == "Y" || facts.nested == "1";
+  row(nested ? State::kYes : State::kNo, "nested virtualization", nested ? "on" : "off",
+      nested ? "" : "not needed by this version; module parameter nested=1 switches it on");
+}
+
+void program(std::string_view what, const std::string& name, const std::string& arguments,
+             std::string_view advice) {
+  const std::string path = find_program(name);
+  if (path.empty()) {
+    row(State::kNo, what, name + " is not in PATH", advice);
+  } else {
+    row(State::kYes, what, first_line_of(path + " " + arguments));
+  }
+}
+
+void engines() {
+  print("{}\n", paint(Tone::kBold, "Compilers, engines, tools"));
+  row(State::kYes, "this program",
+      fmt::format("twinwalk {}, built by {}", TWINWALK_VERSION,
+#ifdef __clang__
+                  "clang " __clang_version__
+#else
+                  "gcc " __VERSION__
+#endif
+                  ));
+  std::string newest;
+  for (int n = 25; n >= 16 && newest.empty(); --n) {
+    const std::string name = "clang++-" + std::to_string(n);
+    if (!find_program(name).empty()) newest = name;
+  }
+  program("libFuzzer's compiler", newest.empty() ? "clang++-16" : newest, "--version",
+          "apt-get install clang-16 libclang-rt-16-dev");
+  program("AFL++", "afl-fuzz", "-h", "apt-get install afl++ (for fuzz --engine afl)");
+  const bool gtest = access("/usr/include/gtest/gtest.h", R_OK) == 0;
+  row(gtest ? State::kYes : State::kNo, "GoogleTest", gtest ? "installed" : "not installed",
+      gtest ? "" : "apt-get install libgtest-dev libgmock-dev (twinwalk test does it)");
+}
+
+}  // namespace
+
+int doctor() {
+  const CpuFacts cpu = parse_cpuinfo(read_text("/proc/cpuinfo"));
+  processor(cpu);
+  kvm(look_at_kvm(cpu));
+  engines();
+  return kExitGood;
+}
+
+}  // namespace twinwalk::cli
