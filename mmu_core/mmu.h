@@ -89,7 +89,8 @@ struct EntryState {
   bool smep = false, smap = false, pke = false;
 };
 
-class Vm;
+struct VcpuState;  // state.h
+struct VmState;
 
 class Vcpu {
  public:
@@ -126,8 +127,7 @@ class Vcpu {
 
  private:
   friend class Vm;
-  struct Impl;
-  Impl* impl_ = nullptr;
+  VcpuState* state_ = nullptr;
 };
 
 // Visitor of Vm::audit.
@@ -150,7 +150,7 @@ class AuditSink {
 };
 
 struct VmStats {  // counts since creation; for MMU-state coverage and for tests
-  u64 faults = 0, fetches = 0, syncs = 0, unsyncs = 0, prefetches = 0, zaps = 0, recycled = 0, fast_zaps = 0,
+  u64 faults = 0, fetches = 0, syncs = 0, unsyncs = 0, prefetches = 0, zaps = 0, recycled = 0, fast_zaps = 0, invlpgs = 0,
       flushes = 0, pt_writes = 0, floods = 0, root_hits = 0, root_misses = 0, mmio_sptes = 0, splits = 0,
       write_protects = 0, reclaims = 0, shadow_pages = 0;
 };
@@ -194,9 +194,8 @@ class Vm {
 
  private:
   Vm() = default;
-  friend class Vcpu;
-  struct Impl;
-  Impl* impl_ = nullptr;
+  VmState* state_ = nullptr;
+  Vcpu vcpu_[kMaxVcpus];
 };
 
 }  // namespace mmu

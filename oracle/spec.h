@@ -10,6 +10,7 @@
 #include "harness/trace/outcome.h"
 #include "harness/trace/program.h"
 #include "harness/trace/verdict.h"
+#include "oracle/walk_view.h"
 
 namespace twinwalk::oracle {
 
@@ -30,19 +31,21 @@ struct FreshOutcome {
   std::uint64_t cr2 = 0;
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
   std::uint64_t value = 0;
-  // The entries of the walk as the access must leave them: A set in every entry used and D in the leaf of a write
-  // where the access completes; as they were where it faults (a processor MAY have set A's there, never D).
+  // The entries of the walk as the access must leave them: A set in every entry used and D in the
+  // leaf of a write where the access completes; as they were where it faults (a processor MAY have
+  // set A's there, never D).
   Path path[2];
 };
 
-// Sees everything that changes the image and every fresh walk, in order: how Unicorn is driven alongside.
+// Sees everything that changes the image and every fresh walk, in order: how Unicorn is driven
+// alongside.
 class SpecObserver {
  public:
   virtual void on_reset(const Machine&) = 0;
   // Memory became `value` at gpa (size 1..8, not crossing 8 bytes), for whatever reason.
   virtual void on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) = 0;
-  // Called with the image as it is just before the access takes effect. Only for accesses of one vCPU in a
-  // paging mode that is on, all of whose tables lie in memory.
+  // Called with the image as it is just before the access takes effect. Only for accesses of one
+  // vCPU in a paging mode that is on, all of whose tables lie in memory.
   virtual void on_access(std::uint32_t step, const AccessQuery&, const FreshOutcome&) = 0;
 
  protected:
@@ -50,9 +53,9 @@ class SpecObserver {
 };
 
 struct Counters {
-  std::uint64_t checks = 0;         // outcomes judged
-  std::uint64_t fresh = 0;          // agreed with the fresh walk
-  std::uint64_t stale = 0;          // explained by permitted staleness
+  std::uint64_t checks = 0;  // outcomes judged
+  std::uint64_t fresh = 0;   // agreed with the fresh walk
+  std::uint64_t stale = 0;   // explained by permitted staleness
   std::uint64_t unspecified = 0;
 };
 
@@ -67,17 +70,25 @@ class Spec {
   void reset(const Machine& machine, Profile profile);
   void observe(SpecObserver* observer);  // nullptr: none
 
-  // Judges the outcome that a subject had in `step` (number `index` of its program) and follows it. After kDiverge
-  // the reference has adopted its own (fresh) answer, so that later verdicts still mean something.
-  // `extra` is OutcomeStream::extra. Writes only to `out`; allocates nothing on kAgree.
-  void judge(std::uint32_t index, const Step& step, const Outcome& got, const std::uint64_t* extra, Verdict& out);
+  // Judges the outcome that a subject had in `step` (number `index` of its program) and follows it.
+  // After kDiverge the reference has adopted its own (fresh) answer, so that later verdicts still
+  // mean something. `extra` is OutcomeStream::extra. Writes only to `out`; allocates nothing on
+  // kAgree.
+  void judge(std::uint32_t index, const Step& step, const Outcome& got, const std::uint64_t* extra,
+             Verdict& out);
 
-  // The fresh walk alone, nothing adopted: for sweeps, the benchmark and Unicorn's equivalence check.
+  // The fresh walk alone, nothing adopted: for sweeps, the benchmark and Unicorn's equivalence
+  // check.
   FreshOutcome fresh(unsigned vcpu, const AccessQuery& query) const;
 
+  // The same walk opened up for people, with the stale outcomes that would be permitted. Changes
+  // nothing; allocates.
+  WalkView view(unsigned vcpu, const AccessQuery& query) const;
+
   const Registers& registers(unsigned vcpu) const;
-  std::uint64_t read_word(std::uint64_t gpa) const;              // 8-aligned; memory only
-  void write_word(std::uint64_t gpa, std::uint64_t value);       // sweep set-up: as Writer::kHost before any access
+  std::uint64_t read_word(std::uint64_t gpa) const;  // 8-aligned; memory only
+  void write_word(std::uint64_t gpa,
+                  std::uint64_t value);  // sweep set-up: as Writer::kHost before any access
   const Counters& counters() const;
 
  private:

@@ -3,16 +3,64 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "harness/cli/doctor.h"
+#include "harness/cli/forms.h"
 #include "harness/cli/output.h"
 
 namespace twinwalk::cli {
 namespace {
 
+using Paths = std::vector<std::string>;
+
+// PATH...: shared, so that it lives as long as the callback that reads it.
+std::shared_ptr<Paths> add_paths(CLI::App* verb, const char* what) {
+  auto paths = std::make_shared<Paths>();
+  verb->add_option("PATH", *paths, what)->required();
+  return paths;
+}
+
+void add_fmt(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("fmt", "Brings text traces into canonical form, in place");
+  auto paths = add_paths(verb, "files, folders of *.walk, or - for standard input");
+  auto check = std::make_shared<bool>(false);
+  verb->add_flag("--check", *check, "change nothing; name what is not canonical and exit 1");
+  verb->callback([paths, check, &code] { code = format_traces(*paths, *check); });
+}
+
+// FILE [-o OUT], for the verbs that read one trace and write something else.
+struct FileAndOutput {
+  std::string file, out = "-";
+};
+std::shared_ptr<FileAndOutput> add_file_and_output(CLI::App* verb) {
+  auto names = std::make_shared<FileAndOutput>();
+  verb->add_option("FILE", names->file, "a trace, text or binary; - is standard input")->required();
+  verb->add_option("-o,--output", names->out, "where to write; standard output if not given");
+  return names;
+}
+
+void add_encode(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("encode", "Writes the binary form of a trace");
+  auto names = add_file_and_output(verb);
+  verb->callback([names, &code] { code = encode_trace(names->file, names->out); });
+}
+
+void add_decode(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("decode", "Writes the text form of a binary trace");
+  auto names = add_file_and_output(verb);
+  auto raw = std::make_shared<bool>(false);
+  verb->add_flag("--raw", *raw, "any bytes are a trace, as the fuzz targets read them");
+  verb->callback([names, raw, &code] { code = decode_trace(names->file, names->out, *raw); });
+}
+
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
+  add_fmt(app, code);
+  add_encode(app, code);
+  add_decode(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
 }

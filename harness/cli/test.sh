@@ -55,7 +55,7 @@ step_ctest() {
     fail "ctest ran nothing" "$log.err"
     return
   fi
-  [[ $bad == 0 ]] || sed -n '/Test *#.*\*\*\*/,/^ *[0-9]*\/[0-9]* Test/p' "$log"
+  [[ $bad == 0 ]] || sed -n '/Test *#.*\*\*\*/,/^ *[0-9]*\/[0-9]* Test/p' "$log" | grep -vE '^\[ +(RUN|OK) +\]|^\[-+\]'
   passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left_out))
   [[ $bad == 0 ]] && printf 'ok    %d test cases (ctest, ASan+UBSan; JUnit: %s)\n' "$good" "$build/asan/junit.xml"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # headers_self_contained.sh COMPILER SOURCE: compiles every header alone, twice included, as C++20.
-set -uo pipefail
+set -u
 
 compiler=$1
 cd "$2" || exit 1

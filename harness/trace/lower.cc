@@ -8,7 +8,6 @@ namespace {
 
 constexpr std::uint64_t kPageSize = 4096;
 constexpr unsigned kRootLevel = 4;
-constexpr std::uint64_t kDefaultBits = pte::kP | pte::kW | pte::kU;
 
 // Lowest bit of the gva that an entry at `level` (1 = leaf table) translates.
 constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
@@ -103,7 +102,7 @@ void Lowering::lower_cpu(std::uint32_t index, const Op& op, Program& out) {
       {Field::kPkru, Reg::kPkru, &Op::pkru}, {Field::kCpl, Reg::kCpl, &Op::cpl},
       {Field::kAc, Reg::kAc, &Op::ac}};
   for (const Part& part : kOrder) {
-    if (!op.gives(part.field)) continue;
+    if (!op.gives(part.field) && op.*part.value == 0) continue;
     Op mov;
     mov.verb = Verb::kMov;
     mov.vcpu = op.vcpu;
@@ -119,8 +118,6 @@ void Lowering::lower_cpu(std::uint32_t index, const Op& op, Program& out) {
 
 void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
   const unsigned leaf = op.size >= 1 && op.size <= 3 ? static_cast<unsigned>(op.size) : 1;
-  const std::uint64_t upper = op.gives(Field::kUpper) || op.upper ? op.upper : kDefaultBits;
-  const std::uint64_t bits = op.gives(Field::kPte) || op.pte ? op.pte : kDefaultBits;
 
   Op write;
   write.verb = Verb::kWrite;
@@ -139,7 +136,7 @@ void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
     Table::Slot& next = tables_.find(root, next_tag, fresh);
     if (fresh) next.value = take_table_page();
     write.gpa = entry_gpa(table, op.gva, level);
-    write.value = next.value | upper;
+    write.value = next.value | op.upper;
     table = next.value;
     Table::Slot& entry = entries_.find(write.gpa, 0, fresh);
     if (!fresh && entry.value == write.value) continue;
@@ -148,42 +145,47 @@ void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
   }
   const std::uint64_t in_page = bit(shift_of(leaf)) - 1;
   write.gpa = entry_gpa(table, op.gva, leaf);
-  write.value = (op.gpa & pte::kAddressMask & ~in_page) | bits | (leaf > 1 ? pte::kPs : 0);
+  write.value = (op.gpa & pte::kAddressMask & ~in_page) | op.pte | (leaf > 1 ? pte::kPs : 0);
   entries_.find(write.gpa, 0, fresh).value = write.value;
   append(out, index, write);
 }
 
-void Lowering::lower(const Trace& trace, Program& out) {
+void Lowering::begin(const Machine& machine, Program& out) {
   tables_.clear();
   entries_.clear();
   pool_roots_ = 0;
   next_ = 0;
   for (unsigned v = 0; v < kMaxVcpus; ++v) name_root(v, kInitialCr3);
-  out.machine = trace.machine;
+  out.machine = machine;
   out.steps.clear();
+}
 
-  for (std::size_t i = 0; i < trace.ops.size(); ++i) {
-    const Op& op = trace.ops[i];
-    const auto index = static_cast<std::uint32_t>(i);
-    switch (op.verb) {
-      case Verb::kCpu:
-        lower_cpu(index, op, out);
-        break;
-      case Verb::kMap:
-        lower_map(index, op, out);
-        break;
-      default: {
-        const auto number = static_cast<std::uint32_t>(out.steps.size());
-        Op& what = append(out, index, op).what;
-        if (stores(op)) {
-          if (!op.gives(Field::kValue) && op.value == 0) what.value = store_stamp(number);
-          what.value = low_bytes(what.value, op.size);
-          what.given |= given_bit(Field::kValue);
-        } else if (op.verb == Verb::kMov && op.kind == static_cast<std::uint64_t>(Reg::kCr3)) {
-          name_root(op.vcpu, op.value);
-        }
+void Lowering::add(std::uint32_t index, const Op& op, Program& out) {
+  switch (op.verb) {
+    case Verb::kCpu:
+      lower_cpu(index, op, out);
+      break;
+    case Verb::kMap:
+      lower_map(index, op, out);
+      break;
+    default: {
+      const auto number = static_cast<std::uint32_t>(out.steps.size());
+      Op& what = append(out, index, op).what;
+      if (stores(op)) {
+        if (!op.gives(Field::kValue) && op.value == 0) what.value = store_stamp(number);
+        what.value = low_bytes(what.value, op.size);
+        what.given |= given_bit(Field::kValue);
+      } else if (op.verb == Verb::kMov && op.kind == static_cast<std::uint64_t>(Reg::kCr3)) {
+        name_root(op.vcpu, op.value);
       }
     }
+  }
+}
+
+void Lowering::lower(const Trace& trace, Program& out) {
+  begin(trace.machine, out);
+  for (std::size_t i = 0; i < trace.ops.size(); ++i) {
+    add(static_cast<std::uint32_t>(i), trace.ops[i], out);
   }
 }
 

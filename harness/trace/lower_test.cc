@@ -43,9 +43,9 @@ using Writes = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
 TEST(Lowering, MapWritesFromTheRootDown) {
   const std::uint64_t t = kTablePool;
-  EXPECT_EQ(writes({map_op(0, 0x5000)}), (Writes{{t, t + kPage | kPwu},
-                                                 {t + kPage, t + 2 * kPage | kPwu},
-                                                 {t + 2 * kPage, t + 3 * kPage | kPwu},
+  EXPECT_EQ(writes({map_op(0, 0x5000)}), (Writes{{t, (t + kPage) | kPwu},
+                                                 {t + kPage, (t + 2 * kPage) | kPwu},
+                                                 {t + 2 * kPage, (t + 3 * kPage) | kPwu},
                                                  {t + 3 * kPage, 0x5000 | kPwu}}));
 }
 
@@ -72,7 +72,7 @@ TEST(Lowering, SmallPageUnderFormerLargePageRewritesTheUpperEntry) {
   const Writes w = writes({map_op(0, 0x5000), map_op(0, 0x200000, 2), map_op(0, 0x5000)});
   ASSERT_EQ(w.size(), 4u + 1u + 2u);
   EXPECT_EQ(w[4], (std::pair{kTablePool + 2 * kPage, 0x200000 | kPwu | pte::kPs}));
-  EXPECT_EQ(w[5], (std::pair{kTablePool + 2 * kPage, kTablePool + 3 * kPage | kPwu}));
+  EXPECT_EQ(w[5], (std::pair{kTablePool + 2 * kPage, (kTablePool + 3 * kPage) | kPwu}));
 }
 
 TEST(Lowering, RootsHaveTablesOfTheirOwnAndAreNotTakenAsTables) {
@@ -80,9 +80,9 @@ TEST(Lowering, RootsHaveTablesOfTheirOwnAndAreNotTakenAsTables) {
       {root_op(kTablePool + kPage), map_op(0, 0x5000), root_op(kInitialCr3), map_op(0, 0x5000)});
   ASSERT_EQ(w.size(), 8u);
   EXPECT_EQ(w[0].first, kTablePool + kPage);
-  EXPECT_EQ(w[0].second, kTablePool + 2 * kPage | kPwu);
+  EXPECT_EQ(w[0].second, (kTablePool + 2 * kPage) | kPwu);
   EXPECT_EQ(w[4].first, kInitialCr3);
-  EXPECT_EQ(w[4].second, kTablePool + 5 * kPage | kPwu);
+  EXPECT_EQ(w[4].second, (kTablePool + 5 * kPage) | kPwu);
 }
 
 TEST(Lowering, PcidAndNoFlushDoNotMakeAnotherRoot) {

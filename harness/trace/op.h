@@ -103,7 +103,8 @@ struct Op {
   std::uint64_t size = 8;      // access/write: 1, 2, 4, 8 bytes; map: page level 1..3
   std::uint64_t kind = 0;      // AccessKind or Reg
   std::uint64_t by = 0;        // Writer
-  std::uint64_t pte = 0, upper = 0;  // map: bits of the leaf and of entries above
+  std::uint64_t pte = pte::kP | pte::kW | pte::kU;    // map: bits of the leaf
+  std::uint64_t upper = pte::kP | pte::kW | pte::kU;  // map: bits of the entries above
   std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0, pkru = 0, cpl = 0, ac = 0;
   std::uint64_t implicit = 0;  // access: implicit supervisor access (descriptor table, TSS)
   std::uint64_t slot = 0, pages = 0, flags = 0, type = 0, pcid = 0, after = 0, count = 0;
@@ -112,21 +113,26 @@ struct Op {
   AccessKind access() const { return static_cast<AccessKind>(kind); }
   Reg reg() const { return static_cast<Reg>(kind); }
   Writer writer() const { return static_cast<Writer>(by); }
+  // Same verb, vCPU, point, and the same fields of the verb said and with the same values.
+  friend bool operator==(const Op&, const Op&);
 };
 
-struct Expectation {  // an optional `=` line after an operation, kept as canonical text
+struct Expectation {  // an optional `=` line after an operation, kept as canonical text (what follows the `=`)
   std::uint32_t op = 0;
   std::string text;
+  friend bool operator==(const Expectation&, const Expectation&) = default;
 };
 
 struct Trace {
   Machine machine;
   std::vector<Op> ops;
   // What people wrote around it. Comments stay with the operation they precede
-  // (op == ops.size(): at the end), so that formatting loses nothing.
+  // (op == ops.size(): at the end), so that formatting loses nothing. The text
+  // is the line with its `#`; an empty text is an empty line.
   struct Comment {
     std::uint32_t op = 0;
     std::string text;
+    friend bool operator==(const Comment&, const Comment&) = default;
   };
   std::string requires_line;  // words after `requires`, canonical; empty if there is none
   std::vector<std::string> known;  // ids of `known ID` lines
@@ -135,6 +141,7 @@ struct Trace {
   static constexpr std::uint32_t kHeader = ~std::uint32_t{0};
 
   void clear();  // keeps capacity, so a fuzz loop does not allocate
+  friend bool operator==(const Trace&, const Trace&) = default;
 };
 
 inline constexpr std::size_t kMaxOps = 1u << 20;      // text

@@ -3,27 +3,10 @@
 #include <iterator>
 
 #include "harness/trace/outcome.h"
+#include "harness/trace/print.h"
 #include "harness/trace/x86.h"
 
 namespace twinwalk {
-namespace {
-
-std::string error_code_text(std::uint32_t code) {
-  std::string text;
-  for (const BitName& b : pfec::kNames) {
-    if (!(code & b.mask)) continue;
-    if (!text.empty()) text += '|';
-    text += b.name;
-    code &= ~static_cast<std::uint32_t>(b.mask);
-  }
-  if (code || text.empty()) {
-    if (!text.empty()) text += '|';
-    fmt::format_to(std::back_inserter(text), "{:#x}", code);
-  }
-  return text;
-}
-
-}  // namespace
 
 std::string to_text(const Outcome& o) {
   std::string text(name_of(o.kind));
@@ -35,7 +18,7 @@ std::string to_text(const Outcome& o) {
       if (o.value) fmt::format_to(out, " value={:#x}", o.value);
       break;
     case OutcomeKind::kPageFault:
-      fmt::format_to(out, " ec={} cr2={:#x}", error_code_text(o.error_code), o.cr2);
+      fmt::format_to(out, " ec={} cr2={:#x}", bits_text(o.error_code, pfec::kNames), o.cr2);
       break;
     case OutcomeKind::kMmio:
       fmt::format_to(out, " {} gpa={:#x}", o.write ? "write" : "read", o.gpa[0]);

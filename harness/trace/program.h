@@ -36,6 +36,11 @@ class Lowering {
   // Replaces `out`. Reuses its memory: no allocation once warm.
   void lower(const Trace& trace, Program& out);
 
+  // The same in pieces, for who follows a trace while it is being written: begin(), then add() each operation
+  // in order; its steps are appended to `out`.
+  void begin(const Machine& machine, Program& out);
+  void add(std::uint32_t index, const Op& op, Program& out);
+
  private:
   // A hash map with linear probing that forgets everything in O(1): a slot counts only in the epoch it was
   // written in.

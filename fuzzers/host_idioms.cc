@@ -1,0 +1,193 @@
+#include "fuzzers/idioms.h"
+#include "fuzzers/phrases.h"
+#include "fuzzers/pools.h"
+
+namespace twinwalk::fuzz {
+namespace {
+
+// Where slot 0 lives while the others come and go.
+constexpr std::uint64_t kMovedTo = 0x10'0000'0000;
+
+void add_and_use_slot(Sketch& s) {
+  const std::uint64_t id = 1 + s.rng().below(3), gpa = s.rng().pick(kSlotGpas);
+  const std::uint64_t flags = s.rng().below(4);
+  const std::uint64_t gva = s.pool_gva();
+  s.say(phrase::map(gva, gpa, 1));
+  if (s.rng().flip()) s.touch(gva);  // as MMIO, before the slot is there
+  s.say(phrase::slot_add(id, gpa, s.rng().pick(kSlotPages), s.rng().pick(kSlotHvas), flags));
+  s.touch(gva);
+  s.touch(gva);
+  switch (s.rng().below(5)) {
+    case 0:
+      s.say(phrase::slot_flags(id, flags ^ (1 + s.rng().below(3))));
+      break;
+    case 1:
+      s.say(phrase::slot_move(id, s.rng().pick(kSlotGpas)));
+      break;
+    case 2:
+      s.say(phrase::dirty_get(id));
+      break;
+    default:
+      s.say(phrase::slot_delete(id));
+      break;
+  }
+  s.touch(gva);
+  if (s.rng().flip()) s.say(phrase::slot_delete(id));
+  s.touch(gva);
+}
+
+// The slot that holds everything goes away and comes back, perhaps elsewhere.
+void pull_memory(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  s.warm(gva);
+  switch (s.rng().below(4)) {
+    case 0:
+      s.say(phrase::slot_move(0, kMovedTo));
+      if (s.rng().flip()) s.touch(gva);
+      s.say(phrase::slot_move(0, 0));
+      break;
+    case 1:
+      s.say(phrase::slot_flags(0, slot_flag::kReadOnly));
+      s.touch(gva);
+      s.say(phrase::slot_flags(0, s.rng().flip() ? 0 : slot_flag::kLogDirty));
+      break;
+    default:
+      s.say(phrase::slot_delete(0));
+      if (s.rng().flip()) s.touch(gva);
+      s.say(phrase::slot_add(0, 0, s.machine().memory_bytes() / kPage, kHvaBase,
+                             s.rng().chance(1, 4) ? 2 : 0));
+      break;
+  }
+  s.touch(gva);
+  s.touch(gva);
+}
+
+// A device page becomes memory, or memory a device, also when the host does the edit.
+void device(Sketch& s) {
+  const std::uint64_t gva = s.pool_gva(), io = s.rng().pick(kDevices);
+  s.say(phrase::map(gva, s.rng().flip() ? io : s.frame(), 1));
+  s.touch(gva);
+  const Survey::Entry e = s.survey().walk(s.root(), gva).last();
+  const std::uint64_t to = (e.value & pte::kAddressMask) == io ? s.frame() : io;
+  const std::uint64_t value = (e.value & ~pte::kAddressMask) | to | pte::kA;
+  if (s.rng().flip()) {
+    s.say(phrase::write(e.gpa, value, 8, Writer::kHost));
+  } else {
+    s.deliver(e.gpa, value);
+  }
+  s.invalidate(gva);
+  s.touch(gva, true);
+  s.touch(gva);
+}
+
+void notify(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  s.warm(gva);
+  const std::uint64_t hva = s.hva();
+  const std::uint64_t pages = s.rng().chance(3, 4) ? 1 : s.rng().pick(kSlotPages);
+  switch (s.rng().below(7)) {
+    case 0:
+      s.say(phrase::host_range(Verb::kInvalidate, hva, pages));
+      break;
+    case 1:
+      s.say(phrase::host_range(Verb::kAge, hva, pages));
+      break;
+    case 2:
+    case 3: {
+      s.say(phrase::protect(hva, pages, false));
+      s.touch(gva);
+      if (s.rng().flip()) s.say(phrase::protect(hva, pages, true));
+      break;
+    }
+    case 4:
+      s.say(phrase::huge(s.rng().flip() ? Verb::kHugeSplit : Verb::kHugeCollapse,
+                         hva & ~(2 * kMib - 1)));
+      break;
+    default:
+      s.say(phrase::host_range(Verb::kRemap, hva, pages));
+      break;
+  }
+  s.touch(gva);
+  s.touch(s.mapped_gva());
+}
+
+// Logging on, writes by every way, collection, the same writes again: none may be lost.
+void log_dirty(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  if (s.rng().flip()) s.warm(gva);
+  s.say(phrase::slot_flags(0, slot_flag::kLogDirty));
+  for (unsigned round = 0; round < 2 + s.rng().below(2); ++round) {
+    s.say(phrase::access(AccessKind::kWrite, gva));
+    if (s.rng().flip()) s.say(phrase::write(s.frame(), s.rng().next(), 8, Writer::kGuest));
+    if (s.rng().chance(1, 3)) {
+      const Survey::Entry e = s.entry_of(gva);
+      s.deliver(e.gpa, e.value | pte::kA);
+    }
+    if (s.rng().chance(1, 4)) s.touch(s.mapped_gva(), true);
+    s.say(phrase::dirty_get(0));
+  }
+  s.say(phrase::access(s.rng().flip() ? AccessKind::kWrite : AccessKind::kRmw, gva));
+  s.say(phrase::dirty_get(0));
+  if (s.rng().flip()) s.say(phrase::slot_flags(0, 0));
+}
+
+// Shadow pages are taken away in the middle of use.
+void squeeze(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  s.warm(gva);
+  switch (s.rng().below(6)) {
+    case 0:
+    case 1:
+      s.say(phrase::zap_all());
+      break;
+    case 2:
+      s.say(phrase::quota(8 + s.rng().below(8)));
+      break;
+    case 3:
+      s.say(phrase::fail_alloc(s.rng().below(4), 1 + s.rng().below(4)));
+      break;
+    default:
+      s.say(phrase::reclaim(1 + s.rng().below(s.rng().flip() ? 4 : 64)));
+      break;
+  }
+  s.touch(gva);
+  if (s.rng().flip()) {
+    const Survey::Entry e = s.entry_of(gva);
+    s.deliver(e.gpa, s.changed(e));
+    s.invalidate(gva);
+  }
+  s.touch(gva);
+  s.touch(s.mapped_gva());
+}
+
+constexpr Idiom kIdioms[] = {
+    {"add-and-use-slot", 3, add_and_use_slot},
+    {"pull-memory", 3, pull_memory},
+    {"device", 3, device},
+    {"notify", 4, notify},
+    {"log-dirty", 4, log_dirty},
+    {"squeeze", 4, squeeze},
+};
+
+constexpr std::uint32_t total(std::span<const Idiom> idioms) {
+  std::uint32_t sum = 0;
+  for (const Idiom& i : idioms) sum += i.weight;
+  return sum;
+}
+
+}  // namespace
+
+std::span<const Idiom> host_idioms() { return kIdioms; }
+
+void write_any_idiom(Sketch& sketch) {
+  static const std::uint32_t guest = total(guest_idioms()), host = total(host_idioms());
+  std::uint32_t at = sketch.rng().below(guest + host);
+  const bool of_guest = at < guest;
+  if (!of_guest) at -= guest;
+  for (const Idiom& idiom : of_guest ? guest_idioms() : host_idioms()) {
+    if (at < idiom.weight) return idiom.write(sketch);
+    at -= idiom.weight;
+  }
+}
+
+}  // namespace twinwalk::fuzz

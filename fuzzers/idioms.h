@@ -1,0 +1,30 @@
+#ifndef TWINWALK_FUZZERS_IDIOMS_H_
+#define TWINWALK_FUZZERS_IDIOMS_H_
+
+// The sentences that generated traces consist of: each sets one mechanism of a shadow MMU in
+// motion, in a form that random single operations would hardly ever give.
+
+#include <span>
+#include <string_view>
+
+#include "fuzzers/sketch.h"
+
+namespace twinwalk::fuzz {
+
+struct Idiom {
+  std::string_view name;
+  std::uint32_t weight;    // how often, relative to the others
+  void (*write)(Sketch&);  // appends at least one operation, at most kMaxIdiomOps
+};
+
+inline constexpr std::size_t kMaxIdiomOps = 64;
+
+std::span<const Idiom> guest_idioms();  // tables, rights, flushes, registers
+std::span<const Idiom> host_idioms();   // memslots, notifier, dirty log, footprint
+
+// Appends one idiom, chosen by weight.
+void write_any_idiom(Sketch& sketch);
+
+}  // namespace twinwalk::fuzz
+
+#endif  // TWINWALK_FUZZERS_IDIOMS_H_

@@ -1,0 +1,91 @@
+#include "fuzzers/phrases.h"
+
+#include <initializer_list>
+
+#include "harness/trace/schema.h"
+
+namespace twinwalk::fuzz::phrase {
+namespace {
+
+struct Said {
+  Field field;
+  std::uint64_t value;
+};
+
+Op say(Verb verb, std::initializer_list<Said> fields) {
+  Op op = make_op(verb);
+  for (const Said& f : fields) set(op, f.field, f.value);
+  return op;
+}
+
+}  // namespace
+
+Op access(AccessKind kind, std::uint64_t gva, std::uint64_t size) {
+  return say(
+      Verb::kAccess,
+      {{Field::kKind, static_cast<std::uint64_t>(kind)}, {Field::kGva, gva}, {Field::kSize, size}});
+}
+Op access_at(AccessKind kind, std::uint64_t gva, std::uint64_t size, std::uint8_t cpl) {
+  Op op = access(kind, gva, size);
+  set(op, Field::kCpl, cpl);
+  return op;
+}
+Op implicit_access(AccessKind kind, std::uint64_t gva) {
+  Op op = access(kind, gva);
+  set(op, Field::kImplicit, 1);
+  return op;
+}
+Op store(std::uint64_t gva, std::uint64_t value, std::uint64_t size) {
+  Op op = access(AccessKind::kWrite, gva, size);
+  set(op, Field::kValue, value);
+  return op;
+}
+Op write(std::uint64_t gpa, std::uint64_t value, std::uint64_t size, Writer by) {
+  return say(Verb::kWrite, {{Field::kGpa, gpa},
+                            {Field::kValue, value},
+                            {Field::kSize, size},
+                            {Field::kBy, static_cast<std::uint64_t>(by)}});
+}
+Op mov(Reg reg, std::uint64_t value) {
+  return say(Verb::kMov, {{Field::kKind, static_cast<std::uint64_t>(reg)}, {Field::kValue, value}});
+}
+Op map(std::uint64_t gva, std::uint64_t gpa, unsigned level) {
+  return say(Verb::kMap, {{Field::kGva, gva}, {Field::kGpa, gpa}, {Field::kSize, level}});
+}
+Op invlpg(std::uint64_t gva) { return say(Verb::kInvlpg, {{Field::kGva, gva}}); }
+Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva) {
+  return say(Verb::kInvpcid, {{Field::kType, type}, {Field::kPcid, pcid}, {Field::kGva, gva}});
+}
+
+Op slot_add(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages, std::uint64_t hva,
+            std::uint64_t flags) {
+  return say(Verb::kSlotAdd, {{Field::kSlot, slot},
+                              {Field::kGpa, gpa},
+                              {Field::kPages, pages},
+                              {Field::kHva, hva},
+                              {Field::kFlags, flags}});
+}
+Op slot_delete(std::uint64_t slot) { return say(Verb::kSlotDelete, {{Field::kSlot, slot}}); }
+Op slot_move(std::uint64_t slot, std::uint64_t gpa) {
+  return say(Verb::kSlotMove, {{Field::kSlot, slot}, {Field::kGpa, gpa}});
+}
+Op slot_flags(std::uint64_t slot, std::uint64_t flags) {
+  return say(Verb::kSlotFlags, {{Field::kSlot, slot}, {Field::kFlags, flags}});
+}
+Op host_range(Verb verb, std::uint64_t hva, std::uint64_t pages) {
+  return say(verb, {{Field::kHva, hva}, {Field::kPages, pages}});
+}
+Op protect(std::uint64_t hva, std::uint64_t pages, bool writable) {
+  return say(Verb::kProtect,
+             {{Field::kHva, hva}, {Field::kPages, pages}, {Field::kValue, writable ? 1u : 0u}});
+}
+Op huge(Verb verb, std::uint64_t hva) { return say(verb, {{Field::kHva, hva}}); }
+Op dirty_get(std::uint64_t slot) { return say(Verb::kDirtyGet, {{Field::kSlot, slot}}); }
+Op reclaim(std::uint64_t pages) { return say(Verb::kReclaim, {{Field::kPages, pages}}); }
+Op zap_all() { return say(Verb::kZapAll, {}); }
+Op quota(std::uint64_t pages) { return say(Verb::kQuota, {{Field::kPages, pages}}); }
+Op fail_alloc(std::uint64_t after, std::uint64_t count) {
+  return say(Verb::kFailAlloc, {{Field::kAfter, after}, {Field::kCountField, count}});
+}
+
+}  // namespace twinwalk::fuzz::phrase

@@ -1,0 +1,79 @@
+#ifndef TWINWALK_FUZZERS_SKETCH_H_
+#define TWINWALK_FUZZERS_SKETCH_H_
+
+// What idioms are written with: appends operations, follows them in a Survey, and makes the
+// choices that all idioms share: which address, which entry, what change, by which
+// way, behind which invalidation.
+
+#include <cstdint>
+#include <vector>
+
+#include "fuzzers/rng.h"
+#include "fuzzers/survey.h"
+
+namespace twinwalk::fuzz {
+
+class Sketch {
+ public:
+  // Appends to `out`, which continues the trace that `survey` has absorbed. All three outlive the
+  // sketch.
+  Sketch(Rng& rng, Survey& survey, std::vector<Op>& out) : rng_(rng), survey_(survey), out_(out) {}
+
+  Rng& rng() { return rng_; }
+  const Survey& survey() const { return survey_; }
+  const Machine& machine() const { return survey_.machine(); }
+  const Registers& registers() const { return survey_.registers(vcpu_); }
+  std::uint64_t root() const { return survey_.root(vcpu_); }
+  std::size_t said() const { return out_.size(); }
+
+  std::uint8_t vcpu() const { return vcpu_; }
+  void use_vcpu(unsigned vcpu) { vcpu_ = static_cast<std::uint8_t>(vcpu % machine().vcpus); }
+  unsigned other_vcpu();  // another one if the machine has one
+
+  void say(Op op);  // on the vCPU in use
+
+  // Addresses. An address that the current root maps, mapping one first if there is none.
+  std::uint64_t pool_gva();
+  std::uint64_t mapped_gva();
+  std::uint64_t mapped_page() { return mapped_gva() & ~std::uint64_t{0xfff}; }
+  std::uint64_t frame();        // a data frame, 4K-aligned
+  std::uint64_t any_frame();    // sometimes a table's or a device's
+  std::uint64_t table_frame();  // of a table that the trace links, or a pool page
+  std::uint64_t other_root();
+  std::uint64_t hva();  // of something that the trace is likely to use
+
+  // Maps `gva` somewhere; mostly with all rights.
+  void map(std::uint64_t gva);
+  void map_large(std::uint64_t gva, std::uint64_t gpa, unsigned level = 2);
+  // Makes sure that a store to the direct map of `gpa` (< 2M) reaches it, as far as the trace
+  // tells.
+  void need_direct_map(std::uint64_t gpa);
+
+  // A random entry of the walk of `gva`; the last one half of the time.
+  Survey::Entry entry_of(std::uint64_t gva);
+  // Another value for it, mostly with A and D set, so that old and new may both be cached.
+  std::uint64_t changed(const Survey::Entry& entry);
+  std::uint64_t reserved_bit(const Survey::Entry& entry);
+
+  // Stores `value` into the entry at `gpa`: emulated, native, by the host, whole or in parts.
+  void deliver(std::uint64_t gpa, std::uint64_t value);
+  void deliver_native(std::uint64_t gpa, std::uint64_t value, unsigned size = 8);
+  void deliver_split(std::uint64_t gpa, std::uint64_t value);
+
+  // One of the ways to invalidate `gva`, or none.
+  void invalidate(std::uint64_t gva);
+  // One access to `gva`; `anywhere` in its page, also across its end.
+  void touch(std::uint64_t gva, bool anywhere = false);
+  // Accesses the page once as a page that an earlier step has made accessible and dirty.
+  void warm(std::uint64_t gva);
+
+ private:
+  Rng& rng_;
+  Survey& survey_;
+  std::vector<Op>& out_;
+  std::uint8_t vcpu_ = 0;
+};
+
+}  // namespace twinwalk::fuzz
+
+#endif  // TWINWALK_FUZZERS_SKETCH_H_

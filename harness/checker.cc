@@ -1,0 +1,297 @@
+#include "harness/checker.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "harness/expectation.h"
+
+namespace twinwalk {
+namespace {
+
+// Verdicts of the harness itself: not the manual's, but the trace's or the subject's own.
+const Rule kOwnInvariant{"own-invariant",
+                         "The subject found its own state or its host's memory to be wrong.", ""};
+const Rule kExpected{"expectation", "The trace says what has to happen here.", ""};
+const Rule kImage{"image", "Guest memory at the end is what the accepted stores made it.", ""};
+const Rule kTwoReferences{"two-references", "Both references give the same fresh walk.", ""};
+const Rule kKnownReproduces{"known", "An accepted divergence must still reproduce.", ""};
+
+std::string hex(std::uint64_t value) {
+  char digits[19];
+  std::snprintf(digits, sizeof digits, "0x%llx", static_cast<unsigned long long>(value));
+  return digits;
+}
+
+}  // namespace
+
+DivergenceClass class_of(Complaint complaint) {
+  switch (complaint) {
+    case Complaint::kNone:
+      return DivergenceClass::kNone;
+    case Complaint::kEscape:
+      return DivergenceClass::kEscape;
+    case Complaint::kAuditRmap:
+      return DivergenceClass::kAuditRmap;
+    case Complaint::kAuditParent:
+      return DivergenceClass::kAuditParent;
+    case Complaint::kAuditUnsync:
+      return DivergenceClass::kAuditUnsync;
+    case Complaint::kAuditHash:
+      return DivergenceClass::kAuditHash;
+    case Complaint::kAuditCount:
+      return DivergenceClass::kAuditCount;
+    case Complaint::kAuditRole:
+      return DivergenceClass::kAuditRole;
+    case Complaint::kAuditContent:
+      return DivergenceClass::kAuditContent;
+    case Complaint::kAuditReserved:
+      return DivergenceClass::kAuditReserved;
+    case Complaint::kAuditWritable:
+      return DivergenceClass::kAuditWritable;
+    case Complaint::kAuditNotifier:
+      return DivergenceClass::kAuditNotifier;
+    case Complaint::kAuditDirty:
+      return DivergenceClass::kAuditDirty;
+    case Complaint::kAuditLeak:
+      return DivergenceClass::kAuditLeak;
+    case Complaint::kTableFreedInUse:
+      return DivergenceClass::kTableFreedInUse;
+    case Complaint::kLiveness:
+      return DivergenceClass::kLiveness;
+    case Complaint::kTrap:
+      return DivergenceClass::kTrap;
+  }
+  return DivergenceClass::kTrap;
+}
+
+bool requirements_hold(const Trace& trace) {
+  std::string_view rest = trace.requires_line;
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    const std::string_view word = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (word.empty() || word == "mode=4-level") continue;
+    bool holds = word == name_of(trace.machine.vendor);
+    for (const BitName& f : feature::kNames) {
+      holds |= word == f.name && trace.machine.has(static_cast<std::uint32_t>(f.mask));
+    }
+    if (!holds) return false;
+  }
+  return true;
+}
+
+// Listens to the reference: which words changed, for the comparison of images; passes all on to
+// Unicorn.
+class Checker::Journal final : public oracle::SpecObserver {
+ public:
+  void start(oracle::UnicornClient* next) {
+    next_ = next;
+    words_.clear();
+  }
+  const std::vector<std::uint64_t>& words() {
+    std::sort(words_.begin(), words_.end());
+    words_.erase(std::unique(words_.begin(), words_.end()), words_.end());
+    return words_;
+  }
+
+  void on_reset(const Machine& machine) override {
+    if (next_) next_->on_reset(machine);
+  }
+  void on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) override {
+    const std::uint64_t word = gpa & ~std::uint64_t{7};
+    if (words_.empty() || words_.back() != word) {
+      if (words_.size() == kEnough) words();
+      words_.push_back(word);
+    }
+    if (next_) next_->on_memory(gpa, size, value);
+  }
+  void on_access(std::uint32_t step, const oracle::AccessQuery& query,
+                 const oracle::FreshOutcome& fresh) override {
+    if (next_) next_->on_access(step, query, fresh);
+  }
+
+ private:
+  static constexpr std::size_t kEnough = 1u << 16;  // then repetitions are dropped first
+  oracle::UnicornClient* next_ = nullptr;
+  std::vector<std::uint64_t> words_;
+};
+
+Checker::Checker(Subject& subject, oracle::UnicornClient* unicorn)
+    : subject_(subject), unicorn_(unicorn), journal_(std::make_unique<Journal>()) {}
+Checker::~Checker() = default;
+
+CheckResult Checker::check(const Trace& trace, const CheckReport& report) {
+  lowering_.lower(trace, program_);
+  return check(&trace, program_, report);
+}
+
+CheckResult Checker::check(const Trace* trace, const Program& program, const CheckReport& report) {
+  CheckResult result;
+  last_ = &program;
+  reproduced_.clear();
+  if (trace && !requirements_hold(*trace)) {
+    outcomes_.clear();
+    result.executed = false;
+    return result;
+  }
+  result.steps = program.steps.size();
+  journal_->start(unicorn_);
+  spec_.observe(journal_.get());
+  spec_.reset(program.machine, subject_.info().profile);
+  subject_.run(program, outcomes_);
+
+  std::size_t expectation = 0;
+  for (std::uint32_t i = 0; i < program.steps.size(); ++i) {
+    judge_step(i, trace, report, result);
+    if (!trace || trace->expectations.empty()) continue;
+    // An operation's `=` lines are about its last step.
+    const std::uint32_t op = program.steps[i].op;
+    if (i + 1 < program.steps.size() && program.steps[i + 1].op == op) continue;
+    check_expectations(*trace, i, expectation, report, result);
+  }
+  compare_images(trace, report, result);
+  if (unicorn_) ask_unicorn(trace, report, result);
+  if (trace && !trace->known.empty()) check_known(*trace, report, result);
+  return result;
+}
+
+void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
+                         CheckResult& result) {
+  const Outcome& got = outcomes_.steps[index];
+  spec_.judge(index, last_->steps[index], got, outcomes_.extra.data(), verdict_);
+  ++result.checks;
+  if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint)) {
+    verdict_.kind = VerdictKind::kDiverge;
+    verdict_.divergence = class_of(got.complaint);
+    verdict_.rule = &kOwnInvariant;
+    verdict_.field = "complaint";
+    verdict_.got = outcomes_.complaint_text;
+    verdict_.allowed = "no complaint";
+  }
+  switch (verdict_.kind) {
+    case VerdictKind::kAgree:
+      ++result.agree;
+      return;
+    case VerdictKind::kSkip:
+      ++result.skip;
+      break;
+    case VerdictKind::kUnspecified:
+      ++result.unspecified;
+      break;
+    case VerdictKind::kDiverge:
+      break;
+  }
+  deliver(index, trace, report, result);
+}
+
+// Counts a divergence and hands verdict_ on.
+void Checker::deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
+                      CheckResult& result) {
+  const Step& step = last_->steps[index];
+  bool known = false;
+  if (verdict_.kind == VerdictKind::kDiverge) {
+    known = accept(trace, name_of(verdict_.divergence)) ||
+            (verdict_.rule && accept(trace, verdict_.rule->id));
+    if (known) {
+      ++result.known;
+    } else if (result.diverge++ == 0) {
+      result.divergence = verdict_.divergence;
+      result.step = index;
+      result.op = step.op;
+      result.verb = step.what.verb;
+      result.field = verdict_.field;
+      result.rule = verdict_.rule ? verdict_.rule->id : std::string_view();
+    }
+  }
+  if (report) report({index, step.op, step, outcomes_.steps[index], verdict_, known});
+}
+
+bool Checker::accept(const Trace* trace, std::string_view id) {
+  if (!trace) return false;
+  for (const std::string& known : trace->known) {
+    if (known != id) continue;
+    reproduced_.push_back(known);
+    return true;
+  }
+  return false;
+}
+
+// Makes verdict_ a divergence of the harness's own.
+void Checker::diverge(DivergenceClass cls, const Rule& rule, std::string_view field,
+                      std::string got, std::string allowed) {
+  verdict_.kind = VerdictKind::kDiverge;
+  verdict_.divergence = cls;
+  verdict_.rule = &rule;
+  verdict_.field = field;
+  verdict_.got = std::move(got);
+  verdict_.allowed = std::move(allowed);
+}
+
+void Checker::check_expectations(const Trace& trace, std::uint32_t index, std::size_t& next,
+                                 const CheckReport& report, CheckResult& result) {
+  const std::uint32_t op = last_->steps[index].op;
+  const std::vector<Expectation>& all = trace.expectations;
+  while (next < all.size() && all[next].op < op) ++next;  // operations that lower to no step
+  for (; next < all.size() && all[next].op == op; ++next) {
+    ++result.checks;
+    if (matches(all[next].text, outcomes_.steps[index])) {
+      ++result.agree;
+      continue;
+    }
+    diverge(DivergenceClass::kExpectation, kExpected, "expectation",
+            to_text(outcomes_.steps[index]), all[next].text);
+    deliver(index, &trace, report, result);
+  }
+}
+
+void Checker::compare_images(const Trace* trace, const CheckReport& report, CheckResult& result) {
+  if (last_->steps.empty() || result.diverge || result.known)
+    return;  // afterwards the images may lawfully differ
+  if (outcomes_.steps.back().reason == SkipReason::kSubjectStopped) return;
+  for (const std::uint64_t gpa : journal_->words()) {
+    std::uint64_t word = 0;
+    if (!subject_.read_image(gpa, word)) continue;
+    const std::uint64_t want = spec_.read_word(gpa);
+    ++result.checks;
+    if (word == want) {
+      ++result.agree;
+      continue;
+    }
+    diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(gpa),
+            hex(want));
+    deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), trace, report, result);
+    return;
+  }
+}
+
+void Checker::ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result) {
+  const oracle::UnicornClient::Result r =
+      unicorn_->finish([&](const oracle::UnicornDisagreement& d) {
+        if (!d.ledger.empty()) {
+          accept(trace, d.ledger);
+          ++result.known;
+          return;
+        }
+        diverge(DivergenceClass::kReferenceDisagreement, kTwoReferences, "reference",
+                d.field + " " + d.unicorn + " (unicorn)", d.spec + " (spec)");
+        deliver(std::min(d.step, static_cast<std::uint32_t>(last_->steps.size() - 1)), trace,
+                report, result);
+      });
+  result.unicorn_checks += r.checks;
+  result.unicorn_skipped += r.skipped;
+  result.unicorn_died |= r.died;
+}
+
+// Without Unicorn its deviations cannot show, so a `known` line is held to reproduce only when it
+// was asked.
+void Checker::check_known(const Trace& trace, const CheckReport& report, CheckResult& result) {
+  if (!unicorn_ || last_->steps.empty()) return;
+  for (const std::string& id : trace.known) {
+    if (std::find(reproduced_.begin(), reproduced_.end(), id) != reproduced_.end()) continue;
+    diverge(DivergenceClass::kExpectation, kKnownReproduces, "known", id + " does not reproduce",
+            id);
+    deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), nullptr, report, result);
+  }
+}
+
+}  // namespace twinwalk

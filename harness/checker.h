@@ -1,0 +1,107 @@
+#ifndef TWINWALK_HARNESS_CHECKER_H_
+#define TWINWALK_HARNESS_CHECKER_H_
+
+// Runs a program on a subject and says of every step whether the references allow what was seen.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "harness/subject.h"
+#include "harness/trace/program.h"
+#include "oracle/spec.h"
+#include "oracle/unicorn/client.h"
+
+namespace twinwalk {
+
+// One verdict that is not kAgree. References are valid during the call.
+struct CheckEvent {
+  std::uint32_t step = 0;  // of the program
+  std::uint32_t op = 0;    // of the trace
+  const Step& what;
+  const Outcome& got;
+  const Verdict& verdict;
+  bool known = false;  // a divergence that the trace's `known` lines accept
+};
+using CheckReport = std::function<void(const CheckEvent&)>;
+
+struct CheckResult {
+  bool executed = true;  // false: the trace `requires` what its machine lacks; nothing was run
+  std::uint64_t steps = 0;
+  std::uint64_t checks = 0;  // outcomes judged
+  std::uint64_t agree = 0, diverge = 0, skip = 0, unspecified = 0;
+  std::uint64_t known = 0;  // accepted divergences that reproduced; not in `diverge`
+  std::uint64_t unicorn_checks = 0, unicorn_skipped = 0;
+  bool unicorn_died = false;
+  // The first divergence that is not known; kNone if there is none.
+  DivergenceClass divergence = DivergenceClass::kNone;
+  std::uint32_t step = 0, op = 0;
+  Verb verb = Verb::kCount;
+  std::string field;
+  std::string_view rule;  // id of the rule broken, "" if none
+};
+
+// A divergence class that mirrors a complaint of the subject.
+DivergenceClass class_of(Complaint complaint);
+
+// True if the trace's `requires` words hold for its machine: a feature's name, "mode=4-level" (the
+// mode in which traces start; others are not there yet), "intel", "amd".
+bool requirements_hold(const Trace& trace);
+
+class Checker {
+ public:
+  // `subject` (and `unicorn`, if not null) must outlive the checker.
+  explicit Checker(Subject& subject, oracle::UnicornClient* unicorn = nullptr);
+  ~Checker();
+  Checker(const Checker&) = delete;
+  Checker& operator=(const Checker&) = delete;
+
+  void set_unicorn(oracle::UnicornClient* unicorn) {
+    unicorn_ = unicorn;
+  }  // from the next check on
+  Subject& subject() { return subject_; }
+
+  // Lowers, runs and judges. `report` sees what is not kAgree, in the order of steps; verdicts on
+  // expectations follow those of their step, verdicts of Unicorn and on the whole image come last.
+  // Allocates nothing, once warm, where all agrees and the trace has no `=` lines.
+  CheckResult check(const Trace& trace, const CheckReport& report = {});
+  // The same for a program that is lowered already; `trace` may be null (no expectations,
+  // requirements, known ids).
+  CheckResult check(const Trace* trace, const Program& program, const CheckReport& report = {});
+
+  // Of the last check.
+  const Program& program() const { return *last_; }
+  const OutcomeStream& outcomes() const { return outcomes_; }
+  const oracle::Spec& spec() const { return spec_; }
+
+ private:
+  class Journal;
+  void judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
+                  CheckResult& result);
+  void deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
+               CheckResult& result);
+  void check_expectations(const Trace& trace, std::uint32_t index, std::size_t& next,
+                          const CheckReport& report, CheckResult& result);
+  void diverge(DivergenceClass cls, const Rule& rule, std::string_view field, std::string got,
+               std::string allowed);
+  void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
+  void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
+  void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
+  bool accept(const Trace* trace, std::string_view id);
+
+  Subject& subject_;
+  oracle::UnicornClient* unicorn_;
+  oracle::Spec spec_;
+  std::unique_ptr<Journal> journal_;
+  Lowering lowering_;
+  Program program_;
+  const Program* last_ = &program_;
+  OutcomeStream outcomes_;
+  Verdict verdict_;
+  std::vector<std::string_view> reproduced_;  // known ids
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CHECKER_H_

@@ -1,0 +1,28 @@
+#ifndef TWINWALK_HARNESS_CORE_SUBJECT_H_
+#define TWINWALK_HARNESS_CORE_SUBJECT_H_
+
+// The subject `core`: mmu_core on simulated host memory and the simulated processor.
+
+#include <cstdint>
+#include <memory>
+
+#include "harness/subject.h"
+
+namespace twinwalk {
+
+struct CoreSubjectOptions {
+  bool audit = true;  // check the core's invariants after every step
+  unsigned refault_bound =
+      16;  // refaults of one access with nothing changing in between, before it is a kLiveness
+  // MMU states reached, counted up by the core; core_state_counters() bytes that outlive the
+  // subject, or null.
+  std::uint8_t* state_counters = nullptr;
+};
+
+std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options = {});
+
+std::uint32_t core_state_counters();
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CORE_SUBJECT_H_

@@ -1,0 +1,52 @@
+#include "harness/fuzzing/worker_stats.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace twinwalk::fuzz {
+
+StatsFile::~StatsFile() {
+  if (stats_) ::munmap(stats_, sizeof(WorkerStats));
+}
+StatsFile::StatsFile(StatsFile&& other) noexcept : stats_(std::exchange(other.stats_, nullptr)) {}
+StatsFile& StatsFile::operator=(StatsFile&& other) noexcept {
+  std::swap(stats_, other.stats_);
+  return *this;
+}
+
+std::string StatsFile::map(int fd, const std::string& path) {
+  void* at = ::mmap(nullptr, sizeof(WorkerStats), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) return "cannot map " + path + ": " + std::strerror(errno);
+  stats_ = static_cast<WorkerStats*>(at);
+  return {};
+}
+
+std::string StatsFile::create(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return "cannot write " + path + ": " + std::strerror(errno);
+  // Allocated now: a full disk must be an error here, not a bus error at the first count.
+  const int error = ::posix_fallocate(fd, 0, sizeof(WorkerStats));
+  std::string why = error ? "cannot write " + path + ": " + std::strerror(error) : map(fd, path);
+  ::close(fd);
+  if (why.empty()) new (stats_) WorkerStats;
+  return why;
+}
+
+bool StatsFile::open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return false;
+  struct stat info;
+  bool good = ::fstat(fd, &info) == 0 && info.st_size == static_cast<off_t>(sizeof(WorkerStats)) &&
+              map(fd, path).empty();
+  ::close(fd);
+  return good && stats_->magic == kStatsMagic && stats_->version == 1;
+}
+
+}  // namespace twinwalk::fuzz

@@ -1,0 +1,68 @@
+#ifndef TWINWALK_HARNESS_FUZZING_WORKER_STATS_H_
+#define TWINWALK_HARNESS_FUZZING_WORKER_STATS_H_
+
+// What a worker tells the driver while it runs: counters in a small file that both map. A worker
+// that is killed leaves its last counts behind.
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+namespace twinwalk::fuzz {
+
+inline constexpr std::uint32_t kStatsMagic = 0x5457'5354;
+inline constexpr std::uint32_t kStateCounters = 4096;  // MMU states that can be told apart
+
+using Counter = std::atomic<std::uint64_t>;
+static_assert(Counter::is_always_lock_free, "shared between processes");
+
+struct WorkerStats {
+  std::uint32_t magic = kStatsMagic, version = 1;
+  Counter execs{0};        // traces
+  Counter ops{0};          // operations of traces
+  Counter checks{0};       // outcomes judged
+  Counter stale{0};        // outcomes that permitted staleness explained
+  Counter skipped{0};      // steps that were not executed
+  Counter divergences{0};  // traces that diverged, known or not, recorded or not
+  Counter recorded{0};     // candidates written
+  Counter lost{0};         // candidates that could not be written
+  Counter known{0};        // accepted divergences
+  Counter rejected{0};     // inputs that were no trace of the configuration
+  Counter states{0};       // MMU states reached
+  // Canaries of a seeded bug (see zoo.h).
+  Counter canary_reached{0}, canary_triggered{0};
+  // One byte an MMU state: 1 once it was reached.
+  std::uint8_t seen[kStateCounters] = {};
+};
+
+// Adds to a counter that only this process writes.
+inline void add(Counter& c, std::uint64_t n) {
+  c.store(c.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+
+// A mapping of such a file; the file outlives it.
+class StatsFile {
+ public:
+  StatsFile() = default;
+  ~StatsFile();
+  StatsFile(const StatsFile&) = delete;
+  StatsFile& operator=(const StatsFile&) = delete;
+  StatsFile(StatsFile&& other) noexcept;
+  StatsFile& operator=(StatsFile&& other) noexcept;
+
+  // Makes a fresh file of zeros. Returns "" or why it failed.
+  std::string create(const std::string& path);
+  // Maps an existing one, keeping its counts: how a restarted worker goes on. False if it is none.
+  bool open(const std::string& path);
+
+  WorkerStats* get() const { return stats_; }
+  WorkerStats* operator->() const { return stats_; }
+
+ private:
+  std::string map(int fd, const std::string& path);
+  WorkerStats* stats_ = nullptr;
+};
+
+}  // namespace twinwalk::fuzz
+
+#endif  // TWINWALK_HARNESS_FUZZING_WORKER_STATS_H_

@@ -1,0 +1,53 @@
+#include "harness/guest_view.h"
+
+#include <gtest/gtest.h>
+
+#include "harness/trace/x86.h"
+
+namespace twinwalk {
+namespace {
+
+class GuestViewTest : public testing::Test {
+ protected:
+  GuestViewTest() : view(memory) { view.reset(std::uint64_t{64} << 20); }
+  void put(std::uint64_t gpa, std::uint64_t value) {
+    const SlotView* s = view.find(gpa);
+    memory.poke(s->hva + (gpa - s->gpa), 8, value);
+  }
+  HostMemory memory;
+  GuestView view;
+};
+
+TEST_F(GuestViewTest, WalksAsFarAsEntriesLead) {
+  const std::uint64_t bits = pte::kP | pte::kW, gva = 0x40'0000;
+  Path path;
+  put(0x100000, 0x101000 | bits);
+  EXPECT_EQ(view.walk(0x100000, gva, path), kUnknownGpa);
+  EXPECT_EQ(path.count, 2);  // what memory holds from the start is never present
+  put(0x101000, 0x102000 | bits);
+  put(0x102010, 0x103000 | bits);
+  put(0x103000, 0x5000 | bits);
+  EXPECT_EQ(view.walk(0x100fff, gva + 0x123, path), 0x5123u);
+  ASSERT_EQ(path.count, 4);
+  EXPECT_EQ(path.entry[3], 0x5000 | bits);
+  put(0x102010, 0x200000 | bits | pte::kPs);
+  EXPECT_EQ(view.walk(0x100000, gva + 0x5123, path), 0x205123u);
+  EXPECT_EQ(path.count, 3);
+  put(0x101000, 0xf'0000'0000 | bits);  // no memory there
+  EXPECT_EQ(view.walk(0x100000, gva, path), kUnknownGpa);
+  EXPECT_EQ(path.count, 2);
+}
+
+TEST_F(GuestViewTest, AliasesAreSettledByTheWalkOnly) {
+  EXPECT_EQ(view.gpa_of(kHvaBase + 0x5000, kUnknownGpa), 0x5000u);
+  view.slot(1) = {true, false, false, 0x1000'0000, 0x10000, kHvaBase + 0x4000};
+  EXPECT_EQ(view.gpa_of(kHvaBase + 0x5008, kUnknownGpa), kUnknownGpa);
+  EXPECT_EQ(view.gpa_of(kHvaBase + 0x5008, 0x1000'1008), 0x1000'1008u);
+  EXPECT_EQ(view.gpa_of(kHvaBase + 0x5008, 0x5008), 0x5008u);
+  EXPECT_EQ(view.gpa_of(kHvaBase + 0x3000, 0x9000), 0x3000u);
+  view.slot(0) = {};
+  EXPECT_EQ(view.gpa_of(kHvaBase + 0x3000, kUnknownGpa), kUnknownGpa);
+}
+
+}  // namespace
+}  // namespace twinwalk

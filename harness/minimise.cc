@@ -1,0 +1,215 @@
+#include "harness/minimise.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "harness/trace/schema.h"
+
+namespace twinwalk {
+namespace {
+
+class Search {
+ public:
+  Search(const TraceTest& shows, const MinimiseOptions& options, Minimised& best)
+      : shows_(shows), options_(options), best_(best) {}
+
+  // Takes `candidate` for the best if it still shows what is searched for.
+  bool accept(Trace candidate) {
+    if (done()) return false;
+    ++best_.runs;
+    if (!shows_(candidate)) return false;
+    best_.trace = std::move(candidate);
+    return true;
+  }
+  bool done() const {
+    return best_.runs >= options_.max_runs || (options_.stop && options_.stop());
+  }
+
+  bool drop_operations();
+  bool simplify_operations();
+  bool simplify_machine();
+
+ private:
+  bool simplify(std::size_t index, const FieldInfo& field);
+  bool replace(std::size_t index, const Op& op);
+  const std::vector<Op>& ops() const { return best_.trace.ops; }
+
+  const TraceTest& shows_;
+  const MinimiseOptions& options_;
+  Minimised& best_;
+};
+
+Trace without(const Trace& trace, std::size_t first, std::size_t count) {
+  Trace out = trace;
+  const auto at = out.ops.begin() + static_cast<std::ptrdiff_t>(first);
+  out.ops.erase(at, at + static_cast<std::ptrdiff_t>(count));
+  std::erase_if(out.expectations,
+                [=](const Expectation& e) { return e.op >= first && e.op < first + count; });
+  for (Expectation& e : out.expectations) {
+    if (e.op >= first) e.op -= static_cast<std::uint32_t>(count);
+  }
+  return out;
+}
+
+// Ranges of operations, from halves down to single ones, from the end: later operations need the
+// earlier ones more often than the other way round.
+bool Search::drop_operations() {
+  bool any = false;
+  for (std::size_t size = std::max<std::size_t>(ops().size() / 2, 1);; size /= 2) {
+    for (std::size_t end = ops().size(); end > 0 && !done();) {
+      const std::size_t first = end > size ? end - size : 0;
+      any |= accept(without(best_.trace, first, end - first));
+      end = std::min(first, ops().size());
+    }
+    if (size == 1 || done()) return any;
+  }
+}
+
+bool Search::replace(std::size_t index, const Op& op) {
+  if (op == ops()[index]) return false;
+  Trace candidate = best_.trace;
+  candidate.ops[index] = op;
+  return accept(std::move(candidate));
+}
+
+bool Search::simplify(std::size_t index, const FieldInfo& info) {
+  const Op& now = ops()[index];
+  if (!says(now, info)) return false;
+  if (info.presence != Presence::kRequired) {
+    Op op = now;
+    op.given &= ~given_bit(info.id);
+    op.*info.member = info.fallback;
+    if (replace(index, op)) return true;
+  }
+  const FieldInfo field = resolve(info, now);
+  const std::uint64_t value = now.*info.member;
+  // Fewer bits where bits mean something by themselves, whole pages and small counts elsewhere.
+  std::uint64_t tries[] = {0, 1, 3, value & ~std::uint64_t{0xfff}, value & 0xfff};
+  for (std::uint64_t simpler : tries) {
+    simpler = make_legal(field, simpler);
+    if (simpler >= value) continue;
+    Op op = now;
+    op.*info.member = simpler;
+    if (replace(index, op)) return true;
+  }
+  if (field.kind == FieldKind::kBits || field.kind == FieldKind::kEntry ||
+      field.kind == FieldKind::kRoot || field.kind == FieldKind::kData) {
+    bool any = false;
+    for (unsigned n = 0; n < 64 && !done(); ++n) {
+      Op op = ops()[index];
+      if (!(op.*info.member >> n & 1)) continue;
+      op.*info.member &= ~bit(n);
+      if (legal(field, op.*info.member)) any |= replace(index, op);
+    }
+    return any;
+  }
+  return false;
+}
+
+bool Search::simplify_operations() {
+  bool any = false;
+  for (std::size_t i = 0; i < ops().size() && !done(); ++i) {
+    if (ops()[i].vcpu != 0) {
+      Op op = ops()[i];
+      op.vcpu = 0;
+      any |= replace(i, op);
+    }
+    for (const FieldInfo& field : schema_of(ops()[i].verb).fields) any |= simplify(i, field);
+  }
+  return any;
+}
+
+bool Search::simplify_machine() {
+  const Machine usual;
+  bool any = false;
+  for (const MachineField& field : machine_fields()) {
+    const std::uint64_t wanted = field.get(usual);
+    if (field.get(best_.trace.machine) == wanted) continue;
+    Trace candidate = best_.trace;
+    field.set(candidate.machine, wanted);
+    reconcile(candidate.machine);
+    if (candidate.machine != best_.trace.machine) any |= accept(std::move(candidate));
+  }
+  return any;
+}
+
+}  // namespace
+
+Minimised minimise(const Trace& trace, const TraceTest& shows, const MinimiseOptions& options) {
+  Minimised best;
+  best.trace = trace;
+  ++best.runs;
+  best.reproduced = shows(trace);
+  if (!best.reproduced) return best;
+  best.trace.comments.clear();
+
+  Search search(shows, options, best);
+  Trace plain = best.trace;
+  plain.expectations.clear();
+  plain.known.clear();
+  plain.requires_line.clear();
+  search.accept(std::move(plain));
+  for (bool again = true; again && !search.done();) {
+    again = search.drop_operations();
+    again |= search.simplify_machine();
+    again |= search.simplify_operations();
+  }
+  return best;
+}
+
+Minimised minimise(Checker& checker, const Trace& trace, DivergenceClass wanted,
+                   const MinimiseOptions& options) {
+  const CheckResult first = checker.check(trace);
+  if (wanted == DivergenceClass::kNone) wanted = first.divergence;
+  if (wanted == DivergenceClass::kNone) {
+    Minimised none;
+    none.trace = trace;
+    none.runs = 1;
+    return none;
+  }
+  const auto shows = [&](const Trace& candidate) {
+    return checker.check(candidate).divergence == wanted;
+  };
+  // What comes after the operation that diverged is seldom needed: one try saves many.
+  if (first.divergence == wanted && first.op + 1 < trace.ops.size()) {
+    Trace head = trace;
+    head.ops.resize(first.op + 1);
+    std::erase_if(head.expectations, [&](const Expectation& e) { return e.op > first.op; });
+    Minimised best = minimise(head, shows, options);
+    if (best.reproduced) return best;
+  }
+  return minimise(trace, shows, options);
+}
+
+namespace {
+
+bool same(const Outcome& a, const Outcome& b) {
+  const auto same_path = [](const Path& x, const Path& y) {
+    return x.count == y.count && std::equal(x.entry, x.entry + x.count, y.entry);
+  };
+  return a.kind == b.kind && a.reason == b.reason && a.complaint == b.complaint &&
+         a.write == b.write && a.error_code == b.error_code && a.cr2 == b.cr2 &&
+         a.gpa[0] == b.gpa[0] && a.gpa[1] == b.gpa[1] && a.value == b.value &&
+         a.extra_begin == b.extra_begin && a.extra_count == b.extra_count &&
+         same_path(a.path[0], b.path[0]) && same_path(a.path[1], b.path[1]);
+}
+
+}  // namespace
+
+bool replays(Checker& checker, const Trace& trace, unsigned times) {
+  if (times == 0) return true;
+  const CheckResult first = checker.check(trace);
+  const OutcomeStream outcomes = checker.outcomes();
+  for (unsigned n = 1; n < times; ++n) {
+    const CheckResult again = checker.check(trace);
+    const OutcomeStream& now = checker.outcomes();
+    if (again.divergence != first.divergence || again.step != first.step ||
+        again.diverge != first.diverge)
+      return false;
+    if (now.extra != outcomes.extra || now.steps.size() != outcomes.steps.size()) return false;
+    if (!std::equal(now.steps.begin(), now.steps.end(), outcomes.steps.begin(), same)) return false;
+  }
+  return true;
+}
+
+}  // namespace twinwalk

@@ -1,0 +1,111 @@
+#include "harness/minimise.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "harness/trace/schema.h"
+
+namespace twinwalk {
+namespace {
+
+Op map(std::uint64_t gva, std::uint64_t gpa) {
+  Op op = make_op(Verb::kMap);
+  set(op, Field::kGva, gva);
+  set(op, Field::kGpa, gpa);
+  return op;
+}
+Op read(std::uint64_t gva) {
+  Op op = make_op(Verb::kAccess);
+  set(op, Field::kGva, gva);
+  return op;
+}
+
+Trace long_trace() {
+  Trace t;
+  t.machine.vcpus = 2;
+  t.machine.maxphyaddr = 36;
+  for (std::uint64_t n = 0; n < 200; ++n) {
+    t.ops.push_back(map(0x400000 + n * 4096, n * 4096));
+    Op op = read(0x400000 + n * 4096);
+    set(op, Field::kCpl, 3);
+    op.vcpu = 1;
+    t.ops.push_back(op);
+  }
+  t.comments.push_back({3, "why"});
+  return t;
+}
+
+bool maps(const Trace& t, std::uint64_t gpa) {
+  return std::any_of(t.ops.begin(), t.ops.end(),
+                     [=](const Op& op) { return op.verb == Verb::kMap && op.gpa == gpa; });
+}
+
+TEST(Minimise, KeepsWhatIsNeeded) {
+  const auto shows = [](const Trace& t) {
+    return maps(t, 0x7000) && maps(t, 0x9000) && t.machine.vcpus == 2;
+  };
+  const Minimised m = minimise(long_trace(), shows);
+  EXPECT_TRUE(m.reproduced);
+  ASSERT_EQ(m.trace.ops.size(), 2u);
+  EXPECT_TRUE(shows(m.trace));
+  EXPECT_EQ(m.trace.machine.maxphyaddr, Machine{}.maxphyaddr);
+  EXPECT_TRUE(m.trace.comments.empty());
+  EXPECT_LT(m.runs, 500u);
+}
+
+TEST(Minimise, SimplifiesFields) {
+  const auto shows = [](const Trace& t) {
+    return std::any_of(t.ops.begin(), t.ops.end(), [](const Op& op) {
+      return op.verb == Verb::kAccess && op.gva >> 12 == 0x405;
+    });
+  };
+  Trace t = long_trace();
+  for (Op& op : t.ops) op.gva |= 0x123;
+  const Minimised m = minimise(t, shows);
+  ASSERT_EQ(m.trace.ops.size(), 1u);
+  EXPECT_EQ(m.trace.ops[0].gva, 0x405000u);
+  EXPECT_EQ(m.trace.ops[0].vcpu, 0);
+  EXPECT_FALSE(m.trace.ops[0].gives(Field::kCpl));
+}
+
+TEST(Minimise, ExpectationsFollowTheirOperation) {
+  Trace t = long_trace();
+  t.expectations.push_back({11, "#PF"});
+  const auto shows = [](const Trace& c) {
+    return c.expectations.size() == 1 && c.ops[c.expectations[0].op].gva == 0x405000;
+  };
+  const Minimised m = minimise(t, shows);
+  ASSERT_EQ(m.trace.ops.size(), 1u);
+  EXPECT_EQ(m.trace.expectations[0].op, 0u);
+}
+
+TEST(Minimise, GivesBackWhatDoesNotReproduce) {
+  const Minimised m = minimise(long_trace(), [](const Trace&) { return false; });
+  EXPECT_FALSE(m.reproduced);
+  EXPECT_EQ(m.trace, long_trace());
+}
+
+TEST(Minimise, IsBoundedAndStops) {
+  MinimiseOptions options;
+  options.max_runs = 10;
+  EXPECT_LE(minimise(
+                long_trace(), [](const Trace& t) { return maps(t, 0x7000); }, options)
+                .runs,
+            10u);
+  options = {};
+  unsigned asked = 0;
+  options.stop = [&] { return ++asked > 5; };
+  EXPECT_LE(minimise(
+                long_trace(), [](const Trace& t) { return maps(t, 0x7000); }, options)
+                .runs,
+            7u);
+}
+
+TEST(Minimise, IsDeterministic) {
+  const auto shows = [](const Trace& t) { return maps(t, 0x7000) && t.ops.size() > 3; };
+  EXPECT_EQ(minimise(long_trace(), shows).trace, minimise(long_trace(), shows).trace);
+}
+
+}  // namespace
+}  // namespace twinwalk

@@ -1,0 +1,146 @@
+#ifndef TWINWALK_HARNESS_PROCESSOR_AGED_TABLE_H_
+#define TWINWALK_HARNESS_PROCESSOR_AGED_TABLE_H_
+
+// A small map from 64-bit keys to values that remembers the order of insertion: the oldest entry
+// goes first when the table is full. Open addressing over a fixed array; no allocation after
+// construction; clear() costs nothing.
+
+#include <cstdint>
+#include <vector>
+
+namespace twinwalk::processor {
+
+template <class Value>
+class AgedTable {
+ public:
+  // At most `capacity` entries (1..16384); `limit` may lower that later.
+  explicit AgedTable(unsigned capacity) : entries_(capacity + 1u), limit_(capacity) {
+    unsigned slots = 64;
+    while (slots < capacity * 4) slots *= 2;
+    slots_.resize(slots);
+    clear();
+  }
+
+  void clear() {
+    if (++generation_ == 0) {
+      for (Slot& s : slots_) s.generation = 0;
+      generation_ = 1;
+    }
+    size_ = used_ = 0;
+    free_ = kNone;
+    entries_[kHead].next = entries_[kHead].previous = kHead;
+  }
+  // Precondition: the table is empty. 0 < limit <= capacity.
+  void set_limit(unsigned limit) { limit_ = limit; }
+  unsigned size() const { return size_; }
+
+  Value* find(std::uint64_t key) {
+    for (unsigned i = home(key); slots_[i].generation == generation_; i = (i + 1) & mask()) {
+      if (entries_[slots_[i].entry].key == key) return &entries_[slots_[i].entry].value;
+    }
+    return nullptr;
+  }
+
+  // The entry of `key`, made if need be; an entry that is there already becomes the youngest. What
+  // it holds is left over from before: the caller fills it.
+  Value& insert(std::uint64_t key) {
+    erase(key);
+    if (size_ == limit_) erase(entries_[entries_[kHead].next].key);
+    const std::uint16_t n = take_entry();
+    Entry& e = entries_[n];
+    e.key = key;
+    e.previous = entries_[kHead].previous;
+    e.next = kHead;
+    entries_[e.previous].next = n;
+    entries_[kHead].previous = n;
+    unsigned i = home(key);
+    while (slots_[i].generation == generation_) i = (i + 1) & mask();
+    slots_[i] = {generation_, n};
+    ++size_;
+    return e.value;
+  }
+
+  bool erase(std::uint64_t key) {
+    if (size_ == 0) return false;
+    unsigned i = home(key);
+    while (true) {
+      if (slots_[i].generation != generation_) return false;
+      if (entries_[slots_[i].entry].key == key) break;
+      i = (i + 1) & mask();
+    }
+    release_entry(slots_[i].entry);
+    close_gap(i);
+    --size_;
+    return true;
+  }
+
+  // From the oldest to the youngest.
+  template <class Predicate>
+  void erase_if(Predicate predicate) {
+    for (std::uint16_t n = entries_[kHead].next; n != kHead;) {
+      const Entry& e = entries_[n];
+      const std::uint16_t next = e.next;
+      if (predicate(e.key, e.value)) erase(e.key);
+      n = next;
+    }
+  }
+  template <class Predicate>
+  bool any(Predicate predicate) const {
+    for (std::uint16_t n = entries_[kHead].next; n != kHead; n = entries_[n].next) {
+      if (predicate(entries_[n].key, entries_[n].value)) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr std::uint16_t kHead = 0, kNone = 0;  // entry 0 is the list's head, never a value
+  struct Entry {
+    std::uint64_t key = 0;
+    Value value{};
+    std::uint16_t next = 0, previous = 0;
+  };
+  struct Slot {
+    std::uint32_t generation = 0;
+    std::uint16_t entry = 0;
+  };
+
+  unsigned mask() const { return static_cast<unsigned>(slots_.size() - 1); }
+  unsigned home(std::uint64_t key) const {
+    return static_cast<unsigned>((key * 0x9E37'79B9'7F4A'7C15u) >> 40) & mask();
+  }
+  std::uint16_t take_entry() {
+    if (free_ == kNone) return static_cast<std::uint16_t>(++used_);
+    const std::uint16_t n = free_;
+    free_ = entries_[n].next;
+    return n;
+  }
+  void release_entry(std::uint16_t n) {
+    Entry& e = entries_[n];
+    entries_[e.previous].next = e.next;
+    entries_[e.next].previous = e.previous;
+    e.next = free_;
+    free_ = n;
+  }
+  // Moves later members of the probe sequence up, so that searches need no tombstones.
+  void close_gap(unsigned gap) {
+    for (unsigned i = (gap + 1) & mask(); slots_[i].generation == generation_;
+         i = (i + 1) & mask()) {
+      const unsigned h = home(entries_[slots_[i].entry].key);
+      if (((i - h) & mask()) >= ((i - gap) & mask())) {
+        slots_[gap] = slots_[i];
+        gap = i;
+      }
+    }
+    slots_[gap].generation = generation_ - 1;
+  }
+
+  std::vector<Entry> entries_;
+  std::vector<Slot> slots_;
+  std::uint32_t generation_ = 0;
+  unsigned size_ = 0, used_ = 0, limit_;
+  std::uint16_t free_ = kNone;
+};
+
+}  // namespace twinwalk::processor
+
+#endif  // TWINWALK_HARNESS_PROCESSOR_AGED_TABLE_H_

@@ -1,0 +1,210 @@
+#include "harness/processor/processor.h"
+
+#include <atomic>
+
+namespace twinwalk::processor {
+namespace {
+
+// Page-fault error code and paging-structure entries, SDM 3A chapter "Paging": this file's own
+// words.
+constexpr std::uint32_t kEcPresent = 1, kEcWrite = 2, kEcUser = 4, kEcReserved = 8, kEcFetch = 16,
+                        kEcKey = 32;
+constexpr unsigned kBitPresent = 0, kBitWrite = 1, kBitUser = 2, kBitAccessed = 5, kBitDirty = 6,
+                   kBitSize = 7, kBitGlobal = 8, kBitXd = 63;
+constexpr unsigned kLevels = 4;
+
+constexpr bool has(std::uint64_t entry, unsigned n) { return entry >> n & 1; }
+constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
+constexpr std::uint64_t frame_of(std::uint64_t entry, unsigned level) {
+  return entry & 0x000f'ffff'ffff'f000 & ~((std::uint64_t{1} << shift_of(level)) - 1);
+}
+constexpr bool canonical(std::uint64_t gva) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << 16) >> 16) == gva;
+}
+
+// Sets `bits` in the entry by a locked update if it still is `seen`; false: it changed, look again.
+bool update(std::uint64_t* entry, std::uint64_t seen, std::uint64_t bits) {
+  return std::atomic_ref<std::uint64_t>(*entry).compare_exchange_strong(seen, seen | bits);
+}
+
+}  // namespace
+
+struct Processor::Need {
+  bool write, fetch, user;
+  std::uint32_t code;  // the error code's W, U, I
+
+  explicit Need(const Controls& c, const Access& a)
+      : write(a.kind == AccessKind::kWrite || a.kind == AccessKind::kRmw),
+        fetch(a.kind == AccessKind::kFetch),
+        user(c.cpl == 3 && !a.implicit),
+        code((write ? kEcWrite : 0) | (user ? kEcUser : 0) | (fetch ? kEcFetch : 0)),
+        smap_applies(c.smap && !fetch && !user && (a.implicit || !c.ac)) {}
+
+  bool smap_applies;
+
+  // SDM 3A §"Access Rights" and §"Protection Keys". The error code of a violation, 0 if the access
+  // may go on.
+  std::uint32_t violation(const Controls& c, const Rights& rights, std::uint8_t key) const {
+    bool bad = user && !rights.user;
+    if (fetch) {
+      bad |= !rights.execute || (!user && rights.user && c.smep);
+    } else {
+      bad |= (write && !rights.write) || (smap_applies && rights.user);
+    }
+    bool key_bad = false;
+    if (c.pke && !fetch && rights.user) {
+      const unsigned pair = c.pkru >> (2 * key) & 3;  // bit 0 access disable, bit 1 write disable
+      key_bad = (pair & 1) || (write && (pair & 2));
+    }
+    return bad || key_bad ? kEcPresent | code | (key_bad ? kEcKey : 0) : 0;
+  }
+};
+
+void Processor::reset(const Machine& machine) {
+  policy_ = machine.tlb;
+  cache_.reset(policy_ == TlbPolicy::kSmall ? machine.tlb_entries : TranslationCache::kCapacity);
+  above_maxphyaddr_ = 0x000f'ffff'ffff'ffff & ~((std::uint64_t{1} << machine.host_maxphyaddr) - 1);
+  amd_ = machine.vendor == Vendor::kAmd;
+}
+
+// SDM 3A §"4-Level Paging and 5-Level Paging", the reserved bits of each entry; APM 2 §"Long-Mode
+// Page Translation".
+bool Processor::reserved(std::uint64_t entry, unsigned level) const {
+  if (entry & above_maxphyaddr_) return true;
+  if (level == 4) return has(entry, kBitSize) || (amd_ && has(entry, kBitGlobal));
+  if (level > 1 && has(entry, kBitSize)) {  // bit 12 is PAT
+    return entry & ((std::uint64_t{1} << shift_of(level)) - (std::uint64_t{1} << 13));
+  }
+  return false;
+}
+
+bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t gva,
+                     std::uint64_t& hpa, std::uint32_t& error_code) {
+  unsigned level = kLevels;
+  std::uint64_t table = controls.root;
+  Rights rights;
+  unsigned cached_level = 0;
+  if (const StructureEntry* e = cache_.find_structure(controls.tag, gva, cached_level)) {
+    level = cached_level - 1;
+    table = e->table;
+    rights = e->rights;
+  }
+  while (true) {
+    std::uint64_t* const slot = memory_.table_entry(table + (gva >> shift_of(level) & 511) * 8);
+    const std::uint64_t entry = slot ? std::atomic_ref<std::uint64_t>(*slot).load() : 0;
+    if (!has(entry, kBitPresent)) {
+      error_code = need.code;
+      return false;
+    }
+    if (reserved(entry, level)) {
+      error_code = need.code | kEcPresent | kEcReserved;
+      return false;
+    }
+    Rights here = rights;
+    here.write &= has(entry, kBitWrite);
+    here.user &= has(entry, kBitUser);
+    here.execute &= !has(entry, kBitXd);
+    const bool leaf = level == 1 || (level < 4 && has(entry, kBitSize));
+    const auto key = static_cast<std::uint8_t>(entry >> 59 & 15);
+    bool dirty = leaf && has(entry, kBitDirty);
+    if (leaf) {
+      error_code = need.violation(controls, here, key);
+      if (error_code) return false;
+      dirty |= need.write;
+    }
+    const std::uint64_t set =
+        (std::uint64_t{1} << kBitAccessed) | (dirty ? std::uint64_t{1} << kBitDirty : 0);
+    if ((entry & set) != set && !update(slot, entry, set)) continue;
+    const std::uint64_t frame = frame_of(entry, leaf ? level : 1);
+    memory_.note_reached(frame >> 12);
+    if (!leaf) {
+      cache_.insert_structure(controls.tag, gva, level, {frame, here});
+      table = frame;
+      rights = here;
+      --level;
+      continue;
+    }
+    const auto page_size = static_cast<std::uint8_t>(level);
+    cache_.insert(controls.tag, gva, has(entry, kBitGlobal),
+                  {frame, 0, page_size, key, dirty, here});
+    hpa = frame | (gva & ((std::uint64_t{1} << shift_of(level)) - 1));
+    return true;
+  }
+}
+
+bool Processor::translate(const Controls& controls, const Need& need, std::uint64_t gva,
+                          std::uint64_t& hpa, std::uint32_t& error_code) {
+  const TlbEntry* const e = cache_.find(controls.tag, gva);
+  if (e && (e->dirty || !need.write)) [[likely]] {
+    error_code = need.violation(controls, e->rights, e->key);
+    if (!error_code) {
+      hpa = e->base | (gva & ((std::uint64_t{1} << shift_of(e->level)) - 1));
+      return true;
+    }
+  } else if (e && (error_code = need.violation(controls, e->rights, e->key))) {
+    // The stale rights decide before D is looked at.
+  } else if (walk(controls, need, gva, hpa, error_code)) {
+    return true;
+  }
+  cache_.drop_faulting(controls.tag, gva);
+  return false;
+}
+
+void Processor::access(const Controls& controls, const Access& access, Result& result) {
+  if (policy_ == TlbPolicy::kFresh) cache_.clear();
+  const bool fetch = access.kind == AccessKind::kFetch;
+  const Need need(controls, access);
+  const std::uint64_t last = access.gva + (fetch ? 0u : access.size - 1u);
+  result.parts = (access.gva ^ last) >> 12 ? 2 : 1;
+  if (!canonical(access.gva) || !canonical(last)) {
+    result.kind = Result::Kind::kGeneralProtection;
+    return;
+  }
+  for (unsigned part = 0; part < result.parts; ++part) {
+    const std::uint64_t gva = part == 0 ? access.gva : last & ~std::uint64_t{4095};
+    if (!translate(controls, need, gva, result.hpa[part], result.error_code)) {
+      result.kind = Result::Kind::kPageFault;
+      result.fault_gva = gva;
+      return;
+    }
+  }
+  result.kind = Result::Kind::kDone;
+  const unsigned to_end = static_cast<unsigned>(4096 - (access.gva & 4095));
+  touch_memory(access, result, result.parts == 1 ? access.size : to_end);
+}
+
+// `first`: bytes of the access that lie on the first page.
+void Processor::touch_memory(const Access& access, Result& result, unsigned first) {
+  if (access.kind == AccessKind::kFetch) {
+    result.value = memory_.load(result.hpa[0] & ~std::uint64_t{7}, 8);
+    return;
+  }
+  const unsigned second = access.size - first;
+  std::uint64_t old = 0;
+  if (access.kind != AccessKind::kWrite) {
+    old = memory_.load(result.hpa[0], first);
+    if (second) old |= memory_.load(result.hpa[1], second) << (8 * first);
+  }
+  result.value = old;
+  if (access.kind == AccessKind::kRead) return;
+  const std::uint64_t value = access.kind == AccessKind::kRmw ? old + access.value : access.value;
+  memory_.store(result.hpa[0], first, value);
+  if (second) memory_.store(result.hpa[1], second, value >> (8 * first));
+}
+
+void Processor::flush(const Flush& flush) {
+  if (cache_.empty()) return;
+  switch (flush.kind) {
+    case Flush::Kind::kAll:
+      cache_.drop_vcpu(flush.vcpu);
+      break;
+    case Flush::Kind::kPcid:
+      cache_.drop_pcid(flush.vcpu, flush.pcid);
+      break;
+    case Flush::Kind::kAddress:
+      cache_.drop_address(flush.vcpu, flush.pcid, flush.gva);
+      break;
+  }
+}
+
+}  // namespace twinwalk::processor

@@ -1,0 +1,70 @@
+// The core against the reference on random traces: whatever diverges here is a bug of one of the
+// two.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "harness/checker.h"
+#include "harness/core_subject.h"
+#include "harness/minimise.h"
+#include "harness/testing/random_trace.h"
+#include "harness/trace/print.h"
+
+namespace twinwalk {
+namespace {
+
+// TWINWALK_SOAK_TRACES, TWINWALK_SOAK_SEED: longer runs by hand.
+std::uint64_t from_environment(const char* name, std::uint64_t usual) {
+  const char* text = std::getenv(name);
+  return text ? std::strtoull(text, nullptr, 0) : usual;
+}
+
+struct Case {
+  const char* name;
+  unsigned operations;
+  bool machines, host_events;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
+class Soak : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, Soak,
+                         testing::Values(Case{"Guest", 24, false, false},
+                                         Case{"Machines", 48, true, false},
+                                         Case{"Host", 48, true, true},
+                                         Case{"Long", 400, true, true}),
+                         [](const auto& param) { return std::string(param.param.name); });
+
+TEST_P(Soak, CoreAgreesWithTheReference) {
+  const auto subject = make_core_subject();
+  Checker checker(*subject);
+  const std::uint64_t seed = from_environment("TWINWALK_SOAK_SEED", 1);
+  const std::uint64_t traces =
+      from_environment("TWINWALK_SOAK_TRACES", GetParam().operations > 100 ? 300 : 3000);
+  RandomTrace random(seed);
+  RandomTraceOptions options;
+  options.operations = GetParam().operations;
+  options.machines = GetParam().machines;
+  options.host_events = GetParam().host_events;
+  Trace trace;
+  unsigned diverged = 0;
+  for (std::uint64_t n = 0; n < traces && diverged < 3; ++n) {
+    random.next(options, trace);
+    const CheckResult result = checker.check(trace);
+    if (result.divergence == DivergenceClass::kNone) continue;
+    ++diverged;
+    const Minimised small = minimise(checker, trace, result.divergence);
+    std::string said;
+    checker.check(small.trace, [&](const CheckEvent& e) {
+      if (e.verdict.kind != VerdictKind::kDiverge) return;
+      said += std::string(name_of(e.verdict.divergence)) + " at op " + std::to_string(e.op) + ", " +
+              std::string(e.verdict.field) + ": got " + e.verdict.got + ", allowed " +
+              e.verdict.allowed +
+              (e.verdict.rule ? " [" + std::string(e.verdict.rule->id) + "]" : "") + "\n";
+    });
+    ADD_FAILURE() << "trace " << n << " of seed " << seed << "\n" << said << print(small.trace);
+  }
+}
+
+}  // namespace
+}  // namespace twinwalk

@@ -1,0 +1,80 @@
+#ifndef TWINWALK_KVM_RUNNER_GUEST_MEMORY_H_
+#define TWINWALK_KVM_RUNNER_GUEST_MEMORY_H_
+
+// The guest's physical memory from the host's side: memslots over host-virtual pages, and what the
+// trace has where the runner's root entry lies. Templated on nothing, shared by both subjects.
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "harness/trace/machine.h"
+#include "harness/trace/op.h"
+#include "harness/trace/outcome.h"
+
+namespace twinwalk::kvm {
+
+struct Slot {
+  bool live = false, read_only = false, log_dirty = false;
+  std::uint64_t gpa = 0, bytes = 0;
+  std::uint64_t offset = 0;  // of its first byte in hva space, from kHvaBase
+  bool holds(std::uint64_t address) const { return address - gpa < bytes; }
+};
+
+// The requests of the host that every subject must refuse, and who holds a gpa.
+class SlotTable {
+ public:
+  void reset(const Machine& machine);
+  const Slot* find(std::uint64_t gpa) const;  // nullptr: MMIO
+  const Slot& operator[](std::uint64_t id) const { return slots_[id]; }
+  bool is_live(std::uint64_t id) const { return id < kMaxSlots && slots_[id].live; }
+
+  // Whether slot `id` (any number) could stand at [gpa, gpa + bytes): aligned, inside MAXPHYADDR,
+  // and overlapping no other slot.
+  bool fits(std::uint64_t id, std::uint64_t gpa, std::uint64_t bytes) const;
+  // Whether op (kSlotAdd) is a request that may be granted.
+  bool may_add(const Op& op) const;
+  void put(std::uint64_t id, const Slot& slot) { slots_[id] = slot; }
+
+ private:
+  std::array<Slot, kMaxSlots> slots_{};
+  std::uint64_t limit_ = 0;
+};
+
+// Reads a trace's memory; the subject knows where it lies.
+class WordReader {
+ public:
+  // The 8-aligned word at gpa, as the trace sees it. False if there is no memslot.
+  virtual bool read_word(std::uint64_t gpa, std::uint64_t& word) const = 0;
+  // Whether the page at gpa is reachable to the subject and holds nothing of the runner's at this
+  // word.
+  virtual bool is_trace_word(std::uint64_t gpa) const {
+    (void)gpa;
+    return true;
+  }
+
+ protected:
+  ~WordReader() = default;
+};
+
+// What a walk of guest memory meets, without any judgement about permissions or reserved bits.
+struct GuestWalk {
+  Path path;
+  bool complete = false;           // reached a frame
+  std::uint64_t gpa = 0;           // if complete: of the byte
+  std::uint64_t entries_seen = 0;  // OR of all present entries
+  bool large_1g = false;           // a PDPTE with PS
+  bool meets_runner = false;       // an entry of the runner's on the way
+};
+
+inline bool canonical(std::uint64_t gva) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << 16) >> 16) == gva;
+}
+
+// Walks the 4-level tables below CR3 for a canonical gva. SDM 3A "4-Level Paging and 5-Level
+// Paging".
+GuestWalk walk(const WordReader& memory, std::uint64_t cr3, std::uint64_t gva);
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_GUEST_MEMORY_H_

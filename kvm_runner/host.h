@@ -1,0 +1,56 @@
+#ifndef TWINWALK_KVM_RUNNER_HOST_H_
+#define TWINWALK_KVM_RUNNER_HOST_H_
+
+// The host's /dev/kvm: what it can offer a guest, and what it is called in results.
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "harness/trace/machine.h"
+
+namespace twinwalk::kvm {
+
+// An open /dev/kvm. Move-only by being neither: hold it by pointer or as a member.
+class Host {
+ public:
+  Host() = default;
+  ~Host();
+  Host(const Host&) = delete;
+  Host& operator=(const Host&) = delete;
+
+  // False and the reason, for a person, if there is no usable KVM.
+  bool open(std::string& why);
+
+  int fd() const { return fd_; }
+  std::uint32_t features() const { return features_; }  // feature::* that a guest can have
+  unsigned maxphyaddr() const { return maxphyaddr_; }
+  Vendor vendor() const { return vendor_; }
+  // The guest's MAXPHYADDR may be below the host's and its reserved bits still fault.
+  bool honours_smaller_maxphyaddr() const { return smaller_maxphyaddr_; }
+  // Some module of the host shadows guest tables (no EPT or NPT): host edits of them need a zap to
+  // be seen.
+  bool shadows() const { return shadows_; }
+
+  // CPUID for a guest that is `machine`, as far as the host can: features that either lacks are
+  // off.
+  std::vector<kvm_cpuid_entry2> cpuid_for(const Machine& machine) const;
+
+  // Kernel release, KVM kind, module parameters, CPU model, microcode: what tells two hosts apart.
+  const std::string& version() const { return version_; }
+
+ private:
+  int fd_ = -1;
+  std::uint32_t features_ = 0;
+  unsigned maxphyaddr_ = 36;
+  Vendor vendor_ = Vendor::kIntel;
+  bool smaller_maxphyaddr_ = false, shadows_ = false;
+  std::vector<kvm_cpuid_entry2> cpuid_;
+  std::string version_;
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_HOST_H_

@@ -1,0 +1,206 @@
+// Accesses of subject `kvm`.
+
+#include <algorithm>
+
+#include "harness/trace/content.h"
+#include "kvm_runner/kvm_subject.h"
+#include "kvm_runner/layout.h"
+#include "kvm_runner/step_limits.h"
+
+namespace twinwalk::kvm {
+namespace {
+
+// From the target of a jump to where INT3 of a seed word has brought it.
+constexpr std::uint64_t kSeedWordLength = 6;
+
+std::uint32_t marker_of(std::uint64_t seed) { return static_cast<std::uint32_t>(seed >> 8); }
+
+bool stores(AccessKind kind) { return kind == AccessKind::kWrite || kind == AccessKind::kRmw; }
+
+Stub stub_of(const Op& op) {
+  switch (op.access()) {
+    case AccessKind::kWrite:
+      return sized(Stub::kStore8, op.size);
+    case AccessKind::kRmw:
+      return sized(Stub::kRmw8, op.size);
+    default:
+      return sized(Stub::kLoad8, op.size);
+  }
+}
+
+}  // namespace
+
+KvmSubject::Halves KvmSubject::split(const Op& op) const {
+  Halves halves;
+  const bool is_fetch = op.access() == AccessKind::kFetch;
+  const std::uint64_t gva = is_fetch ? op.gva & ~std::uint64_t{7} : op.gva;
+  const unsigned size = is_fetch ? 8 : static_cast<unsigned>(op.size);
+  const auto room = static_cast<unsigned>(kPage - (gva & (kPage - 1)));
+  halves.half[0] = {gva, std::min(size, room), {}};
+  halves.count = 1;
+  if (size > room) halves.half[halves.count++] = {gva + room, size - room, {}};
+  for (unsigned i = 0; i < halves.count; ++i) {
+    Half& half = halves.half[i];
+    if (canonical(half.gva)) half.walk = walk(memory_, registers_[op.vcpu].cr3, half.gva);
+  }
+  return halves;
+}
+
+// One half is memory that can be stored to, the other is not: KVM would store the half, the trace's
+// rule is neither.
+bool KvmSubject::halves_differ(const Halves& halves) const {
+  if (halves.count < 2 || !halves.half[0].walk.complete || !halves.half[1].walk.complete)
+    return false;
+  const auto writable = [&](std::uint64_t gpa) {
+    const Slot* slot = memory_.slots().find(gpa);
+    return slot != nullptr && !slot->read_only;
+  };
+  return writable(halves.half[0].walk.gpa) != writable(halves.half[1].walk.gpa);
+}
+
+SkipReason KvmSubject::why_not_access(const Op& op, const Halves& halves) const {
+  if (op.implicit != 0) return SkipReason::kHostLacksFeature;
+  if (stores(op.access()) && halves_differ(halves)) return SkipReason::kHostLacksFeature;
+  const bool guest_1g = machine_.has(feature::k1G),
+             host_1g = (host_.features() & feature::k1G) != 0;
+  // Two-dimensional paging walks with what the processor has, whatever CPUID says.
+  const bool wrong_1g = host_.shadows() ? guest_1g && !host_1g : guest_1g != host_1g;
+  const std::uint64_t between = bit(host_.maxphyaddr()) - bit(machine_.maxphyaddr);
+  for (unsigned i = 0; i < halves.count; ++i) {
+    const Half& half = halves.half[i];
+    if (half.gva + half.size - 1 >= kReservedLinear) return SkipReason::kHostLacksFeature;
+    const GuestWalk& w = half.walk;
+    if (w.meets_runner) return SkipReason::kHostLacksFeature;
+    if (w.complete && memory_.touches_runner(w.gpa, half.size))
+      return SkipReason::kHostLacksFeature;
+    if (w.large_1g && wrong_1g) return SkipReason::kHostLacksFeature;
+    if ((w.entries_seen & between) != 0 && !host_.honours_smaller_maxphyaddr())
+      return SkipReason::kHostLacksFeature;
+    // KVM cannot emulate an instruction that it has to read from a device.
+    const bool device = w.complete && memory_.slots().find(w.gpa) == nullptr;
+    if (device && op.access() == AccessKind::kFetch) return SkipReason::kHostLacksFeature;
+  }
+  return SkipReason::kNone;
+}
+
+void KvmSubject::access(const Op& op, Outcome& out) {
+  const Halves halves = split(op);
+  const SkipReason reason = why_not_access(op, halves);
+  if (reason != SkipReason::kNone) return skip(out, reason);
+  if (!root_ready(op)) return skip(out, SkipReason::kHostLacksFeature);
+  if (op.access() == AccessKind::kFetch) {
+    fetch(op, halves.half[0], out);
+  } else {
+    std::uint64_t before[2] = {};
+    for (unsigned i = 0; i < halves.count; ++i) {
+      const GuestWalk& w = halves.half[i].walk;
+      if (w.complete) memory_.read_word(w.gpa & ~std::uint64_t{7}, before[i]);
+    }
+    const std::uint8_t cpl = cpl_of(op, registers(op));
+    // EFLAGS.AC decides at CPL 0 only, where SMAP looks at it; at CPL 3 it would check alignment.
+    const StubExit exit =
+        vm_->run(op.vcpu, {stub_of(op), op.gva, op.value, cpl, cpl == 0 && registers(op).ac});
+    if (settle(exit, out)) {
+      out.kind = exit.device.seen ? OutcomeKind::kMmio : OutcomeKind::kOk;
+      out.write = exit.device.write;
+      if (exit.device.seen) out.gpa[0] = exit.device.gpa;
+      if (op.access() != AccessKind::kWrite)
+        out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
+      if (!exit.device.seen && stores(op.access())) note_landings(halves, before, out);
+    }
+  }
+  if (out.kind != OutcomeKind::kSkip) note_paths(op, halves, out);
+}
+
+// A store is seen where the word changed; a store of what was there already cannot be told from
+// none.
+void KvmSubject::note_landings(const Halves& halves, const std::uint64_t* before, Outcome& out) {
+  for (unsigned i = 0; i < halves.count; ++i) {
+    const Half& half = halves.half[i];
+    remember_landing(half);
+    std::uint64_t after = 0;
+    if (!half.walk.complete || !memory_.read_word(half.walk.gpa & ~std::uint64_t{7}, after))
+      continue;
+    if (after != before[i]) out.gpa[i] = half.walk.gpa;
+  }
+}
+
+void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
+  for (unsigned i = 0; i < halves.count; ++i) {
+    const Half& half = halves.half[i];
+    if (!canonical(half.gva)) continue;
+    out.path[i] = walk(memory_, registers(op).cr3, half.gva).path;
+  }
+}
+
+void KvmSubject::remember_landing(const Half& half) {
+  std::uint64_t offset = 0;
+  if (!half.walk.complete || !memory_.offset_of(half.walk.gpa, offset)) return;
+  const Landing landing{half.gva / kPage, offset / kPage};
+  for (unsigned i = 0; i < std::min(landing_count_, kLandings); ++i) {
+    if (landings_[i].gva_page == landing.gva_page &&
+        landings_[i].offset_page == landing.offset_page)
+      return;
+  }
+  landings_[landing_count_++ % kLandings] = landing;
+}
+
+// The words that the fetch may find: behind today's tables, and where this page of linear addresses
+// led before. False if a word cannot be lent out because the walk itself reads it.
+bool KvmSubject::collect_fetch_targets(const Half& half) {
+  targets_.clear();
+  const auto add = [&](std::uint64_t offset) {
+    const auto same = [&](const FetchTarget& t) { return t.offset == offset; };
+    if (std::none_of(targets_.begin(), targets_.end(), same))
+      targets_.push_back({offset, memory_.trace_word(offset)});
+  };
+  std::uint64_t offset = 0;
+  if (half.walk.complete && memory_.offset_of(half.walk.gpa, offset)) add(offset);
+  for (unsigned i = 0; i < std::min(landing_count_, kLandings); ++i) {
+    if (landings_[i].gva_page == half.gva / kPage)
+      add(landings_[i].offset_page * kPage + (half.gva & (kPage - 1)));
+  }
+  const auto is_entry = [&](const FetchTarget& t) {
+    if (t.original == seed_word(t.offset)) return false;
+    const Path& path = half.walk.path;
+    return std::find(path.entry, path.entry + path.count, t.original) != path.entry + path.count;
+  };
+  return std::none_of(targets_.begin(), targets_.end(), is_entry);
+}
+
+// A word that is no code is replaced by its seed for as long as the instruction runs; which seed
+// came back says where the fetch landed. The jump goes to the start of the word: its translation is
+// that of every byte of it.
+void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
+  remember_landing(half);
+  if (!collect_fetch_targets(half)) return skip(out, SkipReason::kHostLacksFeature);
+  for (const FetchTarget& t : targets_) {
+    if (t.original != seed_word(t.offset)) memory_.backing().word(t.offset) = seed_word(t.offset);
+  }
+  const std::uint8_t cpl = cpl_of(op, registers(op));
+  const StubExit exit =
+      vm_->run(op.vcpu, {Stub::kFetch, half.gva, 0, cpl, cpl == 0 && registers(op).ac});
+  for (const FetchTarget& t : targets_) {
+    if (t.original != seed_word(t.offset)) memory_.backing().word(t.offset) = t.original;
+  }
+  const bool arrived = exit.kind == StubExit::Kind::kException && exit.vector == kVectorBp &&
+                       exit.rip == half.gva + kSeedWordLength;
+  if (!arrived) {
+    if (settle(exit, out)) stop(out, Complaint::kTrap, "a fetch ran something that is not there");
+    if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva) out.cr2 = op.gva;
+    return;
+  }
+  for (const FetchTarget& t : targets_) {
+    if (marker_of(seed_word(t.offset)) != static_cast<std::uint32_t>(exit.rax)) continue;
+    std::uint64_t fresh = 0;
+    out.kind = OutcomeKind::kOk;
+    out.value = t.original;
+    if (half.walk.complete && memory_.offset_of(half.walk.gpa, fresh) && fresh == t.offset) {
+      out.gpa[0] = half.walk.gpa + (op.gva & 7);
+    }
+    return;
+  }
+  stop(out, Complaint::kEscape, "a fetch found a word that is nowhere near");
+}
+
+}  // namespace twinwalk::kvm

@@ -1,0 +1,102 @@
+#ifndef TWINWALK_KVM_RUNNER_KVM_SUBJECT_H_
+#define TWINWALK_KVM_RUNNER_KVM_SUBJECT_H_
+
+// Subject `kvm`: executes a program with the host kernel's KVM. Guest operations are done by the
+// guest itself, host events by real memslot calls and real mappings.
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "harness/subject.h"
+#include "kvm_runner/host.h"
+#include "kvm_runner/trace_memory.h"
+#include "kvm_runner/vm.h"
+
+namespace twinwalk::kvm {
+
+class KvmSubject final : public Subject {
+ public:
+  // False and the reason without a usable /dev/kvm.
+  bool open(std::string& why);
+
+  const SubjectInfo& info() const override { return info_; }
+  void run(const Program& program, OutcomeStream& out) override;
+  bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
+
+ private:
+  struct Half {  // the part of an access that lies in one page
+    std::uint64_t gva = 0;
+    unsigned size = 0;
+    GuestWalk walk;
+  };
+  struct Halves {
+    unsigned count = 0;
+    std::array<Half, 2> half;
+  };
+  struct FetchTarget {  // a word that a fetch may find
+    std::uint64_t offset = 0, original = 0;
+  };
+
+  bool start(const Machine& machine, std::string& why);
+  void step(const Op& op, Outcome& out);
+  void skip(Outcome& out, SkipReason reason);
+  void stop(Outcome& out, Complaint complaint, const std::string& text);
+
+  // Guest steps (kvm_subject.cc).
+  void mov(const Op& op, Outcome& out);
+  void write_register(const Op& op, Outcome& out);
+  void invlpg(const Op& op, Outcome& out);
+  void invpcid(const Op& op, Outcome& out);
+  void guest_store(const Op& op, Outcome& out);
+  bool settle(const StubExit& exit, Outcome& out);
+
+  // Accesses (kvm_access.cc).
+  void access(const Op& op, Outcome& out);
+  void fetch(const Op& op, const Half& half, Outcome& out);
+  Halves split(const Op& op) const;
+  SkipReason why_not_access(const Op& op, const Halves& halves) const;
+  bool halves_differ(const Halves& halves) const;
+  bool collect_fetch_targets(const Half& half);
+  void note_landings(const Halves& halves, const std::uint64_t* before, Outcome& out);
+  void note_paths(const Op& op, const Halves& halves, Outcome& out);
+  void remember_landing(const Half& half);
+
+  // Host steps (kvm_host_steps.cc).
+  void host_store(const Op& op, Outcome& out);
+  void slot_add(const Op& op, Outcome& out);
+  void slot_delete(const Op& op, Outcome& out);
+  void slot_move(const Op& op, Outcome& out);
+  void slot_flags(const Op& op, Outcome& out);
+  void change_backing(const Op& op, Outcome& out);
+  void dirty_get(const Op& op, Outcome& out);
+  bool read_dirty(std::uint64_t id);
+  int apply_slot(std::uint64_t id, const Slot& slot);
+
+  Registers& registers(const Op& op) { return registers_[op.vcpu]; }
+  bool root_ready(const Op& op);
+
+  SubjectInfo info_;
+  Host host_;
+  TraceMemory memory_;
+  std::unique_ptr<Vm> vm_;
+  Machine machine_;
+  std::array<Registers, kMaxVcpus> registers_;
+  std::array<std::vector<std::uint64_t>, kMaxSlots>
+      dirty_;  // bitmap collected but not yet asked for
+  OutcomeStream* stream_ = nullptr;
+  bool stopped_ = false, image_valid_ = false;
+  std::vector<FetchTarget> targets_;
+  struct Landing {
+    std::uint64_t gva_page, offset_page;
+  };
+  static constexpr unsigned kLandings = 64;  // remembered, latest ones
+  std::array<Landing, kLandings> landings_;
+  unsigned landing_count_ = 0;
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_KVM_SUBJECT_H_

@@ -1,0 +1,212 @@
+#include "kvm_runner/kvm_subject.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "harness/trace/content.h"
+#include "kvm_runner/subject_probe.h"
+#include "kvm_runner/subjects.h"
+
+namespace twinwalk::kvm {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class KvmSubjectTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string why;
+    subject_ = make_kvm_subject(why);
+    if (!subject_) GTEST_SKIP() << why;
+  }
+  Seen run(std::string_view text) { return run_text(*subject_, text); }
+  std::string last(std::string_view text) { return run(text).last_text(); }
+
+  std::unique_ptr<Subject> subject_;
+};
+
+TEST_F(KvmSubjectTest, VersionNamesKernelAndCpu) {
+  EXPECT_THAT(subject_->info().version, HasSubstr("linux "));
+  EXPECT_THAT(subject_->info().version, HasSubstr("microcode "));
+}
+
+TEST_F(KvmSubjectTest, LoadSeesTheSeed) {
+  const Seen seen = run("map gva=0x400000 gpa=0x5000\naccess read gva=0x400008 cpl=3\n");
+  EXPECT_EQ(seen.last().kind, OutcomeKind::kOk);
+  EXPECT_EQ(seen.last().value, seed_word(0x5008));
+}
+
+TEST_F(KvmSubjectTest, StoreIsSeenWhereItLanded) {
+  const Seen seen =
+      run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400010 value=0x42 cpl=3\n");
+  EXPECT_EQ(seen.last_text(), "ok gpa=0x5010");
+  std::uint64_t word = 0;
+  ASSERT_TRUE(subject_->read_image(0x5010, word));
+  EXPECT_EQ(word, 0x42u);
+}
+
+TEST_F(KvmSubjectTest, PathShowsAccessedAndDirty) {
+  const Seen seen = run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 cpl=3\n");
+  const Path& path = seen.last().path[0];
+  ASSERT_EQ(path.count, 4);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(path.entry[i] & pte::kA) << i;
+  EXPECT_TRUE(path.entry[3] & pte::kD);
+}
+
+TEST_F(KvmSubjectTest, CrossingStoreLandsInBothFrames) {
+  EXPECT_EQ(last("map gva=0x400000 gpa=0x5000\nmap gva=0x401000 gpa=0x9000\n"
+                 "access write gva=0x400ffc value=0x1122334455667788 cpl=3\n"),
+            "ok gpa=0x5ffc,0x9000");
+}
+
+TEST_F(KvmSubjectTest, FetchTellsWhereItLanded) {
+  for (const char* cpl : {"0", "3"}) {
+    const Seen seen = run(
+        "map gva=0x400000 gpa=0x5000\naccess fetch gva=0x400013 cpl=" + std::string(cpl) + "\n");
+    EXPECT_EQ(seen.last().kind, OutcomeKind::kOk) << seen.last_text();
+    EXPECT_EQ(seen.last().value, seed_word(0x5010));
+    EXPECT_EQ(seen.last().gpa[0], 0x5013u);
+  }
+}
+
+TEST_F(KvmSubjectTest, FetchOfDataGivesTheDataBack) {
+  const Seen seen =
+      run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x1234\n"
+          "access fetch gva=0x400000 cpl=3\n");
+  EXPECT_EQ(seen.last().kind, OutcomeKind::kOk);
+  EXPECT_EQ(seen.last().value, 0x1234u);
+  std::uint64_t word = 0;
+  ASSERT_TRUE(subject_->read_image(0x5000, word));
+  EXPECT_EQ(word, 0x1234u);
+}
+
+TEST_F(KvmSubjectTest, FetchFaultNamesTheByte) {
+  EXPECT_EQ(last("map gva=0x400000 gpa=0x5000 pte=p|w|u|xd\naccess fetch gva=0x400003 cpl=3\n"),
+            "#PF ec=p|u|i cr2=0x400003");
+}
+
+TEST_F(KvmSubjectTest, GuestStoreThroughTheWindow) {
+  const Seen seen = run(
+      "write gpa=0x7ffd size=8 value=0x1122334455667788\nwrite gpa=0x4000000 size=4 value=0x1\n");
+  EXPECT_THAT(seen.texts, ElementsAre("done", "mmio write gpa=0x4000000"));
+  std::uint64_t word = 0;
+  ASSERT_TRUE(subject_->read_image(0x8000, word));
+  EXPECT_EQ(word & 0xff'ffff'ffff, 0x11'2233'4455u);
+}
+
+TEST_F(KvmSubjectTest, RunnersOwnSpaceIsSkipped) {
+  const std::string skip = "skip host-lacks-feature";
+  EXPECT_EQ(last("access read gva=0xffffff8000000000\n"), skip);
+  EXPECT_EQ(last("access read gva=0xffffffffffffffff size=1\n"), skip);
+  EXPECT_EQ(last("write gpa=0x100ff8 value=0x5000|p|w\n"), skip);
+  EXPECT_EQ(last("write gpa=0x100ffe size=2 value=0x0 by=host\n"), skip);
+  EXPECT_EQ(last("write gpa=0x3000ff8 value=0x5000|p|w\nmov cr3=0x3000000\n"), skip);
+  EXPECT_EQ(last("slot-add slot=1 gpa=0xe54000000 pages=1 hva=0x7f0000000000\n"), skip);
+  // A root mapped as data and as a table of its own: its last entry is the runner's.
+  EXPECT_EQ(last("map gva=0x400000 gpa=0x100000\naccess read gva=0x400ff8\n"), skip);
+  EXPECT_EQ(last("write gpa=0x100008 value=0x100000|p|w|u\naccess read gva=0xffffffe000\n"), skip);
+}
+
+TEST_F(KvmSubjectTest, HiddenRootEntryShowsInNoImage) {
+  run("map gva=0x400000 gpa=0x5000\naccess read gva=0x400000\n");
+  std::uint64_t word = 0;
+  ASSERT_TRUE(subject_->read_image(0x100ff8, word));
+  EXPECT_EQ(word, seed_word(0x100ff8));
+}
+
+TEST_F(KvmSubjectTest, SecondRootWorksAndStaysUsable) {
+  const Seen seen =
+      run("map gva=0x400000 gpa=0x5000\nmov cr3=0x3000000\nmap gva=0x400000 gpa=0x9000\n"
+          "access read gva=0x400000 cpl=3\nmov cr3=0x100000\naccess read gva=0x400000 cpl=3\n");
+  EXPECT_EQ(seen.last().value, seed_word(0x5000));
+}
+
+TEST_F(KvmSubjectTest, MemslotsComeAndGo) {
+  const std::string head =
+      "map gva=0x400000 gpa=0x10000000\nslot-add slot=1 gpa=0x10000000 pages=2 "
+      "hva=0x7f0000006000\n";
+  EXPECT_EQ(run(head + "access read gva=0x400000 cpl=3\n").last().value, seed_word(0x6000));
+  EXPECT_EQ(
+      last(head +
+           "access read gva=0x400000 cpl=3\nslot-delete slot=1\naccess read gva=0x400000 cpl=3\n"),
+      "mmio read gpa=0x10000000");
+  EXPECT_EQ(last(head + "slot-flags slot=1 flags=ro\naccess write gva=0x400000 cpl=3\n"),
+            "mmio write gpa=0x10000000");
+  EXPECT_EQ(last(head + "slot-add slot=2 gpa=0x10001000 pages=1 hva=0x7f0000006000\n"), "refused");
+  EXPECT_EQ(last(head + "slot-move slot=1 gpa=0x20000000\naccess read gva=0x400000 cpl=3\n"),
+            "mmio read gpa=0x10000000");
+}
+
+TEST_F(KvmSubjectTest, DirtyLogHasWhatWasWritten) {
+  const Seen seen =
+      run("map gva=0x400000 gpa=0x10000000\nmap gva=0x401000 gpa=0x10001000\n"
+          "slot-add slot=1 gpa=0x10000000 pages=4 hva=0x7f0000006000 flags=log\n"
+          "access write gva=0x401000 cpl=3\nwrite gpa=0x10003000\ndirty-get slot=1\ndirty-get "
+          "slot=1\n");
+  const auto& steps = seen.stream.steps;
+  const Outcome& first = steps[steps.size() - 2];
+  ASSERT_EQ(first.extra_count, 2u);
+  EXPECT_EQ(seen.stream.extra[first.extra_begin], 0x10001u);
+  EXPECT_EQ(seen.stream.extra[first.extra_begin + 1], 0x10003u);
+  EXPECT_EQ(steps.back().extra_count, 0u);
+}
+
+TEST_F(KvmSubjectTest, InvalidateGivesZeroes) {
+  EXPECT_EQ(last("map gva=0x400000 gpa=0x5000\naccess read gva=0x400000 cpl=3\n"
+                 "invalidate hva=0x7f0000005000 pages=1\naccess read gva=0x400000 cpl=3\n"),
+            "ok");
+}
+
+TEST_F(KvmSubjectTest, RemapAndProtectKeepContents) {
+  for (const char* event :
+       {"remap hva=0x7f0000005000 pages=1\n", "protect hva=0x7f0000005000 pages=1 writable=0\n"}) {
+    const Seen seen =
+        run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x77 cpl=3\n" +
+            std::string(event) +
+            "access write gva=0x400008 value=0x88 cpl=3\naccess read gva=0x400000 cpl=3\n");
+    EXPECT_EQ(seen.last().value, 0x77u) << event;
+    std::uint64_t word = 0;
+    ASSERT_TRUE(subject_->read_image(0x5008, word));
+    EXPECT_EQ(word, 0x88u) << event;
+  }
+}
+
+TEST_F(KvmSubjectTest, InvalidatedRootKeepsTheRunnerAlive) {
+  EXPECT_EQ(last("map gva=0x400000 gpa=0x5000\naccess read gva=0x400000\ninvalidate "
+                 "hva=0x7f0000100000 pages=1\n"
+                 "invlpg gva=0x400000\naccess read gva=0x400000\n"),
+            "#PF ec=0 cr2=0x400000");
+}
+
+TEST_F(KvmSubjectTest, DeletedRootSkipsGuestSteps) {
+  EXPECT_THAT(run("slot-delete slot=0\naccess read gva=0x400000\nslot-add slot=0 gpa=0x0 "
+                  "pages=16384 hva=0x7f0000000000\n"
+                  "access read gva=0x400000\n")
+                  .texts,
+              ElementsAre("done", "skip host-lacks-feature", "done", "#PF ec=0 cr2=0x400000"));
+}
+
+TEST_F(KvmSubjectTest, VcpusSeeEachOthersStores) {
+  const Seen seen = run(
+      "machine vcpus=2\nmap gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x9 cpl=3\n"
+      "access read gva=0x400000 cpl=3 vcpu=1\n");
+  EXPECT_EQ(seen.last().value, 9u);
+}
+
+TEST_F(KvmSubjectTest, WhatNobodyExecutesIsSkippedWithItsReason) {
+  EXPECT_EQ(last("mov cr0=pe|et|ne\n"), "skip mode-not-supported");
+  EXPECT_EQ(last("mov pkru=0x4\n"), "skip feature-not-supported");
+  EXPECT_EQ(last("vm-exit\n"), "skip nested-not-supported");
+  EXPECT_EQ(last("age hva=0x7f0000000000\n"), "skip verb-not-supported");
+}
+
+TEST_F(KvmSubjectTest, SameProgramGivesTheSameStream) {
+  const char* text =
+      "map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 cpl=3\naccess fetch gva=0x400000\n"
+      "access read gva=0x401000 cpl=3\n";
+  EXPECT_EQ(run(text).texts, run(text).texts);
+}
+
+}  // namespace
+}  // namespace twinwalk::kvm

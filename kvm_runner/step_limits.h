@@ -1,0 +1,29 @@
+#ifndef TWINWALK_KVM_RUNNER_STEP_LIMITS_H_
+#define TWINWALK_KVM_RUNNER_STEP_LIMITS_H_
+
+// Which steps no subject here executes, and which need a feature that the host lacks.
+
+#include <cstdint>
+
+#include "harness/trace/machine.h"
+#include "harness/trace/op.h"
+#include "harness/trace/outcome.h"
+
+namespace twinwalk::kvm {
+
+// Why a step cannot be executed by a subject whose processor has `host_features`; kNone if it can.
+// `registers` are those of the step's vCPU.
+SkipReason why_not(const Op& op, const Machine& machine, const Registers& registers,
+                   std::uint32_t host_features);
+
+// The register as it is after a write that the processor accepted. SDM 3A "Control Registers".
+void adopt_register(const Op& op, Registers& registers);
+
+// The CPL at which an access runs.
+inline std::uint8_t cpl_of(const Op& op, const Registers& registers) {
+  return op.gives(Field::kCpl) ? (op.cpl == 3 ? 3 : 0) : registers.cpl;
+}
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_STEP_LIMITS_H_

@@ -1,0 +1,66 @@
+#ifndef TWINWALK_KVM_RUNNER_TRACE_MEMORY_H_
+#define TWINWALK_KVM_RUNNER_TRACE_MEMORY_H_
+
+// The memory of a trace on subject `kvm`: memslots over the backing, with the runner's root entry
+// planted where a vCPU's root is, and hidden from whoever reads as the trace.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kvm_runner/backing.h"
+#include "kvm_runner/guest_memory.h"
+
+namespace twinwalk::kvm {
+
+class TraceMemory final : public WordReader {
+ public:
+  bool open(std::string& why) { return backing_.open(why); }
+  // Slot 0 over seeds. False if the machine is larger than Backing::kMostSeeded. No VM may be using
+  // the memory.
+  bool reset(const Machine& machine);
+
+  SlotTable& slots() { return slots_; }
+  const SlotTable& slots() const { return slots_; }
+  Backing& backing() { return backing_; }
+
+  bool read_word(std::uint64_t gpa, std::uint64_t& word) const override;
+  bool is_trace_word(std::uint64_t gpa) const override;
+  // Whether any of the bytes is the runner's.
+  bool touches_runner(std::uint64_t gpa, std::uint64_t bytes) const;
+
+  // A store by the host, in a slot; may cross pages. False, and nothing stored, where there is no
+  // slot.
+  bool write(std::uint64_t gpa, unsigned size, std::uint64_t value);
+
+  // Puts the runner's entry into the root table at gpa. False if there is no slot, or if the trace
+  // has a present entry of its own in that place.
+  bool plant(std::uint64_t root);
+  // False if a planted entry has been overwritten.
+  bool planted_intact() const;
+
+  // The host drops, or copies to other frames, what stands behind [offset, offset + bytes) of hva
+  // space.
+  bool discard(std::uint64_t offset, std::uint64_t bytes);
+  bool share(std::uint64_t offset, std::uint64_t bytes) { return backing_.share(offset, bytes); }
+
+  // Position in hva space of a gpa; false if there is no slot.
+  bool offset_of(std::uint64_t gpa, std::uint64_t& offset) const;
+  // The word at a position of hva space as the trace sees it.
+  std::uint64_t trace_word(std::uint64_t offset) const;
+
+ private:
+  struct Planted {
+    std::uint64_t offset;    // of the entry, in hva space
+    std::uint64_t original;  // what the trace has there
+  };
+  const Planted* planted_at(std::uint64_t offset) const;
+
+  Backing backing_;
+  SlotTable slots_;
+  std::vector<Planted> planted_;
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_TRACE_MEMORY_H_

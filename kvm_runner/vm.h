@@ -1,0 +1,124 @@
+#ifndef TWINWALK_KVM_RUNNER_VM_H_
+#define TWINWALK_KVM_RUNNER_VM_H_
+
+// One VM of /dev/kvm whose vCPUs run the payload, one stub at a time.
+
+#include <linux/kvm.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "harness/trace/machine.h"
+#include "kvm_runner/host.h"
+#include "kvm_runner/layout.h"
+#include "kvm_runner/payload/payload.h"
+#include "kvm_runner/watchdog.h"
+
+namespace twinwalk::kvm {
+
+// The first exit to the device model that a stub had.
+struct DeviceAccess {
+  bool seen = false;
+  bool write = false;
+  std::uint64_t gpa = 0;
+};
+
+// How a stub came back.
+struct StubExit {
+  enum class Kind : std::uint8_t {
+    kDone,
+    kException,  // vector, error_code, cr2, rip
+    kHang,       // the watchdog ended it
+    kBroken,     // shutdown, emulation failure, ...: `why`; the vCPU is not to be used any more
+  } kind = Kind::kDone;
+  unsigned vector = 0;
+  std::uint32_t error_code = 0;
+  std::uint64_t cr2 = 0, rip = 0;
+  std::uint64_t rax = 0;  // as the stub left it
+  DeviceAccess device;
+  bool shutdown = false;  // kBroken: a triple fault
+  std::string why;
+};
+
+inline constexpr unsigned kVectorDb = 1, kVectorBp = 3, kVectorUd = 6, kVectorSs = 12,
+                          kVectorGp = 13, kVectorPf = 14;
+
+class Vm {
+ public:
+  ~Vm();
+  Vm(const Vm&) = delete;
+  Vm& operator=(const Vm&) = delete;
+
+  // A VM with the harness's memslot and machine.vcpus vCPUs in 64-bit mode at CPL 0 with
+  // `registers`. Null and the reason if KVM refuses. The trace's memslots are the caller's; a root
+  // that holds kRootEntry must be in place before the first run().
+  static std::unique_ptr<Vm> create(const Host& host, const Machine& machine,
+                                    const Registers& registers, std::string& why);
+
+  // KVM_SET_USER_MEMORY_REGION; 0 or errno. bytes == 0 deletes. flags: KVM_MEM_*.
+  int set_slot(unsigned id, std::uint64_t gpa, std::uint64_t bytes, void* memory,
+               std::uint32_t flags);
+  // KVM_GET_DIRTY_LOG: fills one bit a page of the slot and clears the log; 0 or errno.
+  int dirty_log(unsigned id, std::uint64_t* bitmap);
+  // Makes KVM drop every translation that it derived from guest tables, by deleting a memslot that
+  // no guest uses. KVM: kvm_arch_flush_shadow_memslot zaps all shadow pages.
+  void zap_translations();
+
+  struct Call {
+    Stub stub = Stub::kLoad8;
+    std::uint64_t rdi = 0, rsi = 0;
+    std::uint8_t cpl = 0;
+    bool ac = false;
+  };
+  // Runs one stub to its end; loads from addresses without memslot see mmio_word.
+  StubExit run(unsigned vcpu, const Call& call);
+
+  // Sets CR3 from outside, as KVM_SET_SREGS does: for callers that own the whole linear space.
+  void set_cr3(unsigned vcpu, std::uint64_t value);
+  // The control registers as the last exit left them.
+  const kvm_sregs& sregs(unsigned vcpu) const { return cpus_[vcpu].run->s.regs.sregs; }
+
+  // Linear address of a window page (two adjacent ones if `pair`) through which CPL 0 stores to
+  // guest frame `gfn` (and the next). 0 when the window is full. Entries are never changed once
+  // present, so that no flush is owed.
+  std::uint64_t window(std::uint64_t gfn, bool pair);
+
+  // Where the descriptor of INVPCID is to be put (host view) and found (linear address).
+  std::uint64_t* invpcid_descriptor(unsigned vcpu);
+  static std::uint64_t invpcid_linear(unsigned vcpu);
+
+ private:
+  struct Cpu {
+    int fd = -1;
+    kvm_run* run = nullptr;
+    std::uint8_t cpl = 0;  // as the vCPU is now
+  };
+  struct WindowEntry {
+    std::uint64_t gfn;
+    bool pair;
+    unsigned page;
+  };
+
+  Vm() = default;
+  bool add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
+                unsigned index, std::string& why);
+  // Runs the vCPU up to its next OUT.
+  void run_to_out(Cpu& cpu, StubExit& out);
+  void read_exception(unsigned index, StubExit& out);
+  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
+
+  int fd_ = -1;
+  std::size_t run_bytes_ = 0;
+  std::uint64_t* memory_ = nullptr;  // the harness pages
+  std::array<Cpu, kMaxVcpus> cpus_{};
+  unsigned vcpus_ = 0;
+  WindowEntry window_[kWindowPages];
+  unsigned window_entries_ = 0, window_used_ = 0;
+  Watchdog watchdog_;
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_VM_H_

@@ -1,0 +1,37 @@
+#ifndef MMU_CORE_COUNTERS_H_
+#define MMU_CORE_COUNTERS_H_
+
+// MMU states reached: one saturating byte for each (operation, level, role class).
+
+#include "mmu_core/state.h"
+
+namespace mmu {
+
+enum class Event : u8 {
+  kFetch, kLink, kLeaf, kLeafReadOnly, kLeafReplaced, kSync, kSyncChanged, kSyncDropped, kUnsync, kHashHit, kHashMiss,
+  kHashSync, kZap, kZapRoot, kPtWrite, kPtWriteMisaligned, kPtWriteFlood, kPrefetch, kInvlpg, kInvlpgSync, kRootHit,
+  kRootMiss, kInject, kEmulate, kMmioMake, kMmioHit, kMmioStale, kDirtyProtect, kNotifierZap, kAge, kReclaim, kSplit,
+  kWriteProtect, kRetryStale, kRetryNotifier, kChildMismatch, kSpurious, kWpTrick, kUpperZapsUnsync, kUnprotect,
+  kCount
+};
+inline constexpr u32 kCounterLevels = 5;       // 0: no level applies
+inline constexpr u32 kCounterRoleClasses = 8;  // bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all
+static_assert(static_cast<u32>(Event::kCount) * kCounterLevels * kCounterRoleClasses <= kStateCounters);
+
+constexpr u32 role_class(PageRole role) {
+  return (role.direct() ? 1u : 0u) | (role.get<PageRole::Wp>() ? 0u : 2u) | (role.access() != acc::kAll ? 4u : 0u);
+}
+constexpr u32 counter_index(Event e, u32 level, u32 role_class) {
+  return (static_cast<u32>(e) * kCounterLevels + level) * kCounterRoleClasses + role_class;
+}
+
+inline void count(VmState& vm, Event e, u32 level, PageRole role) {
+  if (!vm.counters) return;
+  u8& c = vm.counters[counter_index(e, level, role_class(role))];
+  if (c != 255) ++c;
+}
+inline void count(VmState& vm, Event e, const ShadowPage& page) { count(vm, e, page.role.level(), page.role); }
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_COUNTERS_H_

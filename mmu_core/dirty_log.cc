@@ -1,0 +1,36 @@
+#include "mmu_core/dirty_log.h"
+
+#include "mmu_core/counters.h"
+#include "mmu_core/entries.h"
+#include "mmu_core/flush.h"
+#include "mmu_core/zap.h"
+
+namespace mmu::dirty_log {
+
+bool collect(VmState& vm, u32 id, u64* bitmap, u64 words) {
+  Locked slots(vm, LockId::kSlots);
+  Memslot* slot = vm.slots.by_id(id);
+  if (!slot || !slot->log_dirty || words != (slot->pages + 63) / 64) return false;
+  Locked lock(vm, LockId::kMmu);
+  for (u64 w = 0; w < words; ++w) {
+    const u64 dirty = __atomic_exchange_n(&slot->arrays.dirty[w], u64{0}, __ATOMIC_ACQ_REL);
+    bitmap[w] = dirty;
+    for (u64 left = dirty; left; left &= left - 1) {
+      const Gfn gfn = slot->base + (w * 64 + static_cast<u64>(__builtin_ctzll(left)));
+      if (entries::write_protect_gfn(vm, *slot, gfn)) count(vm, Event::kDirtyProtect, 0, PageRole{});
+    }
+  }
+  flush::pay(vm);  // before the caller acts on the bitmap: a write through a stale entry would be lost
+  return true;
+}
+
+void protect_slot(VmState& vm, Memslot& slot) {
+  for (unsigned level = 1; level <= kRmapLevels; ++level) {
+    const u64 n = slot.index(slot.base + (slot.pages - 1), level) + 1;
+    for (u64 i = 0; i < n; ++i)
+      if (slot.arrays.rmap[level - 1][i].word) entries::write_protect_chain(vm, slot.arrays.rmap[level - 1][i]);
+  }
+  flush::pay(vm);
+}
+
+}  // namespace mmu::dirty_log

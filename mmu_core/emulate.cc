@@ -1,0 +1,137 @@
+#include "mmu_core/emulate.h"
+
+#include "mmu_core/guest_walker.h"
+#include "mmu_core/pt_write.h"
+#include "mmu_core/roots.h"
+#include "mmu_core/zap.h"
+
+namespace mmu::emulate {
+namespace {
+
+// Bytes [at, at + size) of an access that lie in one page.
+struct Part {
+  Gpa gpa;
+  unsigned size = 0;
+  unsigned at = 0;  // offset in the value, bytes
+};
+
+u64 low_bytes(u64 v, unsigned n) { return n >= 8 ? v : v & ((u64{1} << (8 * n)) - 1); }
+
+// Largest naturally aligned piece at `a` of at most n bytes.
+unsigned piece(u64 a, unsigned n) {
+  unsigned s = 8;
+  while (s > n || (a & (s - 1))) s /= 2;
+  return s;
+}
+
+bool read(VmState& vm, const Part& part, u64& value) {
+  for (unsigned done = 0; done < part.size;) {
+    const unsigned n = piece(part.gpa.raw + done, part.size - done);
+    u64 v = 0;
+    if (vm.memory.read(part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
+    value |= low_bytes(v, n) << (8 * (part.at + done));
+    done += n;
+  }
+  return true;
+}
+
+bool store(VmState& vm, const Part& part, u64 value) {
+  for (unsigned done = 0; done < part.size;) {
+    const unsigned n = piece(part.gpa.raw + done, part.size - done);
+    if (vm.memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) != GuestMemory::Result::kOk)
+      return false;
+    done += n;
+  }
+  return true;
+}
+
+bool writable_memory(const VmState& vm, Gpa gpa) {
+  const Memslot* slot = vm.slots.find(Gfn::of(gpa));
+  return slot && !slot->read_only;
+}
+
+// The store comes first and outside the lock: it may make the host copy the frame, which calls back.
+void write_and_track(VmState& vm, const Part& part, u64 value) {
+  if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
+  Locked lock(vm, LockId::kMmu);
+  pt_write::track(vm, part.gpa, part.size);
+  zap::commit(vm);
+}
+
+unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
+  const unsigned room = static_cast<unsigned>(kPageSize - (address & (kPageSize - 1)));
+  parts[0].size = size < room ? size : room;
+  if (size <= room) return 1;
+  parts[1].size = size - room;
+  parts[1].at = room;
+  return 2;
+}
+
+EmulateResult mmio_at(Gpa gpa) {
+  EmulateResult r;
+  r.kind = EmulateResult::Kind::kMmio;
+  r.gpa = gpa;
+  return r;
+}
+
+}  // namespace
+
+EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64 value, bool implicit) {
+  VmState& vm = *vcpu.vm;
+  AccessRequest request;
+  request.write = access == Access::kWrite || access == Access::kRmw;
+  request.fetch = access == Access::kFetch;
+  request.implicit = implicit;
+  request.user = vcpu.regs.cpl == 3 && !implicit;
+  Part part[2];
+  const unsigned parts = split(gva.raw, size, part);
+  for (unsigned i = 0; i < parts; ++i) {  // both halves are translated before anything is stored
+    const Gva at = gva + part[i].at;
+    const GuestWalk walk = walk_guest(vm.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
+    if (!walk.ok) {
+      roots::sync_address(vcpu, at);
+      EmulateResult r;
+      r.kind = EmulateResult::Kind::kInject;
+      r.error_code = walk.error_code;
+      r.fault_gva = at;
+      return r;
+    }
+    part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
+  }
+  for (unsigned i = 0; i < parts; ++i)
+    if (request.write ? !writable_memory(vm, part[i].gpa) : !vm.slots.find(Gfn::of(part[i].gpa))) return mmio_at(part[i].gpa);
+
+  EmulateResult r;
+  r.gpa = part[0].gpa;
+  if (parts == 2) r.gpa2 = part[1].gpa;
+  if (access != Access::kWrite)
+    for (unsigned i = 0; i < parts; ++i)
+      if (!read(vm, part[i], r.value)) vm.platform.panic("emulated load failed after it was checked");
+  if (access == Access::kRmw) {
+    // No compiler writes page tables like this: give up shadowing the frame rather than emulate again and again.
+    Locked lock(vm, LockId::kMmu);
+    for (unsigned i = 0; i < parts; ++i) zap::unprotect(vm, Gfn::of(part[i].gpa));
+    zap::commit(vm);
+    value += r.value;
+  }
+  if (request.write)
+    for (unsigned i = 0; i < parts; ++i) write_and_track(vm, part[i], value);
+  return r;
+}
+
+EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value) {
+  VmState& vm = *vcpu.vm;
+  Part part[2];
+  const unsigned parts = split(gpa.raw, size, part);
+  for (unsigned i = 0; i < parts; ++i) {
+    part[i].gpa = gpa + part[i].at;
+    if (!writable_memory(vm, part[i].gpa)) return mmio_at(part[i].gpa);
+  }
+  for (unsigned i = 0; i < parts; ++i) write_and_track(vm, part[i], value);
+  EmulateResult r;
+  r.gpa = part[0].gpa;
+  if (parts == 2) r.gpa2 = part[1].gpa;
+  return r;
+}
+
+}  // namespace mmu::emulate

@@ -1,0 +1,110 @@
+#include "mmu_core/entries.h"
+
+#include "mmu_core/counters.h"
+#include "mmu_core/flush.h"
+#include "mmu_core/rmap.h"
+#include "mmu_core/unsync.h"
+
+namespace mmu::entries {
+namespace {
+
+u64 exchange(SpteRef ref, u64 value) {
+  return __atomic_exchange_n(&ref.page->spt[ref.index], value, __ATOMIC_ACQ_REL);
+}
+
+void fill(VmState& vm, SpteRef ref, u64 value) {
+  if (exchange(ref, value) != 0) vm.platform.panic("shadow entry filled twice");
+  ++ref.page->used;
+  ref.page->filled[ref.index / 64] |= bit(ref.index % 64);
+}
+
+// The reverse map of a gfn that is mapped, and the count by which the audit knows that no chain holds more.
+void rmap_add(VmState& vm, Memslot& slot, Gfn gfn, SpteRef ref) {
+  chain::add(slot.rmap(gfn, ref.page->role.level()), ref, vm.caches);
+  ++vm.rmap_refs;
+}
+
+// The slot of a gfn that is mapped: its reverse map must be there as long as the mapping is.
+Memslot& slot_of(VmState& vm, Gfn gfn) {
+  Memslot* slot = vm.slots.find(gfn);
+  if (!slot) vm.platform.panic("mapped gfn without a memslot");
+  return *slot;
+}
+
+void rmap_remove(VmState& vm, Gfn gfn, SpteRef ref) {
+  if (!chain::remove(slot_of(vm, gfn).rmap(gfn, ref.page->role.level()), ref, vm.caches))
+    vm.platform.panic("leaf missing from the reverse map");
+  --vm.rmap_refs;
+}
+
+}  // namespace
+
+u64 load(const SpteRef& ref) { return __atomic_load_n(&ref.page->spt[ref.index], __ATOMIC_ACQUIRE); }
+
+void set_leaf(VmState& vm, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access) {
+  if (!ref.page->role.direct()) ref.page->set_leaf(ref.index, gfn, access);
+  fill(vm, ref, spte);
+  rmap_add(vm, slot, gfn, ref);
+}
+
+void update_leaf(VmState& vm, SpteRef ref, u64 spte) {
+  u64* entry = &ref.page->spt[ref.index];
+  u64 was = load(ref);
+  // A and D may appear under our hands; never lose D of a writable entry.
+  while (!__atomic_compare_exchange_n(entry, &was, spte | (was & pte::kA), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+  }
+  if (spte::change_owes_flush(was, spte)) flush::owe(vm);
+}
+
+void set_mmio(VmState& vm, SpteRef ref, u64 spte) {
+  ++vm.stats.mmio_sptes;
+  fill(vm, ref, spte);
+}
+
+void link_child(VmState& vm, SpteRef ref, ShadowPage* child) {
+  ref.page->set_child(ref.index, child);
+  fill(vm, ref, spte::make_nonleaf(child->hpa));
+  chain::add(child->parents, ref, vm.caches);
+  count(vm, Event::kLink, *child);
+  if (child->unsync || child->unsync_children) unsync::mark_parent(ref);
+}
+
+void drop(VmState& vm, SpteRef ref) {
+  ShadowPage& page = *ref.page;
+  const u64 was = exchange(ref, 0);
+  if (!was) return;
+  --page.used;
+  page.filled[ref.index / 64] &= ~bit(ref.index % 64);
+  if (!spte::is_present(was)) return;  // MMIO: the hardware never cached it
+  if (spte::is_leaf(was, page.role.level())) {
+    rmap_remove(vm, page.leaf_gfn(ref.index), ref);
+  } else {
+    ShadowPage* child = page.child(ref.index);
+    unsync::clear_child(page, ref.index);
+    if (!chain::remove(child->parents, ref, vm.caches)) vm.platform.panic("link missing from the parent chain");
+  }
+  flush::owe(vm);
+}
+
+bool write_protect_chain(VmState& vm, const RmapHead& head) {
+  bool any = false;
+  chain::for_each(head, [&](SpteRef ref) {
+    const u64 was = load(ref);
+    if (was & (pte::kW | spte::kMmuWritable)) {
+      any = any || (was & pte::kW);
+      update_leaf(vm, ref, spte::without_write(was));
+      count(vm, Event::kWriteProtect, *ref.page);
+    }
+    return true;
+  });
+  return any;
+}
+
+bool write_protect_gfn(VmState& vm, Memslot& slot, Gfn gfn) {
+  bool any = false;
+  for (unsigned level = 1; level <= kRmapLevels; ++level) any |= write_protect_chain(vm, slot.rmap(gfn, level));
+  if (any) ++vm.stats.write_protects;
+  return any;
+}
+
+}  // namespace mmu::entries

@@ -1,0 +1,139 @@
+#include "mmu_core/fault.h"
+
+#include "mmu_core/counters.h"
+#include "mmu_core/fetch.h"
+#include "mmu_core/flush.h"
+#include "mmu_core/guest_walker.h"
+#include "mmu_core/mmio.h"
+#include "mmu_core/notifier.h"
+#include "mmu_core/page_cache.h"
+#include "mmu_core/reclaim.h"
+#include "mmu_core/roots.h"
+#include "mmu_core/tracking.h"
+#include "mmu_core/zap.h"
+
+namespace mmu {
+namespace {
+
+using Kind = FaultResult::Kind;
+
+FaultResult result(Kind kind, Gpa gpa = Gpa{}) {
+  FaultResult r;
+  r.kind = kind;
+  r.gpa = gpa;
+  return r;
+}
+
+FaultResult inject(VcpuState& vcpu, Gva gva, u32 code) {
+  count(*vcpu.vm, Event::kInject, 0, vcpu.role);
+  // The architecture drops the address from the TLB with the fault: a stale shadow entry must not bring it back.
+  if ((code & pfec::kP) && !(code & pfec::kRsvd)) roots::sync_address(vcpu, gva);
+  FaultResult r = result(Kind::kInject);
+  r.error_code = code;
+  return r;
+}
+
+// CR0.WP = 0: the supervisor writes to what the guest made read-only, while the hardware runs with WP = 1. The entry
+// becomes writable and loses U, so that no user access gets through it, and X under SMEP, since a page without U
+// would escape SMEP. Under SMAP and PKE it would escape those as well, and nothing in an entry can make up
+// for it: such a write is emulated.
+enum class WpCase { kNone, kTrick, kEmulate };
+WpCase wp_case(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request) {
+  if (!request.write || request.user || vcpu.context.wp || (walk.access & acc::kW)) return WpCase::kNone;
+  const bool user_page = walk.access & acc::kU;
+  return user_page && (vcpu.context.smap || vcpu.context.pke) ? WpCase::kEmulate : WpCase::kTrick;
+}
+
+u8 access_to_install(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request, WpCase wp) {
+  u8 access = walk.access;  // an MMIO entry keeps these: its rights are checked anew at each access
+  if (wp == WpCase::kTrick) {
+    access = static_cast<u8>((access | acc::kW) & ~acc::kU);
+    if (vcpu.context.smep) access = static_cast<u8>(access & ~acc::kX);
+  }
+  // Until the guest's D is set the first write must fault.
+  if (!request.write && !(walk.entry[walk.level - 1] & pte::kD)) access = static_cast<u8>(access & ~acc::kW);
+  return access;
+}
+
+bool root_is_stale(const VcpuState& vcpu) {
+  const Root& root = vcpu.root;
+  return !root.page || pages::is_obsolete(*vcpu.vm, *root.page);
+}
+
+// The part under the mmu lock.
+FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier::Snapshot& seen, Gpa gpa) {
+  VmState& vm = *vcpu.vm;
+  Locked lock(vm, LockId::kMmu);
+  if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
+  // Only now: making pages available may have zapped the root in use.
+  if (root_is_stale(vcpu)) {
+    count(vm, Event::kRetryStale, 0, vcpu.role);
+    vcpu.requests |= request::kFreeObsoleteRoots;
+    return result(Kind::kRetry);
+  }
+  if (fault.slot && notifier::changed(vm, seen, fault.slot->hva_of(fault.walk->gfn))) {
+    count(vm, Event::kRetryNotifier, 0, vcpu.role);
+    return result(Kind::kRetry);
+  }
+  const FetchResult fetched = fetch(vcpu, gva, fault);
+  zap::commit(vm);
+  switch (fetched) {
+    case FetchResult::kWriteProtected:
+      return result(Kind::kEmulate, gpa);
+    case FetchResult::kMmio:
+      return result(Kind::kMmio, gpa);
+    default:
+      return result(Kind::kRetry, gpa);
+  }
+}
+
+}  // namespace
+
+FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit) {
+  VmState& vm = *vcpu.vm;
+  ++vm.stats.faults;
+  AccessRequest request;
+  request.write = error_code & pfec::kW;
+  request.fetch = error_code & pfec::kI;
+  request.implicit = implicit;
+  request.user = (error_code & pfec::kU) && !implicit;
+
+  Gpa gpa;
+  if ((error_code & pfec::kRsvd) && mmio::handle(vcpu, gva, request, gpa)) {
+    const Memslot* appeared = vm.slots.find(Gfn::of(gpa));
+    if (!appeared) return result(Kind::kMmio, gpa);
+  }
+  if (!vm.caches.top_up()) return result(Kind::kNoMemory);
+
+  const GuestWalk walk = walk_guest(vm.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
+  vm.platform.yield(YieldPoint::kAfterWalk, vcpu.id);
+  if (!walk.ok) return inject(vcpu, gva, walk.error_code);
+  gpa = walk.gfn.base() + (gva.raw & (kPageSize - 1));
+
+  const WpCase wp = wp_case(vcpu, walk, request);
+  Fetch fault;
+  fault.walk = &walk;
+  fault.write = request.write;
+  fault.slot = vm.slots.find(walk.gfn);
+  fault.access = access_to_install(vcpu, walk, request, fault.slot ? wp : WpCase::kNone);
+  const notifier::Snapshot seen = notifier::snapshot(vm);
+  if (fault.slot) {
+    if (fault.slot->invalid) return result(Kind::kRetry);  // being deleted: neither memory nor MMIO yet
+    if (request.write && fault.slot->read_only) return result(Kind::kMmio, gpa);
+    if (wp == WpCase::kEmulate) return result(Kind::kEmulate, gpa);
+    if (request.write && tracking::is_tracked(*fault.slot, walk.gfn)) {
+      count(vm, Event::kEmulate, 0, vcpu.role);
+      return result(Kind::kEmulate, gpa);
+    }
+    fault.frame = vm.platform.lookup_frame(fault.slot->hva_of(walk.gfn), request.write);
+    if (fault.frame.kind == FrameLookup::Kind::kReadOnly) return result(Kind::kMmio, gpa);
+    if (fault.frame.kind != FrameLookup::Kind::kFrame) return result(Kind::kNoMemory);
+  }
+  if (wp == WpCase::kTrick) count(vm, Event::kWpTrick, 0, vcpu.role);
+  vm.platform.yield(YieldPoint::kAfterFrame, vcpu.id);
+  const FaultResult r = install(vcpu, gva, fault, seen, gpa);
+  vm.platform.yield(YieldPoint::kAfterInstall, vcpu.id);
+  return r;
+}
+
+}  // namespace mmu

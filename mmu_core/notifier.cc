@@ -1,0 +1,93 @@
+#include "mmu_core/notifier.h"
+
+#include "mmu_core/counters.h"
+#include "mmu_core/entries.h"
+#include "mmu_core/flush.h"
+#include "mmu_core/rmap.h"
+#include "mmu_core/zap.h"
+
+namespace mmu::notifier {
+namespace {
+
+// Calls f(Memslot&, first gfn, last gfn) for each slot's part of [start, end).
+template <class F>
+void for_each_range(VmState& vm, Hva start, Hva end, F&& f) {
+  for (u32 id = 0; id < kMaxMemslots; ++id) {
+    Memslot* slot = vm.slots.by_id(id);
+    if (!slot) continue;
+    const u64 from = start.raw > slot->hva.raw ? start.raw : slot->hva.raw;
+    const u64 slot_end = slot->hva.raw + (slot->pages << 12);
+    const u64 to = end.raw < slot_end ? end.raw : slot_end;
+    if (from >= to) continue;
+    f(*slot, slot->base + ((from - slot->hva.raw) >> 12), slot->base + ((to - 1 - slot->hva.raw) >> 12));
+  }
+}
+
+// Calls f(RmapHead&) for every chain, of every level, that covers a part of the range.
+template <class F>
+void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
+  for_each_range(vm, start, end, [&](Memslot& slot, Gfn first, Gfn last) {
+    for (unsigned level = 1; level <= kRmapLevels; ++level)
+      for (u64 i = slot.index(first, level); i <= slot.index(last, level); ++i) f(slot.arrays.rmap[level - 1][i]);
+  });
+}
+
+}  // namespace
+
+Snapshot snapshot(const VmState& vm) { return {vm.notifier.sequence}; }
+
+bool changed(const VmState& vm, Snapshot seen, Hva hva) {
+  const Notifier& n = vm.notifier;
+  if (n.in_progress && hva >= n.start && hva < n.end) return true;
+  return n.sequence != seen.sequence;
+}
+
+void begin(VmState& vm, Hva start, Hva end) {
+  {
+    Locked lock(vm, LockId::kMmu);
+    Notifier& n = vm.notifier;
+    if (n.in_progress++ == 0) {
+      n.start = start;
+      n.end = end;
+    } else {
+      if (start < n.start) n.start = start;
+      if (end > n.end) n.end = end;
+    }
+    for_each_chain(vm, start, end, [&](RmapHead& head) {
+      while (!chain::empty(head)) {
+        const SpteRef ref = chain::front(head);
+        count(vm, Event::kNotifierZap, *ref.page);
+        entries::drop(vm, ref);
+      }
+    });
+    zap::commit(vm);
+  }
+  vm.platform.yield(YieldPoint::kNotifierBegun, 0);
+}
+
+void end(VmState& vm, Hva, Hva) {
+  Locked lock(vm, LockId::kMmu);
+  Notifier& n = vm.notifier;
+  if (!n.in_progress) vm.platform.panic("notifier end without begin");
+  ++n.sequence;
+  --n.in_progress;
+}
+
+bool age(VmState& vm, Hva start, Hva end, bool clear) {
+  Locked lock(vm, LockId::kMmu);
+  bool young = false;
+  for_each_chain(vm, start, end, [&](RmapHead& head) {
+    chain::for_each(head, [&](SpteRef ref) {
+      u64* entry = &ref.page->spt[ref.index];
+      const u64 was = entries::load(ref);
+      young |= (was & pte::kA) != 0;
+      // No flush: an entry that stays cached with A set only makes the page look older than it is.
+      if (clear) __atomic_fetch_and(entry, ~pte::kA, __ATOMIC_ACQ_REL);
+      count(vm, Event::kAge, *ref.page);
+      return true;
+    });
+  });
+  return young;
+}
+
+}  // namespace mmu::notifier

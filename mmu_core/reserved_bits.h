@@ -1,0 +1,31 @@
+#ifndef MMU_CORE_RESERVED_BITS_H_
+#define MMU_CORE_RESERVED_BITS_H_
+
+// Which bits of a present entry must be 0, by level and by whether PS is set
+// (KVM: struct rsvd_bits_validate). Built for guest entries and for the core's own.
+
+#include "mmu_core/mmu.h"
+#include "mmu_core/paging_mode.h"
+
+namespace mmu {
+
+struct ReservedBits {
+  u64 table[kMaxLevels] = {};  // [level - 1], PS = 0 (or level 1)
+  u64 large[kMaxLevels] = {};  // [level - 1], PS = 1; all ones where PS itself is reserved
+
+  // `entry` is present; level 1..5.
+  bool violates(u64 entry, unsigned level) const {
+    const bool ps = level > 1 && (entry & (u64{1} << 7));
+    return (entry & (ps ? large : table)[level - 1]) != 0;
+  }
+};
+
+// SDM 3A, tables of reserved bits in the section "Page-Fault Exceptions" and the entry formats; AMD APM 2 "Page-Translation-Table Entry Fields".
+// Precondition: mode is 4- or 5-level.
+ReservedBits guest_reserved_bits(const PagingMode& mode, const Capabilities& caps, bool nx_enabled);
+// For the core's own (shadow) entries: the host's width, NX always available, 1G allowed.
+ReservedBits shadow_reserved_bits(const Capabilities& caps);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_RESERVED_BITS_H_

@@ -1,0 +1,113 @@
+#ifndef MMU_CORE_STATE_H_
+#define MMU_CORE_STATE_H_
+
+// Everything that a VM and its vCPUs hold. The mechanisms are free functions
+// over these two, one file each; this is the only place that knows them all.
+
+#include "mmu_core/cpu.h"
+#include "mmu_core/guest_memory.h"
+#include "mmu_core/memory_cache.h"
+#include "mmu_core/memslot.h"
+#include "mmu_core/mmu.h"
+#include "mmu_core/shadow_page.h"
+
+namespace mmu {
+
+// A root that a vCPU may be entered with.
+struct Root {
+  u64 cr3 = 0;                 // guest CR3 without bit 63, PCID included: the key of the cache of previous roots
+  ShadowPage* page = nullptr;  // null: none, or the dummy root
+  bool dummy = false;          // CR3 lies outside memory: a table of nothing but zeros
+  bool valid() const { return page || dummy; }
+};
+inline constexpr u32 kPreviousRoots = 3;
+
+namespace request {
+inline constexpr u32 kFreeObsoleteRoots = 1, kSync = 2, kFlushCurrent = 4;
+}  // namespace request
+
+// The last MMIO access, so that its next fault needs no walk of the shadow (KVM: vcpu->arch.mmio_gva and friends).
+struct MmioCache {
+  bool valid = false;
+  Gva page;
+  Gfn gfn;
+  u8 access = 0;
+  u64 generation = 0;
+};
+
+struct VmState;
+
+struct VcpuState {
+  VmState* vm = nullptr;
+  u32 id = 0;
+  CpuRegisters regs;
+  WalkContext context;
+  PageRole role;  // of the root: base role with level and rights filled in
+  Root root;
+  Root previous[kPreviousRoots];  // most recent first
+  u32 requests = 0;
+  MmioCache mmio;
+};
+
+// Shadow pages by (gfn, role), and the list of those in use (KVM: mmu_page_hash, active_mmu_pages).
+struct PageCache {
+  static constexpr u32 kBuckets = 1024;
+  ShadowPage* bucket[kBuckets] = {};
+  ShadowPage* newest = nullptr;
+  ShadowPage* oldest = nullptr;
+  u32 used = 0;             // on the active list
+  u32 invalid_roots = 0;    // off it, kept alive by root_count
+  u32 indirect = 0;         // of `used`, those that shadow a guest table
+  u64 generation = 1;       // of pages made now; older ones are obsolete
+  ShadowPage* condemned = nullptr;  // zapped, linked by `next`, to be freed after the flush (zap::commit)
+};
+
+// Host notifier: how a fault knows that its frame went stale under it (KVM: mmu_invalidate_seq and friends).
+struct Notifier {
+  u64 sequence = 0;
+  u32 in_progress = 0;
+  Hva start, end;  // union of the ranges in progress
+};
+
+struct VmState {
+  VmState(Platform& p) : platform(p), slots(p), memory(p, slots), caches(p) {}
+  Platform& platform;
+  VmConfig config;
+  Memslots slots;
+  GuestMemory memory;
+  MemoryCaches caches;
+  PageCache pages;
+  Notifier notifier;
+  ReservedBits own_reserved;
+  TablePage dummy;  // ptr null until the first invisible CR3
+  VcpuState vcpu[kMaxVcpus];
+  VmStats stats;
+  u8* counters = nullptr;
+  u8 locks_held = 0;  // bit per LockId, for the order assertion
+  u64 rmap_refs = 0;    // leaves in all reverse chains together
+  bool flush_owed = false;  // some translation was removed or narrowed and no TLB flush was issued yet
+};
+
+// Lock order is slots, then mmu; checked here once for everybody.
+class Locked {
+ public:
+  Locked(VmState& vm, LockId id) : vm_(vm), id_(id) {
+    if (vm.locks_held >> static_cast<unsigned>(id)) vm.platform.panic("lock order");
+    vm.platform.lock(id);
+    vm.locks_held = static_cast<u8>(vm.locks_held | 1u << static_cast<unsigned>(id));
+  }
+  ~Locked() {
+    vm_.locks_held = static_cast<u8>(vm_.locks_held & ~(1u << static_cast<unsigned>(id_)));
+    vm_.platform.unlock(id_);
+  }
+  Locked(const Locked&) = delete;
+  Locked& operator=(const Locked&) = delete;
+
+ private:
+  VmState& vm_;
+  LockId id_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_STATE_H_

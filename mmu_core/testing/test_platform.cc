@@ -1,0 +1,150 @@
+#include "mmu_core/testing/test_platform.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace mmu::testing {
+namespace {
+
+constexpr std::align_val_t kObjectAlignment{16};
+
+Hva page_of(Hva hva) { return Hva{hva.raw & ~(kPageSize - 1)}; }
+
+}  // namespace
+
+RecordingPlatform::~RecordingPlatform() {
+  EXPECT_EQ(tables_.size(), 0u) << "tables leaked";
+  EXPECT_EQ(objects_.size(), 0u) << "objects leaked";
+  for (const auto& [object, size] : objects_) ::operator delete(object, kObjectAlignment);
+}
+
+HostPage& RecordingPlatform::host_page(Hva hva) {
+  const auto [it, fresh] = host_pages_.try_emplace(page_of(hva));
+  if (fresh) {
+    it->second.pfn = Pfn{next_guest_++};
+    guest_frames_[it->second.pfn] = std::make_unique<Page>();
+  }
+  return it->second;
+}
+
+void RecordingPlatform::back_with(Hva hva, Hva other) {
+  const Pfn pfn = host_page(other).pfn;
+  host_page(hva).pfn = pfn;
+}
+
+u64 RecordingPlatform::load(Hva hva) {
+  u64 value;
+  std::memcpy(&value, guest_bytes(host_page(hva).pfn.base() + hva.raw % kPageSize, 8), 8);
+  return value;
+}
+
+void RecordingPlatform::store(Hva hva, u64 value) {
+  std::memcpy(guest_bytes(host_page(hva).pfn.base() + hva.raw % kPageSize, 8), &value, 8);
+}
+
+const u64* RecordingPlatform::table_at(Hpa hpa) const {
+  const auto it = tables_.find(Pfn::of(hpa));
+  return it == tables_.end() ? nullptr : it->second->data();
+}
+
+bool RecordingPlatform::alloc_table(Hpa& hpa, u64*& ptr) {
+  if (!table_source.take()) return false;
+  const Pfn pfn{next_table_++};
+  auto& page = tables_[pfn] = std::make_unique<Page>();
+  hpa = pfn.base();
+  ptr = page->data();
+  return true;
+}
+
+void RecordingPlatform::free_table(Hpa hpa) {
+  if (hpa.raw % kPageSize || tables_.erase(Pfn::of(hpa)) == 0) panic("free of what is no table");
+}
+
+void* RecordingPlatform::alloc_object(u64 size) {
+  if (!object_source.take()) return nullptr;
+  void* const object = ::operator new(size, kObjectAlignment);
+  std::memset(object, 0, size);
+  objects_[object] = size;
+  return object;
+}
+
+void RecordingPlatform::free_object(void* object, u64 size) {
+  const auto it = objects_.find(object);
+  if (it == objects_.end()) panic("free of what is no object");
+  if (it->second != size) panic("free of an object with another size than it was allocated with");
+  objects_.erase(it);
+  ::operator delete(object, kObjectAlignment);
+}
+
+std::byte* RecordingPlatform::guest_bytes(Hpa hpa, unsigned size) {
+  const auto it = guest_frames_.find(Pfn::of(hpa));
+  if (it == guest_frames_.end()) panic("access to a frame that is not the guest's");
+  if (hpa.raw % size) panic("misaligned access to guest memory");
+  return reinterpret_cast<std::byte*>(it->second->data()) + hpa.raw % kPageSize;
+}
+
+u64 RecordingPlatform::read_guest(Hpa hpa, unsigned size) {
+  ++guest_reads;
+  u64 value = 0;
+  std::memcpy(&value, guest_bytes(hpa, size), size);
+  return value;
+}
+
+void RecordingPlatform::write_guest(Hpa hpa, unsigned size, u64 value) {
+  ++guest_writes;
+  std::memcpy(guest_bytes(hpa, size), &value, size);
+}
+
+bool RecordingPlatform::cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) {
+  ++cmpxchgs;
+  if (before_cmpxchg) before_cmpxchg(hpa);
+  std::byte* const bytes = guest_bytes(hpa, size);
+  if (std::memcmp(bytes, &expected, size) != 0) return false;
+  std::memcpy(bytes, &desired, size);
+  return true;
+}
+
+FrameLookup RecordingPlatform::lookup_frame(Hva hva, bool write) {
+  const HostPage& page = host_page(hva);
+  FrameLookup found;
+  found.kind = page.kind;
+  if (page.kind == FrameLookup::Kind::kFrame && write && !page.writable) {
+    found.kind = FrameLookup::Kind::kReadOnly;
+  }
+  if (found.kind != FrameLookup::Kind::kFrame) return found;
+  found.pfn = page.pfn;
+  found.writable = page.writable;
+  found.host_level = page.host_level;
+  return found;
+}
+
+void RecordingPlatform::flush_tlb(const FlushRequest& request) { flushes.push_back(request); }
+
+void RecordingPlatform::lock(LockId id) {
+  const int i = static_cast<int>(id);
+  for (int later = i; later < 2; ++later) {
+    if (held_[later]) panic("lock taken twice, or against the order");
+  }
+  held_[i] = true;
+}
+
+void RecordingPlatform::unlock(LockId id) {
+  bool& held = held_[static_cast<int>(id)];
+  if (!held) panic("unlock of a lock that is not held");
+  held = false;
+}
+
+void RecordingPlatform::yield(YieldPoint point, u32 vcpu) {
+  if (on_yield) on_yield(point, vcpu);
+}
+
+void RecordingPlatform::panic(const char* why) {
+  std::fprintf(stderr, "core: %s\n", why);
+  std::abort();
+}
+
+}  // namespace mmu::testing

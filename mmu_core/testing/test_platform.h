@@ -1,0 +1,100 @@
+#ifndef MMU_CORE_TESTING_TEST_PLATFORM_H_
+#define MMU_CORE_TESTING_TEST_PLATFORM_H_
+
+// A platform for the core's own tests: sparse host memory, page sources that
+// can run dry, and a record of what the core asked for.
+
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "mmu_core/platform.h"
+
+namespace mmu::testing {
+
+// Counts down allocations; once at 0 each one fails.
+class LimitedPages {
+ public:
+  static constexpr u64 kUnlimited = ~u64{0};
+  explicit LimitedPages(u64 left = kUnlimited) : left_(left) {}
+  bool take() {
+    if (left_ == 0) return false;
+    if (left_ != kUnlimited) --left_;
+    return true;
+  }
+
+ private:
+  u64 left_;
+};
+
+// State of one host virtual page, as the host would have it. A page that was never set is backed on
+// first touch by a zeroed frame of its own, writable, 4K.
+struct HostPage {
+  FrameLookup::Kind kind = FrameLookup::Kind::kFrame;
+  Pfn pfn;
+  bool writable = true;
+  u8 host_level = 1;
+};
+
+class RecordingPlatform final : public Platform {
+ public:
+  RecordingPlatform() = default;
+  RecordingPlatform(const RecordingPlatform&) = delete;
+  ~RecordingPlatform();  // a leak of a table or an object fails the test
+
+  // What the host does.
+  HostPage& host_page(Hva hva);        // backed if it was not
+  void back_with(Hva hva, Hva other);  // both share the frame of `other`
+  u64 load(Hva hva);                   // 8-aligned; by way of the host page, nothing recorded
+  void store(Hva hva, u64 value);
+
+  LimitedPages table_source;   // of alloc_table
+  LimitedPages object_source;  // of alloc_object
+  // Runs just before a compare-and-exchange looks at memory, to interfere.
+  std::function<void(Hpa)> before_cmpxchg;
+  std::function<void(YieldPoint, u32 vcpu)> on_yield;
+
+  // What the core did.
+  std::vector<FlushRequest> flushes;
+  u64 guest_reads = 0, guest_writes = 0, cmpxchgs = 0;
+  std::size_t tables_in_use() const { return tables_.size(); }
+  std::size_t objects_in_use() const { return objects_.size(); }
+  bool holds_lock(LockId id) const { return held_[static_cast<int>(id)]; }
+  // The table page at `hpa`, as hardware reads it; null if it is not a table now.
+  const u64* table_at(Hpa hpa) const;
+
+  bool alloc_table(Hpa& hpa, u64*& ptr) override;
+  void free_table(Hpa hpa) override;
+  void* alloc_object(u64 size) override;
+  void free_object(void* object, u64 size) override;
+  u64 read_guest(Hpa hpa, unsigned size) override;
+  void write_guest(Hpa hpa, unsigned size, u64 value) override;
+  bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) override;
+  FrameLookup lookup_frame(Hva hva, bool write) override;
+  void flush_tlb(const FlushRequest& request) override;
+  void lock(LockId id) override;
+  void unlock(LockId id) override;
+  void yield(YieldPoint point, u32 vcpu) override;
+  [[noreturn]] void panic(const char* why) override;
+
+ private:
+  using Page = std::array<u64, kPageSize / sizeof(u64)>;
+
+  std::byte* guest_bytes(Hpa hpa, unsigned size);
+
+  std::map<Hva, HostPage> host_pages_;
+  std::map<Pfn, std::unique_ptr<Page>> guest_frames_;
+  std::map<Pfn, std::unique_ptr<Page>> tables_;
+  std::map<void*, u64> objects_;  // size by address
+  bool held_[2] = {};
+  // Frame numbers are never used twice: a stale one is always noticed.
+  u64 next_guest_ = 0x1000;
+  u64 next_table_ = 0x100000;
+};
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_TEST_PLATFORM_H_

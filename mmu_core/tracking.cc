@@ -1,0 +1,41 @@
+#include "mmu_core/tracking.h"
+
+#include "mmu_core/entries.h"
+#include "mmu_core/flush.h"
+
+namespace mmu::tracking {
+namespace {
+
+void change_disallow(Memslot& slot, Gfn gfn, bool more) {
+  for (unsigned level = 2; level <= kRmapLevels; ++level) {
+    u32& n = slot.large(gfn, level).disallow;
+    n = more ? n + 1 : n - 1;
+  }
+}
+
+}  // namespace
+
+void shadow(VmState& vm, const ShadowPage& page) {
+  Memslot* slot = vm.slots.find(page.gfn);
+  if (!slot) vm.platform.panic("shadowed table without a memslot");
+  change_disallow(*slot, page.gfn, true);
+  if (page.role.level() > 1) ++slot->arrays.tracked[slot->index(page.gfn, 1)];
+  entries::write_protect_gfn(vm, *slot, page.gfn);
+  flush::pay(vm);
+}
+
+void unshadow(VmState& vm, const ShadowPage& page) {
+  Memslot* slot = vm.slots.find(page.gfn);
+  if (!slot) vm.platform.panic("shadowed table without a memslot");
+  change_disallow(*slot, page.gfn, false);
+  if (page.role.level() > 1) --slot->arrays.tracked[slot->index(page.gfn, 1)];
+}
+
+u8 max_level(const Memslot& slot, Gfn gfn) {
+  u8 level = 1;
+  if (slot.log_dirty) return level;  // the log has 4K grain
+  while (level < kRmapLevels && slot.large(gfn, level + 1u).disallow == 0) ++level;
+  return level;
+}
+
+}  // namespace mmu::tracking

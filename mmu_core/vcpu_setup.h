@@ -1,0 +1,15 @@
+#ifndef MMU_CORE_VCPU_SETUP_H_
+#define MMU_CORE_VCPU_SETUP_H_
+
+#include "mmu_core/state.h"
+
+namespace mmu {
+
+// Role of the root page of an address space.
+PageRole root_role(const WalkContext& context);
+// Registers as a vCPU starts: 64-bit mode, CR3 = 0. Precondition: it holds no roots.
+void reset_vcpu(VcpuState& vcpu);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VCPU_SETUP_H_

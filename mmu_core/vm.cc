@@ -1,0 +1,145 @@
+#include <new>
+
+#include "mmu_core/dirty_log.h"
+#include "mmu_core/flush.h"
+#include "mmu_core/notifier.h"
+#include "mmu_core/reclaim.h"
+#include "mmu_core/roots.h"
+#include "mmu_core/state.h"
+#include "mmu_core/vcpu_setup.h"
+#include "mmu_core/zap.h"
+
+namespace mmu {
+namespace {
+
+constexpr u64 aligned(u64 size) { return (size + 15) & ~u64{15}; }
+
+void configure(VmState& vm, const VmConfig& config) {
+  vm.config = config;
+  if (vm.config.quota < reclaim::kMinQuota) vm.config.quota = reclaim::kMinQuota;
+  vm.own_reserved = shadow_reserved_bits(config.caps);
+  vm.notifier = Notifier{};
+  for (u32 i = 0; i < kMaxVcpus; ++i) {
+    vm.vcpu[i].vm = &vm;
+    vm.vcpu[i].id = i;
+    reset_vcpu(vm.vcpu[i]);
+  }
+}
+
+// Everything but memslots and caches: no root, no shadow page is left.
+void drop_all_pages(VmState& vm) {
+  for (u32 i = 0; i < kMaxVcpus; ++i) roots::free_all(vm.vcpu[i]);
+  Locked lock(vm, LockId::kMmu);
+  while (vm.pages.oldest) zap::page(vm, vm.pages.oldest);
+  zap::commit(vm);
+  if (vm.pages.invalid_roots) vm.platform.panic("a root outlived its vCPUs");
+  if (vm.dummy.ptr) {
+    vm.platform.free_table(vm.dummy.hpa);
+    vm.dummy = TablePage{};
+  }
+}
+
+// Step 1 of whatever takes a slot away: no new translation, then none at all (KVM: kvm_invalidate_memslot).
+Status retire(VmState& vm, u32 id) {
+  const Status s = vm.slots.publish_invalid(id);
+  if (s != Status::kOk) return s;
+  vm.platform.yield(YieldPoint::kSlotSwapped, 0);
+  Locked lock(vm, LockId::kMmu);
+  zap::all_fast(vm);
+  return Status::kOk;
+}
+
+// A dummy root may have become visible, or a visible one have gone.
+void reconsider_roots(VmState& vm) {
+  for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].requests |= request::kFreeObsoleteRoots;
+}
+
+}  // namespace
+
+u64 Vm::object_size() { return aligned(sizeof(Vm)) + sizeof(VmState); }
+
+Vm* Vm::create(void* storage, Platform& platform, const VmConfig& config) {
+  Vm* vm = new (storage) Vm;
+  vm->state_ = new (static_cast<u8*>(storage) + aligned(sizeof(Vm))) VmState(platform);
+  for (u32 i = 0; i < kMaxVcpus; ++i) vm->vcpu_[i].state_ = &vm->state_->vcpu[i];
+  configure(*vm->state_, config);
+  return vm;
+}
+
+void Vm::destroy() {
+  drop_all_pages(*state_);
+  state_->slots.clear();
+  state_->caches.drain();
+}
+
+bool Vm::reset(const VmConfig& config) {
+  drop_all_pages(*state_);
+  state_->slots.recycle();
+  state_->stats = VmStats{};
+  configure(*state_, config);
+  return true;
+}
+
+Vcpu& Vm::vcpu(u32 index) { return vcpu_[index]; }
+
+Status Vm::set_memslot(const MemslotRequest& request) {
+  using Kind = MemslotRequest::Kind;
+  VmState& vm = *state_;
+  Locked lock(vm, LockId::kSlots);
+  if (const Status s = vm.slots.validate(request, vm.config.caps.maxphyaddr); s != Status::kOk) return s;
+  const Memslot* old = vm.slots.by_id(request.id);
+  const Memslot before = old ? *old : Memslot{};
+  const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
+                       (request.kind == Kind::kFlags && before.read_only != request.read_only);
+  if (removes) {
+    if (const Status s = retire(vm, request.id); s != Status::kOk) return s;
+  }
+  if (const Status s = vm.slots.publish(request); s != Status::kOk) {
+    if (removes) vm.slots.restore(request.id);
+    vm.slots.finish_update();
+    return s;
+  }
+  Memslot* now = vm.slots.by_id(request.id);
+  if (now && now->log_dirty && !before.log_dirty) {
+    Locked mmu(vm, LockId::kMmu);
+    dirty_log::protect_slot(vm, *now);
+  }
+  vm.slots.finish_update();
+  SlotArrays gone = vm.slots.take_arrays(request.id);
+  vm.slots.free_arrays(gone, before.pages, before.base);
+  reconsider_roots(vm);
+  return Status::kOk;
+}
+
+bool Vm::get_dirty_log(u32 slot, u64* bitmap, u64 words) { return dirty_log::collect(*state_, slot, bitmap, words); }
+void Vm::notifier_begin(Hva start, Hva end) { notifier::begin(*state_, start, end); }
+void Vm::notifier_end(Hva start, Hva end) { notifier::end(*state_, start, end); }
+bool Vm::age(Hva start, Hva end, bool clear) { return notifier::age(*state_, start, end, clear); }
+
+u64 Vm::reclaim(u64 pages) {
+  VmState& vm = *state_;
+  Locked lock(vm, LockId::kMmu);
+  ++vm.stats.reclaims;
+  const u32 want = pages > vm.pages.used ? vm.pages.used : static_cast<u32>(pages);
+  const u32 got = reclaim::zap_oldest(vm, want);
+  zap::commit(vm);
+  return got;
+}
+
+void Vm::zap_all() {
+  Locked lock(*state_, LockId::kMmu);
+  zap::all_fast(*state_);
+}
+
+void Vm::set_quota(u32 pages) {
+  VmState& vm = *state_;
+  Locked lock(vm, LockId::kMmu);
+  vm.config.quota = pages == 0 ? kDefaultQuota : pages < reclaim::kMinQuota ? reclaim::kMinQuota : pages;
+  if (vm.pages.used > vm.config.quota) reclaim::zap_oldest(vm, vm.pages.used - vm.config.quota);
+  zap::commit(vm);
+}
+
+const VmStats& Vm::stats() const { return state_->stats; }
+void Vm::set_state_counters(u8* counters) { state_->counters = counters; }
+
+}  // namespace mmu

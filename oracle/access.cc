@@ -1,0 +1,214 @@
+#include "oracle/access.h"
+
+#include "oracle/rules.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+void fresh_part(const MachineState& state, const AccessContext& c, AccessPart& part) {
+  walk(state.memory(), *c.rules, c.query.registers.cr3, part.gva, part.walk);
+  part.faults = true;
+  switch (part.walk.stop) {
+    case Stop::kLeaf: {
+      const RightsCheck check = check_rights(c.controls, c.query.kind, part.walk.rights);
+      part.faults = !check.pass;
+      part.error_code = check.error_code;
+      break;
+    }
+    case Stop::kReserved:
+      part.error_code = pfec::kP | pfec::kRsvd | attempt_bits(c.controls, c.query.kind);
+      break;
+    case Stop::kNotPresent:
+    case Stop::kNoMemory:
+      part.error_code = attempt_bits(c.controls, c.query.kind);
+      break;
+  }
+}
+
+bool is_mmio(const MachineState& state, std::uint64_t gpa, bool store) {
+  return store ? !state.is_writable(gpa) : !state.is_memory(gpa);
+}
+
+bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
+  for (unsigned i = 0; i < w.count; ++i) {
+    if (owed_bits(w, i, store) != 0 && !state.is_writable(w.entry_gpa[i])) return true;
+  }
+  return false;
+}
+
+bool same_word(const MachineState& state, std::uint64_t a, std::uint64_t b) {
+  if (a == b) return true;
+  const Memslot* sa = state.memory().slots().find(a);
+  if (sa == nullptr) return false;
+  const Memslot slot = *sa;
+  const Memslot* sb = state.memory().slots().find(b);
+  return sb != nullptr && Memslots::hva_of(slot, a) == Memslots::hva_of(*sb, b);
+}
+
+// A load from an entry of its own path sees the A and D that the walk has just set there.
+std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std::uint64_t gpa,
+                            unsigned bytes, bool store, std::uint64_t value) {
+  for (unsigned i = 0; i < f.parts; ++i) {
+    const Walk& w = f.part[i].walk;
+    for (unsigned s = 0; s < w.count; ++s) {
+      const std::uint64_t owed = owed_bits(w, s, store);
+      if (owed == 0) continue;
+      for (unsigned b = 0; b < bytes; ++b) {
+        // A and D lie in the entry's first byte.
+        const std::uint64_t page_rest = kPageBytes - (gpa & (kPageBytes - 1));
+        const std::uint64_t at = b < page_rest ? gpa + b : f.part[1].walk.gpa + (b - page_rest);
+        if ((at & 7) == 0 && same_word(state, at, w.entry_gpa[s])) value |= owed << (8 * b);
+      }
+    }
+  }
+  return value;
+}
+
+}  // namespace
+
+AccessQuery query_of(const Step& step, const Registers& registers) {
+  const Op& op = step.what;
+  AccessQuery q;
+  q.gva = op.gva;
+  q.size = static_cast<std::uint8_t>(op.size >= 1 && op.size <= 8 ? op.size : 8);
+  q.kind = op.access();
+  q.implicit = op.implicit != 0;
+  q.value = op.value;
+  q.registers = registers;
+  if (op.given & kCplGiven) q.registers.cpl = static_cast<std::uint8_t>(op.cpl);
+  return q;
+}
+
+AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query) {
+  AccessContext c;
+  c.vcpu = vcpu;
+  c.query = query;
+  c.controls = controls_of(query.registers, query.implicit);
+  c.rules = &state.rules(c.controls.nxe);
+  return c;
+}
+
+std::uint64_t owed_bits(const Walk& w, unsigned step, bool store) {
+  std::uint64_t bits = pte::kA;
+  if (store && step + 1u == w.count) bits |= pte::kD;
+  return bits & ~w.entry[step];
+}
+
+void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess& out) {
+  const std::uint64_t first = first_byte(c.query);
+  const unsigned bytes = byte_count(c.query);
+  const bool crosses = (first & (kPageBytes - 1)) + bytes > kPageBytes;
+  const bool store = stores(c.query.kind);
+  out.kind = OutcomeKind::kOk;
+  out.parts = crosses ? 2 : 1;
+  out.which = 0;
+  out.table_without_memory = out.table_read_only = false;
+  out.value = 0;
+  out.part[0].gva = c.query.gva;
+  out.part[1].gva = (first | (kPageBytes - 1)) + 1;
+  for (unsigned i = 0; i < out.parts; ++i) {
+    if (!c.rules->mode->canonical(out.part[i].gva)) {
+      out.kind = OutcomeKind::kGp;
+      out.parts = 0;
+      return;
+    }
+  }
+  for (unsigned i = 0; i < out.parts; ++i) {
+    AccessPart& part = out.part[i];
+    fresh_part(state, c, part);
+    out.table_without_memory |= part.walk.stop == Stop::kNoMemory;
+    if (part.faults && out.kind != OutcomeKind::kPageFault) {
+      out.kind = OutcomeKind::kPageFault;
+      out.which = static_cast<std::uint8_t>(i);
+    }
+  }
+  if (out.kind == OutcomeKind::kPageFault) return;
+  std::uint64_t owed = 0;
+  for (unsigned i = 0; i < out.parts; ++i) {
+    const Walk& w = out.part[i].walk;
+    if (out.kind == OutcomeKind::kOk && is_mmio(state, w.gpa, store)) {
+      out.kind = OutcomeKind::kMmio;
+      out.which = static_cast<std::uint8_t>(i);
+    }
+    std::uint64_t missing = 0;
+    for (unsigned s = 0; s < w.count; ++s) missing |= owed_bits(w, s, store);
+    if (missing != 0) out.table_read_only |= due_in_read_only(state, w, store);
+    owed |= missing;
+  }
+  if (out.kind == OutcomeKind::kOk && c.query.kind != AccessKind::kWrite) {
+    std::uint64_t gpa = out.part[0].walk.gpa;
+    if (c.query.kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};
+    out.value = state.load(gpa, out.part[1].walk.gpa, bytes);
+    if (owed != 0) out.value = with_own_bits(state, out, gpa, bytes, store, out.value);
+  }
+}
+
+const Rule& deciding_rule(const AccessContext& c, const AccessPart& part) {
+  switch (part.walk.stop) {
+    case Stop::kNotPresent:
+      return rules::kPresent;
+    case Stop::kReserved:
+      return rules::kReserved;
+    case Stop::kNoMemory:
+      return rules::kTableMmio;
+    case Stop::kLeaf:
+      break;
+  }
+  if (!part.faults) return rules::kFresh;
+  const Rights& r = part.walk.rights;
+  const bool fetch = c.query.kind == AccessKind::kFetch;
+  if (part.error_code & pfec::kPk) return rules::kProtectionKeys;
+  if (!c.controls.user_mode && r.user() && fetch && c.controls.smep) return rules::kSmep;
+  if (fetch && c.controls.nxe && !r.executable()) return rules::kNoExecute;
+  if (!c.controls.user_mode && r.user() && !fetch && c.controls.smap &&
+      (c.controls.implicit || !c.controls.ac)) {
+    return rules::kSmap;
+  }
+  if (!c.controls.user_mode && stores(c.query.kind)) return rules::kWriteProtect;
+  return rules::kRights;
+}
+
+Outcome to_outcome(const AccessContext& c, const FreshAccess& f) {
+  Outcome o;
+  o.kind = f.kind;
+  const AccessPart& part = f.part[f.which];
+  switch (f.kind) {
+    case OutcomeKind::kPageFault:
+      o.error_code = part.error_code;
+      o.cr2 = part.gva;
+      break;
+    case OutcomeKind::kMmio:
+      o.gpa[0] = part.walk.gpa;
+      o.write = stores(c.query.kind);
+      break;
+    case OutcomeKind::kOk:
+      for (unsigned i = 0; i < f.parts; ++i) o.gpa[i] = f.part[i].walk.gpa;
+      o.value = f.value;
+      break;
+    default:
+      break;
+  }
+  return o;
+}
+
+FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
+  const Outcome o = to_outcome(c, f);
+  FreshOutcome out;
+  out.kind = o.kind;
+  out.error_code = o.error_code;
+  out.cr2 = o.cr2;
+  out.gpa[0] = o.gpa[0];
+  out.gpa[1] = o.gpa[1];
+  out.value = o.value;
+  const bool completes = f.kind == OutcomeKind::kOk || f.kind == OutcomeKind::kMmio;
+  for (unsigned i = 0; i < f.parts; ++i) {
+    const Walk& w = f.part[i].walk;
+    out.path[i].count = w.count;
+    for (unsigned s = 0; s < w.count; ++s) {
+      out.path[i].entry[s] = w.entry[s] | (completes ? owed_bits(w, s, stores(c.query.kind)) : 0);
+    }
+  }
+  return out;
+}
+
+}  // namespace twinwalk::oracle

@@ -1,0 +1,65 @@
+#ifndef TWINWALK_ORACLE_ACCESS_H_
+#define TWINWALK_ORACLE_ACCESS_H_
+
+// A whole access by the fresh walk: one part or, where it crosses a page, two.
+
+#include <cstdint>
+
+#include "harness/trace/op.h"
+#include "harness/trace/outcome.h"
+#include "oracle/machine_state.h"
+#include "oracle/spec.h"
+#include "oracle/walk.h"
+
+namespace twinwalk::oracle {
+
+struct AccessPart {
+  std::uint64_t gva = 0;
+  Walk walk;
+  bool faults = false;
+  std::uint32_t error_code = 0;  // faults
+};
+
+struct FreshAccess {
+  OutcomeKind kind = OutcomeKind::kOk;  // kOk, kPageFault, kGp, kMmio
+  std::uint8_t parts = 0;               // walked; 0 with kGp
+  std::uint8_t which = 0;               // the part that faults, or is MMIO
+  bool table_without_memory = false;    // a walk ended at a table that has no memslot
+  bool table_read_only = false;         // A or D is due in a table in a read-only memslot
+  std::uint64_t value = 0;              // kOk: what a load, fetch or RMW sees
+  AccessPart part[2];
+};
+
+struct AccessContext {
+  unsigned vcpu = 0;
+  AccessQuery query;
+  Controls controls;
+  const EntryRules* rules = nullptr;
+};
+
+// The query of an access step; `registers` are the vCPU's.
+AccessQuery query_of(const Step& step, const Registers& registers);
+AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query);
+
+// Bytes touched: a fetch reads the aligned 8-byte word, whatever `size` says.
+inline std::uint64_t first_byte(const AccessQuery& q) {
+  return q.kind == AccessKind::kFetch ? q.gva & ~std::uint64_t{7} : q.gva;
+}
+inline unsigned byte_count(const AccessQuery& q) {
+  return q.kind == AccessKind::kFetch ? 8 : q.size;
+}
+
+void fresh_access(const MachineState& state, const AccessContext& context, FreshAccess& out);
+
+// A and D that a completed access owes to step `step` of the part's walk.
+std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store);
+
+// The rule that decides a part's fresh result, for verdicts and explanations.
+const Rule& deciding_rule(const AccessContext& context, const AccessPart& part);
+
+Outcome to_outcome(const AccessContext& context, const FreshAccess& fresh);
+FreshOutcome to_fresh_outcome(const AccessContext& context, const FreshAccess& fresh);
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_ACCESS_H_

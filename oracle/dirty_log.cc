@@ -1,0 +1,28 @@
+#include "oracle/dirty_log.h"
+
+namespace twinwalk::oracle {
+
+void DirtyLog::reset() {
+  for (unsigned i = 0; i < kMaxSlots; ++i) clear(i);
+}
+
+void DirtyLog::clear(unsigned slot) {
+  Log& log = logs_[slot];
+  for (const std::uint64_t gfn : log.gfns) log.bitmap[(gfn - log.first) / 64] = 0;
+  log.gfns.clear();
+}
+
+void DirtyLog::note(unsigned slot, const Memslot& where, std::uint64_t gpa) {
+  Log& log = logs_[slot];
+  const std::uint64_t gfn = gpa / kPageBytes;
+  log.first = where.gpa / kPageBytes;
+  const std::size_t words = static_cast<std::size_t>(where.bytes / kPageBytes + 63) / 64;
+  if (log.bitmap.size() < words) log.bitmap.resize(words);
+  std::uint64_t& word = log.bitmap[(gfn - log.first) / 64];
+  const std::uint64_t mask = std::uint64_t{1} << ((gfn - log.first) & 63);
+  if (word & mask) return;
+  word |= mask;
+  log.gfns.push_back(gfn);
+}
+
+}  // namespace twinwalk::oracle

@@ -1,0 +1,37 @@
+#ifndef TWINWALK_ORACLE_DIRTY_LOG_H_
+#define TWINWALK_ORACLE_DIRTY_LOG_H_
+
+// What the guest wrote to each logged memslot since the last collection.
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "harness/trace/machine.h"
+#include "oracle/memslots.h"
+
+namespace twinwalk::oracle {
+
+class DirtyLog {
+ public:
+  // Forgets all slots. Costs what was logged.
+  void reset();
+  // Logging of a slot begins (again): nothing is owed yet.
+  void clear(unsigned slot);
+  // The guest wrote to the page of `gpa`, which lies in `slot`, which logs.
+  void note(unsigned slot, const Memslot& where, std::uint64_t gpa);
+  // Absolute gfns owed to the next collection, unsorted, no duplicates.
+  const std::vector<std::uint64_t>& owed(unsigned slot) const { return logs_[slot].gfns; }
+
+ private:
+  struct Log {
+    std::vector<std::uint64_t> gfns;
+    std::vector<std::uint64_t> bitmap;  // by page of the slot
+    std::uint64_t first = 0;            // gfn of bit 0, as long as gfns is not empty
+  };
+  std::array<Log, kMaxSlots> logs_;
+};
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_DIRTY_LOG_H_

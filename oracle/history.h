@@ -1,0 +1,83 @@
+#ifndef TWINWALK_ORACLE_HISTORY_H_
+#define TWINWALK_ORACLE_HISTORY_H_
+
+// One vCPU's past: when what could last have been cached. (The past of the
+// entries themselves is image.h's Version.)
+
+#include <cstdint>
+#include <vector>
+
+#include "harness/trace/verdict.h"
+#include "oracle/memslots.h"
+#include "oracle/paging.h"
+
+namespace twinwalk::oracle {
+
+// The latest invalidation that covers something, and the rule that says it must.
+struct Cover {
+  Time time = 0;
+  const Rule* rule = nullptr;
+  friend const Cover& later(const Cover& a, const Cover& b) { return a.time >= b.time ? a : b; }
+};
+
+// A root table that CR3 named under a PCID during [begin, end).
+struct UsedRoot {
+  std::uint64_t cr3 = 0;
+  unsigned pcid = 0;
+  Time begin = 0;
+  Time end = 0;  // kStillThere while it is loaded
+};
+
+class History {
+ public:
+  // Starts with `cr3` loaded. Costs what was recorded.
+  void reset(std::uint64_t cr3);
+
+  // Invalidations, at time `now`. `pcid` < 4096.
+  void drop_everything(Time now, const Rule& rule);
+  void drop_all_but_globals(Time now, const Rule& rule);
+  void drop_pcid(unsigned pcid, Time now, const Rule& rule);        // except globals
+  void drop_structures(unsigned pcid, Time now, const Rule& rule);  // paging-structure caches alone
+  // The page of `bytes` (4K, 2M, 1G, as a mode has them) around gva: in one PCID, and global ones.
+  void drop_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
+  void drop_global_page(std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
+
+  void load_root(std::uint64_t cr3, unsigned pcid, Time now);
+
+  // The latest invalidation that a cached translation of gva must have survived.
+  Cover translation(unsigned pcid, std::uint64_t gva) const;
+  Cover global_translation(std::uint64_t gva) const;
+  // The same for any paging-structure entry of the PCID.
+  Cover structures(unsigned pcid) const;
+  const std::vector<UsedRoot>& roots() const { return roots_; }
+
+ private:
+  static constexpr unsigned kPcids = 4096, kGlobal = kPcids;
+  struct PageCover {
+    std::uint64_t key = 0;
+    std::uint32_t trace = 0;  // entry is of this trace iff equal to trace_
+    Cover cover;
+  };
+  static std::uint64_t key_of(unsigned tag, std::uint64_t gva, std::uint64_t bytes) {
+    return (gva & ~(bytes - 1)) << 13 ^ bytes >> 12 << 59 ^ tag;
+  }
+  PageCover& slot(std::uint64_t key);
+  const PageCover* find(std::uint64_t key) const;
+  void note_page(unsigned tag, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
+  Cover page_cover(unsigned tag, std::uint64_t gva) const;
+  void grow();
+
+  Cover everything_, all_but_globals_;
+  Cover by_pcid_[kPcids];
+  Cover structures_[kPcids];
+  std::vector<std::uint16_t> touched_pcids_;
+  std::vector<PageCover> pages_;
+  std::size_t used_ = 0;
+  std::uint32_t trace_ = 0;
+  bool large_ = false;  // some drop_page was larger than 4K
+  std::vector<UsedRoot> roots_;
+};
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_HISTORY_H_

@@ -1,0 +1,114 @@
+#include "oracle/judge.h"
+
+#include <utility>
+
+#include "oracle/rules.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+DivergenceClass class_of(Complaint complaint) {
+  switch (complaint) {
+    case Complaint::kNone:
+      return DivergenceClass::kNone;
+    case Complaint::kEscape:
+      return DivergenceClass::kEscape;
+    case Complaint::kAuditRmap:
+      return DivergenceClass::kAuditRmap;
+    case Complaint::kAuditParent:
+      return DivergenceClass::kAuditParent;
+    case Complaint::kAuditUnsync:
+      return DivergenceClass::kAuditUnsync;
+    case Complaint::kAuditHash:
+      return DivergenceClass::kAuditHash;
+    case Complaint::kAuditCount:
+      return DivergenceClass::kAuditCount;
+    case Complaint::kAuditRole:
+      return DivergenceClass::kAuditRole;
+    case Complaint::kAuditContent:
+      return DivergenceClass::kAuditContent;
+    case Complaint::kAuditReserved:
+      return DivergenceClass::kAuditReserved;
+    case Complaint::kAuditWritable:
+      return DivergenceClass::kAuditWritable;
+    case Complaint::kAuditNotifier:
+      return DivergenceClass::kAuditNotifier;
+    case Complaint::kAuditDirty:
+      return DivergenceClass::kAuditDirty;
+    case Complaint::kAuditLeak:
+      return DivergenceClass::kAuditLeak;
+    case Complaint::kTableFreedInUse:
+      return DivergenceClass::kTableFreedInUse;
+    case Complaint::kLiveness:
+      return DivergenceClass::kLiveness;
+    case Complaint::kTrap:
+      return DivergenceClass::kTrap;
+  }
+  return DivergenceClass::kTrap;
+}
+
+const Rule& rule_of(Complaint complaint) {
+  switch (complaint) {
+    case Complaint::kEscape:
+    case Complaint::kTableFreedInUse:
+      return rules::kVirtual30;
+    case Complaint::kLiveness:
+      return rules::kVirtual33;
+    default:
+      return rules::kOwnChecks;
+  }
+}
+
+void judge_by_verb(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
+  switch (in.step->what.verb) {
+    case Verb::kAccess:
+      return judge_access(state, in, counters, out);
+    case Verb::kMov:
+      return judge_register(state, in, out);
+    case Verb::kInvlpg:
+    case Verb::kInvpcid:
+      return judge_invalidation(state, in, out);
+    default:
+      return judge_host(state, in, out);
+  }
+}
+
+}  // namespace
+
+void diverge(Verdict& out, DivergenceClass divergence, const Rule& rule, std::string_view field,
+             std::string got, std::string allowed) {
+  out.kind = VerdictKind::kDiverge;
+  out.divergence = divergence;
+  out.rule = &rule;
+  out.field = field;
+  out.got = std::move(got);
+  out.allowed = std::move(allowed);
+}
+
+void unspecified(Verdict& out, const Rule& rule, std::string_view field, std::string got,
+                 std::string allowed) {
+  diverge(out, DivergenceClass::kNone, rule, field, std::move(got), std::move(allowed));
+  out.kind = VerdictKind::kUnspecified;
+}
+
+void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
+  const Outcome& got = *in.got;
+  state.tick();
+  if (got.kind == OutcomeKind::kSkip) {
+    out.kind = VerdictKind::kSkip;
+    out.got = name_of(got.reason);
+  } else if (in.step->what.vcpu >= state.machine().vcpus) {
+    diverge(out, DivergenceClass::kWrongException, rules::kMode, "outcome", to_text(got),
+            "skip: no such vCPU");
+  } else {
+    judge_by_verb(state, in, counters, out);
+  }
+  if (got.complaint != Complaint::kNone) {
+    // What the subject found in itself tells more than what became visible of it.
+    diverge(out, class_of(got.complaint), rule_of(got.complaint), "complaint",
+            std::string(name_of(got.complaint)), "none");
+  }
+  if (out.kind == VerdictKind::kUnspecified) ++counters.unspecified;
+}
+
+}  // namespace twinwalk::oracle

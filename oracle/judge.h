@@ -1,0 +1,40 @@
+#ifndef TWINWALK_ORACLE_JUDGE_H_
+#define TWINWALK_ORACLE_JUDGE_H_
+
+// Verify, then adopt: each step's outcome is checked against what is allowed and
+// then followed, so that the reference's machine stays equal to the subject's.
+
+#include <string>
+
+#include "harness/trace/outcome.h"
+#include "harness/trace/program.h"
+#include "harness/trace/verdict.h"
+#include "oracle/machine_state.h"
+
+namespace twinwalk::oracle {
+
+struct JudgeInput {
+  std::uint32_t index = 0;  // of the step in its program
+  const Step* step = nullptr;
+  const Outcome* got = nullptr;
+  const std::uint64_t* extra = nullptr;  // OutcomeStream::extra
+};
+
+// Each judges one step that was not skipped and follows it. `out` is kAgree on entry.
+void judge_access(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out);
+void judge_register(MachineState& state, const JudgeInput& in, Verdict& out);
+void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out);
+void judge_host(MachineState& state, const JudgeInput& in, Verdict& out);
+
+// Any step, any outcome: skips, complaints, and one of the above.
+void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out);
+
+// Fills a verdict that is not kAgree.
+void diverge(Verdict& out, DivergenceClass divergence, const Rule& rule, std::string_view field,
+             std::string got, std::string allowed);
+void unspecified(Verdict& out, const Rule& rule, std::string_view field, std::string got,
+                 std::string allowed);
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_JUDGE_H_

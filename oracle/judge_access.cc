@@ -1,0 +1,694 @@
+#include <fmt/format.h>
+
+#include "oracle/access.h"
+#include "oracle/judge.h"
+#include "oracle/registers.h"
+#include "oracle/rules.h"
+#include "oracle/staleness.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+constexpr std::uint64_t kAd = pte::kA | pte::kD;
+constexpr std::uint64_t kOffsetMask = kPageBytes - 1;
+
+// Where the bytes of an access landed, once it is settled.
+struct Landing {
+  std::uint64_t gpa[2] = {0, 0};
+};
+
+// How a stale outcome came about, per part; `used` says that the part's explanation is not the
+// fresh walk.
+struct Explanation {
+  bool used = false;
+  StaleWalk walk;
+};
+
+class AccessJudge : private StaleVisitor {
+ public:
+  AccessJudge(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out)
+      : state_(state), got_(*in.got), index_(in.index), counters_(counters), out_(out) {
+    const Op& op = in.step->what;
+    context_ = make_context(state, op.vcpu, query_of(*in.step, state.vcpu(op.vcpu).registers));
+    store_ = stores(context_.query.kind);
+  }
+
+  void run() {
+    fresh_access(state_, context_, fresh_);
+    if (state_.observer != nullptr) tell_observer();
+    if (fresh_matches()) {
+      if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {
+        ++counters_.fresh;
+        return;
+      }
+    } else if (accept_open_table() || accept_stale() || accept_old_fetch_fault()) {
+      return;
+    } else {
+      classify();
+    }
+    adopt_fresh();
+  }
+
+ private:
+  static bool completes(OutcomeKind kind) {
+    return kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio;
+  }
+  bool kvm() const { return state_.profile() == Profile::kKvm; }
+  bool amd() const { return state_.machine().vendor == Vendor::kAmd; }
+  const AccessQuery& query() const { return context_.query; }
+
+  void tell_observer() {
+    if (fresh_.table_without_memory || fresh_.table_read_only) return;
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) state_.announce(w.entry_gpa[s]);
+      if (w.stop == Stop::kLeaf) state_.announce(w.gpa);
+    }
+    state_.observer->on_access(index_, query(), to_fresh_outcome(context_, fresh_));
+  }
+
+  // --- the fresh outcome ---------------------------------------------------
+
+  bool fault_matches(const AccessPart& part, std::uint32_t error_code) const {
+    if (got_.error_code != error_code) return false;
+    if (fresh_.parts == 1) return got_.cr2 == query().gva;
+    // Which address of the page that faults is open.
+    return (got_.cr2 & ~kOffsetMask) == (part.gva & ~kOffsetMask);
+  }
+
+  bool fresh_matches() {
+    if (got_.kind != fresh_.kind) return false;
+    switch (fresh_.kind) {
+      case OutcomeKind::kPageFault:
+        if (fresh_.table_without_memory) return false;  // judged apart
+        for (unsigned i = 0; i < fresh_.parts; ++i) {
+          if (!fresh_.part[i].faults || !fault_matches(fresh_.part[i], fresh_.part[i].error_code))
+            continue;
+          fresh_.which = static_cast<std::uint8_t>(i);
+          return true;
+        }
+        return false;
+      case OutcomeKind::kMmio:
+        return got_.gpa[0] == fresh_.part[fresh_.which].walk.gpa && mmio_direction_matches();
+      case OutcomeKind::kOk:
+        for (unsigned i = 0; i < fresh_.parts; ++i) {
+          if (got_.gpa[i] != kUnknownGpa && got_.gpa[i] != fresh_.part[i].walk.gpa) return false;
+        }
+        return query().kind == AccessKind::kWrite || got_.value == fresh_.value;
+      default:
+        return true;
+    }
+  }
+
+  // The read of an RMW may be what exits first.
+  bool mmio_direction_matches() const {
+    return query().kind == AccessKind::kRmw || got_.write == store_;
+  }
+
+  // --- entries afterwards --------------------------------------------------
+
+  // The subject's entry at step `step` of the part's walk, or the one before if it gives no path.
+  bool has_path(unsigned part) const { return got_.path[part].count != 0; }
+
+  bool same_word(std::uint64_t a, std::uint64_t b) const {
+    if (a == b) return true;
+    const Memslot* sa = state_.memory().slots().find(a);
+    const Memslot* sb = state_.memory().slots().find(b);
+    return sa != nullptr && sb != nullptr && Memslots::hva_of(*sa, a) == Memslots::hva_of(*sb, b);
+  }
+
+  bool store_touches_path(const Landing& landing) const {
+    if (!store_) return false;
+    const std::uint64_t first = landing.gpa[0], last = landing.gpa[0] + query().size - 1;
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) {
+        for (std::uint64_t word = first & ~std::uint64_t{7}; word <= last; word += 8) {
+          const bool second_page = (word ^ first) >> 12 != 0;
+          if (same_word(w.entry_gpa[s], second_page ? landing.gpa[1] & ~std::uint64_t{7} : word))
+            return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  bool path_equals(unsigned i) const {
+    const Walk& w = fresh_.part[i].walk;
+    const Path& p = got_.path[i];
+    if (p.count != w.count) return false;
+    for (unsigned s = 0; s < w.count; ++s) {
+      if (p.entry[s] != w.entry[s]) return false;
+    }
+    return true;
+  }
+
+  bool anything_owed() const {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const Walk& w = fresh_.part[i].walk;
+      std::uint64_t owed = 0;
+      for (unsigned s = 0; s < w.count; ++s) owed |= owed_bits(w, s, store_);
+      if (owed != 0) return true;
+    }
+    return false;
+  }
+
+  // An entry may have D after the step only if it maps a page that this access may write, or had it
+  // before.
+  bool may_become_dirty(std::uint64_t entry_gpa) const {
+    if (!store_) return false;
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const AccessPart& part = fresh_.part[i];
+      if (part.faults || part.walk.count == 0) continue;
+      if (same_word(part.walk.entry_gpa[part.walk.count - 1], entry_gpa)) return true;
+    }
+    return false;
+  }
+
+  void wrong_entry(const Rule& rule, DivergenceClass divergence, unsigned i, unsigned s,
+                   std::uint64_t want) {
+    diverge(out_, divergence, rule, "path",
+            fmt::format("{} entry={:#x} at gpa={:#x}", to_text(got_), got_.path[i].entry[s],
+                        fresh_.part[i].walk.entry_gpa[s]),
+            fmt::format("entry={:#x}", want));
+  }
+
+  // Whether the subject changed nothing in the entries that it must not. Says so in out_ if it did.
+  // `may_write`: the step may set D in the leaf.
+  bool changes_are_lawful(bool may_write) {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (!has_path(i)) continue;
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) {
+        const std::uint64_t before = w.entry[s];
+        if (s >= got_.path[i].count) {
+          diverge(out_, DivergenceClass::kWrongPath, rules::kPath, "path",
+                  fmt::format("{} with {} entries", to_text(got_), got_.path[i].count),
+                  fmt::format("{} entries", w.count));
+          return false;
+        }
+        const std::uint64_t after = got_.path[i].entry[s], change = before ^ after;
+        if (change == 0) continue;
+        if (change & ~kAd)
+          return wrong_entry(rules::kPath, DivergenceClass::kWrongPath, i, s, before), false;
+        if (change & before) {
+          return wrong_entry(rules::kStale11, DivergenceClass::kAccessedDirty, i, s, before), false;
+        }
+        if (!(before & pte::kP)) {
+          return wrong_entry(rules::kAdOnFault, DivergenceClass::kAccessedDirty, i, s, before),
+                 false;
+        }
+        if (!(change & pte::kD) || (may_write && may_become_dirty(w.entry_gpa[s]))) continue;
+        if (!kvm() && !amd() && !fresh_.part[i].faults && !store_) {
+          unspecified(out_, rules::kStale10, "path", fmt::format("entry={:#x}", after),
+                      fmt::format("entry={:#x}", before));
+          continue;
+        }
+        const Rule& rule =
+            fresh_.kind == OutcomeKind::kPageFault ? rules::kAdOnFault : rules::kDirty;
+        return wrong_entry(rule, DivergenceClass::kAccessedDirty, i, s, after & ~pte::kD), false;
+      }
+    }
+    return true;
+  }
+
+  // Takes over the entries as the subject has them.
+  void adopt_path() {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
+        // Looked up again: an entry used at two steps is one word.
+        if (got_.path[i].entry[s] != state_.load_word(w.entry_gpa[s])) {
+          state_.store_word(w.entry_gpa[s], got_.path[i].entry[s], Hand::kWalker);
+        }
+      }
+    }
+  }
+
+  // Sets what the fresh walk owes.
+  void set_owed() {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) {
+        if (owed_bits(w, s, store_) == 0 || !state_.is_writable(w.entry_gpa[s])) continue;
+        const std::uint64_t bits = owed_bits(w, s, store_) | state_.load_word(w.entry_gpa[s]);
+        state_.store_word(w.entry_gpa[s], bits, Hand::kWalker);
+      }
+    }
+  }
+
+  void store_data(const Landing& landing, std::uint64_t old) {
+    if (!store_) return;
+    const std::uint64_t value =
+        query().kind == AccessKind::kRmw ? old + query().value : query().value;
+    state_.store(landing.gpa[0], landing.gpa[1], query().size, value, Hand::kGuest);
+  }
+
+  Landing fresh_landing() const { return {{fresh_.part[0].walk.gpa, fresh_.part[1].walk.gpa}}; }
+
+  // --- a fresh completion --------------------------------------------------
+
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_fresh_completion() {
+    const bool lands = fresh_.kind == OutcomeKind::kOk;
+    const bool owed = anything_owed();
+    if (!owed && path_equals(0) && (fresh_.parts == 1 || path_equals(1))) {
+      if (lands) store_data(fresh_landing(), fresh_.value);
+      return true;
+    }
+    if (lands && store_touches_path(fresh_landing())) return settle_self_store();
+    if (!changes_are_lawful(true)) return false;
+    if (owed && !owed_is_there()) {
+      if (fresh_.table_read_only) {
+        unspecified(out_, rules::kTableReadOnly, "path", to_text(got_),
+                    to_text(to_outcome(context_, fresh_)));
+      } else if (!explain_unset_bits()) {
+        return false;
+      }
+    }
+    if (has_path(0)) {
+      adopt_path();
+    } else {
+      set_owed();
+    }
+    if (lands) store_data(fresh_landing(), fresh_.value);
+    return true;
+  }
+
+  bool owed_is_there() const {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (!has_path(i)) continue;
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) {
+        if (owed_bits(w, s, store_) & ~got_.path[i].entry[s]) return false;
+      }
+    }
+    return true;
+  }
+
+  // Some A or D is missing although the outcome is that of the fresh walk: did a cached translation
+  // give it?
+  bool explain_unset_bits() {
+    if (search_parts()) return true;
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      const Walk& w = fresh_.part[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) {
+        const std::uint64_t missing = owed_bits(w, s, store_) & ~got_.path[i].entry[s];
+        if (missing == 0) continue;
+        wrong_entry(missing & pte::kA ? rules::kAccessed : rules::kDirty,
+                    DivergenceClass::kAccessedDirty, i, s, w.entry[s] | owed_bits(w, s, store_));
+        return false;
+      }
+    }
+    return false;
+  }
+
+  // The access stores to an entry of its own path: the subject's path shows the tables after that
+  // store. Bits that the store did not overwrite are compared there.
+  bool settle_self_store() {
+    set_owed();
+    store_data(fresh_landing(), fresh_.value);
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (!has_path(i)) continue;
+      Walk after;
+      walk(state_.memory(), *context_.rules, query().registers.cr3, fresh_.part[i].gva, after);
+      for (unsigned s = 0; s < after.count && s < got_.path[i].count; ++s) {
+        const std::uint64_t change = after.entry[s] ^ got_.path[i].entry[s];
+        if (change == 0) continue;
+        if (change & ~kAd) {
+          diverge(
+              out_, DivergenceClass::kWrongPath, rules::kPath, "path",
+              fmt::format("entry={:#x} at gpa={:#x}", got_.path[i].entry[s], after.entry_gpa[s]),
+              fmt::format("entry={:#x}", after.entry[s]));
+          return true;  // the fresh answer is adopted already
+        }
+        state_.store_word(after.entry_gpa[s], got_.path[i].entry[s], Hand::kWalker);
+        if (!same_table(i, s, after)) break;
+      }
+    }
+    return true;
+  }
+
+  bool same_table(unsigned i, unsigned s, const Walk& after) const {
+    return s < fresh_.part[i].walk.count && fresh_.part[i].walk.entry_gpa[s] == after.entry_gpa[s];
+  }
+
+  // --- a fresh fault -------------------------------------------------------
+
+  void deliver_fault(unsigned which) {
+    const Walk& w = fresh_.part[which].walk;
+    const std::uint64_t bytes =
+        w.stop == Stop::kLeaf ? context_.rules->mode->page_bytes(w.level) : kPageBytes;
+    state_.page_faulted(context_.vcpu, fresh_.part[which].gva, bytes);
+  }
+
+  bool settle_fresh_fault() {
+    if (fresh_.kind != OutcomeKind::kPageFault) return true;  // #GP: nothing was walked
+    bool unchanged = true;
+    for (unsigned i = 0; i < fresh_.parts; ++i) unchanged &= !has_path(i) || path_equals(i);
+    if (!unchanged) {
+      if (!changes_are_lawful(true)) return false;
+      adopt_path();
+    }
+    deliver_fault(fresh_.which);
+    return true;
+  }
+
+  // --- what the architecture does not define -------------------------------
+
+  // A table without memory, or A/D due in a read-only one: #PF with P=0 (or RSVD for the former).
+  bool accept_open_table() {
+    if (!fresh_.table_without_memory && !fresh_.table_read_only) return false;
+    if (got_.kind != OutcomeKind::kPageFault) return false;
+    const std::uint32_t tried = attempt_bits(context_.controls, query().kind);
+    const std::uint32_t reserved = tried | pfec::kP | pfec::kRsvd;
+    const bool known = got_.error_code == tried ||
+                       (fresh_.table_without_memory && got_.error_code == reserved) ||
+                       (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
+    if (!known || !fault_address_is_ours()) return false;
+    if (!changes_are_lawful(true)) return adopt_fresh(), true;
+    adopt_path();
+    deliver_fault(faulting_part());
+    const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;
+    unspecified(out_, rule, "outcome", to_text(got_), to_text(to_outcome(context_, fresh_)));
+    return true;
+  }
+
+  bool fault_of_some_part() const {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (fresh_.part[i].faults && fault_matches(fresh_.part[i], fresh_.part[i].error_code))
+        return true;
+    }
+    return false;
+  }
+
+  unsigned faulting_part() const {
+    return fresh_.parts == 2 && (got_.cr2 & ~kOffsetMask) == (fresh_.part[1].gva & ~kOffsetMask)
+               ? 1
+               : 0;
+  }
+
+  bool fault_address_is_ours() const {
+    return fresh_.parts != 0 && fault_matches(fresh_.part[faulting_part()], got_.error_code);
+  }
+
+  // --- stale outcomes ------------------------------------------------------
+
+  StaleQuery stale_query(unsigned part) const {
+    StaleQuery q = make_stale_query(state_, context_, fresh_.part[part].gva);
+    q.profile = search_profile_;
+    q.ignore_windows = ignore_windows_;
+    return q;
+  }
+
+  // Finds for each part the fresh walk or a combination that gives what was seen. False if some
+  // part has neither.
+  bool search_parts() {
+    too_large_ = false;
+    if (got_.kind == OutcomeKind::kPageFault) return search_fault();
+    if (!completes(got_.kind) || fresh_.parts == 0) return false;
+    return search_from(0);
+  }
+
+  bool search_from(unsigned part) {
+    explanation_[part].used = false;
+    if (!fresh_.part[part].faults && part_ok(part, fresh_.part[part].walk.gpa) &&
+        fresh_bits_ok(part)) {
+      if (part + 1u == fresh_.parts ? whole_ok() : search_from(part + 1)) return true;
+    }
+    const unsigned outer = part_;
+    part_ = part;
+    const SearchResult r = search_stale(stale_query(part), *this);
+    part_ = outer;
+    too_large_ |= r == SearchResult::kTooLarge;
+    return r == SearchResult::kFound;
+  }
+
+  bool search_fault() {
+    if (fresh_.parts == 0) return false;
+    part_ = faulting_part();
+    if (!fault_address_is_ours()) return false;
+    const SearchResult r = search_stale(stale_query(part_), *this);
+    too_large_ |= r == SearchResult::kTooLarge;
+    return r == SearchResult::kFound;
+  }
+
+  // A combination for part_: does it fit, and can the later parts be explained too?
+  bool visit(const StaleWalk& w) override {
+    if (got_.kind == OutcomeKind::kPageFault) {
+      if (!w.faults || w.error_code != got_.error_code) return false;
+      explanation_[part_] = {true, w};
+      return true;
+    }
+    if (w.faults || !part_ok(part_, w.gpa) || !stale_bits_ok(part_, w)) return false;
+    explanation_[part_] = {true, w};
+    return part_ + 1u == fresh_.parts ? whole_ok() : search_from(part_ + 1);
+  }
+
+  bool part_ok(unsigned part, std::uint64_t gpa) const {
+    if (got_.kind == OutcomeKind::kMmio)
+      return true;  // whole_ok looks at the gpa of the first MMIO part
+    return got_.gpa[part] == kUnknownGpa || got_.gpa[part] == gpa;
+  }
+
+  std::uint64_t explained_gpa(unsigned part) const {
+    return explanation_[part].used ? explanation_[part].walk.gpa : fresh_.part[part].walk.gpa;
+  }
+
+  bool whole_ok() {
+    std::uint64_t mmio = kUnknownGpa;
+    for (unsigned i = 0; i < fresh_.parts && mmio == kUnknownGpa; ++i) {
+      const std::uint64_t gpa = explained_gpa(i);
+      if (store_ ? !state_.is_writable(gpa) : !state_.is_memory(gpa)) mmio = gpa;
+    }
+    if (got_.kind == OutcomeKind::kMmio) return got_.gpa[0] == mmio && mmio_direction_matches();
+    if (mmio != kUnknownGpa) return false;
+    return query().kind == AccessKind::kWrite || loaded_value() == got_.value;
+  }
+
+  std::uint64_t loaded_value() const {
+    const std::uint64_t gpa = explained_gpa(0);
+    const bool fetch = query().kind == AccessKind::kFetch;
+    return state_.load(fetch ? gpa & ~std::uint64_t{7} : gpa, explained_gpa(1),
+                       byte_count(query()));
+  }
+
+  // Entries that a part walked now must have got their A and D.
+  bool fresh_bits_ok(unsigned part) const {
+    if (!has_path(part)) return true;
+    const Walk& w = fresh_.part[part].walk;
+    for (unsigned s = 0; s < w.count; ++s) {
+      if (s < got_.path[part].count && (owed_bits(w, s, store_) & ~got_.path[part].entry[s]))
+        return false;
+    }
+    return true;
+  }
+
+  bool stale_bits_ok(unsigned part, const StaleWalk& stale) const {
+    if (!has_path(part)) return true;
+    const Walk& w = fresh_.part[part].walk;
+    for (unsigned s = 0; s < stale.count && s < w.count; ++s) {
+      if (stale.entry_gpa[s] != w.entry_gpa[s] || s >= got_.path[part].count) continue;
+      if (stale.owed(s, store_) & ~got_.path[part].entry[s]) return false;
+    }
+    return true;
+  }
+
+  bool accept_stale() {
+    if (!search_parts()) {
+      if (!too_large_) return false;
+      unspecified(out_, rules::kStale5, "outcome", to_text(got_),
+                  "more former values than the search looks at");
+      adopt_fresh();
+      return true;
+    }
+    if (!changes_are_lawful(true)) return false;
+    adopt_path();
+    if (got_.kind == OutcomeKind::kPageFault) {
+      deliver_fault(part_);
+    } else {
+      adopt_owed_elsewhere();
+      if (got_.kind == OutcomeKind::kOk)
+        store_data({{explained_gpa(0), explained_gpa(1)}}, got_.value);
+    }
+    ++counters_.stale;
+    return true;
+  }
+
+  // Entries off the present path that the explanation walks now: the subject cannot show them, so A
+  // and D are set as the manual has it.
+  void adopt_owed_elsewhere() {
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (!explanation_[i].used) continue;
+      const StaleWalk& w = explanation_[i].walk;
+      for (unsigned s = 0; s < w.count; ++s) {
+        const bool shown =
+            s < fresh_.part[i].walk.count && fresh_.part[i].walk.entry_gpa[s] == w.entry_gpa[s];
+        if (shown && has_path(i)) continue;
+        if (const std::uint64_t owed = w.owed(s, store_)) {
+          state_.store_word(w.entry_gpa[s], state_.load_word(w.entry_gpa[s]) | owed, Hand::kWalker);
+        }
+      }
+    }
+  }
+
+  // Rule 1: on bare hardware a fetch's walk may seem to precede a store of this processor until it
+  // serializes.
+  bool accept_old_fetch_fault() {
+    if (kvm() || query().kind != AccessKind::kFetch || got_.kind != OutcomeKind::kPageFault)
+      return false;
+    if (fresh_.parts == 0 || got_.error_code != attempt_bits(context_.controls, query().kind))
+      return false;
+    if (!fault_address_is_ours()) return false;
+    const Walk& w = fresh_.part[0].walk;
+    bool recent = false;
+    for (unsigned s = 0; s < w.count; ++s) {
+      const Memslot* slot = state_.memory().slots().find(w.entry_gpa[s]);
+      const Version* v = state_.memory().image().newest(Memslots::hva_of(*slot, w.entry_gpa[s]));
+      if (v == nullptr || v->begin <= state_.vcpu(context_.vcpu).serialized) continue;
+      const Version* before = state_.memory().image().older(*v);
+      recent |= before == nullptr || before->end != v->begin;  // there was a time with P=0
+    }
+    if (!recent || !changes_are_lawful(false)) return false;
+    adopt_path();
+    deliver_fault(0);
+    ++counters_.stale;
+    return true;
+  }
+
+  // --- divergence ----------------------------------------------------------
+
+  void classify() {
+    if (out_.kind == VerdictKind::kDiverge) return;  // the entries were wrong
+    const Outcome want = to_outcome(context_, fresh_);
+    DivergenceClass divergence = class_of_difference();
+    const Rule* rule = &rule_of_difference();
+    if (const Rule* cover = covering_rule()) {
+      divergence = DivergenceClass::kStaleAfterFlush;
+      rule = cover;
+    } else if (explained_without_profile()) {
+      rule = &rules::kProfileKvm;
+    }
+    diverge(out_, divergence, *rule, field_of(divergence), to_text(got_), to_text(want));
+  }
+
+  static std::string_view field_of(DivergenceClass divergence) {
+    switch (divergence) {
+      case DivergenceClass::kWrongErrorCode:
+        return "error-code";
+      case DivergenceClass::kWrongFaultAddress:
+        return "cr2";
+      case DivergenceClass::kWrongValue:
+        return "value";
+      case DivergenceClass::kWrongFrame:
+        return "gpa";
+      default:
+        return "outcome";
+    }
+  }
+
+  DivergenceClass class_of_difference() const {
+    const bool ok = completes(got_.kind);
+    if (completes(fresh_.kind)) {
+      if (got_.kind == OutcomeKind::kPageFault || got_.kind == OutcomeKind::kGp ||
+          got_.kind == OutcomeKind::kSs) {
+        return DivergenceClass::kSpuriousFault;
+      }
+      if (!ok) return DivergenceClass::kWrongException;
+      if (got_.kind != fresh_.kind || got_.kind == OutcomeKind::kMmio)
+        return DivergenceClass::kWrongMmio;
+      for (unsigned i = 0; i < fresh_.parts; ++i) {
+        if (got_.gpa[i] != kUnknownGpa && got_.gpa[i] != fresh_.part[i].walk.gpa)
+          return DivergenceClass::kWrongFrame;
+        if (state_.frame_changed(fresh_.part[i].walk.gpa)) return DivergenceClass::kWrongFrame;
+      }
+      return DivergenceClass::kWrongValue;
+    }
+    if (ok) return DivergenceClass::kMissedFault;
+    if (got_.kind != fresh_.kind) return DivergenceClass::kWrongException;
+    return fault_address_is_ours() ? DivergenceClass::kWrongErrorCode
+                                   : DivergenceClass::kWrongFaultAddress;
+  }
+
+  const Rule& rule_of_difference() const {
+    if (fresh_.kind == OutcomeKind::kGp) return rules::kCanonical;
+    const bool fresh_fault = fresh_.kind == OutcomeKind::kPageFault;
+    if (fresh_fault && got_.kind == OutcomeKind::kPageFault && !fault_address_is_ours())
+      return rules::kFaultAddress;
+    if (fresh_fault) return deciding_rule(context_, fresh_.part[fresh_.which]);
+    if (got_.kind == OutcomeKind::kPageFault) return kvm() ? rules::kVirtual25 : rules::kStale3;
+    if (fresh_.kind == OutcomeKind::kMmio || got_.kind == OutcomeKind::kMmio)
+      return rules::kVirtual29;
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (state_.frame_changed(fresh_.part[i].walk.gpa)) return rules::kVirtual30;
+    }
+    const bool frames_equal = got_.gpa[0] == kUnknownGpa || got_.gpa[0] == fresh_.part[0].walk.gpa;
+    return frames_equal ? rules::kData : rules::kFresh;
+  }
+
+  // The invalidation that forbids the only explanation there is, or nullptr.
+  const Rule* covering_rule() {
+    if (!completes(got_.kind)) return nullptr;
+    ignore_windows_ = true;
+    search_profile_ = state_.profile();
+    bool found = search_parts();
+    if (!found && kvm()) {
+      search_profile_ = Profile::kArchitecture;
+      found = search_parts();
+    }
+    ignore_windows_ = false;
+    search_profile_ = state_.profile();
+    if (!found) return nullptr;
+    const History& history = state_.vcpu(context_.vcpu).history;
+    const unsigned pcid = current_pcid(query().registers);
+    for (unsigned i = 0; i < fresh_.parts; ++i) {
+      if (!explanation_[i].used) continue;
+      const StaleWalk& w = explanation_[i].walk;
+      Cover cover = w.global ? history.global_translation(fresh_.part[i].gva)
+                             : history.translation(pcid, fresh_.part[i].gva);
+      if (cover.time >= w.oldest_end && cover.rule != nullptr) return cover.rule;
+    }
+    return nullptr;
+  }
+
+  // Under profile kvm: hardware with its own TLB would have been right.
+  bool explained_without_profile() {
+    if (!kvm()) return false;
+    search_profile_ = Profile::kArchitecture;
+    const bool found = search_parts();
+    search_profile_ = state_.profile();
+    return found;
+  }
+
+  void adopt_fresh() {
+    if (out_.kind == VerdictKind::kAgree) return;
+    if (completes(fresh_.kind)) {
+      set_owed();
+      if (fresh_.kind == OutcomeKind::kOk) store_data(fresh_landing(), fresh_.value);
+    } else if (fresh_.kind == OutcomeKind::kPageFault) {
+      deliver_fault(fresh_.which);
+    }
+  }
+
+  MachineState& state_;
+  const Outcome& got_;
+  std::uint32_t index_;
+  Counters& counters_;
+  Verdict& out_;
+  AccessContext context_;
+  FreshAccess fresh_;
+  bool store_ = false;
+  unsigned part_ = 0;
+  Explanation explanation_[2];
+  bool ignore_windows_ = false;
+  bool too_large_ = false;
+  Profile search_profile_ = state_.profile();
+};
+
+}  // namespace
+
+void judge_access(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
+  AccessJudge(state, in, counters, out).run();
+}
+
+}  // namespace twinwalk::oracle

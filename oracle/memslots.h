@@ -1,0 +1,64 @@
+#ifndef TWINWALK_ORACLE_MEMSLOTS_H_
+#define TWINWALK_ORACLE_MEMSLOTS_H_
+
+// Guest-physical address space: which host-virtual page stands behind a gpa.
+
+#include <array>
+#include <cstdint>
+
+#include "harness/trace/machine.h"
+
+namespace twinwalk::oracle {
+
+using Time = std::uint32_t;  // position in the trace's sequence of events; 0 is before everything
+
+inline constexpr std::uint64_t kPageBytes = 4096;
+inline constexpr std::uint64_t kHvaBytes = std::uint64_t{4}
+                                           << 30;  // [kHvaBase, kHvaBase + 4 GiB) is backed
+
+struct Memslot {
+  bool live = false;
+  bool read_only = false;
+  bool log_dirty = false;
+  std::uint64_t gpa = 0;  // first byte
+  std::uint64_t bytes = 0;
+  std::uint64_t hva = 0;
+  Time since = 0;  // when it came to stand at this gpa
+};
+
+class Memslots {
+ public:
+  // Slot 0 alone, over all of the machine's memory.
+  void reset(const Machine& machine);
+
+  // The slot that holds `gpa`, or nullptr (MMIO).
+  const Memslot* find(std::uint64_t gpa) const {
+    const Memslot& hint = slots_[hint_];
+    if (gpa - hint.gpa < hint.bytes) return &hint;
+    return find_slowly(gpa);
+  }
+  const Memslot& slot(std::uint64_t id) const { return slots_[id]; }
+  static std::uint64_t hva_of(const Memslot& slot, std::uint64_t gpa) {
+    return slot.hva + (gpa - slot.gpa);
+  }
+
+  // Requests of the host. False: refused, nothing changed. Addresses and sizes in bytes, `pages` in
+  // 4K.
+  bool add(std::uint64_t id, std::uint64_t gpa, std::uint64_t pages, std::uint64_t hva,
+           std::uint64_t flags, Time now);
+  bool remove(std::uint64_t id);
+  bool move(std::uint64_t id, std::uint64_t gpa, Time now);
+  bool set_flags(std::uint64_t id, std::uint64_t flags);
+
+ private:
+  const Memslot* find_slowly(std::uint64_t gpa) const;
+  bool range_is_free(std::uint64_t gpa, std::uint64_t bytes, std::uint64_t except) const;
+
+  std::array<Memslot, kMaxSlots> slots_;  // a dead slot has bytes == 0
+  mutable unsigned hint_ = 0;
+  std::uint64_t gpa_limit_ = 0;
+};
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_MEMSLOTS_H_

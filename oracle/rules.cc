@@ -1,0 +1,210 @@
+#include "oracle/rules.h"
+
+namespace twinwalk::oracle::rules {
+
+const Rule kFresh{"fresh",
+                  "An access may always do what a walk of the tables as they are now says.",
+                  "SDM 3A §\"Hierarchical Paging Structures: an Overview\""};
+const Rule kPresent{"present",
+                    "An entry with P=0 ends the walk: #PF with P=0, whatever its other bits are.",
+                    "SDM 3A §\"Page-Fault Exceptions\""};
+const Rule kReserved{"reserved",
+                     "A present entry with a reserved bit ends the walk: #PF with P=1 and RSVD=1, "
+                     "before any right is looked at.",
+                     "SDM 3A §\"Page-Fault Exceptions\"; APM 2 §\"Long-Mode Page Translation\""};
+const Rule kRights{"rights",
+                   "Rights are decided after the whole walk: U/S and R/W are the AND, XD the OR of "
+                   "all entries used.",
+                   "SDM 3A §\"Determination of Access Rights\""};
+const Rule kWriteProtect{
+    "write-protect",
+    "With CR0.WP=1 a supervisor write needs R/W=1 in every entry; with CR0.WP=0 it does not.",
+    "SDM 3A §\"Determination of Access Rights\""};
+const Rule kSmep{"smep",
+                 "With CR4.SMEP=1 a supervisor fetch from a user page faults, whatever XD says.",
+                 "SDM 3A §\"Determination of Access Rights\""};
+const Rule kSmap{"smap",
+                 "With CR4.SMAP=1 a supervisor data access to a user page faults if it is implicit "
+                 "or EFLAGS.AC=0.",
+                 "SDM 3A §\"Determination of Access Rights\""};
+const Rule kProtectionKeys{"pkey",
+                           "With CR4.PKE=1 PKRU limits data accesses to user pages by key; WD does "
+                           "not bind supervisor writes with CR0.WP=0.",
+                           "SDM 3A §\"Protection Keys\""};
+const Rule kNoExecute{"no-execute", "With EFER.NXE=1 a fetch faults if XD=1 in any entry used.",
+                      "SDM 3A §\"Determination of Access Rights\""};
+const Rule kErrorCode{
+    "error-code",
+    "The error code says P, W, U, RSVD, PK of the access, and I for a fetch iff SMEP or NXE is on.",
+    "SDM 3A §\"Page-Fault Exceptions\""};
+const Rule kFaultAddress{"cr2",
+                         "CR2 holds the linear address; of an access that crosses a page, an "
+                         "address in the page that faults.",
+                         "SDM 3A §\"Page-Fault Exceptions\""};
+const Rule kCanonical{"canonical",
+                      "An access to a non-canonical address raises #GP(0) and walks nothing.",
+                      "SDM 1 §\"Canonical Addressing\""};
+const Rule kCrossing{
+    "crossing",
+    "Both pages of an access that crosses are translated; which of two faults comes first is open.",
+    "SDM 3A §\"Page-Fault Exceptions\""};
+const Rule kAccessed{"accessed", "A is set in every entry that an access used.",
+                     "SDM 3A §\"Accessed and Dirty Flags\""};
+const Rule kDirty{"dirty",
+                  "D is set in the entry that maps the page written to, and never by a read.",
+                  "SDM 3A §\"Accessed and Dirty Flags\""};
+const Rule kAdOnFault{"ad-fault",
+                      "A faulting access may set A in entries that it walked; it sets no D and "
+                      "changes no entry with P=0.",
+                      "SDM 3A §\"Accessed and Dirty Flags\""};
+const Rule kAdKept{
+    "ad-kept",
+    "After software clears A or D without invalidation the processor need not set it again.",
+    "SDM 3A §\"Accessed and Dirty Flags\""};
+const Rule kPath{"path", "A walk changes nothing in an entry but A and D.",
+                 "SDM 3A §\"Accessed and Dirty Flags\""};
+const Rule kData{"data",
+                 "A load returns what was last stored in the frame that the address translates to.",
+                 "SDM 3A §\"Memory Ordering\""};
+const Rule kMovCr{"mov-cr",
+                  "MOV to a control register raises #GP(0) on reserved bits and illegal "
+                  "combinations, else it takes effect.",
+                  "SDM 2B §\"MOV - Move to/from Control Registers\""};
+const Rule kEfer{"efer",
+                 "WRMSR to EFER raises #GP(0) on reserved bits and on a change of LME while paging "
+                 "is on; LMA is read-only.",
+                 "SDM 3A §\"Extended Feature Enable Register\""};
+const Rule kEferAmd{
+    "efer-amd",
+    "A write of EFER.LMA that differs raises #GP(0) on the processors the manual describes, "
+    "hypervisors ignore it; SVME and TCE depend on CPUID bits that the machine line does not have.",
+    "APM 2 §\"Extended Feature Enable Register (EFER)\""};
+const Rule kInvpcid{"invpcid",
+                    "INVPCID raises #GP(0) for type > 3, descriptor bits 63:12, a PCID with "
+                    "CR4.PCIDE=0, a non-canonical address with type 0.",
+                    "SDM 2A §\"INVPCID - Invalidate Process-Context Identifier\""};
+const Rule kMode{"mode",
+                 "A register write that leaves 64-bit mode with 4-level paging is not executed by "
+                 "subject nor reference.",
+                 "SDM 3A §\"Paging Modes and Control Bits\""};
+const Rule kStale1{"stale-1",
+                   "Nothing is cached from an entry with P=0 or a reserved bit, at any level.",
+                   "SDM 3A §\"Caching Translation Information\""};
+const Rule kStale2{"stale-2", "Nothing is cached from an entry with A=0.",
+                   "SDM 3A §\"Caching Translation Information\""};
+const Rule kStale3{"stale-3",
+                   "After rights were widened without invalidation an address may fault once more; "
+                   "a second time is wrong.",
+                   "SDM 3A §\"Optional Invalidation\""};
+const Rule kStale4{"stale-4",
+                   "A #PF invalidates the TLB entries of its page number and the paging-structure "
+                   "entries for its address.",
+                   "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
+const Rule kStale5{
+    "stale-5",
+    "Until an invalidation covers it, an old translation may be used beside the new one.",
+    "SDM 3A §\"Delayed Invalidation\""};
+const Rule kStale6{"stale-6",
+                   "INVLPG drops its page number (global ones in all PCIDs) and all "
+                   "paging-structure caches of the current PCID.",
+                   "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
+const Rule kStale7{
+    "stale-7",
+    "INVLPG or a #PF drops all of a large page if the structures now map the address with one.",
+    "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
+const Rule kStale8{"stale-8",
+                   "MOV to CR3 drops the non-global translations of the PCID it loads, unless "
+                   "CR4.PCIDE=1 and bit 63 is set.",
+                   "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
+const Rule kStale9{"stale-9",
+                   "A change of CR4.PGE or a clear of CR4.PCIDE drops everything; SMEP 0 to 1 "
+                   "drops the current PCID.",
+                   "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\"; APM 2 "
+                   "§\"Translation-Lookaside Buffer (TLB)\""};
+const Rule kStale10{
+    "stale-10",
+    "Speculation may walk present entries and set A; whether it may set D the manual leaves open "
+    "(AMD: never).",
+    "SDM 3A §\"Accessed and Dirty Flags\"; APM 2 §\"Page-Translation-Table Entry Fields\""};
+const Rule kStale11{"stale-11",
+                    "Updates of A and D are locked: a concurrent change of the entry is not lost.",
+                    "SDM 3A §\"Automatic Locking\""};
+const Rule kStale12{"stale-12",
+                    "With CR4.PGE=1 a global translation is used under any PCID, a stale one too.",
+                    "SDM 3A §\"Global Pages\""};
+const Rule kStale13{"stale-13", "INVLPG of a non-canonical address does nothing.",
+                    "SDM 2A §\"INVLPG - Invalidate TLB Entries\""};
+const Rule kStale14{
+    "stale-14", "Two linear addresses of one frame owe each other no coherence of translations.",
+    "SDM 3A §\"Caching Translation Information\""};
+const Rule kVirtual25{
+    "virtual-25", "Faults that only the hypervisor's tables cause are never visible to the guest.",
+    "SDM 3C §\"Virtual TLB Scheme\""};
+const Rule kVirtual26{"virtual-26", "A virtual TLB may forget more than hardware would.",
+                      "SDM 3C §\"Virtual TLB Scheme\""};
+const Rule kVirtual27{"virtual-27", "An aligned 8-byte entry is never seen torn.",
+                      "SDM 3A §\"Guaranteed Atomic Operations\""};
+const Rule kVirtual28{
+    "virtual-28",
+    "The dirty log holds at least every page that the guest wrote since the last collection.",
+    "KVM API §\"KVM_GET_DIRTY_LOG\""};
+const Rule kVirtual29{"virtual-29",
+                      "An access is MMIO exactly where the current memslots have no memory (or no "
+                      "writable memory) for it.",
+                      "KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kVirtual30{
+    "virtual-30",
+    "A frame that the host took back, moved or unmapped from the guest is never seen again.",
+    "SDM 3C §\"Virtual TLB Scheme\"; Linux mmu_notifier"};
+const Rule kVirtual31{"virtual-31",
+                      "Edits of guest tables by the host process may leave old translations until "
+                      "the guest itself stores to the entry.",
+                      "KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kVirtual32{"virtual-32", "An emulated access obeys the control registers as they are.",
+                      "SDM 3A §\"Access Rights\""};
+const Rule kVirtual33{"virtual-33",
+                      "When nothing changes, an access completes after a bounded number of faults.",
+                      "SDM 3C §\"Virtual TLB Scheme\""};
+const Rule kProfileKvm{"kvm",
+                       "Under profile kvm injected faults equal the fresh walk, and only level-1 "
+                       "entries and untracked edits may be stale.",
+                       "SDM 3C §\"Virtual TLB Scheme\"; oracle README"};
+const Rule kHostRequest{
+    "host-request",
+    "A host request is refused exactly if it is malformed; a refused one changes nothing.",
+    "KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kTableMmio{
+    "table-mmio",
+    "What a walk reads from a table without memory behind it is not defined by the architecture.",
+    "SDM 3A §\"Memory Typing and Paging\""};
+const Rule kTableReadOnly{"table-read-only",
+                          "What happens when A or D must be set in a table in read-only memory is "
+                          "not defined by the architecture.",
+                          "KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kOwnChecks{
+    "own-checks", "The subject's own audit, host memory or liveness bound found its state broken.",
+    "oracle README"};
+
+namespace {
+constexpr const Rule* kAll[] = {
+    &kFresh,       &kPresent,        &kReserved,      &kRights,    &kWriteProtect, &kSmep,
+    &kSmap,        &kProtectionKeys, &kNoExecute,     &kErrorCode, &kFaultAddress, &kCanonical,
+    &kCrossing,    &kAccessed,       &kDirty,         &kAdOnFault, &kAdKept,       &kPath,
+    &kData,        &kMovCr,          &kEfer,          &kEferAmd,   &kInvpcid,      &kMode,
+    &kStale1,      &kStale2,         &kStale3,        &kStale4,    &kStale5,       &kStale6,
+    &kStale7,      &kStale8,         &kStale9,        &kStale10,   &kStale11,      &kStale12,
+    &kStale13,     &kStale14,        &kVirtual25,     &kVirtual26, &kVirtual27,    &kVirtual28,
+    &kVirtual29,   &kVirtual30,      &kVirtual31,     &kVirtual32, &kVirtual33,    &kProfileKvm,
+    &kHostRequest, &kTableMmio,      &kTableReadOnly, &kOwnChecks};
+}  // namespace
+
+std::span<const Rule* const> all() { return kAll; }
+
+const Rule* find(std::string_view id) {
+  for (const Rule* rule : kAll) {
+    if (rule->id == id) return rule;
+  }
+  return nullptr;
+}
+
+}  // namespace twinwalk::oracle::rules

@@ -1,0 +1,55 @@
+#include "oracle/spec.h"
+
+#include "oracle/access.h"
+#include "oracle/judge.h"
+#include "oracle/machine_state.h"
+#include "oracle/make_view.h"
+
+namespace twinwalk::oracle {
+
+struct Spec::Impl {
+  MachineState state;
+  Counters counters;
+};
+
+Spec::Spec() : impl_(std::make_unique<Impl>()) { reset(Machine{}, Profile::kKvm); }
+Spec::~Spec() = default;
+
+void Spec::reset(const Machine& machine, Profile profile) { impl_->state.reset(machine, profile); }
+
+void Spec::observe(SpecObserver* observer) { impl_->state.observer = observer; }
+
+void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
+                 const std::uint64_t* extra, Verdict& out) {
+  out.kind = VerdictKind::kAgree;
+  out.divergence = DivergenceClass::kNone;
+  out.rule = nullptr;
+  out.field = {};
+  out.got.clear();
+  out.allowed.clear();
+  ++impl_->counters.checks;
+  judge_step(impl_->state, {index, &step, &got, extra}, impl_->counters, out);
+}
+
+FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
+  FreshAccess access;
+  const AccessContext context = make_context(impl_->state, vcpu, query);
+  fresh_access(impl_->state, context, access);
+  return to_fresh_outcome(context, access);
+}
+
+WalkView Spec::view(unsigned vcpu, const AccessQuery& query) const {
+  return make_view(impl_->state, vcpu, query);
+}
+
+const Registers& Spec::registers(unsigned vcpu) const { return impl_->state.vcpu(vcpu).registers; }
+
+std::uint64_t Spec::read_word(std::uint64_t gpa) const { return impl_->state.load_word(gpa); }
+
+void Spec::write_word(std::uint64_t gpa, std::uint64_t value) {
+  impl_->state.store_word(gpa, value, Hand::kHost);
+}
+
+const Counters& Spec::counters() const { return impl_->counters; }
+
+}  // namespace twinwalk::oracle

@@ -1,0 +1,228 @@
+#include "oracle/staleness.h"
+
+#include <algorithm>
+
+#include "oracle/registers.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+// Bound of one search, in entries looked at; real traces stay three orders below.
+constexpr unsigned kMaxSteps = 1u << 16;
+
+// A value that a step may use.
+struct Choice {
+  std::uint64_t value = 0;
+  Time begin = 0;
+  Time end = kStillThere;      // in the sense of windows
+  Time left_at = kStillThere;  // when memory stopped holding it
+  bool old = false;
+};
+
+// What the steps above have settled.
+struct Prefix {
+  Rights rights;
+  Time latest_begin = 0;            // of all choices
+  Time oldest_end = kStillThere;    // of all choices
+  Time oldest_upper = kStillThere;  // of former values that are not the leaf
+};
+
+class Search {
+ public:
+  Search(const StaleQuery& query, StaleVisitor& visitor) : q_(query), visitor_(visitor) {
+    local_ = q_.history->translation(q_.pcid, q_.gva).time;
+    global_ = q_.pge ? q_.history->global_translation(q_.gva).time : local_;
+    structures_ = q_.history->structures(q_.pcid).time;
+    if (q_.ignore_windows) local_ = global_ = structures_ = 0;
+  }
+
+  SearchResult run() {
+    for (const UsedRoot& root : q_.history->roots()) {
+      const bool current =
+          (root.cr3 & pte::kAddressMask) == (q_.cr3 & pte::kAddressMask) && root.end == kStillThere;
+      if (!current && !root_usable(root)) continue;
+      Prefix prefix;
+      foreign_root_ = !current && root.pcid != q_.pcid;
+      if (!current) {
+        prefix.latest_begin = root.begin;
+        prefix.oldest_end = prefix.oldest_upper = root.end;
+      }
+      walk_.root = root.cr3 & pte::kAddressMask;
+      walk_.old_root = !current;
+      const SearchResult r = descend(walk_.root, q_.rules_now->mode->levels, 0, prefix);
+      if (r != SearchResult::kNone) return r;
+    }
+    return SearchResult::kNone;
+  }
+
+ private:
+  bool kvm() const { return q_.profile == Profile::kKvm; }
+
+  bool root_usable(const UsedRoot& root) const {
+    const Time window = root.pcid == q_.pcid ? std::min(local_, global_) : global_;
+    if (root.pcid != q_.pcid && !q_.pge) return false;
+    return root.end > window;
+  }
+
+  SearchResult descend(std::uint64_t table, unsigned level, unsigned step, const Prefix& prefix) {
+    const std::uint64_t at = q_.rules_now->mode->entry_gpa(table, q_.gva, level);
+    const Memslot* slot = q_.memory->slots().find(at);
+    if (slot == nullptr) return SearchResult::kNone;
+    walk_.entry_gpa[step] = at;
+    const std::uint64_t hva = Memslots::hva_of(*slot, at);
+    const Version* version = q_.memory->image().newest(hva);
+
+    Choice now{q_.memory->image().load(hva), q_.now};
+    // A value that is still there may have been walked at any time since it came, if it could be
+    // cached.
+    if (version != nullptr && version->end == kStillThere && (now.value & pte::kA))
+      now.begin = version->begin;
+    SearchResult r = try_choice(now, level, step, prefix);
+    if (r != SearchResult::kNone) return r;
+
+    Time window_end =
+        kStillThere;  // kvm: when the guest first stored to the entry after the value had left
+    const std::uint64_t page = at & ~(kPageBytes - 1);
+    for (; version != nullptr; version = q_.memory->image().older(*version)) {
+      const bool old = version->end != kStillThere;
+      if (version->end <= slot->since && !q_.ignore_windows) break;
+      Choice choice{version->value, version->begin, version->end, version->end, true};
+      if (kvm()) {
+        if (old && version->ender == Hand::kGuest && version->ender_page == page)
+          window_end = version->end;
+        choice.end = window_end;
+        if (version->maker == Hand::kGuest && version->maker_page == page)
+          window_end = version->begin;
+        if (level != 1 && choice.end != kStillThere && !q_.ignore_windows) continue;
+      }
+      if (!old) continue;
+      if (choice.end <= std::min(local_, global_)) break;
+      r = try_choice(choice, level, step, prefix);
+      if (r != SearchResult::kNone) return r;
+    }
+    return SearchResult::kNone;
+  }
+
+  SearchResult try_choice(const Choice& choice, unsigned level, unsigned step, Prefix prefix) {
+    if (++steps_ > kMaxSteps) return SearchResult::kTooLarge;
+    walk_.entry[step] = choice.value;
+    walk_.old[step] = choice.old;
+    walk_.left_at[step] = choice.left_at;
+    walk_.count = static_cast<std::uint8_t>(step + 1);
+    walk_.level = static_cast<std::uint8_t>(level);
+    const EntryRules& rules = choice.old ? *q_.rules_cached : *q_.rules_now;
+    if (choice.old) {
+      if (!(choice.value & pte::kA) || rules.reserved(choice.value, level))
+        return SearchResult::kNone;
+      if (!kvm() && choice.end <= prefix.latest_begin)
+        return SearchResult::kNone;  // gone before its table was reached
+    } else if (!(choice.value & pte::kP)) {
+      return fault(attempt_bits(q_.controls, q_.kind), prefix);
+    } else if (rules.reserved(choice.value, level)) {
+      return fault(pfec::kP | pfec::kRsvd | attempt_bits(q_.controls, q_.kind), prefix);
+    }
+    prefix.rights.take(choice.value);
+    prefix.latest_begin = std::max(prefix.latest_begin, choice.begin);
+    prefix.oldest_end = std::min(prefix.oldest_end, choice.end);
+    if (rules.is_leaf(choice.value, level)) return leaf(choice, level, prefix);
+    if (choice.old) prefix.oldest_upper = std::min(prefix.oldest_upper, choice.end);
+    return descend(rules.frame(choice.value, level), level - 1, step + 1, prefix);
+  }
+
+  // A walk through cached upper entries that ends at an entry as it is now.
+  SearchResult fault(std::uint32_t error_code, const Prefix& prefix) {
+    if (!faults_allowed() || !walk_.any_old() || foreign_root_) return SearchResult::kNone;
+    if (prefix.oldest_end <= local_ || prefix.oldest_upper <= structures_)
+      return SearchResult::kNone;
+    return report(prefix, true, error_code, 0, false);
+  }
+
+  SearchResult leaf(const Choice& choice, unsigned level, Prefix prefix) {
+    if (!walk_.any_old()) return SearchResult::kNone;
+    const bool global = q_.pge && (choice.value & pte::kG);
+    if (foreign_root_ && !global) return SearchResult::kNone;
+    if (prefix.oldest_end <= (global ? global_ : local_)) return SearchResult::kNone;
+    if (!kvm() && !global && prefix.oldest_upper <= structures_ &&
+        prefix.latest_begin >= structures_) {
+      return SearchResult::kNone;
+    }
+    const std::uint64_t base = q_.rules_now->frame(choice.value, level);
+    const std::uint64_t gpa = base | (q_.gva & (q_.rules_now->mode->page_bytes(level) - 1));
+    if (choice.old && !frame_still_theirs(gpa, choice.left_at)) return SearchResult::kNone;
+    prefix.rights.key =
+        static_cast<std::uint8_t>((choice.value & pte::kPkeyMask) >> pte::kPkeyShift);
+    const RightsCheck check = check_rights(q_.controls, q_.kind, prefix.rights);
+    if (!check.pass) {
+      return faults_allowed() ? report(prefix, true, check.error_code, 0, global)
+                              : SearchResult::kNone;
+    }
+    // A store through a cached translation without D walks the tables again first.
+    if (choice.old && stores(q_.kind) && !(choice.value & pte::kD)) return SearchResult::kNone;
+    return report(prefix, false, 0, gpa, global);
+  }
+
+  // Host memory management and memslot changes end every translation to the frame (rule 30).
+  bool frame_still_theirs(std::uint64_t gpa, Time left_at) const {
+    const Memslot* slot = q_.memory->slots().find(gpa);
+    if (slot == nullptr) return true;  // MMIO then and now
+    if (left_at <= slot->since) return false;
+    return left_at > q_.memory->image().frame_since(Memslots::hva_of(*slot, gpa));
+  }
+
+  bool faults_allowed() const { return !kvm() && q_.vendor != Vendor::kAmd; }
+
+  SearchResult report(const Prefix& prefix, bool faults, std::uint32_t error_code,
+                      std::uint64_t gpa, bool global) {
+    walk_.faults = faults;
+    walk_.error_code = error_code;
+    walk_.gpa = gpa;
+    walk_.oldest_end = prefix.oldest_end;
+    walk_.global = global;
+    return visitor_.visit(walk_) ? SearchResult::kFound : SearchResult::kNone;
+  }
+
+  const StaleQuery& q_;
+  StaleVisitor& visitor_;
+  StaleWalk walk_;
+  Time local_ = 0, global_ = 0, structures_ = 0;
+  bool foreign_root_ = false;  // a root of another PCID: for global translations only
+  unsigned steps_ = 0;
+};
+
+}  // namespace
+
+StaleQuery make_stale_query(const MachineState& state, const AccessContext& context,
+                            std::uint64_t gva) {
+  StaleQuery q;
+  q.memory = &state.memory();
+  q.history = &state.vcpu(context.vcpu).history;
+  q.rules_now = context.rules;
+  q.rules_cached = &state.rules_cached(context.vcpu);
+  q.profile = state.profile();
+  q.vendor = state.machine().vendor;
+  q.cr3 = context.query.registers.cr3;
+  q.pcid = current_pcid(context.query.registers);
+  q.pge = context.query.registers.cr4 & cr4::kPge;
+  q.controls = context.controls;
+  q.kind = context.query.kind;
+  q.gva = gva;
+  q.now = state.now();
+  return q;
+}
+
+bool StaleWalk::any_old() const {
+  return old_root || std::any_of(old, old + count, [](bool o) { return o; });
+}
+
+std::uint64_t StaleWalk::owed(unsigned step, bool store) const {
+  if (old[step] || !(entry[step] & pte::kP)) return 0;
+  std::uint64_t bits = pte::kA;
+  if (store && !faults && step + 1u == count) bits |= pte::kD;
+  return bits & ~entry[step];
+}
+
+SearchResult search_stale(const StaleQuery& query, StaleVisitor& visitor) {
+  return Search(query, visitor).run();
+}
+
+}  // namespace twinwalk::oracle

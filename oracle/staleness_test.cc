@@ -1,0 +1,565 @@
+// One rule a test: what it allows, and the nearest thing that it forbids.
+
+#include "oracle/staleness.h"
+
+#include <gtest/gtest.h>
+
+#include "oracle/testbed.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+constexpr std::uint64_t kGva = 0x5000, kSecond = 0x6000;
+constexpr std::uint64_t kOld = 0x40000, kNew = 0x50000;
+constexpr std::uint64_t kLeaf = Testbed::kPt + 5 * 8, kPde = Testbed::kPd;
+
+// How a verdict reads in these tests: "ok", or "class/rule".
+std::string says(const Verdict& v) {
+  if (v.kind == VerdictKind::kAgree) return "ok";
+  return std::string(v.kind == VerdictKind::kDiverge ? name_of(v.divergence) : name_of(v.kind)) +
+         "/" + std::string(v.rule ? v.rule->id : "");
+}
+
+class Stale : public ::testing::TestWithParam<Profile> {
+ protected:
+  Testbed bed{GetParam()};
+  bool kvm() const { return GetParam() == Profile::kKvm; }
+  void SetUp() override {
+    bed.map(kGva, kOld | kLeafUsed);
+    ASSERT_EQ(says(bed.access_fresh(AccessKind::kRead, kGva)), "ok");
+  }
+  std::string read_old() {
+    return says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kOld)));
+  }
+  std::string read_new() { return says(bed.access_fresh(AccessKind::kRead, kGva)); }
+  std::string fault_read(std::uint32_t ec) {
+    return says(bed.access(AccessKind::kRead, kGva, bed.fault(kGva, ec)));
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Profiles, Stale, ::testing::Values(Profile::kKvm, Profile::kArchitecture),
+                         [](const auto& p) { return std::string(name_of(p.param)); });
+
+TEST_P(Stale, Rule5RemappedLeafMayAlternateUntilInvlpg) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_EQ(read_old(), "ok");
+  EXPECT_EQ(read_new(), "ok");
+  EXPECT_EQ(read_old(), "ok");
+  EXPECT_EQ(bed.spec.counters().stale, 2u);
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-6");
+  EXPECT_EQ(read_new(), "ok");
+}
+
+TEST_P(Stale, Rule5StoreThroughTheOldTranslationLandsInTheOldFrame) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  Outcome o = bed.through(AccessKind::kWrite, kGva, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kWrite, kGva, o)), "ok");
+  EXPECT_EQ(bed.spec.read_word(kOld), store_stamp(2));
+  EXPECT_EQ(bed.spec.read_word(kNew), seed_word(kNew));
+}
+
+TEST_P(Stale, OtherFramesAreNeverExplained) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_EQ(
+      says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, 0x60000))),
+      "wrong-frame/fresh");
+}
+
+TEST_P(Stale, Rule5NarrowedRightsMayStillPass) {
+  bed.write(kLeaf, kOld | (kLeafUsed & ~pte::kW));
+  Outcome o = bed.through(AccessKind::kWrite, kGva, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kWrite, kGva, o)), "ok");
+  bed.invlpg(kGva);
+  o = bed.through(AccessKind::kWrite, kGva, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kWrite, kGva, o)), "stale-after-flush/stale-6");
+}
+
+TEST_P(Stale, Rule5UnmappedLeafMayStillTranslate) {
+  bed.write(kLeaf, 0);
+  EXPECT_EQ(read_old(), "ok");
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-6");
+}
+
+TEST_P(Stale, Rule1NothingIsCachedFromNotPresent) {
+  bed.write(kLeaf, 0);
+  bed.invlpg(kGva);
+  EXPECT_EQ(fault_read(0), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_EQ(fault_read(0), kvm() ? "spurious-fault/virtual-25" : "spurious-fault/stale-3");
+  EXPECT_EQ(read_new(), "ok");
+}
+
+TEST_P(Stale, Rule1NothingIsCachedFromReservedBits) {
+  bed.write(kLeaf, kNew | kLeafUsed | bit(50));
+  bed.invlpg(kGva);
+  EXPECT_EQ(fault_read(pfec::kP | pfec::kRsvd), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_NE(fault_read(pfec::kP | pfec::kRsvd), "ok");
+}
+
+TEST_P(Stale, Rule1ReservedValuesExplainNoTranslation) {
+  bed.write(kLeaf, kNew | kLeafUsed | bit(50));
+  bed.write(kLeaf, kOld | kLeafUsed);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kNew))),
+            "wrong-frame/fresh");
+}
+
+TEST_P(Stale, Rule2NothingIsCachedWithoutAccessed) {
+  bed.write(kLeaf, kNew | kPwu);
+  bed.write(kLeaf, kOld | kLeafUsed);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kNew))),
+            "wrong-frame/fresh");
+}
+
+TEST_P(Stale, Rule3WideningMayFaultOnceOnBareHardware) {
+  bed.write(kLeaf, kOld | (kLeafUsed & ~pte::kW));
+  bed.invlpg(kGva);
+  EXPECT_EQ(says(bed.access_fresh(AccessKind::kRead, kGva)), "ok");
+  bed.write(kLeaf, kOld | kLeafUsed);
+  const std::uint32_t ec = pfec::kP | pfec::kW;
+  const std::string first = says(bed.access(AccessKind::kWrite, kGva, bed.fault(kGva, ec)));
+  EXPECT_EQ(first, kvm() ? "spurious-fault/kvm" : "ok");
+  EXPECT_EQ(says(bed.access(AccessKind::kWrite, kGva, bed.fault(kGva, ec))),
+            kvm() ? "spurious-fault/kvm" : "spurious-fault/stale-3")
+      << "the first fault invalidated the address";
+}
+
+TEST(StaleAmd, Rule3WalksAgainBeforeItFaults) {
+  Machine amd;
+  amd.vendor = Vendor::kAmd;
+  Testbed bed(Profile::kArchitecture, amd);
+  bed.map(kGva, kOld | (kLeafUsed & ~pte::kW));
+  bed.access_fresh(AccessKind::kRead, kGva);
+  bed.write(kLeaf, kOld | kLeafUsed);
+  EXPECT_EQ(bed.access(AccessKind::kWrite, kGva, bed.fault(kGva, pfec::kP | pfec::kW)).divergence,
+            DivergenceClass::kSpuriousFault);
+}
+
+TEST_P(Stale, Rule4DeliveredFaultInvalidatesTheAddress) {
+  bed.write(kLeaf, 0);
+  EXPECT_EQ(fault_read(0), "ok");
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-4");
+}
+
+TEST_P(Stale, Rule4FaultLeavesOtherAddressesAlone) {
+  bed.spec.write_word(kLeaf + 8, kOld | kLeafUsed);
+  bed.write(kLeaf, 0);
+  bed.write(kLeaf + 8, 0);
+  EXPECT_EQ(fault_read(0), "ok");
+  EXPECT_EQ(
+      says(bed.access(AccessKind::kRead, kSecond, bed.through(AccessKind::kRead, kSecond, kOld))),
+      "ok");
+}
+
+TEST_P(Stale, Rule5OldUpperEntryOnBareHardwareOnly) {
+  const std::uint64_t table = 0x110000;
+  bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);
+  bed.write(kPde, table | kPwua);
+  EXPECT_EQ(read_old(), kvm() ? "wrong-frame/kvm" : "ok");
+}
+
+TEST_P(Stale, Rule5OldUpperWithNewLowerEntry) {
+  // The old table's leaf changes after the upper entry went elsewhere: old upper, new lower.
+  const std::uint64_t table = 0x110000;
+  bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);
+  bed.write(kPde, table | kPwua);
+  bed.write(kLeaf, 0x60000 | kLeafUsed);
+  const Outcome o = bed.through(AccessKind::kRead, kGva, 0x60000);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, o)), kvm() ? "wrong-frame/kvm" : "ok");
+}
+
+TEST(StaleOrder, NewUpperWithAnOlderLowerEntryIsNoWalk) {
+  // The leaf left the table before the upper entry came to refer to it: no walk saw both.
+  Testbed bed(Profile::kArchitecture);
+  const std::uint64_t table = 0x110000;
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);
+  bed.access_fresh(AccessKind::kRead, kGva);
+  bed.write(table + 5 * 8, 0x60000 | kLeafUsed);
+  bed.write(kPde, table | kPwua);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kNew))),
+            "wrong-frame/fresh");
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kOld))),
+            "ok");
+}
+
+TEST(StaleStructures, Rule6InvlpgElsewhereDropsThePagingStructureCaches) {
+  // After INVLPG of another address an old upper entry survives only in a translation made before,
+  // and that cannot contain a leaf value which came later.
+  Testbed bed(Profile::kArchitecture);
+  const std::uint64_t table = 0x110000;
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.access_fresh(AccessKind::kRead, kGva);
+  bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);
+  bed.write(kPde, table | kPwua);
+  bed.invlpg(kSecond);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kOld))),
+            "ok")
+      << "the whole translation is older than the INVLPG";
+  bed.write(kLeaf, 0x60000 | kLeafUsed);
+  EXPECT_EQ(
+      says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, 0x60000))),
+      "wrong-frame/fresh");
+}
+
+TEST_P(Stale, Rule6InvlpgLeavesOtherPagesAlone) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.invlpg(kSecond);
+  EXPECT_EQ(read_old(), "ok");
+}
+
+TEST_P(Stale, Rule13InvlpgOfNonCanonicalAddressDoesNothing) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.invlpg(kGva | bit(47));
+  EXPECT_EQ(read_old(), "ok");
+}
+
+TEST_P(Stale, Rule8MovCr3DropsNonGlobal) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.mov(Reg::kCr3, Testbed::kRoot);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-8");
+}
+
+TEST_P(Stale, Rule12GlobalSurvivesMovCr3ButNotPgeChange) {
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kPge);
+  bed.write(kLeaf, kOld | kLeafUsed | pte::kG);
+  EXPECT_EQ(read_new(), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed | pte::kG);
+  bed.mov(Reg::kCr3, Testbed::kRoot);
+  EXPECT_EQ(read_old(), "ok");
+  bed.mov(Reg::kCr4, cr4::kPae);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-9");
+}
+
+TEST_P(Stale, Rule12GlobalBitMeansNothingWithoutPge) {
+  bed.write(kLeaf, kOld | kLeafUsed | pte::kG);
+  EXPECT_EQ(read_new(), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed | pte::kG);
+  bed.mov(Reg::kCr3, Testbed::kRoot);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-8");
+}
+
+TEST_P(Stale, Rule8NoFlushKeepsThePcid) {
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kPcide);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1);
+  EXPECT_EQ(read_new(), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 2);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1 | cr3::kNoFlush);
+  EXPECT_EQ(read_old(), "ok");
+  bed.mov(Reg::kCr3, Testbed::kRoot | 2 | cr3::kNoFlush);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-8");
+}
+
+TEST_P(Stale, Rule8InvlpgOfAnotherPcidDoesNotReach) {
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kPcide);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1);
+  EXPECT_EQ(read_new(), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 2);
+  bed.invlpg(kGva);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1 | cr3::kNoFlush);
+  EXPECT_EQ(read_old(), "ok");
+}
+
+TEST_P(Stale, Rule8OldRootUnderTheSamePcidWithNoFlush) {
+  const std::uint64_t root2 = 0x120000;
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kPcide);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1);
+  EXPECT_EQ(read_new(), "ok");
+  bed.mov(Reg::kCr3, root2 | 1 | cr3::kNoFlush);  // an empty root
+  EXPECT_EQ(read_old(), "ok");
+  EXPECT_EQ(fault_read(0), "ok");
+  bed.mov(Reg::kCr3, root2 | 1);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-8");
+}
+
+TEST_P(Stale, Rule9SmepAndPcideAndNxe) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.mov(Reg::kEfer, efer::kLme | efer::kLma);
+  EXPECT_EQ(read_old(), "ok") << "EFER.NXE drops nothing";
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kSmap);
+  EXPECT_EQ(bed.mov(Reg::kAc, 1).kind, VerdictKind::kAgree);
+  EXPECT_EQ(read_old(), "ok") << "CR4.SMAP drops nothing";
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kSmap | cr4::kSmep);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-9");
+}
+
+TEST_P(Stale, Rule9PcideClearDropsEverything) {
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kPcide);
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_EQ(read_old(), "ok");
+  bed.mov(Reg::kCr4, cr4::kPae);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-9");
+}
+
+TEST_P(Stale, InvpcidTypes) {
+  for (const std::uint64_t type : {0, 1, 2, 3}) {
+    bed.spec.reset(Machine{}, GetParam());
+    bed.map(kGva, kOld | kLeafUsed);
+    bed.mov(Reg::kCr4, cr4::kPae | cr4::kPge | cr4::kPcide);
+    bed.mov(Reg::kCr3, Testbed::kRoot | 7);
+    for (const std::uint64_t global : {std::uint64_t{0}, pte::kG}) {
+      bed.write(kLeaf, kOld | kLeafUsed | global);
+      bed.invpcid(2, 0, 0);
+      EXPECT_EQ(read_new(), "ok");
+      bed.write(kLeaf, kNew | kLeafUsed | global);
+      bed.invpcid(type, 6, kGva);  // another PCID
+      const bool all = type >= 2;
+      const bool gone = all && !(global && type == 3);
+      EXPECT_EQ(read_old(), gone ? "stale-after-flush/invpcid" : "ok")
+          << type << " other pcid, global " << global;
+    }
+    bed.write(kLeaf, kOld | kLeafUsed);
+    bed.invpcid(2, 0, 0);
+    EXPECT_EQ(read_new(), "ok");
+    bed.write(kLeaf, kNew | kLeafUsed);
+    bed.invpcid(type, 7, kGva);
+    EXPECT_EQ(read_old(), "stale-after-flush/invpcid") << type;
+  }
+}
+
+TEST_P(Stale, Rule7InvlpgDropsAllOfALargePageThatMapsTheAddressNow) {
+  bed.write(kPde, 0x200000 | kLeafUsed | pte::kPs);
+  bed.invlpg(kGva);
+  EXPECT_EQ(says(bed.access_fresh(AccessKind::kRead, kGva)), "ok");
+  bed.write(kPde, 0x400000 | kLeafUsed | pte::kPs);
+  const std::uint64_t elsewhere = 0x9000;
+  Outcome o = bed.through(AccessKind::kRead, elsewhere, 0x200000 + elsewhere);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, elsewhere, o)), kvm() ? "wrong-frame/kvm" : "ok");
+  bed.invlpg(kGva);
+  o = bed.through(AccessKind::kRead, elsewhere, 0x200000 + elsewhere);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, elsewhere, o)), "stale-after-flush/stale-6");
+}
+
+TEST(StaleFragments, Rule7AfterASplitFragmentsElsewhereMayRemain) {
+  Testbed bed(Profile::kArchitecture);
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.spec.write_word(kPde, 0x200000 | kLeafUsed | pte::kPs);
+  bed.access_fresh(AccessKind::kRead, kGva);
+  bed.write(kPde, Testbed::kPt | kPwua);  // 4K pages now
+  bed.invlpg(kGva);
+  const Outcome o = bed.through(AccessKind::kRead, kSecond, 0x200000 + kSecond);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kSecond, o)), "ok");
+  const Outcome dropped = bed.through(AccessKind::kRead, kGva, 0x200000 + kGva);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, dropped)), "stale-after-flush/stale-6");
+}
+
+TEST_P(Stale, AccessedAndDirtyClearedWithoutInvalidationNeedNotComeBack) {
+  EXPECT_EQ(says(bed.access_fresh(AccessKind::kWrite, kGva)), "ok");
+  bed.write(kLeaf, kOld | kPwu);
+  Outcome o = bed.through(AccessKind::kWrite, kGva, kOld);  // entries as they are: no A, no D
+  EXPECT_EQ(says(bed.access(AccessKind::kWrite, kGva, o)), "ok");
+  EXPECT_EQ(bed.spec.read_word(kLeaf), kOld | kPwu) << "followed";
+  bed.invlpg(kGva);
+  o = bed.through(AccessKind::kWrite, kGva, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kWrite, kGva, o)), "accessed-dirty/accessed");
+}
+
+TEST_P(Stale, CachedWithoutDirtyWalksAgainForAStore) {
+  bed.write(kLeaf, kOld | kPwua);
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_new(), "ok");
+  bed.write(kLeaf, kNew | kPwua);
+  const Outcome o = bed.through(AccessKind::kWrite, kGva, kOld);
+  EXPECT_NE(says(bed.access(AccessKind::kWrite, kGva, o)), "ok");
+}
+
+TEST_P(Stale, ControlsActAtOnceOnCachedRights) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.mov(Reg::kCpl, 3);
+  EXPECT_EQ(read_old(), "ok");
+  bed.mov(Reg::kCpl, 0);
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kSmap);
+  EXPECT_EQ(read_old(), "missed-fault/smap");
+}
+
+TEST_P(Stale, OtherVcpusInvalidationDoesNotReach) {
+  Machine two;
+  two.vcpus = 2;
+  bed.spec.reset(two, GetParam());
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.invlpg(kGva);  // vCPU 0
+  const Outcome o = bed.through(AccessKind::kRead, kGva, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, o, 1)), "ok");
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, o, 0)), "stale-after-flush/stale-6");
+}
+
+TEST_P(Stale, CrossingMayMixOldAndNewHalves) {
+  const std::uint64_t at = kGva + 0xffc;
+  bed.spec.write_word(kLeaf + 8, 0x60000 | kLeafUsed);
+  EXPECT_EQ(says(bed.access_fresh(AccessKind::kRead, at)), "ok");
+  bed.write(kLeaf, kNew | kLeafUsed);
+  bed.write(kLeaf + 8, 0x70000 | kLeafUsed);
+  Outcome o = bed.fresh(AccessKind::kRead, at);
+  o.gpa[0] = kOld + 0xffc;
+  o.value = bed.spec.read_word(kOld + 0xff8) >> 32 | bed.spec.read_word(0x70000) << 32;
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, at, o)), "ok");
+  o.gpa[1] = 0x60000;
+  EXPECT_NE(says(bed.access(AccessKind::kRead, at, o)), "ok") << "the value is not of those frames";
+  o.value = bed.spec.read_word(kOld + 0xff8) >> 32 | bed.spec.read_word(0x60000) << 32;
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, at, o)), "ok");
+}
+
+// --- the virtualised machine -----------------------------------------------
+
+class HostEdit : public ::testing::Test {
+ protected:
+  Testbed bed{Profile::kKvm};
+  void SetUp() override {
+    bed.map(kGva, kOld | kLeafUsed);
+    bed.access_fresh(AccessKind::kRead, kGva);
+  }
+  std::string read_old() {
+    return says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kOld)));
+  }
+};
+
+TEST_F(HostEdit, Rule31LeafStaysStaleThroughInvalidations) {
+  bed.write(kLeaf, kNew | kLeafUsed, Writer::kHost);
+  bed.invlpg(kGva);
+  bed.mov(Reg::kCr3, Testbed::kRoot);
+  EXPECT_EQ(read_old(), "ok");
+  EXPECT_EQ(says(bed.access_fresh(AccessKind::kRead, kGva)), "ok");
+}
+
+TEST_F(HostEdit, Rule31EndsWithTheGuestsOwnStoreAndInvalidation) {
+  bed.write(kLeaf, kNew | kLeafUsed, Writer::kHost);
+  bed.write(kLeaf, 0x60000 | kLeafUsed, Writer::kGuest);
+  EXPECT_EQ(read_old(), "ok") << "still within the guest's own window";
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-6");
+}
+
+TEST_F(HostEdit, Rule31UpperEntryToo) {
+  const std::uint64_t table = 0x110000;
+  bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);
+  bed.write(kPde, table | kPwua, Writer::kHost);
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_old(), "ok");
+  bed.write(kPde, table | kPwua | pte::kPcd, Writer::kGuest);
+  EXPECT_NE(read_old(), "ok") << "the guest stored to that entry";
+}
+
+TEST_F(HostEdit, Rule31EndsWhenTheOldFrameGoes) {
+  for (const Verb verb : {Verb::kInvalidate, Verb::kRemap}) {
+    bed.spec.reset(Machine{}, Profile::kKvm);
+    bed.map(kGva, kOld | kLeafUsed);
+    bed.access_fresh(AccessKind::kRead, kGva);
+    bed.write(kLeaf, kNew | kLeafUsed, Writer::kHost);
+    Op op;
+    op.verb = verb;
+    op.hva = kHvaBase + kOld, op.pages = 1;
+    EXPECT_EQ(says(bed.step(op, Outcome{})), "ok");
+    EXPECT_NE(read_old(), "ok") << name_of(verb);
+  }
+}
+
+TEST_F(HostEdit, Rule31InvalidatedTablePageIsAnUntrackedEdit) {
+  Op op;
+  op.verb = Verb::kInvalidate;
+  op.hva = kHvaBase + Testbed::kPt, op.pages = 1;
+  EXPECT_EQ(says(bed.step(op, Outcome{})), "ok");
+  EXPECT_EQ(bed.spec.read_word(kLeaf), 0u);
+  EXPECT_EQ(read_old(), "ok");
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.fault(kGva, 0))), "ok");
+}
+
+TEST_F(HostEdit, StoreThroughAnAliasIsUntracked) {
+  Op add;
+  add.verb = Verb::kSlotAdd;
+  add.slot = 1, add.gpa = std::uint64_t{1} << 32, add.pages = 1, add.hva = kHvaBase + Testbed::kPt;
+  EXPECT_EQ(says(bed.step(add, Outcome{})), "ok");
+  bed.write((std::uint64_t{1} << 32) + 5 * 8, kNew | kLeafUsed, Writer::kGuest);
+  EXPECT_EQ(bed.spec.read_word(kLeaf), kNew | kLeafUsed) << "same host page";
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_old(), "ok");
+}
+
+TEST_P(Stale, Rule30OldContentIsNeverSeen) {
+  const std::uint64_t old = bed.spec.read_word(kOld);
+  Op op;
+  op.verb = Verb::kInvalidate;
+  op.hva = kHvaBase + kOld, op.pages = 1;
+  EXPECT_EQ(says(bed.step(op, Outcome{})), "ok");
+  Outcome o = bed.fresh(AccessKind::kRead, kGva);
+  EXPECT_EQ(o.value, 0u);
+  o.value = old;
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, o)), "wrong-frame/virtual-30");
+  EXPECT_EQ(read_new(), "ok");
+}
+
+TEST_P(Stale, Rule30SlotRecreatedEndsTranslationsToIt) {
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_EQ(read_old(), "ok");
+  Op op;
+  op.verb = Verb::kSlotMove;
+  op.slot = 0, op.gpa = 0;
+  EXPECT_EQ(says(bed.step(op, Outcome{})), "ok");
+  EXPECT_NE(read_old(), "ok");
+}
+
+class DirtyLogTest : public ::testing::Test {
+ protected:
+  Testbed bed;
+  void SetUp() override {
+    bed.map(kGva, kOld | kPwua);
+    Op flags;
+    flags.verb = Verb::kSlotFlags;
+    flags.flags = slot_flag::kLogDirty;
+    ASSERT_EQ(says(bed.step(flags, Outcome{})), "ok");
+  }
+  std::string get(std::vector<std::uint64_t> gfns) {
+    bed.extra = std::move(gfns);
+    Op op;
+    op.verb = Verb::kDirtyGet;
+    Outcome o;
+    o.extra_count = static_cast<std::uint32_t>(bed.extra.size());
+    return says(bed.step(op, o));
+  }
+};
+
+TEST_F(DirtyLogTest, Rule28StoresAndTablesOfDirtyBitsAreOwedOnce) {
+  bed.access_fresh(AccessKind::kWrite, kGva);
+  EXPECT_EQ(get({kOld >> 12}), "lost-dirty-log/virtual-28") << "D was set in the page table";
+  bed.access_fresh(AccessKind::kWrite, kGva);
+  EXPECT_EQ(get({kOld >> 12}), "ok") << "D was set already";
+  EXPECT_EQ(get({}), "ok") << "collected";
+}
+
+TEST_F(DirtyLogTest, Rule28SupersetIsFine) {
+  bed.write(kNew, 0x10);
+  EXPECT_EQ(get({kOld >> 12, kNew >> 12, 0x77}), "ok");
+}
+
+TEST_F(DirtyLogTest, Rule28EmulatedStoreIsOwedAndHostStoreIsNot) {
+  bed.write(kNew, 0x10, Writer::kHost);
+  EXPECT_EQ(get({}), "ok");
+  bed.write(kNew, 0x20, Writer::kGuest);
+  EXPECT_EQ(get({}), "lost-dirty-log/virtual-28");
+}
+
+TEST(OldFetch, Rule1FetchMayPrecedeAStoreOnceOnBareHardware) {
+  Testbed bed(Profile::kArchitecture);
+  bed.map(kGva, 0);
+  // A native store through a mapping of the page table.
+  const std::uint64_t window = 0x7000;
+  bed.spec.write_word(Testbed::entry_gpa(window, 1), Testbed::kPt | kLeafUsed);
+  Op op;
+  op.verb = Verb::kAccess;
+  op.kind = static_cast<std::uint64_t>(AccessKind::kWrite);
+  op.gva = window + 5 * 8;
+  op.value = kOld | kLeafUsed;
+  EXPECT_EQ(says(bed.step(op, bed.fresh(AccessKind::kWrite, op.gva))), "ok");
+  const Outcome o = bed.fault(kGva, pfec::kI);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, bed.fault(kGva, 0))),
+            "spurious-fault/stale-3");
+  EXPECT_EQ(says(bed.access(AccessKind::kFetch, kGva, o)), "ok");
+  EXPECT_EQ(says(bed.access(AccessKind::kFetch, kGva, o)), "spurious-fault/stale-3");
+}
+
+}  // namespace
+}  // namespace twinwalk::oracle

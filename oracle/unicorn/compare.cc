@@ -1,0 +1,246 @@
+#include "oracle/unicorn/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "harness/trace/content.h"
+#include "harness/trace/x86.h"
+
+namespace twinwalk::oracle::unicorn {
+namespace {
+
+constexpr std::uint64_t kPageMask = 0xfff;
+
+// Registers without what decides no translation, so that few contexts serve many traces.
+constexpr std::uint64_t kCr0 = cr0::kPe | cr0::kWp | cr0::kPg;
+constexpr std::uint64_t kCr0Fixed = cr0::kEt | cr0::kNe;
+constexpr std::uint64_t kCr4 =
+    cr4::kPse | cr4::kPae | cr4::kPge | cr4::kPcide | cr4::kSmep | cr4::kSmap | cr4::kPke;
+constexpr std::uint64_t kEfer = efer::kLme | efer::kLma | efer::kNxe;
+
+Outcome outcome_of(const AccessQuery& query, const FreshOutcome& fresh) {
+  Outcome outcome;
+  outcome.kind = fresh.kind;
+  outcome.write = query.kind == AccessKind::kWrite || query.kind == AccessKind::kRmw;
+  outcome.error_code = fresh.error_code;
+  outcome.cr2 = fresh.cr2;
+  std::copy(std::begin(fresh.gpa), std::end(fresh.gpa), outcome.gpa);
+  outcome.value = fresh.value;
+  return outcome;
+}
+
+Outcome outcome_of(const AccessQuery& query, const Result& result) {
+  Outcome outcome;
+  outcome.kind = kind_of(result);
+  outcome.write = query.kind == AccessKind::kWrite || query.kind == AccessKind::kRmw;
+  outcome.error_code = result.error_code;
+  outcome.cr2 = result.address;
+  outcome.gpa[0] = result.event == Event::kUnmapped ? result.address : kUnknownGpa;
+  outcome.value = result.value;
+  return outcome;
+}
+
+std::string text_of(const AccessQuery& query, const Result& result) {
+  if (result.event == Event::kEngineError)
+    return fmt::format("error {} inside Unicorn", result.vector);
+  if (kind_of(result) == OutcomeKind::kSkip) return fmt::format("exception {}", result.vector);
+  return to_text(outcome_of(query, result));
+}
+
+std::string hex(std::uint64_t value) { return fmt::format("{:#x}", value); }
+
+std::optional<Difference> compare_fault(const AccessQuery& query, const FreshOutcome& fresh,
+                                        const Result& result) {
+  if (fresh.error_code != result.error_code) {
+    return Difference{"error-code", to_text(outcome_of(query, fresh)), text_of(query, result)};
+  }
+  // Of an access in two pages only the page that faults is architectural, not the address within
+  // it.
+  const std::uint64_t mask = crosses(query) ? ~kPageMask : ~std::uint64_t{0};
+  if (((fresh.cr2 ^ result.address) & mask) != 0)
+    return Difference{"cr2", hex(fresh.cr2), hex(result.address)};
+  return std::nullopt;
+}
+
+std::optional<Difference> compare_data(const AccessQuery& query, const FreshOutcome& fresh,
+                                       const Result& result) {
+  if (query.kind == AccessKind::kFetch) {
+    const std::uint64_t moved = extract(fresh.value, 1, 4);  // a seed word is MOV EAX, these bytes
+    if (moved != extract(result.value, 0, 4))
+      return Difference{"value", hex(moved), hex(extract(result.value, 0, 4))};
+    return std::nullopt;
+  }
+  if (query.kind != AccessKind::kWrite && fresh.value != result.value) {
+    return Difference{"value", hex(fresh.value), hex(result.value)};
+  }
+  if (query.kind == AccessKind::kRead) return std::nullopt;
+  const std::uint64_t wanted = extract(
+      query.kind == AccessKind::kRmw ? fresh.value + query.value : query.value, 0, query.size);
+  if (wanted != result.stored)
+    return Difference{"value", "stored " + hex(wanted), "stored " + hex(result.stored)};
+  return std::nullopt;
+}
+
+// A and D bits that the processor may have set beyond what spec's path shows. On a fault: A
+// anywhere on the path, and D in the leaf of the first page when it is the second that faults. SDM
+// 3A §"Accessed and Dirty Flags".
+std::uint64_t open_bits(const AccessQuery& query, const FreshOutcome& fresh, unsigned page,
+                        unsigned entry) {
+  const bool completes = fresh.kind == OutcomeKind::kOk || fresh.kind == OutcomeKind::kMmio;
+  if (completes) return 0;
+  if ((fresh.path[page].entry[entry] & pte::kP) == 0) return 0;
+  const bool other_page_faults =
+      page == 0 && crosses(query) &&
+      (fresh.kind != OutcomeKind::kPageFault || ((fresh.cr2 ^ query.gva) & ~kPageMask) != 0);
+  const bool leaf = entry + 1u == fresh.path[page].count;
+  return pte::kA | (other_page_faults && leaf && query.kind != AccessKind::kRead ? pte::kD : 0);
+}
+
+std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
+                                       const Result* results) {
+  for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
+    const Path& want = fresh.path[page];
+    const Result& got = results[page];
+    for (unsigned i = 0; i < want.count && i < got.entries; ++i) {
+      const std::uint64_t differ = want.entry[i] ^ got.entry[i];
+      if (differ == 0) continue;
+      // Bits that may differ may only have been set, not cleared.
+      if ((differ & ~open_bits(query, fresh, page, i)) == 0 && (differ & want.entry[i]) == 0)
+        continue;
+      const bool flags = (differ & ~(pte::kA | pte::kD)) == 0;
+      return Difference{flags ? "accessed-dirty" : "image", hex(want.entry[i]), hex(got.entry[i])};
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool crosses(const AccessQuery& q) {
+  return q.kind != AccessKind::kFetch && (q.gva & kPageMask) + q.size > kPageMask + 1;
+}
+
+std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh,
+                                 std::uint64_t memory_bytes) {
+  const Registers& r = q.registers;
+  if (mode_of(r.cr0, r.cr4, r.efer) != Mode::k4Level)
+    return "a paging mode that the engine is not set up for";
+  if (q.implicit) return "an implicit supervisor access";
+  if (q.size != 1 && q.size != 2 && q.size != 4 && q.size != 8)
+    return "no instruction of this size";
+  switch (fresh.kind) {
+    case OutcomeKind::kOk:
+    case OutcomeKind::kPageFault:
+    case OutcomeKind::kGp:
+      break;
+    case OutcomeKind::kMmio:
+      // Unicorn has all of memslot 0, also when the trace took it away or made it read-only.
+      if (fresh.gpa[0] < memory_bytes) return "memory that the trace took away";
+      break;
+    default:
+      return "an outcome that is no access";
+  }
+  if (q.kind == AccessKind::kFetch && fresh.path[1].count != 0) return "a fetch from two pages";
+  return {};
+}
+
+RegisterRecord registers_of(const Registers& r) {
+  RegisterRecord record{};
+  record.cr0 = (r.cr0 & kCr0) | kCr0Fixed;
+  record.cr3 = r.cr3 & (pte::kAddressMask | ((r.cr4 & cr4::kPcide) != 0 ? cr3::kPcidMask : 0));
+  record.cr4 = r.cr4 & kCr4;
+  record.efer = r.efer & kEfer;
+  record.pkru = (r.cr4 & cr4::kPke) != 0 ? r.pkru : 0;
+  record.cpl = r.cpl;
+  record.ac = r.ac ? 1 : 0;
+  return record;
+}
+
+Record record_of(const AccessQuery& q, const FreshOutcome& fresh) {
+  Record record{};
+  record.kind = RecordKind::kAccess;
+  record.access = static_cast<std::uint8_t>(q.kind);
+  record.size = q.size;
+  record.must_succeed = fresh.kind == OutcomeKind::kOk ? 1 : 0;
+  for (unsigned i = 0; i < 2; ++i) {
+    record.entries[i] = fresh.path[i].count;
+    record.target.gpa[i] = record.must_succeed != 0 ? fresh.gpa[i] : kNowhere;
+  }
+  record.target.address = q.gva;
+  record.target.value = q.value;
+  // An instruction begins where its word does. Where spec has it succeed, the page is all that its
+  // address decides.
+  if (q.kind == AccessKind::kFetch && record.must_succeed != 0) {
+    record.target.address &= ~std::uint64_t{7};
+    record.target.gpa[0] &= ~std::uint64_t{7};
+  }
+  return record;
+}
+
+OutcomeKind kind_of(const Result& result) {
+  switch (result.event) {
+    case Event::kCompleted:
+      return OutcomeKind::kOk;
+    case Event::kUnmapped:
+      return OutcomeKind::kMmio;
+    case Event::kException:
+      return result.vector == 14   ? OutcomeKind::kPageFault
+             : result.vector == 13 ? OutcomeKind::kGp
+             : result.vector == 12 ? OutcomeKind::kSs
+                                   : OutcomeKind::kSkip;
+    case Event::kEngineError:
+      break;
+  }
+  return OutcomeKind::kSkip;
+}
+
+std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fresh,
+                                const Result& result) {
+  const bool rmw = query.kind == AccessKind::kRmw;
+  const auto in_first_page = [&](std::uint64_t gva) {
+    return ((gva ^ query.gva) & ~kPageMask) == 0;
+  };
+  const bool second_page_faults =
+      crosses(query) && fresh.kind == OutcomeKind::kPageFault && !in_first_page(fresh.cr2);
+  if (result.event == Event::kUnmapped) {
+    // Unicorn stops where it first finds no memory, so it never sees the second page, or RMW's
+    // store.
+    if (rmw && fresh.kind != OutcomeKind::kOk)
+      return "a read-modify-write without memory behind it";
+    if (second_page_faults || (crosses(query) && fresh.kind == OutcomeKind::kMmio)) {
+      return "an access in two pages, without memory behind one";
+    }
+  }
+  // Of RMW, Unicorn loads from both pages before it stores to the first. Which page faults first is
+  // left open, and spec says only what the first one does.
+  if (rmw && crosses(query) && kind_of(result) == OutcomeKind::kPageFault &&
+      !in_first_page(result.address) && fresh.kind == OutcomeKind::kPageFault &&
+      !second_page_faults) {
+    return "a read-modify-write that faults on both pages";
+  }
+  return {};
+}
+
+std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
+                                  const Result* results, bool translates) {
+  const Result& result = results[0];
+  const OutcomeKind got = kind_of(result);
+  // Where data does not follow the translation, memory and no memory look the same.
+  const bool same = got == fresh.kind ||
+                    (!translates && got == OutcomeKind::kOk && fresh.kind == OutcomeKind::kMmio);
+  if (!same)
+    return Difference{"outcome", to_text(outcome_of(query, fresh)), text_of(query, result)};
+
+  std::optional<Difference> difference;
+  if (got == OutcomeKind::kPageFault) {
+    difference = compare_fault(query, fresh, result);
+  } else if (got == OutcomeKind::kMmio && fresh.gpa[0] != result.address) {
+    difference = Difference{"value", to_text(outcome_of(query, fresh)), text_of(query, result)};
+  } else if (got == OutcomeKind::kOk && translates) {
+    difference = compare_data(query, fresh, result);
+  }
+  return difference ? difference : compare_path(query, fresh, results);
+}
+
+}  // namespace twinwalk::oracle::unicorn

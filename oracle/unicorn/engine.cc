@@ -1,0 +1,191 @@
+#include "oracle/unicorn/engine.h"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "harness/trace/x86.h"
+#include "oracle/unicorn/code_page.h"
+
+namespace twinwalk::oracle::unicorn {
+namespace {
+
+constexpr std::size_t kMaxContexts = 256;
+
+constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageBytes - 1); }
+
+}  // namespace
+
+std::size_t Engine::RegistersHash::operator()(const RegisterRecord& r) const {
+  std::uint64_t h = 0;
+  for (const std::uint64_t word :
+       {r.cr0, r.cr3, r.cr4, r.efer, std::uint64_t{r.pkru}, std::uint64_t{r.cpl} << 1 | r.ac}) {
+    h = (h ^ word) * 0x9E37'79B9'7F4A'7C15u;
+    h ^= h >> 29;
+  }
+  return static_cast<std::size_t>(h);
+}
+
+std::uint64_t Engine::code_gva(std::uint64_t gva, std::uint64_t second_page) {
+  const auto own = [&](std::uint64_t address) {
+    return address - kCodeGva[0] < (kOwnPages + 1) * kPageBytes;
+  };
+  return own(page_of(gva)) || own(second_page) ? kCodeGva[1] : kCodeGva[0];
+}
+
+void Engine::write_register(int id, std::uint64_t value) { uc_reg_write(uc_, id, &value); }
+
+std::uint64_t Engine::read_register(int id) {
+  std::uint64_t value = 0;
+  uc_reg_read(uc_, id, &value);
+  return value;
+}
+
+void Engine::write_efer(std::uint64_t value) {
+  uc_x86_msr msr{0xC000'0080, value};
+  uc_reg_write(uc_, UC_X86_REG_MSR, &msr);
+}
+
+std::uint64_t Engine::read_efer() {
+  uc_x86_msr msr{0xC000'0080, 0};
+  uc_reg_read(uc_, UC_X86_REG_MSR, &msr);
+  return msr.value;
+}
+
+void Engine::start(Context context, std::uint64_t code_page, std::uint64_t rip, std::uint64_t rbx,
+                   std::uint64_t rdx, std::uint64_t rax) {
+  uc_context_restore(uc_, context);
+  write_register(UC_X86_REG_RBX, rbx);
+  write_register(UC_X86_REG_RAX, rax);
+  if (rdx != kNowhere) write_register(UC_X86_REG_RDX, rdx);
+  interrupt_ = -1;
+  unmapped_ = false;
+  error_ = uc_emu_start(uc_, rip, code_page + code::kNeverReached, 0, 0);
+}
+
+Ran Engine::collect(std::uint64_t code_page) {
+  Ran ran;
+  if (unmapped_) {
+    // An old Unicorn looks for the data at the linear address; that it got there means that the
+    // walk succeeded.
+    ran.event = translates_ ? Event::kUnmapped : Event::kCompleted;
+    ran.gpa = unmapped_gpa_;
+    return ran;
+  }
+  if (error_ != UC_ERR_OK || interrupt_ < 0) {
+    ran.event = Event::kEngineError;
+    ran.vector = static_cast<std::uint8_t>(error_);
+    return ran;
+  }
+  if (interrupt_ == kBreakpointVector) {
+    ran.rax = read_register(UC_X86_REG_RAX);
+    return ran;
+  }
+  ran.event = Event::kException;
+  ran.vector = static_cast<std::uint8_t>(interrupt_);
+  if (interrupt_ != kPageFaultVector) return ran;
+  ran.cr2 = fault_cr2_;
+  ran.error_code = fault_code_;
+  ran.code_lost = page_of(ran.cr2) == code_page;
+  return ran;
+}
+
+void Engine::flush_all(unsigned alias, Freshness freshness) {
+  primed_ = {};
+#if UC_API_MAJOR > 2 || (UC_API_MAJOR == 2 && UC_API_MINOR >= 1)
+  if (freshness == Freshness::kApi) {
+    uc_ctl_flush_tlb(uc_);
+    return;
+  }
+#endif
+  // MOV CR3 with the value that is there: everything goes, and the run itself primes the code page
+  // again.
+  static_cast<void>(freshness);
+  const std::uint64_t own_cr3 = kOwnGpa + 4 * kPageBytes;
+  start(base_[kSupervisor], kCodeGva[alias], kCodeGva[alias] + code::kMovCr3Piece, 0, own_cr3, 0);
+  primed_[alias] = 1u << kSupervisor;
+}
+
+void Engine::prime(unsigned alias, MmuIndex index) {
+  if (primed_[alias] >> index & 1) return;
+  start(base_[index], kCodeGva[alias], kCodeGva[alias] + code::kNopPiece, 0, kNowhere, 0);
+  primed_[alias] |= 1u << index;
+}
+
+bool Engine::select(const RegisterRecord& registers) {
+  const auto found = selected_contexts_.find(registers);
+  if (found != selected_contexts_.end()) {
+    current_ = found->second;
+  } else {
+    if (selected_contexts_.size() >= kMaxContexts) clear_contexts();
+    current_ = build(registers);
+    selected_contexts_.emplace(registers, current_);
+  }
+  const bool smap = (registers.cr4 & cr4::kSmap) != 0 && registers.ac == 0;
+  current_index_ = registers.cpl == 3 ? kUser : smap ? kSupervisorSmap : kSupervisor;
+  return current_ != nullptr;
+}
+
+Engine::Context Engine::build(const RegisterRecord& registers) {
+  primed_ = {};  // the register writes below flush
+  uc_context_restore(uc_, base_[registers.cpl == 3 ? kUser : kSupervisor]);
+  if ((registers.cr4 & cr4::kPke) != 0) {
+    write_register(UC_X86_REG_CR4, cr4::kPae | cr4::kPke);
+    write_register(UC_X86_REG_RAX, registers.pkru);
+    write_register(UC_X86_REG_RCX, 0);
+    write_register(UC_X86_REG_RDX, 0);
+    interrupt_ = -1;
+    uc_emu_start(uc_, kCodeGva[0] + code::kWrpkruPiece, kCodeGva[0] + code::kNeverReached, 0, 0);
+    if (interrupt_ != kBreakpointVector) return nullptr;
+  }
+  write_register(UC_X86_REG_RFLAGS, 2u | (registers.ac != 0 ? std::uint64_t{1} << 18 : 0));
+  write_register(UC_X86_REG_CR4, registers.cr4);
+  write_efer(registers.efer);
+  write_register(UC_X86_REG_CR3, registers.cr3);
+  write_register(UC_X86_REG_CR0, registers.cr0);
+  const bool kept =
+      read_register(UC_X86_REG_CR4) == registers.cr4 && read_efer() == registers.efer &&
+      read_register(UC_X86_REG_CR3) == registers.cr3 &&
+      ((read_register(UC_X86_REG_CR0) ^ registers.cr0) & (cr0::kPe | cr0::kWp | cr0::kPg)) == 0;
+  return kept ? save_context() : nullptr;
+}
+
+void Engine::clear_contexts() {
+  for (const auto& [registers, context] : selected_contexts_) {
+    if (context == nullptr) continue;
+    std::erase(contexts_, context);
+    uc_context_free(context);
+  }
+  selected_contexts_.clear();
+  current_ = nullptr;
+}
+
+Ran Engine::access(const Access& a, Freshness freshness) {
+  const std::uint64_t code_page = code_gva(a.gva, a.second_page);
+  const unsigned alias = code_page == kCodeGva[0] ? 0 : 1;
+  const bool fetch = a.kind == AccessKind::kFetch;
+  const bool guest_can_invalidate = !fetch && current_index_ != kUser;  // INVLPG needs CPL 0
+  unsigned entry = code::kNoInvlpg;
+  if (freshness != Freshness::kInvlpg) {
+    flush_all(alias, freshness);
+  } else if (guest_can_invalidate) {
+    entry = a.second_page != kNowhere ? code::kBothInvlpg : code::kOneInvlpg;
+  } else {
+    const unsigned skip = a.second_page != kNowhere ? 0 : code::kOneInvlpg;
+    start(base_[kSupervisor], code_page, code_page + code::kInvlpgPiece + skip, a.gva,
+          a.second_page, 0);
+    primed_[alias] |= 1u << kSupervisor;
+  }
+  if (alias == 1) primed_[0] = 0;  // what follows drops the first address of the code page
+  // Also before a fetch, which does not run from the code page: Unicorn looks `until` up there when
+  // it stops.
+  prime(alias, current_index_);
+  if (fetch) {
+    start(current_, code_page, a.gva, 0, kNowhere, 0);
+  } else {
+    const unsigned piece = code::access_piece(a.kind, a.size);
+    start(current_, code_page, code_page + piece + entry, a.gva, a.second_page, a.value);
+  }
+  return collect(fetch ? kNowhere : code_page);
+}
+
+}  // namespace twinwalk::oracle::unicorn

@@ -1,0 +1,233 @@
+// How an engine is opened: memory, long mode, CPL 3, and what has to be found by probing.
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <system_error>
+
+#include "harness/trace/x86.h"
+#include "oracle/unicorn/code_page.h"
+#include "oracle/unicorn/engine.h"
+
+namespace twinwalk::oracle::unicorn {
+namespace {
+
+// Pages of the harness by use.
+enum OwnPage : unsigned { kCode, kGdt, kStack, kData, kPml4, kPdpt, kPd, kPt };
+constexpr std::uint64_t kProbePage =
+    kOwnPages;  // the linear page after them, mapped only while probing
+constexpr std::uint64_t kEntryBits = pte::kP | pte::kW | pte::kU;
+constexpr std::uint64_t kDataWord = 0x5EED'0F0A'0DA7'A001;
+constexpr std::uint64_t kOwnCr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
+
+constexpr unsigned index_at(std::uint64_t gva, unsigned level) {
+  return gva >> (3 + 9 * level) & 511;
+}
+
+void check(uc_err error, const char* what) {
+  if (error != UC_ERR_OK) throw std::runtime_error(std::string(what) + ": " + uc_strerror(error));
+}
+
+}  // namespace
+
+Engine::Engine(GuestImage& image) : image_(image) {
+  try {
+    open();
+    map_memory();
+    build_own_pages();
+    enter_long_mode();
+    make_base_contexts();
+    find_error_code();
+    find_translation();
+  } catch (...) {
+    if (uc_ != nullptr) uc_close(uc_);
+    if (own_ != nullptr) munmap(own_, kOwnPages * kPageBytes);
+    throw;
+  }
+}
+
+Engine::~Engine() {
+  for (const Context context : contexts_) uc_context_free(context);
+  uc_close(uc_);
+  munmap(own_, kOwnPages * kPageBytes);
+}
+
+// A fault's CR2 and error code are taken here, not after the run: on its way out Unicorn looks the
+// `until` address up in the guest's tables, which may fault in its turn.
+void Engine::on_interrupt(uc_engine* uc, std::uint32_t vector, void* self) {
+  auto& engine = *static_cast<Engine*>(self);
+  engine.interrupt_ = static_cast<int>(vector);
+  if (vector == kPageFaultVector) {
+    engine.fault_cr2_ = engine.read_register(UC_X86_REG_CR2);
+    uc_context_save(uc, engine.scratch_);
+    std::memcpy(&engine.fault_code_,
+                reinterpret_cast<const std::uint8_t*>(engine.scratch_) + engine.error_code_at_,
+                sizeof engine.fault_code_);
+  }
+  uc_emu_stop(uc);
+}
+
+bool Engine::on_unmapped(uc_engine*, uc_mem_type, std::uint64_t gpa, int, std::int64_t,
+                         void* self) {
+  auto& engine = *static_cast<Engine*>(self);
+  if (!engine.unmapped_) engine.unmapped_gpa_ = gpa;
+  engine.unmapped_ = true;
+  return false;
+}
+
+void Engine::open() {
+  check(uc_open(UC_ARCH_X86, UC_MODE_64, &uc_), "uc_open");
+  // The newest server model that both generations of the library know: it has every feature of our
+  // machines.
+  check(uc_ctl_set_cpu_model(uc_, UC_CPU_X86_ICELAKE_SERVER), "processor model");
+  uc_hook hook;
+  check(uc_hook_add(uc_, &hook, UC_HOOK_INTR, reinterpret_cast<void*>(&on_interrupt), this, 1, 0),
+        "interrupt hook");
+  check(uc_hook_add(uc_, &hook, UC_HOOK_MEM_UNMAPPED, reinterpret_cast<void*>(&on_unmapped), this,
+                    1, 0),
+        "memory hook");
+}
+
+void Engine::map_memory() {
+  void* own = mmap(nullptr, kOwnPages * kPageBytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (own == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "harness pages");
+  own_ = static_cast<std::uint8_t*>(own);
+  check(uc_mem_map_ptr(uc_, 0, image_.bytes(), UC_PROT_ALL, image_.host()), "guest memory");
+  for (const std::uint64_t at : {kOwnGpa, kCodeGva[0], kCodeGva[1]}) {
+    check(uc_mem_map_ptr(uc_, at, kOwnPages * kPageBytes, UC_PROT_ALL, own_), "harness memory");
+  }
+}
+
+std::uint64_t* Engine::own_table(unsigned page) {
+  return reinterpret_cast<std::uint64_t*>(own_ + page * kPageBytes);
+}
+
+void Engine::build_own_pages() {
+  code::assemble({own_, kPageBytes});
+  // Null, then code and data for CPL 0 and CPL 3: selectors 8, 16, 24 and 32.
+  const std::uint64_t descriptors[] = {0, 0x00af'9b00'0000'ffff, 0x00cf'9300'0000'ffff,
+                                       0x00af'fb00'0000'ffff, 0x00cf'f300'0000'ffff};
+  std::memcpy(own_ + kGdt * kPageBytes, descriptors, sizeof descriptors);
+  std::memcpy(own_ + kData * kPageBytes, &kDataWord, sizeof kDataWord);
+  // Both linear addresses differ in the root's index only, so they share the tables below it.
+  for (const std::uint64_t gva : kCodeGva)
+    own_table(kPml4)[index_at(gva, 4)] = (kOwnGpa + kPdpt * kPageBytes) | kEntryBits;
+  own_table(kPdpt)[index_at(kCodeGva[0], 3)] = (kOwnGpa + kPd * kPageBytes) | kEntryBits;
+  own_table(kPd)[index_at(kCodeGva[0], 2)] = (kOwnGpa + kPt * kPageBytes) | kEntryBits;
+  for (unsigned page = kCode; page <= kStack; ++page) {
+    own_table(kPt)[index_at(kCodeGva[0], 1) + page] = (kOwnGpa + page * kPageBytes) | kEntryBits;
+  }
+}
+
+void Engine::enter_long_mode() {
+  write_register(UC_X86_REG_CR4, cr4::kPae);
+  write_efer(efer::kLme);
+  write_register(UC_X86_REG_CR3, kOwnGpa + kPml4 * kPageBytes);
+  write_register(UC_X86_REG_RFLAGS, 2);
+  write_register(UC_X86_REG_CR0, kOwnCr0);
+  uc_x86_mmr gdtr{0, kCodeGva[0] + kGdt * kPageBytes, 0xfff, 0};
+  check(uc_reg_write(uc_, UC_X86_REG_GDTR, &gdtr), "GDTR");
+}
+
+Engine::Context Engine::save_context() {
+  Context context = nullptr;
+  check(uc_context_alloc(uc_, &context), "context");
+  contexts_.push_back(context);
+  check(uc_context_save(uc_, context), "context");
+  return context;
+}
+
+void Engine::make_base_contexts() {
+  scratch_ = save_context();
+  base_[kSupervisor] = save_context();
+  start(base_[kSupervisor], kCodeGva[0], kCodeGva[0] + code::kNopPiece, 0, kNowhere, 0);
+  if (interrupt_ != 3) throw std::runtime_error("guest code does not run in long mode");
+
+  // CPL 3 by the only honest way: the guest returns to it.
+  uc_context_restore(uc_, base_[kSupervisor]);
+  const std::uint64_t stack = kCodeGva[0] + kStack * kPageBytes;
+  const std::uint64_t frame[] = {kCodeGva[0] + code::kNopPiece, 0x1b, 2, stack + 0x800, 0x23};
+  std::memcpy(own_ + kStack * kPageBytes, frame, sizeof frame);
+  write_register(UC_X86_REG_RSP, stack);
+  interrupt_ = -1;
+  const uc_err error =
+      uc_emu_start(uc_, kCodeGva[0] + code::kIretPiece, kCodeGva[0] + code::kNeverReached, 0, 0);
+  if (error != UC_ERR_OK || interrupt_ != 3 || (read_register(UC_X86_REG_CS) & 3) != 3) {
+    throw std::runtime_error("the guest cannot be brought to CPL 3");
+  }
+  base_[kUser] = save_context();
+
+  uc_context_restore(uc_, base_[kSupervisor]);
+  write_register(UC_X86_REG_CR4, cr4::kPae | cr4::kSmap);
+  base_[kSupervisorSmap] = save_context();
+}
+
+// One access to the probe page on the harness's own tables, on a fresh TLB.
+Ran Engine::probe_access(MmuIndex index, AccessKind kind, std::uint64_t entry) {
+  own_table(kPt)[index_at(kCodeGva[0], 1) + kProbePage] = entry;
+  flush_all(0, Freshness::kMovCr3);
+  current_ = base_[index];
+  current_index_ = index;
+  prime(0, index);
+  const std::uint64_t gva = kCodeGva[0] + kProbePage * kPageBytes;
+  start(current_, kCodeGva[0], kCodeGva[0] + code::access_piece(kind, 8) + code::kNoInvlpg, gva,
+        kNowhere, 1);
+  return collect(kNowhere);
+}
+
+// Unicorn's API does not tell a #PF's error code. The only 32-bit word of a saved context that
+// follows five known codes is it; anything but exactly one such word means that this library is not
+// understood.
+void Engine::find_error_code() {
+  struct Sample {
+    MmuIndex index;
+    AccessKind kind;
+    std::uint64_t entry;
+    std::uint32_t expected;
+  };
+  const Sample samples[] = {
+      {kSupervisor, AccessKind::kRead, 0, 0},
+      {kSupervisor, AccessKind::kWrite, 0, pfec::kW},
+      {kUser, AccessKind::kWrite, 0, pfec::kW | pfec::kU},
+      {kUser, AccessKind::kRead, 0, pfec::kU},
+      {kUser, AccessKind::kWrite, (kOwnGpa + kData * kPageBytes) | pte::kP | pte::kU,
+       pfec::kP | pfec::kW | pfec::kU}};
+  const std::size_t size = uc_context_size(uc_);
+  std::vector<bool> candidate(size / 4, true);
+  for (const Sample& sample : samples) {
+    const Ran ran = probe_access(sample.index, sample.kind, sample.entry);
+    if (ran.event != Event::kException || ran.vector != 14)
+      throw std::runtime_error("a probing access did not page-fault");
+    for (std::size_t word = 0; word < candidate.size(); ++word) {
+      std::uint32_t seen;
+      std::memcpy(&seen, reinterpret_cast<const std::uint8_t*>(scratch_) + 4 * word, sizeof seen);
+      if (seen != sample.expected) candidate[word] = false;
+    }
+  }
+  unsigned found = 0;
+  for (std::size_t word = 0; word < candidate.size(); ++word) {
+    if (!candidate[word]) continue;
+    error_code_at_ = 4 * word;
+    ++found;
+  }
+  if (found != 1) {
+    throw std::runtime_error("the page-fault error code has " + std::to_string(found) +
+                             " places in the saved context, not one");
+  }
+}
+
+// Does a load through a linear address that is not the physical one see the frame?
+void Engine::find_translation() {
+  const Ran ran =
+      probe_access(kSupervisor, AccessKind::kRead, (kOwnGpa + kData * kPageBytes) | kEntryBits);
+  translates_ = ran.event == Event::kCompleted && !unmapped_ && ran.rax == kDataWord;
+  if (!translates_ && !unmapped_)
+    throw std::runtime_error("a probing load neither followed the translation nor ignored it");
+  own_table(kPt)[index_at(kCodeGva[0], 1) + kProbePage] = 0;
+  flush_all(0, Freshness::kMovCr3);
+}
+
+}  // namespace twinwalk::oracle::unicorn

@@ -1,0 +1,85 @@
+#ifndef TWINWALK_ORACLE_UNICORN_LEDGER_H_
+#define TWINWALK_ORACLE_UNICORN_LEDGER_H_
+
+// The ledger of known deviations (corpus/known/ledger.json): which disagreements of a
+// reference are understood, by what rule, and who is right. Data, not code: an entry is
+// a list of conditions on named facts of one access, all of which must hold.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "harness/trace/machine.h"
+#include "oracle/spec.h"
+#include "oracle/unicorn/compare.h"
+#include "oracle/unicorn/protocol.h"
+#include "oracle/unicorn/version.h"
+
+namespace twinwalk::oracle::unicorn {
+
+// A named property of an access that two references disagree about: a word or a number.
+struct Fact {
+  std::string_view name;
+  std::string text;          // words only
+  std::uint64_t number = 0;  // numbers only
+  bool is_text = false;
+};
+
+// All facts that a condition may name.
+// Words: `field`, what differs (outcome, error-code, cr2, value, accessed-dirty, image); `mode`,
+// `access` and `vendor`, named as in traces; `spec.outcome` and `unicorn.outcome`.
+// Numbers: `cpl`; `maxphyaddr`; `features`, bits as in feature::kNames; `spec.error-code` and
+// `unicorn.error-code`; `lost-bits` and `added-bits`, error-code bits that only spec has and that
+// only Unicorn has; `last-entry` and `last-level`, of the last entry that spec's walk reads for the
+// page that decides; `disputed-address-bits`, of all entries read the address bits that the
+// machine's MAXPHYADDR and the engine's (40) treat differently.
+std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
+                           const FreshOutcome& fresh, const Result& result,
+                           const Difference& difference);
+
+struct Condition {
+  enum class Test : std::uint8_t {
+    kIs,
+    kIsNot,
+    kAllOf,
+    kAnyOf,
+    kNoneOf
+  };  // the last three test bits of a number
+  std::string fact;
+  Test test = Test::kIs;
+  std::string text;
+  std::uint64_t number = 0;
+  bool is_text = false;
+  bool holds(const std::vector<Fact>& facts) const;
+};
+
+struct LedgerEntry {
+  std::string id;
+  std::string subject;         // "unicorn"
+  UnicornVersion first, last;  // versions that deviate, both included
+  std::vector<Condition> when;
+  std::string rule, right, citation;  // the rule, who is right by it, and where it stands
+  std::string trace, neighbour;       // in corpus/known: deviates; the nearest one that must agree
+};
+
+class Ledger {
+ public:
+  // From the text of a ledger file. Throws std::runtime_error with one line on anything that is not
+  // understood: an unknown key, fact or test is an error, so that no entry is silently wider than
+  // it reads.
+  static Ledger parse(std::string_view json);
+  // The ledger of this build: corpus/known/ledger.json as it was when the program was built.
+  static const Ledger& built_in();
+
+  // Id of the first entry that covers the disagreement, empty if none does.
+  std::string_view covering(const UnicornVersion& version, const std::vector<Fact>& facts) const;
+  const std::vector<LedgerEntry>& entries() const { return entries_; }
+
+ private:
+  std::vector<LedgerEntry> entries_;
+};
+
+}  // namespace twinwalk::oracle::unicorn
+
+#endif  // TWINWALK_ORACLE_UNICORN_LEDGER_H_

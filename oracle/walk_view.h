@@ -1,0 +1,66 @@
+#ifndef TWINWALK_ORACLE_WALK_VIEW_H_
+#define TWINWALK_ORACLE_WALK_VIEW_H_
+
+// A walk opened up for people: what was read at each level, what it adds up to,
+// what decides, and which former values the staleness model would still allow.
+// For `explain` and reports; never on the judging path.
+
+#include <cstdint>
+#include <vector>
+
+#include "harness/trace/outcome.h"
+#include "harness/trace/verdict.h"
+
+namespace twinwalk::oracle {
+
+// One entry, as read.
+struct WalkViewStep {
+  unsigned level = 0;           // 4 = PML4E ... 1 = PTE
+  std::uint64_t table_gpa = 0;  // of the table, 4K-aligned
+  unsigned index = 0;           // of the entry in it
+  std::uint64_t entry = 0;
+  bool leaf = false;
+  bool reserved = false;  // P=1 and a reserved bit set; `reserved_bits` says which
+  std::uint64_t reserved_bits = 0;
+  // Rights of all entries down to this one.
+  bool writable = false, user = false, executable = false;
+  bool former = false;             // WalkViewStale: not what memory holds now
+  std::uint32_t former_until = 0;  // number of steps judged when memory stopped holding it
+};
+
+// The walk for one page of an access.
+struct WalkViewPart {
+  std::uint64_t gva = 0;
+  std::vector<WalkViewStep> steps;    // root first; ends where the walk ends
+  bool table_without_memory = false;  // the next entry has no memslot behind it
+  bool translates = false;            // a leaf was reached
+  std::uint64_t gpa = kUnknownGpa;    // translates: of the byte
+  unsigned pkey = 0;                  // translates
+  bool faults = false;
+  std::uint32_t error_code = 0;  // faults
+  const Rule* rule = nullptr;    // what decides; static storage
+};
+
+// One permitted outcome that uses former values.
+struct WalkViewStale {
+  unsigned part = 0;
+  std::uint64_t root = 0;  // differs from CR3 where an earlier root is used
+  std::vector<WalkViewStep> steps;
+  bool faults = false;
+  std::uint32_t error_code = 0;
+  std::uint64_t gpa = kUnknownGpa;
+};
+
+struct WalkView {
+  Outcome fresh;  // of the whole access; no paths
+  std::vector<WalkViewPart>
+      parts;  // two if the access crosses a page; none if an address is not canonical
+  const Rule* rule = nullptr;        // what decides the whole
+  std::vector<WalkViewStale> stale;  // outcomes that differ from each other, at most kMaxStaleViews
+  bool more_stale = false;           // there are more than that
+};
+inline constexpr std::size_t kMaxStaleViews = 16;
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_WALK_VIEW_H_

@@ -1,0 +1,73 @@
+#include "oracle/walk_view.h"
+
+#include <gtest/gtest.h>
+
+#include "oracle/testbed.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+constexpr std::uint64_t kGva = 0x5000, kOld = 0x40000, kNew = 0x50000;
+
+AccessQuery query(const Testbed& bed, AccessKind kind, std::uint64_t gva = kGva) {
+  return {gva, 8, kind, false, 0, bed.spec.registers(0)};
+}
+
+TEST(WalkView, ShowsEachLevelWithAccumulatedRights) {
+  Testbed bed;
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.spec.write_word(Testbed::entry_gpa(kGva, 3), Testbed::kPd | (kPwua & ~pte::kW) | pte::kXd);
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kWrite));
+  ASSERT_EQ(view.parts.size(), 1u);
+  const auto& steps = view.parts[0].steps;
+  ASSERT_EQ(steps.size(), 4u);
+  EXPECT_EQ(steps[0].table_gpa, Testbed::kRoot);
+  EXPECT_EQ(steps[3].index, 5u);
+  EXPECT_TRUE(steps[3].leaf);
+  EXPECT_TRUE(steps[0].writable);
+  EXPECT_FALSE(steps[1].writable);
+  EXPECT_FALSE(steps[3].writable) << "R/W is the AND of all levels";
+  EXPECT_FALSE(steps[3].executable) << "XD is the OR of all levels";
+  EXPECT_TRUE(view.parts[0].faults);
+  EXPECT_EQ(view.fresh.error_code, pfec::kP | pfec::kW);
+  EXPECT_EQ(view.rule->id, "write-protect");
+  EXPECT_TRUE(view.stale.empty());
+}
+
+TEST(WalkView, NamesReservedBits) {
+  Testbed bed;
+  bed.map(kGva, kOld | kLeafUsed | bit(45));
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead));
+  EXPECT_TRUE(view.parts[0].steps[3].reserved);
+  EXPECT_EQ(view.parts[0].steps[3].reserved_bits, bit(45));
+  EXPECT_EQ(view.rule->id, "reserved");
+}
+
+TEST(WalkView, ListsPermittedFormerTranslations) {
+  Testbed bed;
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.access_fresh(AccessKind::kRead, kGva);
+  bed.write(Testbed::entry_gpa(kGva, 1), kNew | kLeafUsed);
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead));
+  EXPECT_EQ(view.fresh.gpa[0], kNew);
+  ASSERT_EQ(view.stale.size(), 1u);
+  EXPECT_EQ(view.stale[0].gpa, kOld);
+  EXPECT_TRUE(view.stale[0].steps[3].former);
+  EXPECT_EQ(view.stale[0].steps[3].former_until, 2u);
+  bed.invlpg(kGva);
+  EXPECT_TRUE(bed.spec.view(0, query(bed, AccessKind::kRead)).stale.empty());
+}
+
+TEST(WalkView, CrossingHasTwoPartsAndNonCanonicalNone) {
+  Testbed bed;
+  bed.map(kGva, kOld | kLeafUsed);
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead, kGva + 0xffc));
+  EXPECT_EQ(view.parts.size(), 2u);
+  EXPECT_EQ(view.rule->id, "present");
+  const WalkView none = bed.spec.view(0, query(bed, AccessKind::kRead, bit(47)));
+  EXPECT_TRUE(none.parts.empty());
+  EXPECT_EQ(none.rule->id, "canonical");
+}
+
+}  // namespace
+}  // namespace twinwalk::oracle

@@ -1,0 +1,114 @@
+#include "reports/json.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+namespace twinwalk::reports {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dumped(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Json walk_json(const Walk& walk) {
+  Json levels = Json::array();
+  for (const WalkLevel& l : walk.levels) {
+    levels.push_back({{"level", l.level},
+                      {"table", fmt::format("{:#x}", l.table_gpa)},
+                      {"index", l.index},
+                      {"entry", fmt::format("{:#x}", l.entry)},
+                      {"note", l.note}});
+  }
+  return {{"title", walk.title}, {"outcome", walk.outcome}, {"levels", std::move(levels)}};
+}
+
+Json finding_json(const Finding& f) {
+  Json walks = Json::array();
+  for (const Walk& w : f.walks) walks.push_back(walk_json(w));
+  return {{"name", f.name},         {"class", f.cls},
+          {"field", f.field},       {"got", f.got},
+          {"allowed", f.allowed},   {"rule", f.rule},
+          {"citation", f.citation}, {"subject", f.subject},
+          {"profile", f.profile},   {"trace", f.trace_text},
+          {"line", f.trace_line},   {"walks", std::move(walks)},
+          {"replays", f.replays},   {"reproduced", f.reproduced},
+          {"hits", f.hits},         {"seconds", f.seconds},
+          {"new", f.is_new}};
+}
+
+}  // namespace
+
+std::string to_json(const FuzzReport& r) {
+  Json samples = Json::array(), findings = Json::array(), known = Json::array();
+  for (const Sample& s : r.samples) samples.push_back({s.seconds, s.execs, s.edges});
+  for (const Finding& f : r.findings) findings.push_back(finding_json(f));
+  for (const KnownDeviation& k : r.known) {
+    known.push_back({{"id", k.id}, {"subject", k.subject}, {"says", k.says}, {"hits", k.hits}});
+  }
+  return dumped({{"config", r.title},
+                 {"engine", r.engine},
+                 {"subject", r.subject},
+                 {"unicorn", r.unicorn_version},
+                 {"command", r.command},
+                 {"started", r.started},
+                 {"seconds", r.seconds},
+                 {"workers", r.workers},
+                 {"execs", r.execs},
+                 {"ops", r.ops},
+                 {"checks", r.checks},
+                 {"unicorn_checks", r.unicorn_checks},
+                 {"edges", r.edges},
+                 {"mmu_states", r.mmu_states},
+                 {"divergences", r.divergences},
+                 {"new_divergences", r.new_divergences},
+                 {"samples", std::move(samples)},
+                 {"states",
+                  {{"roles", r.states.roles},
+                   {"levels", r.states.levels},
+                   {"operations", r.states.operations},
+                   {"counts", r.states.counts}}},
+                 {"findings", std::move(findings)},
+                 {"known", std::move(known)},
+                 {"remarks", r.remarks}});
+}
+
+std::string to_json(const Results& r) {
+  Json run = Json::array(), conform = Json::array(), zoo = Json::array(), bench = Json::array();
+  for (const ResultLine& l : r.run) run.push_back(Json::parse(twinwalk::to_json(l)));
+  for (const ConformLine& c : r.conform) {
+    conform.push_back({{"feature", c.feature},
+                       {"subject", c.subject},
+                       {"host", c.host},
+                       {"mode", c.mode},
+                       {"result", c.result},
+                       {"checks", c.checks},
+                       {"why", c.why}});
+  }
+  for (const ZooLine& z : r.zoo) {
+    zoo.push_back({{"bug", z.bug},
+                   {"reached", z.reached},
+                   {"triggered", z.triggered},
+                   {"detected", z.detected},
+                   {"by", z.by},
+                   {"seconds", z.seconds},
+                   {"execs", z.execs}});
+  }
+  for (const BenchLine& b : r.bench) {
+    bench.push_back({{"row", b.row},
+                     {"value", b.value},
+                     {"unit", b.unit},
+                     {"limit", b.limit},
+                     {"ratio", b.ratio},
+                     {"target", b.target},
+                     {"holds", b.holds ? Json(*b.holds) : Json(nullptr)}});
+  }
+  return dumped({{"run", std::move(run)},
+                 {"conform", std::move(conform)},
+                 {"zoo", std::move(zoo)},
+                 {"bench", std::move(bench)}});
+}
+
+}  // namespace twinwalk::reports

@@ -1,0 +1,130 @@
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <iterator>
+
+#include "reports/chart.h"
+#include "reports/ci_formats.h"
+#include "reports/escape.h"
+
+namespace twinwalk::reports {
+namespace {
+
+constexpr std::size_t kMostRows = 100;  // a summary is read, not searched
+
+std::string e(const std::string& text) { return escape_markdown(text); }
+
+// A fence longer than any run of backquotes within.
+std::string fenced(const std::string& text) {
+  std::string fence = "```";
+  while (text.find(fence) != text.npos) fence += '`';
+  return fence + "\n" + text + (text.empty() || text.back() != '\n' ? "\n" : "") + fence + "\n";
+}
+
+std::string rest(std::size_t count) {
+  return count > kMostRows ? fmt::format("\n{} more.\n", count - kMostRows) : "";
+}
+
+void run_part(std::string& out, const Results& r) {
+  auto to = std::back_inserter(out);
+  for (const RunSummary& s : r.summaries) {
+    fmt::format_to(to,
+                   "\n{} traces, {} operations, {} checks ({} against Unicorn): {} agree, {} "
+                   "diverge, {} skip, {} unspecified.\n",
+                   grouped(s.traces), grouped(s.ops), grouped(s.checks), grouped(s.unicorn_checks),
+                   grouped(s.agree), grouped(s.diverge), grouped(s.skip), grouped(s.unspecified));
+  }
+  if (r.run.empty()) return;
+  out +=
+      "\n| verdict | class | trace | op | got | allowed | rule |\n|---|---|---|---:|---|---|---|\n";
+  for (std::size_t i = 0; i < r.run.size() && i < kMostRows; ++i) {
+    const ResultLine& l = r.run[i];
+    fmt::format_to(to, "| {} | {} | {} | {} | {} | {} | {} |\n", e(l.verdict), e(l.cls), e(l.trace),
+                   l.op, e(l.got), e(l.allowed), e(l.rule));
+  }
+  out += rest(r.run.size());
+}
+
+void conform_part(std::string& out, const Results& r) {
+  if (r.conform.empty()) return;
+  out +=
+      "\n| result | feature | mode | subject | host | checks | why "
+      "|\n|---|---|---|---|---|---:|---|\n";
+  for (std::size_t i = 0; i < r.conform.size() && i < kMostRows; ++i) {
+    const ConformLine& c = r.conform[i];
+    fmt::format_to(std::back_inserter(out), "| {} | {} | {} | {} | {} | {} | {} |\n", e(c.result),
+                   e(c.feature), e(c.mode), e(c.subject), e(c.host), grouped(c.checks), e(c.why));
+  }
+  out += rest(r.conform.size());
+}
+
+void zoo_part(std::string& out, const Results& r) {
+  if (r.zoo.empty()) return;
+  out += "\n| bug | reached | triggered | detected | by | seconds |\n|---|---|---|---|---|---:|\n";
+  const auto yes = [](bool b) { return b ? "yes" : "**no**"; };
+  for (const ZooLine& z : r.zoo) {
+    fmt::format_to(std::back_inserter(out), "| {} | {} | {} | {} | {} | {:.1f} |\n", e(z.bug),
+                   yes(z.reached), yes(z.triggered), yes(z.detected), e(z.by), z.seconds);
+  }
+}
+
+void bench_part(std::string& out, const Results& r) {
+  if (r.bench.empty()) return;
+  out += "\n| row | value | unit | ratio | target | holds |\n|---|---:|---|---:|---|---|\n";
+  for (const BenchLine& b : r.bench) {
+    fmt::format_to(std::back_inserter(out), "| {} | {:.4g} | {} | {:.2f} | {} | {} |\n", e(b.row),
+                   b.value, e(b.unit), b.ratio, e(b.target),
+                   !b.holds   ? "measured"
+                   : *b.holds ? "yes"
+                              : "**no**");
+  }
+}
+
+void fuzz_part(std::string& out, const Results& r) {
+  for (const FuzzLine& f : r.fuzz) {
+    fmt::format_to(std::back_inserter(out),
+                   "\nFuzz with {}: {} executions in {:.1f} s, {} checks ({} against Unicorn), "
+                   "**{} new divergences**.\n",
+                   e(f.engine), grouped(f.execs), f.seconds, grouped(f.checks),
+                   grouped(f.unicorn_checks), grouped(f.new_divergences));
+  }
+}
+
+}  // namespace
+
+std::string to_markdown(const FuzzReport& r) {
+  std::string out;
+  auto to = std::back_inserter(out);
+  fmt::format_to(to, "# Twinwalk {}: {} new divergence{}\n\n", e(r.title),
+                 grouped(r.new_divergences), r.new_divergences == 1 ? "" : "s");
+  fmt::format_to(to,
+                 "{} on {}, {:.1f} s, {} workers: {} executions, {} operations, {} checks against "
+                 "spec, {} against Unicorn{}; {} edges, {} MMU states.\n",
+                 e(r.engine), e(r.subject), r.seconds, r.workers, grouped(r.execs), grouped(r.ops),
+                 grouped(r.checks), grouped(r.unicorn_checks),
+                 r.unicorn_version.empty() ? "" : " " + e(r.unicorn_version), grouped(r.edges),
+                 grouped(r.mmu_states));
+  for (const std::string& remark : r.remarks) fmt::format_to(to, "\n- {}", e(remark));
+  if (!r.remarks.empty()) out += '\n';
+  for (const Finding& f : r.findings) {
+    fmt::format_to(to, "\n## {}{}\n\n{} ({}; {})\n\n- seen: {}\n- allowed: {}\n\n{}", e(f.name),
+                   f.is_new ? "" : " (known)", e(f.rule_says), e(f.rule), e(f.citation), e(f.got),
+                   e(f.allowed), fenced(f.trace_text));
+  }
+  if (!r.known.empty()) out += "\n| known deviation | of | hits |\n|---|---|---:|\n";
+  for (const KnownDeviation& k : r.known)
+    fmt::format_to(to, "| {} | {} | {} |\n", e(k.id), e(k.subject), grouped(k.hits));
+  return out;
+}
+
+std::string to_markdown(const Results& r) {
+  std::string out = "# Twinwalk results\n";
+  run_part(out, r);
+  conform_part(out, r);
+  zoo_part(out, r);
+  bench_part(out, r);
+  fuzz_part(out, r);
+  return out;
+}
+
+}  // namespace twinwalk::reports

@@ -1,0 +1,58 @@
+#ifndef TWINWALK_REPORTS_RESULTS_H_
+#define TWINWALK_REPORTS_RESULTS_H_
+
+// Result lines (JSON Lines) as `run`, `conform`, `zoo`, `bench` and `fuzz` print them.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "harness/trace/result_line.h"
+
+namespace twinwalk::reports {
+
+struct ConformLine {
+  std::string feature, subject, host, mode, result, why;  // result: pass, known, fail, skip
+  std::uint64_t checks = 0;
+};
+struct ZooLine {
+  std::string bug, by;
+  bool reached = false, triggered = false, detected = false;
+  double seconds = 0;
+  std::uint64_t execs = 0;
+};
+struct BenchLine {
+  std::string row, unit, target;
+  double value = 0, limit = 0, ratio = 0;
+  std::optional<bool> holds;  // absent: measured only
+};
+struct FuzzLine {
+  std::string engine;
+  double seconds = 0, execs_per_second = 0;
+  std::uint64_t execs = 0, ops = 0, checks = 0, unicorn_checks = 0, edges = 0, mmu_states = 0,
+                divergences = 0, new_divergences = 0;
+};
+
+struct Results {
+  std::vector<ResultLine> run;
+  std::vector<RunSummary> summaries;
+  std::vector<ConformLine> conform;
+  std::vector<ZooLine> zoo;
+  std::vector<BenchLine> bench;
+  std::vector<FuzzLine> fuzz;
+  bool empty() const {
+    return run.empty() && summaries.empty() && conform.empty() && zoo.empty() && bench.empty() &&
+           fuzz.empty();
+  }
+};
+
+// Appends the lines of one file. `text` is JSON Lines, or one JSON object (a summary.json). The
+// error, if any, is one line that begins with `file:LINE: `; `out` then holds what came before it.
+std::optional<std::string> read_results(std::string_view text, std::string_view file, Results& out);
+
+}  // namespace twinwalk::reports
+
+#endif  // TWINWALK_REPORTS_RESULTS_H_

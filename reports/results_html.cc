@@ -1,0 +1,140 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "reports/chart.h"
+#include "reports/escape.h"
+#include "reports/html.h"
+#include "reports/json.h"
+#include "reports/page.h"
+
+namespace twinwalk::reports {
+namespace {
+
+std::string e(const std::string& text) { return escape_markup(text); }
+std::string code(const std::string& text) {
+  return text.empty() ? "" : "<code>" + e(text) + "</code>";
+}
+
+RunSummary total(const Results& r) {
+  RunSummary sum;
+  for (const RunSummary& s : r.summaries) {
+    sum.traces += s.traces, sum.ops += s.ops, sum.checks += s.checks, sum.agree += s.agree;
+    sum.diverge += s.diverge, sum.skip += s.skip, sum.unspecified += s.unspecified,
+        sum.unicorn_checks += s.unicorn_checks;
+  }
+  return sum;
+}
+
+std::string run_section(const Results& r) {
+  if (r.run.empty() && r.summaries.empty()) return "";
+  std::string out = "<h2>Replayed traces</h2>\n";
+  if (!r.summaries.empty()) {
+    const RunSummary s = total(r);
+    out += "<dl class=\"tiles\">" + tile("Diverge", grouped(s.diverge)) +
+           tile("Agree", grouped(s.agree)) + tile("Skip", grouped(s.skip)) +
+           tile("Unspecified", grouped(s.unspecified)) +
+           tile("Traces", grouped(s.traces), grouped(s.ops) + " operations") +
+           tile("Checks", grouped(s.checks), grouped(s.unicorn_checks) + " against Unicorn") +
+           "</dl>\n";
+  }
+  if (r.run.empty()) return out + "<p>Every operation agreed.</p>\n";
+  std::map<std::string, std::uint64_t> classes;
+  for (const ResultLine& l : r.run) ++classes[l.cls.empty() || l.cls == "none" ? l.verdict : l.cls];
+  Table counts("classes", {"Class", "Lines"}, "c1");
+  for (const auto& [name, count] : classes) counts.row({e(name), grouped(count)});
+  Table lines("operations",
+              {"Verdict", "Class", "Trace", "Op", "Verb", "Seen", "Allowed", "Rule", "Subject"},
+              "0cc1c000c");
+  for (const ResultLine& l : r.run) {
+    lines.row({badge(l.verdict), e(l.cls), e(l.trace), fmt::format("{}", l.op), e(l.verb),
+               code(l.got), code(l.allowed), code(l.rule),
+               e(l.subject) + (l.profile.empty() ? "" : " / " + e(l.profile))});
+  }
+  return out + "<h3>By class</h3>\n" + counts.finish(false) +
+         "<h3>Operations that do not simply agree</h3>\n" + lines.finish(true);
+}
+
+std::string conform_section(const Results& r) {
+  if (r.conform.empty()) return "";
+  std::map<std::string, std::uint64_t> by_result;
+  for (const ConformLine& c : r.conform) ++by_result[c.result];
+  std::string out = "<h2>Conformance</h2>\n<dl class=\"tiles\">";
+  for (const char* result : {"pass", "known", "fail", "skip"})
+    out += tile(result, grouped(by_result[result]));
+  Table table("features", {"Result", "Feature", "Mode", "Subject", "Host", "Checks", "Why"},
+              "0000010");
+  for (const ConformLine& c : r.conform) {
+    table.row({badge(c.result), e(c.feature), e(c.mode), e(c.subject), e(c.host), grouped(c.checks),
+               e(c.why)});
+  }
+  return out + "</dl>\n" + table.finish(true);
+}
+
+std::string zoo_section(const Results& r) {
+  if (r.zoo.empty()) return "";
+  std::uint64_t detected = 0;
+  for (const ZooLine& z : r.zoo) detected += z.detected;
+  Table table("seeded bugs",
+              {"Bug", "Reached", "Triggered", "Detected", "By", "Seconds", "Executions"},
+              "c000011");
+  const auto yes = [](bool b) { return badge(b ? "yes" : "no"); };
+  for (const ZooLine& z : r.zoo) {
+    table.row({e(z.bug), yes(z.reached), yes(z.triggered), yes(z.detected), e(z.by),
+               fmt::format("{:.1f}", z.seconds), grouped(z.execs)});
+  }
+  return fmt::format("<h2>Seeded bugs</h2>\n<p>{} of {} detected.</p>\n", detected, r.zoo.size()) +
+         table.finish(true);
+}
+
+std::string bench_section(const Results& r) {
+  if (r.bench.empty()) return "";
+  Table table("rows", {"Row", "Value", "Unit", "Limit in the same run", "Ratio", "Target", "Holds"},
+              "0101100");
+  for (const BenchLine& b : r.bench) {
+    table.row({e(b.row), fmt::format("{:.4g}", b.value), e(b.unit),
+               b.limit > 0 ? fmt::format("{:.4g}", b.limit) : "",
+               b.ratio > 0 ? fmt::format("{:.2f}", b.ratio) : "", e(b.target),
+               badge(!b.holds   ? "measured"
+                     : *b.holds ? "yes"
+                                : "no")});
+  }
+  return "<h2>Benchmark</h2>\n" + table.finish(false);
+}
+
+std::string fuzz_section(const Results& r) {
+  if (r.fuzz.empty()) return "";
+  Table table("runs",
+              {"Engine", "New divergences", "Divergences", "Executions", "Per second", "Operations",
+               "Checks", "Unicorn checks", "Edges", "MMU states", "Seconds"},
+              "01111111111");
+  for (const FuzzLine& f : r.fuzz) {
+    table.row({e(f.engine), grouped(f.new_divergences), grouped(f.divergences), grouped(f.execs),
+               short_number(f.execs_per_second), grouped(f.ops), grouped(f.checks),
+               grouped(f.unicorn_checks), grouped(f.edges), grouped(f.mmu_states),
+               fmt::format("{:.1f}", f.seconds)});
+  }
+  return "<h2>Fuzz runs</h2>\n" + table.finish(false);
+}
+
+}  // namespace
+
+std::string to_html(const Results& r) {
+  std::vector<std::string> parts;
+  const auto part = [&](std::size_t count, const char* one, const char* many) {
+    if (count) parts.push_back(fmt::format("{} {}", grouped(count), count == 1 ? one : many));
+  };
+  part(r.run.size(), "operation", "operations");
+  part(r.conform.size(), "conformance result", "conformance results");
+  part(r.zoo.size(), "seeded bug", "seeded bugs");
+  part(r.bench.size(), "benchmark row", "benchmark rows");
+  part(r.fuzz.size(), "fuzz run", "fuzz runs");
+  std::string subtitle;
+  for (const std::string& p : parts) subtitle += (subtitle.empty() ? "" : ", ") + p;
+  return page(
+      "Twinwalk results", subtitle,
+      run_section(r) + conform_section(r) + zoo_section(r) + bench_section(r) + fuzz_section(r),
+      to_json(r));
+}
+
+}  // namespace twinwalk::reports

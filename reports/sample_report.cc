@@ -1,0 +1,128 @@
+#include "reports/sample_report.h"
+
+namespace twinwalk::reports::testing {
+namespace {
+
+Finding missed_fault() {
+  Finding f;
+  f.name = "missed-fault-1f3a9c04";
+  f.cls = "missed-fault";
+  f.field = "outcome";
+  f.got = "ok gpa=0x5000";
+  f.allowed = "#PF ec=p|w cr2=0x400000";
+  f.rule = "stale-6";
+  f.rule_says =
+      "INVLPG drops the page number in the current PCID, and all paging-structure caches of it.";
+  f.citation = "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\"";
+  f.subject = "core";
+  f.profile = "kvm";
+  f.trace_text =
+      "walk 1\nmachine  core=shadow memory=64M vcpus=1\nmap      gva=0x400000 gpa=0x5000\n"
+      "access   write gva=0x400000\nwrite    gpa=0x103000 value=0x5000|p|u\ninvlpg   gva=0x400000\n"
+      "access   write gva=0x400000\n";
+  f.trace_line = 7;
+  f.replays = f.reproduced = 10;
+  f.hits = 1204;
+  f.seconds = 3.2;
+  const WalkLevel root{4, 0x100000, 0, 0x101027, ""}, third{3, 0x101000, 0, 0x102027, ""},
+      second{2, 0x102000, 2, 0x103027, ""};
+  f.walks = {{"spec", f.allowed, {root, third, second, {1, 0x103000, 0, 0x5005, "read-only"}}},
+             {"core", f.got, {root, third, second, {1, 0x103000, 0, 0x5067, "before INVLPG"}}}};
+  return f;
+}
+
+Finding known_one() {
+  Finding f;
+  f.name = "wrong-error-code-00000001";
+  f.cls = "wrong-error-code";
+  f.field = "error-code";
+  f.got = "#PF ec=rsvd cr2=0x0";
+  f.allowed = "#PF ec=p|rsvd cr2=0x0";
+  f.rule = "fresh";
+  f.rule_says = "RSVD implies P & nothing is <left> of it.";
+  f.citation = "SDM 3A §\"Page-Fault Exceptions\"";
+  f.subject = "core";
+  f.trace_text =
+      "walk 1\nmachine  core=shadow memory=64M vcpus=1\n# </script><b>not markup</b>\naccess   "
+      "read gva=0x0\n";
+  f.trace_line = 4;
+  f.is_new = false;
+  f.walks = {{"spec", f.allowed, {{4, 0x100000, 0, 0, ""}}}};
+  return f;
+}
+
+StateMap states() {
+  StateMap s;
+  s.roles = {"supervisor, WP=1", "supervisor, WP=0", "user", "smep", "smap",
+             "direct 2M",        "direct 1G"};
+  s.levels = {"level 4", "level 3", "level 2", "level 1"};
+  s.operations = {"link",     "unlink",         "install",       "zap",
+                  "sync",     "unsync",         "write-protect", "split",
+                  "prefetch", "emulated write", "flood",         "reclaim"};
+  std::uint64_t seed = 1;
+  for (std::size_t i = 0; i < s.roles.size() * s.levels.size() * s.operations.size(); ++i) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    const std::uint64_t n = seed >> 52;
+    s.counts.push_back(n < 1500 ? 0 : n < 2300 ? n % 7 : n < 3300 ? n % 300 : n);
+  }
+  return s;
+}
+
+}  // namespace
+
+FuzzReport sample_fuzz_report() {
+  FuzzReport r;
+  r.title = "shadow-64";
+  r.engine = "libfuzzer";
+  r.subject = "core 4f1c2ab";
+  r.unicorn_version = "2.1.1";
+  r.command = "twinwalk fuzz --seconds 60 --jobs 2 --out <here>";
+  r.started = "2024-05-01 12:00:00 UTC";
+  r.seconds = 60.3;
+  r.workers = 2;
+  r.execs = 5'871'202;
+  r.ops = 187'412'331;
+  r.checks = 140'992'871;
+  r.unicorn_checks = 1'204'113;
+  r.edges = 2314;
+  r.mmu_states = 198;
+  r.divergences = 1211;
+  r.new_divergences = 1;
+  for (int i = 0; i <= 60; ++i) {
+    const double t = i, wobble = i % 7 * 900.0 - i % 5 * 1100.0;
+    r.samples.push_back({t, static_cast<std::uint64_t>(t * 97'000 + (i ? wobble : 0)),
+                         static_cast<std::uint64_t>(2314 * t / (t + 2.5))});
+  }
+  r.states = states();
+  r.findings = {missed_fault(), known_one()};
+  r.known = {{"unicorn-rmw-not-present-w0", "unicorn",
+              "RMW on a page that is not present reports W=0.", 311}};
+  r.remarks = {"One worker ran with AddressSanitizer and UndefinedBehaviorSanitizer."};
+  return r;
+}
+
+Results sample_results() {
+  Results r;
+  r.run = {{"corpus/seed/wp.walk", 3, 0, "access", "core", "kvm", "diverge", "missed-fault",
+            "outcome", "ok gpa=0x5000", "#PF ec=p|w cr2=0x400000", "fresh"},
+           {"corpus/seed/nested.walk", 1, 0, "nested-map", "core", "kvm", "skip", "", "",
+            "skip nested-not-supported", "", ""},
+           {"corpus/seed/a<b>&'c'.walk", 9, 1, "access", "core", "kvm", "unspecified", "", "cr2",
+            "cr2=0x1000", "cr2=0xfff | cr2=0x1000", "crossing"}};
+  r.summaries = {{63, 912, 801, 798, 1, 1, 1, 640}};
+  r.conform = {{"NX", "kvm", "local", "4-level", "pass", "", 4096},
+               {"PKU", "kvm", "local", "4-level", "skip", "the host's CPU has no PKU", 0},
+               {"reserved bits", "kvm", "qemu-svm", "4-level", "known",
+                "RSVD without P: QEMU's walker", 512},
+               {"INVPCID", "kvm", "local", "4-level", "fail", "type 1 kept an entry", 64}};
+  r.zoo = {{"no-flush-invlpg", "translation", true, true, true, 1.42, 120'331},
+           {"rmap-skip", "", true, false, false, 60, 5'800'000}};
+  r.bench = {{"spec walk", "ns", "<= 1.5", 24.3, 18.1, 1.34, true},
+             {"shadow fault", "ns", "<= 300", 412, 300, 1.37, false},
+             {"resident", "MiB", "", 31, 0, 0, {}}};
+  r.fuzz = {{"libfuzzer", 60.3, 97'366.5, 5'871'202, 187'412'331, 140'992'871, 1'204'113, 2314, 198,
+             0, 0}};
+  return r;
+}
+
+}  // namespace twinwalk::reports::testing
