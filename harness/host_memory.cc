@@ -197,17 +197,6 @@ void HostMemory::fill(Frame& frame, std::uint64_t pfn, std::uint64_t lines) {
   }
 }
 
-void HostMemory::store(std::uint64_t hpa, unsigned size, std::uint64_t value) {
-  Frame* frame = guest_frame(hpa);
-  if (!frame) return;
-  if (frame->flags & kReadOnly) {
-    complain(Complaint::kEscape, "store to a frame that the host has write-protected", hpa);
-    return;
-  }
-  need(*frame, hpa, size);
-  std::memcpy(bytes(hpa), &value, size);
-}
-
 bool HostMemory::compare_exchange(std::uint64_t hpa, unsigned size, std::uint64_t expected,
                                   std::uint64_t desired) {
   if (load(hpa, size) != extract(expected, 0, size)) return false;

@@ -234,22 +234,44 @@ inline HostMemory::Frame* HostMemory::guest_frame(std::uint64_t hpa) {
   return guest_frame_slow(hpa);
 }
 
+// Copies of 1..8 bytes; the usual sizes without a call.
+inline void copy_small(void* to, const void* from, unsigned size) {
+  switch (size) {
+    case 8:
+      std::memcpy(to, from, 8);
+      break;
+    case 4:
+      std::memcpy(to, from, 4);
+      break;
+    case 2:
+      std::memcpy(to, from, 2);
+      break;
+    case 1:
+      std::memcpy(to, from, 1);
+      break;
+    default:
+      std::memcpy(to, from, size);
+  }
+}
+
 inline std::uint64_t HostMemory::load(std::uint64_t hpa, unsigned size) {
   Frame* frame = guest_frame(hpa);
   if (!frame) return extract(secret_word(hpa), hpa & 7, size);
   need(*frame, hpa, size);
   std::uint64_t value = 0;
-  switch (size) {
-    case 8:
-      std::memcpy(&value, bytes(hpa), 8);
-      break;
-    case 4:
-      std::memcpy(&value, bytes(hpa), 4);
-      break;
-    default:
-      std::memcpy(&value, bytes(hpa), size);
-  }
+  copy_small(&value, bytes(hpa), size);
   return value;
+}
+
+inline void HostMemory::store(std::uint64_t hpa, unsigned size, std::uint64_t value) {
+  Frame* frame = guest_frame(hpa);
+  if (!frame) return;
+  if (frame->flags & kReadOnly) [[unlikely]] {
+    complain(Complaint::kEscape, "store to a frame that the host has write-protected", hpa);
+    return;
+  }
+  need(*frame, hpa, size);
+  copy_small(bytes(hpa), &value, size);
 }
 
 }  // namespace twinwalk

@@ -9,7 +9,9 @@ namespace {
 
 constexpr u64 kOffset = kPageSize - 1;
 
+// A cached entry without W answers no write, even one that CR0.WP=0 permits: W may be missing because D is not set.
 bool permitted(const VcpuState& vcpu, u8 access, AccessRequest request) {
+  if (request.write && !(access & acc::kW)) return false;
   return permission_fault(vcpu.context, vcpu.regs, access, 0, request) == 0;
 }
 

@@ -9,7 +9,9 @@ namespace mmu::reclaim {
 
 // What one operation may need: a page a level.
 inline constexpr u32 kMinFree = 4;
-inline constexpr u32 kMinQuota = 8;
+// With less, one access that crosses a page might take away its own first half for ever: the roots of the other
+// vCPUs, two ways of four pages from one root, and what every fault wants to find free. A smaller quota is raised.
+inline constexpr u32 kMinQuota = (kMaxVcpus - 1) + 7 + kMinFree + 2;
 
 // Zaps the oldest pages that are no roots, `want` of them or as many as there are. Does not commit.
 u32 zap_oldest(VmState& vm, u32 want);

@@ -122,7 +122,13 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
       out.which = static_cast<std::uint8_t>(i);
     }
   }
-  if (out.kind == OutcomeKind::kPageFault) return;
+  if (out.kind == OutcomeKind::kPageFault) {
+    // The half that does not fault owes its A and D too, if the subject gets to it.
+    for (unsigned i = 0; i < out.parts; ++i) {
+      if (!out.part[i].faults) out.table_read_only |= due_in_read_only(state, out.part[i].walk, store);
+    }
+    return;
+  }
   std::uint64_t owed = 0;
   for (unsigned i = 0; i < out.parts; ++i) {
     const Walk& w = out.part[i].walk;

@@ -72,6 +72,11 @@ void Workload::access(AccessKind kind, std::uint64_t gva, std::uint8_t size) {
   if (kind == AccessKind::kWrite || kind == AccessKind::kRmw) set(op, Field::kValue, stamp);
 }
 
+void Workload::store(std::uint64_t gva, std::uint64_t value) {
+  access(AccessKind::kWrite, gva);
+  set(program_.steps.back().what, Field::kValue, value);
+}
+
 void Workload::guest_write(std::uint64_t gpa, std::uint64_t value) {
   Op& op = add(Verb::kWrite);
   set(op, Field::kGpa, gpa);

@@ -1,8 +1,8 @@
 #ifndef TWINWALK_HARNESS_BENCH_WORKLOAD_H_
 #define TWINWALK_HARNESS_BENCH_WORKLOAD_H_
 
-// The programs that are timed, built step by step: tables are laid out by the host before the guest runs, then come
-// the steps under the clock.
+// The programs that are timed, built step by step: tables are laid out by the host before the guest
+// runs, then come the steps under the clock.
 
 #include <cstdint>
 #include <unordered_map>
@@ -18,8 +18,9 @@ class Workload {
  public:
   explicit Workload(const Machine& machine);
 
-  // Maps the 4K page `gva` to `gpa` (both aligned) under root `cr3`, rights p|w|u unless told; upper entries p|w|u. Takes
-  // table pages as needed from above kInitialCr3. `set` are further bits of the leaf (pte::kA and so on).
+  // Maps the 4K page `gva` to `gpa` (both aligned) under root `cr3`, rights p|w|u unless told;
+  // upper entries p|w|u. Takes table pages as needed from above kInitialCr3. `set` are further bits
+  // of the leaf (pte::kA and so on).
   void map(std::uint64_t gva, std::uint64_t gpa, std::uint64_t set = 0,
            std::uint64_t cr3 = kInitialCr3);
   // gpa of the level-1 entry that maps `gva`. Precondition: map() made it.
@@ -28,6 +29,7 @@ class Workload {
   std::uint64_t new_root();
 
   void access(AccessKind kind, std::uint64_t gva, std::uint8_t size = 8);
+  void store(std::uint64_t gva, std::uint64_t value);  // a native 8-byte store
   void guest_write(std::uint64_t gpa, std::uint64_t value);
   void invlpg(std::uint64_t gva);
   void set_register(Reg reg, std::uint64_t value);

@@ -7,6 +7,7 @@
 
 #include "harness/cli/machine_facts.h"
 #include "harness/cli/output.h"
+#include "harness/cli/subjects.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -83,6 +84,25 @@ void program(std::string_view what, const std::string& name, const std::string& 
   }
 }
 
+void unicorn() {
+  std::string why;
+  const auto client = make_unicorn();
+  if (!client->available(why)) {
+    row(State::kNo, "Unicorn", why, "apt-get install libunicorn-dev, then build again");
+    return;
+  }
+  const oracle::UnicornVersion version = client->version();
+  const std::string number = fmt::format("{}.{}.{}", version.major, version.minor, version.patch);
+  if (version.translates) {
+    row(State::kYes, "Unicorn", number + ", data follow the translation");
+  } else {
+    row(State::kPart, "Unicorn",
+        number +
+            ", data do not follow the translation: faults, error codes, CR2 and A/D are checked",
+        "2.1 or newer checks data too; the launcher fetches one where the mirror has it");
+  }
+}
+
 void engines() {
   print("{}\n", paint(Tone::kBold, "Compilers, engines, tools"));
   row(State::kYes, "this program",
@@ -101,6 +121,7 @@ void engines() {
   program("libFuzzer's compiler", newest.empty() ? "clang++-16" : newest, "--version",
           "apt-get install clang-16 libclang-rt-16-dev");
   program("AFL++", "afl-fuzz", "-h", "apt-get install afl++ (for fuzz --engine afl)");
+  unicorn();
   const bool gtest = access("/usr/include/gtest/gtest.h", R_OK) == 0;
   row(gtest ? State::kYes : State::kNo, "GoogleTest", gtest ? "installed" : "not installed",
       gtest ? "" : "apt-get install libgtest-dev libgmock-dev (twinwalk test does it)");

@@ -17,7 +17,7 @@ int format_traces(const std::vector<std::string>& paths, bool check) {
   std::vector<Change> changes;
   for (const std::string& path : expand_paths(paths)) {
     const std::string text = read_file(path);
-    std::string canonical = print(parse_trace(path, text, Form::kText));
+    std::string canonical = print(parse_trace(path, text, Input::kText));
     if (text != canonical || (path == "-" && !check))
       changes.push_back({path, std::move(canonical)});
   }
@@ -30,13 +30,13 @@ int format_traces(const std::vector<std::string>& paths, bool check) {
 
 int encode_trace(const std::string& path, const std::string& out) {
   std::vector<std::uint8_t> bytes;
-  encode(load_trace(path, Form::kAny).trace, bytes);
+  encode(load_trace(path, Input::kAny).trace, bytes);
   write_file(out, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   return kExitGood;
 }
 
 int decode_trace(const std::string& path, const std::string& out, bool raw) {
-  write_file(out, print(load_trace(path, raw ? Form::kRaw : Form::kBinary).trace));
+  write_file(out, print(load_trace(path, raw ? Input::kRaw : Input::kBinary).trace));
   return kExitGood;
 }
 

@@ -17,6 +17,7 @@
 
 #include "harness/cli/output.h"
 #include "harness/trace/binary.h"
+#include "harness/trace/load.h"
 #include "harness/trace/parse.h"
 
 namespace twinwalk::cli {
@@ -80,17 +81,6 @@ void replace_file(const std::string& path, std::string_view bytes, mode_t mode) 
   }
 }
 
-Trace decode_file(const std::string& path, std::span<const std::uint8_t> bytes) {
-  Trace trace;
-  const Decoded decoded = decode(bytes, trace);
-  if (!decoded.file_form) {
-    fail_at(path, fmt::format("a binary trace of a version other than {}, the one that is known",
-                              kBinaryVersion));
-  }
-  if (!decoded.whole) fail_at(path, "a binary trace that is cut short");
-  return trace;
-}
-
 }  // namespace
 
 std::vector<std::string> expand_paths(const std::vector<std::string>& paths) {
@@ -132,27 +122,26 @@ std::string read_file(const std::string& path) {
   return bytes;
 }
 
-Trace parse_trace(const std::string& path, std::string_view bytes, Form form) {
+Trace parse_trace(const std::string& path, std::string_view bytes, Input input) {
   const std::span binary(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-  if (form == Form::kRaw) {
-    Trace trace;
-    decode(binary, trace);
-    return trace;
+  if (input == Input::kBinary && !has_binary_magic(binary)) {
+    fail_at(path, "not a binary trace: it does not begin with the magic");
   }
-  if (form != Form::kText && has_binary_magic(binary)) return decode_file(path, binary);
-  if (form == Form::kBinary) fail_at(path, "not a binary trace: it does not begin with the magic");
-  ParseResult parsed = parse(bytes, path);
+  ParseResult parsed =
+      input == Input::kText
+          ? parse(bytes, path)
+          : read_trace(binary, path, input == Input::kRaw ? Form::kRaw : Form::kAuto);
   if (!parsed) throw Failure(to_text(*parsed.error));
   return std::move(parsed.trace);
 }
 
-NamedTrace load_trace(const std::string& path, Form form) {
-  return {path, parse_trace(path, read_file(path), form)};
+NamedTrace load_trace(const std::string& path, Input input) {
+  return {path, parse_trace(path, read_file(path), input)};
 }
 
-std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, Form form) {
+std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, Input input) {
   std::vector<NamedTrace> traces;
-  for (const std::string& path : expand_paths(paths)) traces.push_back(load_trace(path, form));
+  for (const std::string& path : expand_paths(paths)) traces.push_back(load_trace(path, input));
   return traces;
 }
 

@@ -12,7 +12,8 @@
 
 namespace twinwalk::cli {
 
-enum class Form {
+// What a verb takes.
+enum class Input {
   kAny,     // text, or binary by its magic
   kText,    // text only
   kBinary,  // the file form of the binary twin only
@@ -33,10 +34,10 @@ std::vector<std::string> expand_paths(const std::vector<std::string>& paths);
 std::string read_file(const std::string& path);
 
 // The trace in `bytes`, which were read from `path`.
-Trace parse_trace(const std::string& path, std::string_view bytes, Form form);
-NamedTrace load_trace(const std::string& path, Form form);
+Trace parse_trace(const std::string& path, std::string_view bytes, Input input);
+NamedTrace load_trace(const std::string& path, Input input);
 // All of them, so that nothing is printed before all of the input is known to be good.
-std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, Form form);
+std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, Input input);
 
 // Writes a whole file or nothing: a temporary file beside it, synced and renamed. What is no
 // regular file (a device, a pipe) is written as it is. "-" is standard output. Throws if it cannot.

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +23,19 @@ std::string trimmed(std::string text) {
   const auto first = text.find_first_not_of(" \t\r\n");
   if (first == std::string::npos) return "";
   return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+// Drops terminal escapes: ESC [ ... letter.
+std::string without_colours(std::string_view text) {
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\x1b') {
+      plain += text[i];
+      continue;
+    }
+    while (i + 1 < text.size() && std::isalpha(static_cast<unsigned char>(text[i])) == 0) ++i;
+  }
+  return plain;
 }
 
 }  // namespace
@@ -91,7 +105,7 @@ std::string first_line_of(const std::string& command) {
   if (pipe == nullptr) return "";
   std::array<char, 512> line{};
   if (std::fgets(line.data(), line.size(), pipe.get()) == nullptr) return "";
-  return trimmed(line.data());
+  return trimmed(without_colours(line.data()));
 }
 
 }  // namespace twinwalk::cli

@@ -7,9 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "harness/cli/bench_verb.h"
 #include "harness/cli/doctor.h"
+#include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
+#include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
+#include "harness/cli/report_verb.h"
+#include "harness/cli/run.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -56,13 +61,77 @@ void add_decode(CLI::App& app, int& code) {
   verb->callback([names, raw, &code] { code = decode_trace(names->file, names->out, *raw); });
 }
 
+void add_run(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("run", "Replays traces and checks every operation");
+  auto options = std::make_shared<RunOptions>();
+  verb->add_option("PATH", options->paths, "traces, or folders of *.walk")->required();
+  verb->add_option("--subject", options->subject, "what is under test: core, kvm or core-kvm");
+  verb->add_option("--reference", options->references,
+                   "spec (always), unicorn; both where they can be had if not given");
+  verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
+  verb->add_flag("--json", options->json, "one JSON object a line, the summary last");
+  verb->callback([options, &code] { code = run(*options); });
+}
+
+void add_minimise(CLI::App& app, int& code) {
+  CLI::App* verb =
+      app.add_subcommand("minimise", "Writes the smallest trace with the same divergence class");
+  auto names = add_file_and_output(verb);
+  auto subject = std::make_shared<std::string>("core");
+  verb->add_option("--subject", *subject, "what is under test: core, kvm or core-kvm");
+  verb->callback(
+      [names, subject, &code] { code = minimise_trace(names->file, *subject, names->out); });
+}
+
+void add_explain(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "explain", "Tells a trace step by step: both walks, the rule that decides, its citation");
+  auto file = std::make_shared<std::string>();
+  auto subject = std::make_shared<std::string>("core");
+  verb->add_option("FILE", *file, "a trace, text or binary; - is standard input")->required();
+  verb->add_option("--subject", *subject, "what is under test: core, kvm or core-kvm");
+  verb->callback([file, subject, &code] { code = explain(*file, *subject); });
+}
+
+void add_bench(CLI::App& app, int& code) {
+  CLI::App* verb =
+      app.add_subcommand("bench", "The benchmark, with its limits measured in the same run");
+  auto json = std::make_shared<bool>(false);
+  verb->add_flag("--json", *json, "one JSON object a row");
+  verb->callback([json, &code] { code = bench(*json); });
+}
+
+void add_report(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("report", "Renders result lines for people or for CI");
+  auto inputs = std::make_shared<Paths>();
+  auto out = std::make_shared<std::string>();
+  verb->add_option("IN", *inputs, "files of result lines (JSON Lines, or a summary.json)")
+      ->required();
+  verb->add_option("-o,--output", *out, "OUT.html, .xml (JUnit), .md or .sarif")->required();
+  verb->callback([inputs, out, &code] { code = report(*inputs, *out); });
+}
+
+// Words of the contract that this version does not have: refused in one line, and not listed.
+void add_not_built(CLI::App& app, const std::string& name) {
+  CLI::App* verb = app.add_subcommand(name, "")->group("");
+  verb->allow_extras();
+  verb->callback([name] { throw Failure(name + ": not available in this version"); });
+}
+
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
+  add_run(app, code);
+  add_explain(app, code);
+  add_minimise(app, code);
   add_fmt(app, code);
   add_encode(app, code);
   add_decode(app, code);
+  add_bench(app, code);
+  add_report(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
+  add_not_built(app, "image");
+  add_not_built(app, "mutate");
 }
 
 // One line, whatever the library's message looks like.

@@ -18,6 +18,7 @@ class AgedTable {
     unsigned slots = 64;
     while (slots < capacity * 4) slots *= 2;
     slots_.resize(slots);
+    mask_ = slots - 1;
     clear();
   }
 
@@ -104,7 +105,7 @@ class AgedTable {
     std::uint16_t entry = 0;
   };
 
-  unsigned mask() const { return static_cast<unsigned>(slots_.size() - 1); }
+  unsigned mask() const { return mask_; }
   unsigned home(std::uint64_t key) const {
     return static_cast<unsigned>((key * 0x9E37'79B9'7F4A'7C15u) >> 40) & mask();
   }
@@ -137,7 +138,7 @@ class AgedTable {
   std::vector<Entry> entries_;
   std::vector<Slot> slots_;
   std::uint32_t generation_ = 0;
-  unsigned size_ = 0, used_ = 0, limit_;
+  unsigned mask_ = 0, size_ = 0, used_ = 0, limit_;
   std::uint16_t free_ = kNone;
 };
 

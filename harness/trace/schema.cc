@@ -299,6 +299,7 @@ std::uint64_t make_legal(const MachineField& field, std::uint64_t value) {
 
 void reconcile(Machine& machine) {
   if (machine.host_maxphyaddr < machine.maxphyaddr) machine.host_maxphyaddr = machine.maxphyaddr;
+  machine.features |= feature::kPae;  // traces start in 64-bit mode, which needs it
 }
 
 }  // namespace twinwalk

@@ -102,7 +102,7 @@ struct MachineField {
 std::span<const MachineField> machine_fields();
 bool legal(const MachineField& field, std::uint64_t value);
 std::uint64_t make_legal(const MachineField& field, std::uint64_t value);
-// Fields that bound each other (host_maxphyaddr >= maxphyaddr): raises the one to the other.
+// Fields that bound each other: raises host_maxphyaddr to maxphyaddr, and adds PAE.
 void reconcile(Machine& machine);
 
 // Most that a field of that sort may say.

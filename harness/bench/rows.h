@@ -1,0 +1,28 @@
+#ifndef TWINWALK_HARNESS_BENCH_ROWS_H_
+#define TWINWALK_HARNESS_BENCH_ROWS_H_
+
+// The rows of the benchmark, each with the limit that it is held against, measured in the same run.
+
+#include <functional>
+#include <string>
+
+namespace twinwalk::bench {
+
+struct Row {
+  std::string row;  // short and stable
+  double value = 0;
+  std::string unit;
+  double limit = 0;  // in the same unit, from this run
+  double ratio = 0;  // value / limit
+  std::string target;
+  bool holds = false;
+};
+
+std::string to_json(const Row& row);  // one line, no newline; keys in the order of the schema
+
+// Measures every row and reports each as soon as it is known. `unicorn`: path of twinwalk-unicorn.
+void measure_rows(const std::string& unicorn, const std::function<void(const Row&)>& report);
+
+}  // namespace twinwalk::bench
+
+#endif  // TWINWALK_HARNESS_BENCH_ROWS_H_

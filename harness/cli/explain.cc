@@ -1,0 +1,213 @@
+#include "harness/cli/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "harness/checker.h"
+#include "harness/cli/input.h"
+#include "harness/cli/output.h"
+#include "harness/cli/subjects.h"
+#include "harness/cli/walk_table.h"
+#include "harness/trace/print.h"
+#include "harness/trace/schema.h"
+
+namespace twinwalk::cli {
+namespace {
+
+// A verdict that is not `agree`, kept beyond the checker's call.
+struct Note {
+  std::uint32_t step;
+  Verdict verdict;
+  bool known;
+};
+
+std::string registers_text(const Registers& r) {
+  std::string text =
+      fmt::format("cpl={} cr0={} cr3={:#x} cr4={} efer={}", r.cpl, bits_text(r.cr0, cr0::kNames),
+                  r.cr3, bits_text(r.cr4, cr4::kNames), bits_text(r.efer, efer::kNames));
+  if (r.ac) text += " ac=1";
+  if (r.pkru != 0) text += fmt::format(" pkru={:#x}", r.pkru);
+  return text;
+}
+
+// Tells the story of one trace, after the checker has run it: the reference is run along a second
+// time, so that its walk can be shown as it was just before each step.
+class Story {
+ public:
+  Story(const NamedTrace& named, const Checker& checker, const SubjectInfo& info,
+        std::vector<Note> notes)
+      : trace_(named.trace),
+        program_(checker.program()),
+        outcomes_(checker.outcomes()),
+        notes_(std::move(notes)),
+        name_(info.name) {
+    spec_.reset(program_.machine, info.profile);
+  }
+
+  void tell() {
+    std::uint32_t shown = ~std::uint32_t{0};
+    for (std::uint32_t i = 0; i < program_.steps.size(); ++i) {
+      const Step& step = program_.steps[i];
+      if (step.op != shown) operation(shown = step.op);
+      const bool lowered = step.what.verb != trace_.ops[step.op].verb;
+      if (lowered) print("      {}\n", paint(Tone::kDim, twinwalk::print(step.what)));
+      if (step.what.verb == Verb::kAccess && outcomes_.steps[i].kind != OutcomeKind::kSkip) {
+        access(i);
+      } else {
+        other(i, lowered);
+      }
+      verdicts(i);
+    }
+  }
+
+ private:
+  void operation(std::uint32_t op) {
+    for (const Trace::Comment& comment : trace_.comments) {
+      if (comment.op == op) print("{}\n", paint(Tone::kDim, comment.text));
+    }
+    print("{} {}\n", paint(Tone::kDim, fmt::format("{:>3}", op)),
+          paint(Tone::kBold, twinwalk::print(trace_.ops[op])));
+  }
+
+  oracle::AccessQuery query_of(const Op& op) const {
+    oracle::AccessQuery query;
+    query.gva = op.gva;
+    query.size = static_cast<std::uint8_t>(op.size);
+    query.kind = op.access();
+    query.implicit = op.implicit != 0;
+    query.value = op.value;
+    query.registers = spec_.registers(op.vcpu);
+    if (op.gives(Field::kCpl)) query.registers.cpl = static_cast<std::uint8_t>(op.cpl);
+    return query;
+  }
+
+  void access(std::uint32_t i) {
+    const Step& step = program_.steps[i];
+    const Outcome& got = outcomes_.steps[i];
+    const oracle::AccessQuery query = query_of(step.what);
+    const oracle::WalkView view = spec_.view(step.what.vcpu, query);
+    const oracle::FreshOutcome fresh = spec_.fresh(step.what.vcpu, query);
+    print("      {}\n", paint(Tone::kDim, registers_text(query.registers)));
+    for (std::size_t half = 0; half < view.parts.size(); ++half) {
+      write_out(walk_table(view.parts[half], fresh.path[half], got.path[half]));
+    }
+    print("      {:<11} {}\n", "fresh walk", to_text(view.fresh));
+
+    const std::uint64_t stale_before = spec_.counters().stale;
+    judge(i);
+    const bool stale = spec_.counters().stale != stale_before;
+    print("      {:<11} {}{}\n", name_, paint(tone(), to_text(got)),
+          stale ? "  (by a former translation, which is permitted until it is flushed)" : "");
+    if (stale) permitted(view, got);
+    // Of a divergence the checker's rule is the one that counts.
+    if (!stale && !diverges(i) && view.rule != nullptr) cite(*view.rule);
+  }
+
+  // The former values that explain what the subject did.
+  static void permitted(const oracle::WalkView& view, const Outcome& got) {
+    const bool faults = got.kind == OutcomeKind::kPageFault;
+    for (const oracle::WalkViewStale& stale : view.stale) {
+      if (stale.faults != faults) continue;
+      if (faults ? stale.error_code != got.error_code : stale.gpa != got.gpa[stale.part]) continue;
+      write_out(former_entries(stale));
+      return;
+    }
+  }
+
+  bool diverges(std::uint32_t i) const {
+    return std::any_of(notes_.begin(), notes_.end(), [i](const Note& note) {
+      return note.step == i && note.verdict.kind == VerdictKind::kDiverge;
+    });
+  }
+
+  void other(std::uint32_t i, bool lowered) {
+    judge(i);
+    const Outcome& got = outcomes_.steps[i];
+    if (lowered && got.kind == OutcomeKind::kDone) return;
+    print("      {:<11} {}\n", name_, paint(tone(), to_text(got)));
+    if (program_.steps[i].what.verb == Verb::kDirtyGet) {
+      std::string pages;
+      for (std::uint32_t n = 0; n < got.extra_count; ++n) {
+        pages += fmt::format(" {:#x}", outcomes_.extra[got.extra_begin + n]);
+      }
+      print("      {:<11}{}\n", "gfns", pages.empty() ? " none" : pages);
+    }
+  }
+
+  void judge(std::uint32_t i) {
+    spec_.judge(i, program_.steps[i], outcomes_.steps[i], outcomes_.extra.data(), verdict_);
+  }
+  Tone tone() const {
+    return verdict_.kind == VerdictKind::kDiverge ? Tone::kBad
+           : verdict_.kind == VerdictKind::kSkip  ? Tone::kDim
+                                                  : Tone::kGood;
+  }
+
+  static void cite(const Rule& rule) {
+    print("      {:<11} {}: {}\n", "rule", rule.id, rule.says);
+    if (!rule.citation.empty()) print("      {:<11} {}\n", "", paint(Tone::kDim, rule.citation));
+  }
+
+  void verdicts(std::uint32_t i) {
+    for (const Note& note : notes_) {
+      if (note.step != i) continue;
+      const Verdict& verdict = note.verdict;
+      if (verdict.kind == VerdictKind::kDiverge) {
+        print("   {} {}\n", paint(Tone::kBad, note.known ? "KNOWN DIVERGENCE" : "DIVERGENCE"),
+              paint(Tone::kBold,
+                    fmt::format("{}, in {}", name_of(verdict.divergence), verdict.field)));
+      } else {
+        print("   {}\n", paint(Tone::kNote, name_of(verdict.kind)));
+      }
+      if (!verdict.got.empty()) print("      {:<11} {}\n", "got", verdict.got);
+      if (!verdict.allowed.empty()) print("      {:<11} {}\n", "allowed", verdict.allowed);
+      if (verdict.rule != nullptr) cite(*verdict.rule);
+    }
+  }
+
+  const Trace& trace_;
+  const Program& program_;
+  const OutcomeStream& outcomes_;
+  const std::vector<Note> notes_;
+  const std::string name_;
+  oracle::Spec spec_;
+  Verdict verdict_;
+};
+
+}  // namespace
+
+int explain(const std::string& path, const std::string& subject) {
+  const NamedTrace named = load_trace(path, Input::kAny);
+  const NamedSubject under_test = make_subject(subject);
+  if (under_test.subject == nullptr) {
+    throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));
+  }
+  const auto unicorn = start_unicorn(parse_references(""));
+  Checker checker(*under_test.subject, unicorn.get());
+  std::vector<Note> notes;
+  const CheckResult result = checker.check(named.trace, [&](const CheckEvent& event) {
+    notes.push_back({event.step, event.verdict, event.known});
+  });
+  const SubjectInfo& info = under_test.subject->info();
+  for (const Trace::Comment& comment : named.trace.comments) {
+    if (comment.op == Trace::kHeader) print("{}\n", paint(Tone::kDim, comment.text));
+  }
+  print("{}\nmachine     {}\nsubject     {}, profile {}\n", paint(Tone::kBold, path),
+        twinwalk::print(named.trace.machine), info.name, name_of(info.profile));
+  if (!result.executed) {
+    print("not run: its machine lacks what it requires ({})\n", named.trace.requires_line);
+    return kExitGood;
+  }
+  Story(named, checker, info, std::move(notes)).tell();
+  print(
+      "{} operations: {} checks, {} agree, {} diverge, {} known, {} skip, {} unspecified; {} by "
+      "unicorn\n",
+      named.trace.ops.size(), result.checks, result.agree, result.diverge, result.known,
+      result.skip, result.unspecified, result.unicorn_checks);
+  return kExitGood;
+}
+
+}  // namespace twinwalk::cli

@@ -1,0 +1,107 @@
+#include "harness/cli/input.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "harness/cli/output.h"
+
+namespace twinwalk::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder of its own for each test.
+class InputTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "twinwalk-input-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  void put(const std::string& name, const std::string& text) const {
+    fs::create_directories(fs::path(path(name)).parent_path());
+    std::ofstream(path(name)) << text;
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(InputTest, AFolderIsItsWalksSorted) {
+  put("b.walk", "");
+  put("sub/a.walk", "");
+  put("a.walk", "");
+  put("notes.txt", "");
+  const std::vector<std::string> wanted = {path("a.walk"), path("b.walk"), path("sub/a.walk")};
+  EXPECT_EQ(expand_paths({folder_.string()}), wanted);
+}
+
+TEST_F(InputTest, AFileIsItselfWhateverItsName) {
+  put("notes.txt", "");
+  EXPECT_EQ(expand_paths({path("notes.txt")}), std::vector<std::string>{path("notes.txt")});
+}
+
+TEST_F(InputTest, AFolderWithoutWalksIsRefused) {
+  EXPECT_THROW(expand_paths({folder_.string()}), Failure);
+}
+
+TEST_F(InputTest, WhatIsTooLargeIsRefusedUnread) {
+  put("huge.walk", "");
+  fs::resize_file(path("huge.walk"), std::uintmax_t{1} << 40);
+  EXPECT_THROW(read_file(path("huge.walk")), Failure);
+}
+
+TEST_F(InputTest, ReadsAnEndlessDeviceNoFurtherThanTheLimit) {
+  EXPECT_THROW(read_file("/dev/zero"), Failure);
+}
+
+TEST_F(InputTest, WritingReplacesTheWholeFile) {
+  put("out.walk", "something that is longer than what comes");
+  write_file(path("out.walk"), "short\n");
+  EXPECT_EQ(read_file(path("out.walk")), "short\n");
+}
+
+TEST_F(InputTest, WritingKeepsPermissions) {
+  put("out.walk", "");
+  ASSERT_EQ(::chmod(path("out.walk").c_str(), 0640), 0);
+  write_file(path("out.walk"), "x");
+  struct stat status {};
+  ASSERT_EQ(::stat(path("out.walk").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0640u);
+}
+
+TEST_F(InputTest, WritingThroughALinkKeepsTheLink) {
+  put("real.walk", "old");
+  fs::create_symlink(path("real.walk"), path("link.walk"));
+  write_file(path("link.walk"), "new");
+  EXPECT_TRUE(fs::is_symlink(path("link.walk")));
+  EXPECT_EQ(read_file(path("real.walk")), "new");
+}
+
+TEST_F(InputTest, AFailedWriteLeavesNothingBehind) {
+  EXPECT_THROW(write_file(path("none/out.walk"), "x"), Failure);
+  EXPECT_THROW(write_file("/dev/full", "x"), Failure);
+  EXPECT_TRUE(fs::is_empty(folder_));
+  EXPECT_TRUE(fs::is_character_file("/dev/full"));
+}
+
+TEST_F(InputTest, ATraceThatDoesNotParseNamesItsPlace) {
+  put("bad.walk", "walk 1\nmachine core=shadow memory=64M vcpus=1\nfrobnicate\n");
+  try {
+    load_trace(path("bad.walk"), Input::kAny);
+    FAIL() << "it was accepted";
+  } catch (const Failure& failure) {
+    EXPECT_EQ(std::string(failure.what()).rfind(path("bad.walk") + ":3:1: ", 0), 0u)
+        << failure.what();
+  }
+}
+
+}  // namespace
+}  // namespace twinwalk::cli

@@ -1,0 +1,38 @@
+#include "harness/cli/minimise_verb.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "harness/checker.h"
+#include "harness/cli/input.h"
+#include "harness/cli/output.h"
+#include "harness/cli/subjects.h"
+#include "harness/minimise.h"
+#include "harness/trace/print.h"
+
+namespace twinwalk::cli {
+
+int minimise_trace(const std::string& path, const std::string& subject, const std::string& out) {
+  const NamedTrace named = load_trace(path, Input::kAny);
+  const NamedSubject under_test = make_subject(subject);
+  if (under_test.subject == nullptr) {
+    throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));
+  }
+  // A disagreement between the references shows only if both are asked.
+  const auto unicorn = start_unicorn(parse_references(""));
+  Checker checker(*under_test.subject, unicorn.get());
+  const DivergenceClass wanted = checker.check(named.trace).divergence;
+  if (wanted == DivergenceClass::kNone) {
+    throw Failure(fmt::format("{}: does not diverge on subject {}", path, subject));
+  }
+  // Asking Unicorn on every attempt would only cost time where its answer is not the divergence.
+  if (wanted != DivergenceClass::kReferenceDisagreement) checker.set_unicorn(nullptr);
+  const Minimised smallest = minimise(checker, named.trace, wanted);
+  write_file(out, print(smallest.trace));
+  fmt::print(stderr, "twinwalk: {}: {} operations of {} are left, after {} runs\n", name_of(wanted),
+             smallest.trace.ops.size(), named.trace.ops.size(), smallest.runs);
+  return kExitGood;
+}
+
+}  // namespace twinwalk::cli

@@ -1,0 +1,169 @@
+#include "harness/cli/run.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+#include "harness/checker.h"
+#include "harness/cli/input.h"
+#include "harness/cli/output.h"
+#include "harness/cli/subjects.h"
+#include "harness/trace/result_line.h"
+
+namespace twinwalk::cli {
+namespace {
+
+Tone tone_of(VerdictKind kind) {
+  switch (kind) {
+    case VerdictKind::kAgree:
+      return Tone::kGood;
+    case VerdictKind::kDiverge:
+      return Tone::kBad;
+    case VerdictKind::kSkip:
+      return Tone::kDim;
+    case VerdictKind::kUnspecified:
+      return Tone::kNote;
+  }
+  return Tone::kPlain;
+}
+
+ResultLine line_of(const NamedTrace& named, const SubjectInfo& info, const CheckEvent& event) {
+  ResultLine line;
+  line.trace = named.path;
+  line.op = event.op;
+  line.vcpu = event.what.what.vcpu;
+  line.verb = name_of(named.trace.ops[event.op].verb);
+  line.subject = info.name;
+  line.profile = name_of(info.profile);
+  line.verdict = name_of(event.verdict.kind);
+  if (event.verdict.kind == VerdictKind::kDiverge) line.cls = name_of(event.verdict.divergence);
+  line.field = event.verdict.field;
+  line.got = event.verdict.got;
+  line.allowed = event.verdict.allowed;
+  if (event.verdict.rule != nullptr) line.rule = event.verdict.rule->id;
+  return line;
+}
+
+// For people: where in the file, what, and by which rule.
+void print_event(const NamedTrace& named, const ResultLine& line, const CheckEvent& event) {
+  const std::uint32_t at = named.trace.ops[event.op].line;
+  const std::string place = at != 0 ? fmt::format("{}:{}", named.path, at)
+                                    : fmt::format("{}, operation {}", named.path, event.op);
+  std::string text = fmt::format("{}: {}: {} ", place, line.verb,
+                                 paint(tone_of(event.verdict.kind), line.verdict));
+  if (event.known) text += "(known) ";
+  if (!line.cls.empty()) text += fmt::format("{} in {}: ", line.cls, line.field);
+  text += line.got;
+  if (!line.allowed.empty()) text += fmt::format("; allowed: {}", line.allowed);
+  if (!line.rule.empty()) text += fmt::format(" [{}]", line.rule);
+  print("{}\n", text);
+}
+
+class Replay {
+ public:
+  Replay(const RunOptions& options, Checker& checker) : options_(options), checker_(checker) {}
+
+  void one(const NamedTrace& named) {
+    const CheckResult result =
+        checker_.check(named.trace, [&](const CheckEvent& event) { report(named, event); });
+    if (!result.executed) not_executed(named);
+    ++summary_.traces;
+    summary_.ops += named.trace.ops.size();
+    summary_.checks += result.checks;
+    summary_.agree += result.agree;
+    summary_.diverge += result.diverge;
+    summary_.skip += result.skip;
+    summary_.unspecified += result.unspecified;
+    summary_.unicorn_checks += result.unicorn_checks;
+    known_ += result.known;
+    unicorn_died_ += result.unicorn_died ? 1 : 0;
+  }
+
+  int finish() const {
+    if (options_.json) {
+      print("{}\n", to_json(summary_));
+    } else {
+      print(
+          "{} traces, {} operations, {} checks: {} agree, {} diverge, {} skip, {} unspecified; {} "
+          "by unicorn\n",
+          summary_.traces, summary_.ops, summary_.checks, summary_.agree, summary_.diverge,
+          summary_.skip, summary_.unspecified, summary_.unicorn_checks);
+      if (known_ != 0) print("{} known divergences, accepted by their traces\n", known_);
+    }
+    if (unicorn_died_ != 0) {
+      fmt::print(stderr, "twinwalk: unicorn died or hung in {} traces and was restarted\n",
+                 unicorn_died_);
+    }
+    return summary_.diverge == 0 ? kExitGood : kExitFound;
+  }
+
+ private:
+  void report(const NamedTrace& named, const CheckEvent& event) {
+    const ResultLine line = line_of(named, checker_.subject().info(), event);
+    if (!options_.json) {
+      print_event(named, line, event);
+    } else if (!event.known) {
+      print("{}\n", to_json(line));
+    }
+  }
+
+  void not_executed(const NamedTrace& named) {
+    ++summary_.skip;
+    ResultLine line;
+    line.trace = named.path;
+    line.subject = checker_.subject().info().name;
+    line.profile = name_of(checker_.subject().info().profile);
+    line.verdict = name_of(VerdictKind::kSkip);
+    line.got = "requires " + named.trace.requires_line;
+    if (options_.json) {
+      print("{}\n", to_json(line));
+    } else {
+      print("{}: {}: its machine lacks what it {}\n", named.path, paint(Tone::kDim, "skip"),
+            line.got);
+    }
+  }
+
+  const RunOptions& options_;
+  Checker& checker_;
+  RunSummary summary_;
+  std::uint64_t known_ = 0, unicorn_died_ = 0;
+};
+
+// What a machine cannot run is skipped, with the reason, and never a pass.
+int skip_all(const RunOptions& options, const std::vector<NamedTrace>& traces,
+             const std::string& why) {
+  RunSummary summary;
+  for (const NamedTrace& named : traces) {
+    ++summary.traces;
+    summary.ops += named.trace.ops.size();
+    ++summary.skip;
+    ResultLine line;
+    line.trace = named.path;
+    line.subject = options.subject;
+    line.verdict = name_of(VerdictKind::kSkip);
+    line.got = why;
+    if (options.json) print("{}\n", to_json(line));
+  }
+  if (options.json) {
+    print("{}\n", to_json(summary));
+  } else {
+    print("{} traces skipped: subject {}: {}\n", summary.traces, options.subject, why);
+  }
+  return kExitGood;
+}
+
+}  // namespace
+
+int run(const RunOptions& options) {
+  const References references = parse_references(options.references);
+  const NamedSubject named = make_subject(options.subject);
+  const auto traces = load_traces(options.paths, options.raw ? Input::kRaw : Input::kAny);
+  if (named.subject == nullptr) return skip_all(options, traces, named.why_not);
+  const auto unicorn = start_unicorn(references);
+  Checker checker(*named.subject, unicorn.get());
+  Replay replay(options, checker);
+  for (const NamedTrace& trace : traces) replay.one(trace);
+  return replay.finish();
+}
+
+}  // namespace twinwalk::cli

@@ -1,0 +1,74 @@
+#include "harness/cli/subjects.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+#include <system_error>
+
+#include "harness/cli/output.h"
+#include "harness/core_subject.h"
+#include "kvm_runner/subjects.h"
+
+namespace twinwalk::cli {
+namespace {
+
+[[noreturn]] void refuse(const std::string& word) {
+  const bool plugin = word.find(".so") != std::string::npos;
+  throw Failure(plugin ? fmt::format("--subject {}: not available in this version", word)
+                       : fmt::format("--subject: found `{}`; allowed: core, kvm, core-kvm", word));
+}
+
+}  // namespace
+
+NamedSubject make_subject(const std::string& word) {
+  NamedSubject named;
+  if (word == "core") {
+    named.subject = make_core_subject();
+  } else if (word == "kvm") {
+    named.subject = make_kvm_subject(named.why_not);
+  } else {
+    refuse(word);
+  }
+  return named;
+}
+
+std::unique_ptr<oracle::UnicornClient> make_unicorn() {
+  return std::make_unique<oracle::UnicornClient>(sibling_program("twinwalk-unicorn"));
+}
+
+References parse_references(const std::string& words) {
+  References references;
+  if (words.empty()) {
+    references.unicorn = true;
+    return references;
+  }
+  std::istringstream list(words);
+  for (std::string word; std::getline(list, word, ',');) {
+    if (word == "unicorn") {
+      references.unicorn = references.asked = true;
+    } else if (word != "spec") {
+      throw Failure(fmt::format("--reference: found `{}`; allowed: spec, unicorn", word));
+    }
+  }
+  return references;
+}
+
+std::unique_ptr<oracle::UnicornClient> start_unicorn(const References& references) {
+  if (!references.unicorn) return nullptr;
+  auto client = make_unicorn();
+  std::string why;
+  if (client->available(why)) return client;
+  if (references.asked) throw Failure("reference unicorn: " + why);
+  fmt::print(stderr, "twinwalk: without the reference unicorn: {}\n", why);
+  return nullptr;
+}
+
+std::string sibling_program(const std::string& name) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? name : (self.parent_path() / name).string();
+}
+
+}  // namespace twinwalk::cli

@@ -1,0 +1,84 @@
+#include "harness/cli/walk_table.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "harness/trace/x86.h"
+
+namespace twinwalk::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr std::uint64_t kPwu = pte::kP | pte::kW | pte::kU;
+
+// A walk of 0x400000 down to a page at 0x5000.
+oracle::WalkViewPart part_of(std::uint64_t leaf) {
+  oracle::WalkViewPart part;
+  part.gva = 0x400000;
+  for (unsigned level = 4; level >= 1; --level) {
+    oracle::WalkViewStep step;
+    step.level = level;
+    step.table_gpa = 0x104000 - level * 0x1000;
+    step.index = level == 2 ? 2 : 0;
+    step.entry = level == 1 ? leaf : (0x105000 - level * 0x1000) | kPwu;
+    step.leaf = level == 1;
+    step.writable = step.user = step.executable = true;
+    part.steps.push_back(step);
+  }
+  part.translates = (leaf & pte::kP) != 0;
+  part.gpa = 0x5000;
+  return part;
+}
+
+Path path_with(const oracle::WalkViewPart& part, std::uint64_t upper, std::uint64_t leaf) {
+  Path path;
+  for (const oracle::WalkViewStep& step : part.steps) {
+    path.entry[path.count++] = step.entry | (step.leaf ? leaf : upper);
+  }
+  return path;
+}
+
+TEST(WalkTable, NamesLevelIndexAndPlace) {
+  const auto part = part_of(0x5000 | kPwu);
+  EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("PD        2  0x102010     0x103000|p|w|u"));
+}
+
+TEST(WalkTable, SaysWhatEachSideSet) {
+  const auto part = part_of(0x5000 | kPwu);
+  const std::string text =
+      walk_table(part, path_with(part, pte::kA, pte::kA | pte::kD), path_with(part, pte::kA, 0));
+  EXPECT_THAT(text, HasSubstr("0x5000|p|w|u                   +a|d           ="));
+}
+
+TEST(WalkTable, AnEntryWithAnotherAddressIsShownWhole) {
+  const auto part = part_of(0x5000 | kPwu);
+  Path left = path_with(part, 0, 0);
+  left.entry[3] = 0x6000 | kPwu;
+  EXPECT_THAT(walk_table(part, path_with(part, 0, 0), left), HasSubstr("0x6000|p|w|u"));
+}
+
+TEST(WalkTable, MarksWhatEndsTheWalk) {
+  EXPECT_THAT(walk_table(part_of(0), {}, {}), HasSubstr("not present"));
+  auto part = part_of(0x5000 | kPwu | pte::kPatLarge);
+  part.steps[2].reserved = true;
+  part.steps[2].reserved_bits = bit(13);
+  EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("reserved: 0x2000"));
+}
+
+TEST(WalkTable, RightsOnlyOfATranslation) {
+  EXPECT_THAT(walk_table(part_of(0x5000 | kPwu), {}, {}),
+              HasSubstr("user, writable, executable; 0x400000 is gpa 0x5000"));
+  EXPECT_THAT(walk_table(part_of(0), {}, {}), Not(HasSubstr("rights")));
+}
+
+TEST(FormerEntries, OnlyThoseThatMemoryNoLongerHolds) {
+  oracle::WalkViewStale stale;
+  stale.steps = part_of(0x5000 | kPwu).steps;
+  stale.steps[3].former = true;
+  EXPECT_EQ(former_entries(stale), "      stale       PT entry at 0x103000 was 0x5000|p|w|u\n");
+}
+
+}  // namespace
+}  // namespace twinwalk::cli
