@@ -32,13 +32,14 @@ struct FreshAccess {
 
 struct AccessContext {
   unsigned vcpu = 0;
-  AccessQuery query;
+  const AccessQuery* query = nullptr;
   Controls controls;
   const EntryRules* rules = nullptr;
 };
 
 // The query of an access step; `registers` are the vCPU's.
 AccessQuery query_of(const Step& step, const Registers& registers);
+// `query` must outlive the context.
 AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query);
 
 // Bytes touched: a fetch reads the aligned 8-byte word, whatever `size` says.
