@@ -25,10 +25,6 @@ void fresh_part(const MachineState& state, const AccessContext& c, AccessPart& p
   }
 }
 
-bool is_mmio(const MachineState& state, std::uint64_t gpa, bool store) {
-  return store ? !state.is_writable(gpa) : !state.is_memory(gpa);
-}
-
 bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
   for (unsigned i = 0; i < w.count; ++i) {
     if (owed_bits(w, i, store) != 0 && !state.is_writable(w.entry_gpa[i])) return true;
@@ -88,12 +84,6 @@ AccessContext make_context(const MachineState& state, unsigned vcpu, const Acces
   return c;
 }
 
-std::uint64_t owed_bits(const Walk& w, unsigned step, bool store) {
-  std::uint64_t bits = pte::kA;
-  if (store && step + 1u == w.count) bits |= pte::kD;
-  return bits & ~w.entry[step];
-}
-
 void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess& out) {
   const std::uint64_t first = first_byte(*c.query);
   const unsigned bytes = byte_count(*c.query);
@@ -102,7 +92,7 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   out.kind = OutcomeKind::kOk;
   out.parts = crosses ? 2 : 1;
   out.which = 0;
-  out.table_without_memory = out.table_read_only = false;
+  out.table_without_memory = out.table_read_only = out.anything_owed = false;
   out.value = 0;
   out.part[0].gva = c.query->gva;
   out.part[1].gva = (first | (kPageBytes - 1)) + 1;
@@ -133,15 +123,19 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   std::uint64_t owed = 0;
   for (unsigned i = 0; i < out.parts; ++i) {
     const Walk& w = out.part[i].walk;
-    if (out.kind == OutcomeKind::kOk && is_mmio(state, w.gpa, store)) {
+    const Memslot* slot = state.memory().slots().find(w.gpa);
+    const bool mmio = slot == nullptr || (store && slot->read_only);
+    if (mmio && out.kind == OutcomeKind::kOk) {
       out.kind = OutcomeKind::kMmio;
       out.which = static_cast<std::uint8_t>(i);
     }
-    std::uint64_t missing = 0;
-    for (unsigned s = 0; s < w.count; ++s) missing |= owed_bits(w, s, store);
+    std::uint64_t have = ~std::uint64_t{0};
+    for (unsigned s = 0; s < w.count; ++s) have &= w.entry[s];
+    const std::uint64_t missing = (pte::kA & ~have) | (store ? pte::kD & ~w.entry[w.count - 1] : 0);
     if (missing != 0) out.table_read_only |= due_in_read_only(state, w, store);
     owed |= missing;
   }
+  out.anything_owed = owed != 0;
   if (out.kind == OutcomeKind::kOk && c.query->kind != AccessKind::kWrite) {
     std::uint64_t gpa = out.part[0].walk.gpa;
     if (c.query->kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};

@@ -119,16 +119,6 @@ class AccessJudge {
     return true;
   }
 
-  bool anything_owed() const {
-    for (unsigned i = 0; i < fresh_.parts; ++i) {
-      const Walk& w = fresh_.part[i].walk;
-      std::uint64_t owed = 0;
-      for (unsigned s = 0; s < w.count; ++s) owed |= owed_bits(w, s, store_);
-      if (owed != 0) return true;
-    }
-    return false;
-  }
-
   // An entry may have D after the step only if it maps a page that this access may write, or had it
   // before.
   bool may_become_dirty(std::uint64_t entry_gpa) const {
@@ -227,7 +217,7 @@ class AccessJudge {
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion() {
     const bool lands = fresh_.kind == OutcomeKind::kOk;
-    const bool owed = anything_owed();
+    const bool owed = fresh_.anything_owed;
     if (!owed && path_equals(0) && (fresh_.parts == 1 || path_equals(1))) {
       if (lands) store_data(fresh_landing(), fresh_.value);
       return true;
