@@ -36,6 +36,11 @@ void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
 
 Snapshot snapshot(const VmState& vm) { return {vm.notifier.sequence}; }
 
+bool in_progress(const VmState& vm, Hva start, Hva end) {
+  const Notifier& n = vm.notifier;
+  return n.in_progress && start < n.end && end > n.start;
+}
+
 bool changed(const VmState& vm, Snapshot seen, Hva hva) {
   const Notifier& n = vm.notifier;
   if (n.in_progress && hva >= n.start && hva < n.end) return true;
@@ -54,11 +59,8 @@ void begin(VmState& vm, Hva start, Hva end) {
       if (end > n.end) n.end = end;
     }
     for_each_chain(vm, start, end, [&](RmapHead& head) {
-      while (!chain::empty(head)) {
-        const SpteRef ref = chain::front(head);
-        count(vm, Event::kNotifierZap, *ref.page);
-        entries::drop(vm, ref);
-      }
+      if (!chain::empty(head)) count(vm, Event::kNotifierZap, *chain::front(head).page);
+      entries::drop_chain(vm, head);
     });
     zap::commit(vm);
   }
