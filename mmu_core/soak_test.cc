@@ -20,7 +20,7 @@ using testing::Outcome;
 using testing::page_fault;
 
 constexpr u32 kVcpus = 2;
-constexpr unsigned kSteps = 6000;
+constexpr unsigned kSteps = 20000;
 constexpr Gva kRegion{u64{2} << 39};   // under random edits: entries 0 to 3 of each table
 constexpr Gva kWindow{u64{511} << 39};  // where the guest reaches its tables; never edited itself
 constexpr Gpa kData{0x40'0000}, kDevice{0x1'0000'0000};
@@ -46,12 +46,12 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   Gva any_gva() {
     return kRegion + (pick(2) << 30 | pick(4) << 21 | pick(4) << 12 | pick(512) * 8);
   }
-  // Links, pages of all sizes, devices, reserved bits, and not present.
-  u64 any_entry() {
+  // A page of the guest in most cases; else a table, a large page, a device, a reserved bit, or not present.
+  u64 any_leaf() {
     u64 flags = kRights | pte::kA;
     for (const u64 bit : {pte::kW, pte::kU, pte::kA, pte::kD, pte::kG, pte::kXd})
-      if (pick(4) == 0) flags ^= bit;
-    switch (pick(8)) {
+      if (pick(8) == 0) flags ^= bit;
+    switch (pick(16)) {
       case 0:
         return 0;
       case 1:
@@ -67,7 +67,17 @@ class Soak : public ::testing::TestWithParam<unsigned> {
         return (kData + pick(4) * kPageSize).raw | flags;
     }
   }
-  Gpa any_entry_gpa() { return table_[pick(kTables)] + pick(4) * 8; }
+  // An entry and what to store there. Upper tables get a link to the next level as a rule, so that the tree stays deep.
+  struct Edit {
+    u64 table, index, value;
+  };
+  Edit any_edit() {
+    const u64 table = pick(4) ? 2 + pick(2) : pick(2);
+    const u64 index = pick(4);
+    if (table >= 2 || pick(4) == 0) return {table, index, any_leaf()};
+    const u64 next = table == 0 ? 1 : 2 + pick(2);
+    return {table, index, table_[next].raw | (pick(4) ? kRights : pte::kP | pte::kU)};
+  }
   Hva any_page() {
     const Gpa page = pick(2) ? kData + pick(4) * kPageSize : table_[pick(kTables)];
     return kMemory + page.raw;
@@ -75,8 +85,10 @@ class Soak : public ::testing::TestWithParam<unsigned> {
 
   void step() {
     const u32 v = any_vcpu();
-    switch (pick(18)) {
+    switch (pick(20)) {
       case 0:
+      case 18:
+      case 19:
         return edit_by_instruction(v);
       case 1:
         return edit_by_emulation(v);
@@ -92,15 +104,16 @@ class Soak : public ::testing::TestWithParam<unsigned> {
         return;
       }
       case 6:
-        guest_.vm().reclaim(pick(6));
+        if (pick(8) == 0) guest_.vm().reclaim(pick(6));
         return;
       case 7:
-        if (pick(8) == 0) guest_.vm().zap_all();
+        if (pick(32) == 0) guest_.vm().zap_all();
         return;
       case 8:
         return toggle_or_collect_log();
       case 9:
-        return toggle_register(v);
+        if (pick(8) == 0) toggle_register(v);
+        return;
       case 10:
       case 11:
       case 12:
@@ -112,14 +125,15 @@ class Soak : public ::testing::TestWithParam<unsigned> {
 
   void edit_by_instruction(u32 v) {
     guest_.set_cpl(0, v);
-    const Gva window = kWindow + pick(kTables) * kPageSize + pick(4) * 8;
-    const Outcome o = guest_.write(window, any_entry(), v);
+    const Edit e = any_edit();
+    const Outcome o = guest_.write(kWindow + e.table * kPageSize + e.index * 8, e.value, v);
     EXPECT_EQ(o.kind, Outcome::Kind::kOk) << o;
   }
   void edit_by_emulation(u32 v) {
-    if (pick(2)) return guest_.write_physical(any_entry_gpa(), any_entry(), 8, v);
-    const unsigned size = 1u << pick(4);
-    guest_.write_physical(any_entry_gpa() + pick(8), any_entry(), size, v);
+    const Edit e = any_edit();
+    const Gpa at = table_[e.table] + e.index * 8;
+    if (pick(4)) return guest_.write_physical(at, e.value, 8, v);
+    guest_.write_physical(at + pick(8), e.value, 1u << pick(4), v);
   }
   void load_cr3(u32 v) { EXPECT_TRUE(guest_.cpu(v).set_cr3(root_[pick(2)].raw)); }
   void migrate() {
@@ -144,7 +158,7 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   void touch(u32 v) {
     guest_.set_cpl(pick(2) ? 3 : 0, v);
     const Access access = std::array{Access::kRead, Access::kWrite, Access::kFetch, Access::kRmw}[pick(4)];
-    const Outcome o = guest_.access(any_gva(), access, any_entry(), v);
+    const Outcome o = guest_.access(any_gva(), access, any_leaf(), v);
     EXPECT_LE(o.kind, Outcome::Kind::kMmio) << o;
   }
 
@@ -181,7 +195,7 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   static VmConfig config() {
     VmConfig c;
     c.vcpus = kVcpus;
-    c.quota = std::array{8u, 16u, 64u, 1024u}[GetParam() % 4];
+    c.quota = std::array{8u, 16u, 64u, 1024u}[GetParam() / 4 % 4];
     c.options.prefetch = GetParam() & 1;
     c.options.unsync = GetParam() & 2;
     return c;
@@ -202,6 +216,10 @@ TEST_P(Soak, StaysWholeAndRight) {
     guest_.audit();
     ASSERT_FALSE(HasFailure()) << "step " << i << ", seed " << GetParam();
   }
+  // What the steps are for did happen.
+  EXPECT_GT(guest_.stats().fetches, kSteps / 20);
+  EXPECT_GT(guest_.stats().pt_writes, kSteps / 100);
+  if (config().options.unsync) EXPECT_GT(guest_.stats().syncs, kSteps / 100);
 }
 
 }  // namespace
