@@ -27,7 +27,8 @@ FaultResult result(Kind kind, Gpa gpa = Gpa{}) {
 FaultResult inject(VcpuState& vcpu, Gva gva, u32 code) {
   count(*vcpu.vm, Event::kInject, 0, vcpu.role);
   // The architecture drops the address from the TLB with the fault: a stale shadow entry must not bring it back.
-  if ((code & pfec::kP) && !(code & pfec::kRsvd)) roots::sync_address(vcpu, gva);
+  // Whatever the code says: with P=0 it is the guest's entry that went, not yet the shadow's.
+  roots::sync_address(vcpu, gva);
   FaultResult r = result(Kind::kInject);
   r.error_code = code;
   return r;
@@ -70,7 +71,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   Locked lock(vm, LockId::kMmu);
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
   // Only now: making pages available may have zapped the root in use.
-  if (root_is_stale(vcpu)) {
+  if (root_is_stale(vcpu) || fault.slot_generation != vm.slots.generation()) {
     count(vm, Event::kRetryStale, 0, vcpu.role);
     vcpu.requests |= request::kFreeObsoleteRoots;
     return result(Kind::kRetry);
@@ -119,6 +120,7 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   fault.walk = &walk;
   fault.write = request.write;
   fault.slot = vm.slots.find(walk.gfn);
+  fault.slot_generation = vm.slots.generation();
   fault.access = access_to_install(vcpu, walk, request, fault.slot ? wp : WpCase::kNone);
   const notifier::Snapshot seen = notifier::snapshot(vm);
   if (fault.slot) {

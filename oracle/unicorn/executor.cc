@@ -234,12 +234,12 @@ void Executor::judge_doubt(const Record& record, const Ran& ran, const Result& r
                            std::uint64_t old_data) {
   const auto kind = static_cast<AccessKind>(record.access);
   if (ran.event == Event::kEngineError || ran.code_lost) lost_ = true;
-  if (ran.event != Event::kCompleted || !engine_->translates()) return;
-  if (kind == AccessKind::kFetch && record.must_succeed == 0) lost_ = true;
+  if (ran.event != Event::kCompleted) return;
+  if (kind == AccessKind::kFetch && record.must_fault != 0) lost_ = true;
   if (kind != AccessKind::kWrite && kind != AccessKind::kRmw) return;
   const std::uint64_t wanted = low_bytes(
       kind == AccessKind::kRmw ? old_data + record.target.value : record.target.value, record.size);
-  if (record.must_succeed == 0 || result.stored != wanted) lost_ = true;
+  if (record.must_fault != 0 || (engine_->translates() && result.stored != wanted)) lost_ = true;
 }
 
 }  // namespace twinwalk::oracle::unicorn
