@@ -19,6 +19,8 @@ __attribute__((weak)) extern unsigned mmu_canary_triggered;
 namespace twinwalk::fuzz {
 namespace {
 
+constexpr std::uint64_t kSampleEvery = 17;  // traces; the ring bounds what comes of it
+
 std::string from_environment(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
@@ -30,17 +32,17 @@ constexpr bool kAbort = true;
 constexpr bool kAbort = false;
 #endif
 
-// Marks the states that this trace reached; returns how many of them no trace had reached before.
-std::uint64_t mark_states(const std::uint8_t* states, std::uint8_t* seen) {
+// Counts the states that this trace reached; returns how many of them no trace had reached before.
+std::uint64_t count_states(const std::uint8_t* states, std::uint32_t* hits) {
   std::uint64_t fresh = 0;
   for (std::uint32_t i = 0; i < kStateCounters; i += 8) {
     std::uint64_t eight;
     std::memcpy(&eight, states + i, 8);
     if (!eight) continue;
     for (std::uint32_t k = i; k < i + 8; ++k) {
-      if (!states[k] || seen[k]) continue;
-      seen[k] = 1;
-      ++fresh;
+      if (!states[k]) continue;
+      if (hits[k] == 0) ++fresh;
+      if (hits[k] != ~std::uint32_t{0}) ++hits[k];
     }
   }
   return fresh;
@@ -88,7 +90,7 @@ void Session::count(const CheckResult& result) {
   const std::uint64_t stale = checker_->spec().counters().stale;
   add(stats_->stale, stale >= stale_ ? stale - stale_ : stale);
   stale_ = stale;
-  add(stats_->states, mark_states(mmu_states(), stats_->seen));
+  add(stats_->states, count_states(mmu_states(), stats_->hits));
   if (&mmu_canary_reached) stats_->canary_reached.store(mmu_canary_reached);
   if (&mmu_canary_triggered) stats_->canary_triggered.store(mmu_canary_triggered);
 }
@@ -122,6 +124,7 @@ int Session::run(const std::uint8_t* data, std::size_t size) {
   const CheckResult result = checker_->check(trace_);
   end_states();
   count(result);
+  if (stats_->execs.load(std::memory_order_relaxed) % kSampleEvery == 0) stats_->samples.push(data, size);
   if (result.divergence == DivergenceClass::kNone) return 0;
   diverged(result);
   return -1;

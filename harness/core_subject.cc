@@ -10,6 +10,7 @@
 #include "harness/host_memory.h"
 #include "harness/object_pool.h"
 #include "harness/processor/processor.h"
+#include "mmu_core/counters.h"
 #include "mmu_core/mmu.h"
 
 namespace twinwalk {
@@ -800,5 +801,17 @@ std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options) {
 }
 
 std::uint32_t core_state_counters() { return mmu::kStateCounters; }
+
+CoreStateNames core_state_names() {
+  CoreStateNames out;
+  for (const char* name : mmu::kEventNames) out.operations.emplace_back(name);
+  out.levels = {"any level", "level 1", "level 2", "level 3", "level 4"};
+  static_assert(mmu::kCounterLevels == 5 && mmu::kCounterRoleClasses == 8);
+  for (unsigned role = 0; role < mmu::kCounterRoleClasses; ++role) {
+    out.roles.push_back(std::string(role & 1 ? "direct" : "indirect") + (role & 2 ? ", WP=0" : "") +
+                        (role & 4 ? ", narrowed" : ""));
+  }
+  return out;
+}
 
 }  // namespace twinwalk

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "harness/subject.h"
 
@@ -22,6 +24,12 @@ struct CoreSubjectOptions {
 std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options = {});
 
 std::uint32_t core_state_counters();
+
+// What the counters count: number (operation * levels + level) * roles + role.
+struct CoreStateNames {
+  std::vector<std::string> operations, levels, roles;
+};
+CoreStateNames core_state_names();
 
 }  // namespace twinwalk
 

@@ -33,6 +33,9 @@ class Host {
   // Some module of the host shadows guest tables (no EPT or NPT): host edits of them need a zap to
   // be seen.
   bool shadows() const { return shadows_; }
+  // CPL 0 of guests is not executed but emulated, instruction by instruction (KVM without hardware
+  // virtualization).
+  bool emulates_supervisor() const { return emulates_supervisor_; }
 
   // CPUID for a guest that is `machine`, as far as the host can: features that either lacks are
   // off.
@@ -46,7 +49,7 @@ class Host {
   std::uint32_t features_ = 0;
   unsigned maxphyaddr_ = 36;
   Vendor vendor_ = Vendor::kIntel;
-  bool smaller_maxphyaddr_ = false, shadows_ = false;
+  bool smaller_maxphyaddr_ = false, shadows_ = false, emulates_supervisor_ = false;
   std::vector<kvm_cpuid_entry2> cpuid_;
   std::string version_;
 };

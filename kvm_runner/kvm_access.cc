@@ -10,11 +10,6 @@
 namespace twinwalk::kvm {
 namespace {
 
-// From the target of a jump to where INT3 of a seed word has brought it.
-constexpr std::uint64_t kSeedWordLength = 6;
-
-std::uint32_t marker_of(std::uint64_t seed) { return static_cast<std::uint32_t>(seed >> 8); }
-
 bool stores(AccessKind kind) { return kind == AccessKind::kWrite || kind == AccessKind::kRmw; }
 
 Stub stub_of(const Op& op) {
@@ -101,15 +96,19 @@ void KvmSubject::access(const Op& op, Outcome& out) {
     const StubExit exit =
         vm_->run(op.vcpu, {stub_of(op), op.gva, op.value, cpl, cpl == 0 && registers(op).ac});
     if (settle(exit, out)) {
-      out.kind = exit.device.seen ? OutcomeKind::kMmio : OutcomeKind::kOk;
-      out.write = exit.device.write;
-      if (exit.device.seen) out.gpa[0] = exit.device.gpa;
-      if (op.access() != AccessKind::kWrite)
-        out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
-      if (!exit.device.seen && stores(op.access())) note_landings(halves, before, out);
+      if (exit.device.seen) {
+        out.kind = OutcomeKind::kMmio;
+        out.write = stores(op.access());
+        out.gpa[0] = exit.device.gpa;
+      } else {
+        out.kind = OutcomeKind::kOk;
+        if (op.access() != AccessKind::kWrite)
+          out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
+        if (stores(op.access())) note_landings(halves, before, out);
+      }
     }
   }
-  if (out.kind != OutcomeKind::kSkip) note_paths(op, halves, out);
+  if (out.kind != OutcomeKind::kSkip && out.kind != OutcomeKind::kGp) note_paths(op, halves, out);
 }
 
 // A store is seen where the word changed; a store of what was there already cannot be told from
@@ -135,72 +134,42 @@ void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
 
 void KvmSubject::remember_landing(const Half& half) {
   std::uint64_t offset = 0;
-  if (!half.walk.complete || !memory_.offset_of(half.walk.gpa, offset)) return;
-  const Landing landing{half.gva / kPage, offset / kPage};
-  for (unsigned i = 0; i < std::min(landing_count_, kLandings); ++i) {
-    if (landings_[i].gva_page == landing.gva_page &&
-        landings_[i].offset_page == landing.offset_page)
-      return;
-  }
-  landings_[landing_count_++ % kLandings] = landing;
+  if (half.walk.complete && memory_.offset_of(half.walk.gpa, offset))
+    lender_.remember(half.gva, offset);
 }
 
-// The words that the fetch may find: behind today's tables, and where this page of linear addresses
-// led before. False if a word cannot be lent out because the walk itself reads it.
-bool KvmSubject::collect_fetch_targets(const Half& half) {
-  targets_.clear();
-  const auto add = [&](std::uint64_t offset) {
-    const auto same = [&](const FetchTarget& t) { return t.offset == offset; };
-    if (std::none_of(targets_.begin(), targets_.end(), same))
-      targets_.push_back({offset, memory_.trace_word(offset)});
-  };
-  std::uint64_t offset = 0;
-  if (half.walk.complete && memory_.offset_of(half.walk.gpa, offset)) add(offset);
-  for (unsigned i = 0; i < std::min(landing_count_, kLandings); ++i) {
-    if (landings_[i].gva_page == half.gva / kPage)
-      add(landings_[i].offset_page * kPage + (half.gva & (kPage - 1)));
-  }
-  const auto is_entry = [&](const FetchTarget& t) {
-    if (t.original == seed_word(t.offset)) return false;
-    const Path& path = half.walk.path;
-    return std::find(path.entry, path.entry + path.count, t.original) != path.entry + path.count;
-  };
-  return std::none_of(targets_.begin(), targets_.end(), is_entry);
-}
-
-// A word that is no code is replaced by its seed for as long as the instruction runs; which seed
-// came back says where the fetch landed. The jump goes to the start of the word: its translation is
-// that of every byte of it.
+// The jump goes to the start of the word: its translation is that of every byte of it.
 void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
   remember_landing(half);
-  if (!collect_fetch_targets(half)) return skip(out, SkipReason::kHostLacksFeature);
-  for (const FetchTarget& t : targets_) {
-    if (t.original != seed_word(t.offset)) memory_.backing().word(t.offset) = seed_word(t.offset);
-  }
+  std::uint64_t today = FetchLender::kNoKey;
+  if (!half.walk.complete || !memory_.offset_of(half.walk.gpa, today)) today = FetchLender::kNoKey;
+  const auto original = [&](std::uint64_t offset, std::uint64_t& word) {
+    word = memory_.trace_word(offset);
+    return !memory_.is_planted(offset);
+  };
+  if (!lender_.choose(half.gva, today, half.walk.path, original))
+    return skip(out, SkipReason::kHostLacksFeature);
+  const auto put = [&](std::uint64_t offset, std::uint64_t word) {
+    memory_.backing().word(offset) = word;
+  };
   const std::uint8_t cpl = cpl_of(op, registers(op));
+  lender_.lend(put);
   const StubExit exit =
       vm_->run(op.vcpu, {Stub::kFetch, half.gva, 0, cpl, cpl == 0 && registers(op).ac});
-  for (const FetchTarget& t : targets_) {
-    if (t.original != seed_word(t.offset)) memory_.backing().word(t.offset) = t.original;
-  }
+  lender_.give_back(put);
   const bool arrived = exit.kind == StubExit::Kind::kException && exit.vector == kVectorBp &&
-                       exit.rip == half.gva + kSeedWordLength;
+                       exit.rip == half.gva + FetchLender::kWordLength;
   if (!arrived) {
     if (settle(exit, out)) stop(out, Complaint::kTrap, "a fetch ran something that is not there");
     if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva) out.cr2 = op.gva;
     return;
   }
-  for (const FetchTarget& t : targets_) {
-    if (marker_of(seed_word(t.offset)) != static_cast<std::uint32_t>(exit.rax)) continue;
-    std::uint64_t fresh = 0;
-    out.kind = OutcomeKind::kOk;
-    out.value = t.original;
-    if (half.walk.complete && memory_.offset_of(half.walk.gpa, fresh) && fresh == t.offset) {
-      out.gpa[0] = half.walk.gpa + (op.gva & 7);
-    }
-    return;
-  }
-  stop(out, Complaint::kEscape, "a fetch found a word that is nowhere near");
+  const FetchLender::Lent* found = lender_.found(exit.rax);
+  if (found == nullptr)
+    return stop(out, Complaint::kEscape, "a fetch found a word that is nowhere near");
+  out.kind = OutcomeKind::kOk;
+  out.value = found->original;
+  if (found->key == today) out.gpa[0] = half.walk.gpa + (op.gva & 7);
 }
 
 }  // namespace twinwalk::kvm

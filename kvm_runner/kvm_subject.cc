@@ -21,7 +21,7 @@ bool KvmSubject::start(const Machine& machine, std::string& why) {
   machine_ = machine;
   registers_.fill(initial_registers(machine));
   for (auto& bitmap : dirty_) bitmap.clear();
-  landing_count_ = 0;
+  lender_.reset();
   if (machine.vendor != host_.vendor()) return why = "the host is of another vendor", false;
   if (machine.maxphyaddr > host_.maxphyaddr())
     return why = "the host has a smaller MAXPHYADDR", false;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "harness/subject.h"
+#include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
@@ -36,10 +37,6 @@ class KvmSubject final : public Subject {
     unsigned count = 0;
     std::array<Half, 2> half;
   };
-  struct FetchTarget {  // a word that a fetch may find
-    std::uint64_t offset = 0, original = 0;
-  };
-
   bool start(const Machine& machine, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
@@ -59,7 +56,6 @@ class KvmSubject final : public Subject {
   Halves split(const Op& op) const;
   SkipReason why_not_access(const Op& op, const Halves& halves) const;
   bool halves_differ(const Halves& halves) const;
-  bool collect_fetch_targets(const Half& half);
   void note_landings(const Halves& halves, const std::uint64_t* before, Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Half& half);
@@ -88,13 +84,7 @@ class KvmSubject final : public Subject {
       dirty_;  // bitmap collected but not yet asked for
   OutcomeStream* stream_ = nullptr;
   bool stopped_ = false, image_valid_ = false;
-  std::vector<FetchTarget> targets_;
-  struct Landing {
-    std::uint64_t gva_page, offset_page;
-  };
-  static constexpr unsigned kLandings = 64;  // remembered, latest ones
-  std::array<Landing, kLandings> landings_;
-  unsigned landing_count_ = 0;
+  FetchLender lender_;
 };
 
 }  // namespace twinwalk::kvm

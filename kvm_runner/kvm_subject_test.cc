@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "harness/trace/content.h"
-#include "kvm_runner/subject_probe.h"
 #include "kvm_runner/subjects.h"
+#include "kvm_runner/testing/subject_probe.h"
 
 namespace twinwalk::kvm {
 namespace {

@@ -36,6 +36,7 @@ class TraceMemory final : public WordReader {
   // Puts the runner's entry into the root table at gpa. False if there is no slot, or if the trace
   // has a present entry of its own in that place.
   bool plant(std::uint64_t root);
+  bool is_planted(std::uint64_t offset) const { return planted_at(offset) != nullptr; }
   // False if a planted entry has been overwritten.
   bool planted_intact() const;
 

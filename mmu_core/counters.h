@@ -14,6 +14,14 @@ enum class Event : u8 {
   kWriteProtect, kRetryStale, kRetryNotifier, kChildMismatch, kSpurious, kWpTrick, kUpperZapsUnsync, kUnprotect,
   kCount
 };
+// For reports, in the order of Event.
+inline constexpr const char* kEventNames[] = {
+  "fetch", "link", "leaf", "leaf-read-only", "leaf-replaced", "sync", "sync-changed", "sync-dropped", "unsync",
+  "hash-hit", "hash-miss", "hash-sync", "zap", "zap-root", "pt-write", "pt-write-misaligned", "pt-write-flood",
+  "prefetch", "invlpg", "invlpg-sync", "root-hit", "root-miss", "inject", "emulate", "mmio-make", "mmio-hit",
+  "mmio-stale", "dirty-protect", "notifier-zap", "age", "reclaim", "split", "write-protect", "retry-stale",
+  "retry-notifier", "child-mismatch", "spurious", "wp-trick", "upper-zaps-unsync", "unprotect"};
+static_assert(sizeof kEventNames / sizeof kEventNames[0] == static_cast<u32>(Event::kCount));
 inline constexpr u32 kCounterLevels = 5;       // 0: no level applies
 inline constexpr u32 kCounterRoleClasses = 8;  // bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all
 static_assert(static_cast<u32>(Event::kCount) * kCounterLevels * kCounterRoleClasses <= kStateCounters);

@@ -86,6 +86,14 @@ void drop(VmState& vm, SpteRef ref) {
   flush::owe(vm);
 }
 
+void drop_chain(VmState& vm, const RmapHead& head) {
+  while (!chain::empty(head)) {
+    const SpteRef ref = chain::front(head);
+    if (!load(ref)) vm.platform.panic("chain names an empty entry");
+    drop(vm, ref);
+  }
+}
+
 bool write_protect_chain(VmState& vm, const RmapHead& head) {
   bool any = false;
   chain::for_each(head, [&](SpteRef ref) {

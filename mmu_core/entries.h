@@ -24,6 +24,8 @@ void link_child(VmState& vm, SpteRef ref, ShadowPage* child);
 // Empties an entry whatever it holds: leaf with its reverse map, link with its parent chain, MMIO entry
 // (KVM: mmu_page_zap_pte). Owes the flush.
 void drop(VmState& vm, SpteRef ref);
+// Drops every entry that a chain names, until the chain is empty.
+void drop_chain(VmState& vm, const RmapHead& head);
 
 // Takes W from every leaf that maps gfn at any size (KVM: kvm_mmu_slot_gfn_write_protect). True if any had it.
 bool write_protect_gfn(VmState& vm, Memslot& slot, Gfn gfn);

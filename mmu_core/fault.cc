@@ -36,12 +36,16 @@ FaultResult inject(VcpuState& vcpu, Gva gva, u32 code) {
 // CR0.WP = 0: the supervisor writes to what the guest made read-only, while the hardware runs with WP = 1. The entry
 // becomes writable and loses U, so that no user access gets through it, and X under SMEP, since a page without U
 // would escape SMEP. Under SMAP and PKE it would escape those as well, and nothing in an entry can make up
-// for it: such a write is emulated.
+// for it: such a write is emulated. So is one that the hardware, for the same WP = 1, refuses by PKRU.WD.
 enum class WpCase { kNone, kTrick, kEmulate };
 WpCase wp_case(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request) {
-  if (!request.write || request.user || vcpu.context.wp || (walk.access & acc::kW)) return WpCase::kNone;
+  const WalkContext& c = vcpu.context;
+  if (!request.write || request.user || c.wp) return WpCase::kNone;
   const bool user_page = walk.access & acc::kU;
-  return user_page && (vcpu.context.smap || vcpu.context.pke) ? WpCase::kEmulate : WpCase::kTrick;
+  const bool write_disabled = vcpu.regs.pkru >> (2 * walk.pkey + 1) & 1;
+  if (user_page && c.pke && write_disabled) return WpCase::kEmulate;
+  if (walk.access & acc::kW) return WpCase::kNone;
+  return user_page && (c.smap || c.pke) ? WpCase::kEmulate : WpCase::kTrick;
 }
 
 u8 access_to_install(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request, WpCase wp) {

@@ -54,11 +54,8 @@ void begin(VmState& vm, Hva start, Hva end) {
       if (end > n.end) n.end = end;
     }
     for_each_chain(vm, start, end, [&](RmapHead& head) {
-      while (!chain::empty(head)) {
-        const SpteRef ref = chain::front(head);
-        count(vm, Event::kNotifierZap, *ref.page);
-        entries::drop(vm, ref);
-      }
+      if (!chain::empty(head)) count(vm, Event::kNotifierZap, *chain::front(head).page);
+      entries::drop_chain(vm, head);
     });
     zap::commit(vm);
   }

@@ -29,7 +29,7 @@ void unlink_children(VmState& vm, ShadowPage* p) {
 }
 
 void unlink_parents(VmState& vm, ShadowPage* p) {
-  while (!chain::empty(p->parents)) entries::drop(vm, chain::front(p->parents));
+  entries::drop_chain(vm, p->parents);
 }
 
 void ask_to_drop_roots(VmState& vm) {

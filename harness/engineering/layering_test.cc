@@ -43,6 +43,8 @@ const std::vector<Arrow>& arrows() {
       {"fuzzers/", {"fuzzers/", "harness/"}},
       {"kvm_runner/", {"kvm_runner/", "harness/trace/", "harness/subject.h"}},
       {"kvm_runner/core_kvm", {"kvm_runner/", "harness/trace/", "harness/subject.h", "mmu_core/"}},
+      // Tests on real MMUs hold what they saw against the reference.
+      {"kvm_runner/testing/", {"kvm_runner/", "harness/trace/", "harness/subject.h", "oracle/"}},
       {"reports/", {"reports/", "harness/trace/"}},
   };
   return kArrows;

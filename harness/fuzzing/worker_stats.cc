@@ -12,6 +12,26 @@
 
 namespace twinwalk::fuzz {
 
+bool SampleRing::push(const std::uint8_t* data, std::size_t size) {
+  if (size > kMaxSize || full()) return false;
+  const std::uint32_t at = head_.load(std::memory_order_relaxed);
+  Slot& slot = slots_[at % kSlots];
+  slot.size = static_cast<std::uint32_t>(size);
+  std::memcpy(slot.bytes, data, size);
+  head_.store(at + 1, std::memory_order_release);
+  return true;
+}
+
+bool SampleRing::pop(std::vector<std::uint8_t>& out) {
+  const std::uint32_t at = tail_.load(std::memory_order_relaxed);
+  if (at == head_.load(std::memory_order_acquire)) return false;
+  const Slot& slot = slots_[at % kSlots];
+  // The worker may have died in the middle of anything.
+  out.assign(slot.bytes, slot.bytes + (slot.size <= kMaxSize ? slot.size : 0));
+  tail_.store(at + 1, std::memory_order_release);
+  return true;
+}
+
 StatsFile::~StatsFile() {
   if (stats_) ::munmap(stats_, sizeof(WorkerStats));
 }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace twinwalk::fuzz {
 
@@ -15,6 +16,27 @@ inline constexpr std::uint32_t kStateCounters = 4096;  // MMU states that can be
 
 using Counter = std::atomic<std::uint64_t>;
 static_assert(Counter::is_always_lock_free, "shared between processes");
+
+// Inputs that a worker hands to the referee (see referee.h): one writer, one reader, no lock. When
+// it is full, the worker keeps what it has; nobody waits.
+class SampleRing {
+ public:
+  static constexpr std::uint32_t kSlots = 16, kMaxSize = 4092;
+  bool full() const {
+    return head_.load(std::memory_order_relaxed) - tail_.load(std::memory_order_acquire) >= kSlots;
+  }
+  // False if it is full or the input too large.
+  bool push(const std::uint8_t* data, std::size_t size);
+  bool pop(std::vector<std::uint8_t>& out);
+
+ private:
+  struct Slot {
+    std::uint32_t size = 0;
+    std::uint8_t bytes[kMaxSize] = {};
+  };
+  std::atomic<std::uint32_t> head_{0}, tail_{0};
+  Slot slots_[kSlots];
+};
 
 struct WorkerStats {
   std::uint32_t magic = kStatsMagic, version = 1;
@@ -31,8 +53,8 @@ struct WorkerStats {
   Counter states{0};       // MMU states reached
   // Canaries of a seeded bug (see zoo.h).
   Counter canary_reached{0}, canary_triggered{0};
-  // One byte an MMU state: 1 once it was reached.
-  std::uint8_t seen[kStateCounters] = {};
+  std::uint32_t hits[kStateCounters] = {};  // traces that reached the MMU state
+  SampleRing samples;
 };
 
 // Adds to a counter that only this process writes.

@@ -1,5 +1,5 @@
-#ifndef TWINWALK_KVM_RUNNER_SUBJECT_PROBE_H_
-#define TWINWALK_KVM_RUNNER_SUBJECT_PROBE_H_
+#ifndef TWINWALK_KVM_RUNNER_TESTING_SUBJECT_PROBE_H_
+#define TWINWALK_KVM_RUNNER_TESTING_SUBJECT_PROBE_H_
 
 // For tests: runs `.walk` text on a subject and gives what it saw, one text a step.
 
@@ -38,4 +38,4 @@ inline Seen run_text(Subject& subject, std::string_view text) {
 
 }  // namespace twinwalk::kvm
 
-#endif  // TWINWALK_KVM_RUNNER_SUBJECT_PROBE_H_
+#endif  // TWINWALK_KVM_RUNNER_TESTING_SUBJECT_PROBE_H_

@@ -1,0 +1,359 @@
+#include "harness/fuzzing/fuzz.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <list>
+#include <thread>
+
+#include "harness/fuzzing/candidate_store.h"
+#include "harness/fuzzing/config.h"
+#include "harness/fuzzing/programs.h"
+#include "harness/fuzzing/referee.h"
+#include "harness/fuzzing/summary.h"
+#include "harness/fuzzing/triage.h"
+#include "harness/fuzzing/worker.h"
+
+namespace twinwalk::fuzz {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+volatile std::sig_atomic_t interrupted = 0;
+void on_signal(int) { interrupted = 1; }
+
+// Sets the handlers, and puts back what was there.
+class Interrupts {
+ public:
+  Interrupts() {
+    interrupted = 0;
+    struct sigaction action = {};
+    action.sa_handler = on_signal;
+    ::sigaction(SIGINT, &action, &old_int_);
+    ::sigaction(SIGTERM, &action, &old_term_);
+  }
+  ~Interrupts() {
+    ::sigaction(SIGINT, &old_int_, nullptr);
+    ::sigaction(SIGTERM, &old_term_, nullptr);
+  }
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+
+ private:
+  struct sigaction old_int_ = {}, old_term_ = {};
+};
+
+int fail(const std::string& why) {
+  std::fprintf(stderr, "twinwalk fuzz: %s\n", why.c_str());
+  return 2;
+}
+
+std::uint64_t count_files(const std::string& folder) {
+  std::uint64_t n = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    n += entry.is_regular_file(error);
+  return n;
+}
+
+class Run {
+ public:
+  explicit Run(const FuzzOptions& options) : options_(options), programs_(find_programs()) {}
+
+  int run() {
+    std::string why = prepare();
+    if (why.empty()) why = start_workers();
+    if (!why.empty()) return fail(why);
+    start_referee();
+    begin_ = Clock::now();
+    why = watch();
+    finish();
+    const std::string written = report();
+    if (why.empty()) why = written;
+    if (!why.empty()) return fail(why);
+    return new_findings() ? 1 : 0;
+  }
+
+ private:
+  static constexpr double kTick = 0.1;        // seconds between looks
+  static constexpr double kLine = 1.0;        // between progress lines on a terminal
+  static constexpr double kPlainLine = 10.0;  // elsewhere
+  static constexpr double kWrapUp = 30;       // most time for triage after the end
+  static constexpr double kWrapUpInterrupted = 5;
+
+  std::string prepare() {
+    config_ = find_config(options_.config);
+    if (!config_) return "no configuration '" + options_.config + "'; there are: " + config_names();
+    if (options_.unicorn_share > 100) return "--unicorn-share is a percentage, 0 to 100";
+    if (options_.seconds < 0) return "--seconds must not be negative";
+    const std::string missing = missing_program();
+    if (!missing.empty()) return missing;
+    std::string why = make_output(options_.out, output_);
+    if (!why.empty()) return why;
+    corpus_ = options_.corpus.empty() ? output_.corpus() : options_.corpus;
+    unsigned seeds = 0;
+    // A corpus of the user's stays as it is, unless it is empty: some engines want something to
+    // begin with.
+    if (options_.corpus.empty()) {
+      why = build_seeds(programs_.corpus.empty() ? "" : programs_.corpus + "/seed", corpus_, seeds);
+    } else if (count_files(corpus_) == 0) {
+      why = build_seeds("", corpus_, seeds);
+    }
+    if (!why.empty()) return why;
+    TriagePlan plan;
+    plan.output = output_;
+    plan.config = config_;
+    plan.unicorn = options_.unicorn_share ? programs_.unicorn : "";
+    if (!programs_.corpus.empty()) plan.known = known_findings(programs_.corpus + "/known");
+    triage_.emplace_back(plan);
+    return {};
+  }
+
+  std::string missing_program() const {
+    if (options_.engine == Engine::kAfl) {
+      if (programs_.afl_worker.empty() || programs_.afl_mutator.empty()) {
+        return "no AFL++ target here; build it: cmake --preset afl && cmake --build --preset afl";
+      }
+      return {};
+    }
+    if (programs_.worker.empty())
+      return "no fuzz target here; build it: cmake --preset fuzz && cmake --build --preset fuzz";
+    return {};
+  }
+
+  std::string start_workers() {
+    unsigned jobs =
+        options_.jobs ? options_.jobs : std::max(1u, std::thread::hardware_concurrency());
+    for (unsigned n = 0; n < jobs; ++n) {
+      WorkerPlan plan;
+      plan.number = n;
+      plan.engine = options_.engine;
+      plan.config = config_->name;
+      plan.corpus = corpus_;
+      plan.candidates = output_.candidates();
+      plan.folder = output_.workers() + "/" + std::to_string(n);
+      plan.afl_output = output_.root + "/afl";
+      plan.seed = n + 1;
+      if (options_.engine == Engine::kAfl) {
+        plan.program = programs_.afl_worker;
+        plan.mutator = programs_.afl_mutator;
+      } else {
+        // One of several workers looks for what only sanitizers see.
+        plan.sanitized = n == 0 && jobs > 1 && !programs_.sanitized.empty();
+        plan.program = plan.sanitized ? programs_.sanitized : programs_.worker;
+      }
+      workers_.emplace_back();
+      const std::string why = workers_.back().start(plan);
+      if (!why.empty()) return why;
+    }
+    if (options_.engine == Engine::kLibFuzzer && jobs > 1 && programs_.sanitized.empty()) {
+      remark("no worker with sanitizers: there is no asan build");
+    }
+    return {};
+  }
+
+  void start_referee() {
+    if (options_.unicorn_share == 0) return remark("Unicorn is off (--unicorn-share 0)");
+    if (programs_.unicorn.empty())
+      return remark("Unicorn is off: there is no twinwalk-unicorn here");
+    RefereePlan plan;
+    plan.config = config_;
+    plan.unicorn = programs_.unicorn;
+    plan.corpus = options_.engine == Engine::kAfl ? output_.root + "/afl/w0/queue" : corpus_;
+    plan.candidates = output_.candidates();
+    for (const Worker& w : workers_) plan.worker_stats.push_back(w.plan().folder + "/stats");
+    plan.share = options_.unicorn_share / 100.0;
+    plan.jobs = static_cast<unsigned>(workers_.size());
+    referee_.start(plan);
+  }
+
+  void remark(std::string text) {
+    std::fprintf(stderr, "twinwalk fuzz: %s\n", text.c_str());
+    remarks_.push_back(std::move(text));
+  }
+
+  double now() const { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
+  Triage& triage() { return triage_.front(); }
+
+  // Until the time is over or something ends it; "" or what went wrong.
+  std::string watch() {
+    const bool terminal = ::isatty(STDERR_FILENO) != 0;
+    double next_line = kLine, next_moment = 0;
+    while (!interrupted && (options_.seconds == 0 || now() < options_.seconds)) {
+      std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
+      const std::string why = look();
+      if (!why.empty()) return why;
+      if (now() >= next_moment) {
+        next_moment = now() + 1;
+        moments_.push_back(moment());
+      }
+      if (now() >= next_line) {
+        next_line = now() + (terminal ? kLine : kPlainLine);
+        show(terminal);
+      }
+    }
+    if (terminal) std::fputc('\n', stderr);
+    return {};
+  }
+
+  // One look at everything that runs. Returns "" or what must end the run.
+  std::string look() {
+    std::vector<Crash> crashes;
+    for (Worker& w : workers_) {
+      if (!w.tend(crashes)) return w.error();
+      add_crashes(w, crashes);
+      if (w.stats().lost.load())
+        return "a worker could not write a finding: " + last_line(w.plan().folder + "/log");
+    }
+    referee_.tend();
+    if (referee_.counts().unavailable && !told_) {
+      told_ = true;
+      remark(std::string("Unicorn cannot run: ") + referee_.counts().why);
+    }
+    for (const std::string& path : list_candidates(output_.candidates()))
+      triage().add({path, false, {}, {}, {}});
+    tend_triage();
+    return triage().error();
+  }
+
+  void add_crashes(const Worker& w, std::vector<Crash>& crashes) {
+    for (const Crash& c : crashes)
+      triage().add({c.input, true, c.divergence, w.plan().program, c.why});
+    crashes.clear();
+  }
+
+  void tend_triage() {
+    if (!triage().tend(now())) return;
+    for (; announced_ < triage().findings().size(); ++announced_) {
+      const FindingRecord& f = triage().findings()[announced_];
+      std::printf("%s %s/%s.walk (%llu operations%s)\n",
+                  f.is_new ? "new:  " : "known:", output_.findings().c_str(), f.name.c_str(),
+                  static_cast<unsigned long long>(f.operations),
+                  f.reproduced == kReplays ? "" : ", does not always reproduce");
+      std::fflush(stdout);
+    }
+  }
+
+  static std::string last_line(const std::string& path) {
+    std::string text = tail_of(path, 1000);
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text.substr(text.rfind('\n') + 1);
+  }
+
+  std::uint64_t new_findings() {
+    return static_cast<std::uint64_t>(
+        std::count_if(triage().findings().begin(), triage().findings().end(),
+                      [](const FindingRecord& f) { return f.is_new; }));
+  }
+
+  Moment moment() {
+    Moment m;
+    m.seconds = now();
+    std::vector<bool> seen(kStateCounters);
+    for (Worker& w : workers_) {
+      const WorkerStats& s = w.stats();
+      m.execs += s.execs;
+      m.ops += s.ops;
+      m.checks += s.checks;
+      m.edges = std::max(m.edges, w.edges());
+      for (std::uint32_t i = 0; i < kStateCounters; ++i) {
+        if (s.hits[i]) seen[i] = true;
+      }
+    }
+    m.mmu_states = static_cast<std::uint64_t>(std::count(seen.begin(), seen.end(), true));
+    m.unicorn_checks = referee_.counts().unicorn_checks + triage().unicorn_checks();
+    m.corpus = count_files(corpus_);
+    m.divergences = triage().findings().size();
+    m.new_divergences = new_findings();
+    return m;
+  }
+
+  void show(bool terminal) {
+    const Moment m = moment();
+    const std::string line = progress_line(m, shown_, triage().waiting());
+    std::fprintf(stderr, terminal ? "\r%s\033[K" : "%s\n", line.c_str());
+    std::fflush(stderr);
+    shown_ = m;
+  }
+
+  // Workers first; then what they left is triaged, within bounds.
+  void finish() {
+    total_ = moment();
+    for (Worker& w : workers_) w.ask_to_stop();
+    for (Worker& w : workers_) w.stop(3);
+    referee_.stop();
+    const bool hasty = interrupted != 0;
+    interrupted = 0;  // a second interrupt ends the triage
+    triage().hurry();
+    const double end = now() + (hasty ? kWrapUpInterrupted : kWrapUp);
+    if (triage().error().empty()) {
+      for (const std::string& path : list_candidates(output_.candidates()))
+        triage().add({path, false, {}, {}, {}});
+    }
+    while (!triage().idle() && !interrupted && now() < end && triage().error().empty()) {
+      tend_triage();
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    if (!triage().idle()) {
+      remark(std::to_string(triage().waiting()) + " candidates are left in " +
+             output_.candidates());
+    }
+    triage().stop();
+  }
+
+  std::string report() {
+    RunRecord run;
+    run.options = options_;
+    run.total = total_;
+    run.total.divergences = triage().findings().size();
+    run.total.new_divergences = new_findings();
+    run.total.unicorn_checks = referee_.counts().unicorn_checks + triage().unicorn_checks();
+    run.moments = moments_;
+    run.findings = triage().findings();
+    run.workers = static_cast<unsigned>(workers_.size());
+    run.unicorn_version = referee_.counts().version;
+    run.remarks = remarks_;
+    if (referee_.counts().deaths) {
+      run.remarks.push_back("Unicorn's process died " + std::to_string(referee_.counts().deaths) +
+                            " times");
+    }
+    run.states.assign(kStateCounters, 0);
+    for (const Worker& w : workers_) {
+      for (std::uint32_t i = 0; i < kStateCounters; ++i) run.states[i] += w.stats().hits[i];
+    }
+    const std::string why = write_summary(run, output_);
+    if (!why.empty()) return why;
+    std::printf("%s\n%s\n", progress_line(run.total, Moment{}, 0).c_str(),
+                output_.report().c_str());
+    std::fflush(stdout);
+    return {};
+  }
+
+  const FuzzOptions& options_;
+  Programs programs_;
+  const Config* config_ = nullptr;
+  Output output_;
+  std::string corpus_;
+  std::list<Worker> workers_;
+  std::list<Triage> triage_;  // one, once it is planned
+  Referee referee_;
+  Clock::time_point begin_ = Clock::now();
+  std::vector<Moment> moments_;
+  Moment shown_, total_;
+  std::vector<std::string> remarks_;
+  std::size_t announced_ = 0;
+  bool told_ = false;
+};
+
+}  // namespace
+
+int run_fuzz(const FuzzOptions& options) {
+  const Interrupts handlers;
+  return Run(options).run();
+}
+
+}  // namespace twinwalk::fuzz

@@ -1,0 +1,32 @@
+#ifndef TWINWALK_HARNESS_FUZZING_FUZZ_H_
+#define TWINWALK_HARNESS_FUZZING_FUZZ_H_
+
+// The verb `fuzz`: workers on all cores, triage as candidates come, Unicorn beside them, a report
+// at the end.
+
+#include <string>
+
+namespace twinwalk::fuzz {
+
+enum class Engine { kLibFuzzer, kAfl };
+
+struct FuzzOptions {
+  double seconds = 60;         // 0: until it is interrupted
+  unsigned jobs = 0;           // workers; 0: one a core
+  std::string config = "all";  // see config.h
+  Engine engine = Engine::kLibFuzzer;
+  std::string
+      corpus;  // folder, made if it is not there; empty: OUT/corpus from the repository's seeds
+  unsigned unicorn_share = 20;  // percent of the time that Unicorn may take; 0: no Unicorn at all
+  std::string out;              // folder; empty: twinwalk-out/N in the current folder
+};
+
+// Blocks until it is done; SIGINT and SIGTERM end it early and cleanly. Progress goes to standard
+// error, findings and, last, the path of the report to standard output. 0: no new divergence. 1:
+// there are some. 2: bad options, a missing worker, or a disk that is full: one line on standard
+// error says what; findings made before are whole.
+int run_fuzz(const FuzzOptions& options);
+
+}  // namespace twinwalk::fuzz
+
+#endif  // TWINWALK_HARNESS_FUZZING_FUZZ_H_

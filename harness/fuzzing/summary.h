@@ -1,0 +1,51 @@
+#ifndef TWINWALK_HARNESS_FUZZING_SUMMARY_H_
+#define TWINWALK_HARNESS_FUZZING_SUMMARY_H_
+
+// What a run adds up to, and how it is written: summary.json, report.html, junit.xml.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "harness/fuzzing/fuzz.h"
+#include "harness/fuzzing/output.h"
+#include "harness/fuzzing/triage.h"
+#include "harness/fuzzing/worker_stats.h"
+
+namespace twinwalk::fuzz {
+
+// The run at one moment; counts are totals since its start.
+struct Moment {
+  double seconds = 0;
+  std::uint64_t execs = 0, ops = 0, checks = 0, unicorn_checks = 0, edges = 0, mmu_states = 0,
+                corpus = 0;
+  std::uint64_t divergences = 0, new_divergences = 0;
+};
+
+struct RunRecord {
+  FuzzOptions options;
+  Moment total;
+  std::vector<Moment> moments;
+  std::vector<FindingRecord> findings;
+  std::vector<std::uint64_t>
+      states;  // kStateCounters: traces of all workers that reached the MMU state
+  unsigned workers = 0;
+  std::string unicorn_version;
+  std::vector<std::string> remarks;
+};
+
+std::string name_of(Engine engine);
+
+// {"execs":..,...}: one object, keys in the order of the result schema.
+std::string to_json(const RunRecord& run);
+
+// "  12 s  1.2M execs  54k/s  ..." in one line of less than 120 columns. `previous` gives the
+// present speed.
+std::string progress_line(const Moment& now, const Moment& previous, std::size_t waiting);
+
+// Writes all three. Returns "" or why not.
+std::string write_summary(const RunRecord& run, const Output& output);
+
+}  // namespace twinwalk::fuzz
+
+#endif  // TWINWALK_HARNESS_FUZZING_SUMMARY_H_

@@ -1,0 +1,51 @@
+#ifndef TWINWALK_HARNESS_SWEEP_LAYOUT_H_
+#define TWINWALK_HARNESS_SWEEP_LAYOUT_H_
+
+// Where the sweep's tables and frames lie, and how a case becomes steps.
+
+#include <cstdint>
+#include <vector>
+
+#include "harness/sweep/sweep_case.h"
+#include "harness/trace/op.h"
+#include "harness/trace/program.h"
+
+namespace twinwalk::sweep {
+
+inline constexpr unsigned kKey = 5;  // protection key of every leaf
+inline constexpr std::uint64_t kLowGva = 0x0000'1234'0020'5000;
+inline constexpr std::uint64_t kHighGva = 0xffff'9234'0020'5000;
+inline constexpr std::uint64_t kTable[5] = {0, 0x203000, 0x202000, 0x201000,
+                                            kInitialCr3};  // [level]
+// Frames of a leaf at a level. The 1G page is all of memory, so that its bytes lie away from the
+// tables: gpa 0x205000.
+inline constexpr std::uint64_t kFrame[4] = {0, 0x300000, 0x400000, 0};
+inline constexpr std::uint64_t kSecondFrame = 0x310000;
+
+// Appends the operations that make a fresh machine into the case, one at a time.
+class CaseWriter {
+ public:
+  // A new program on the case's machine.
+  void begin(const SweepCase& c);
+  // The entries of its path, and dropping what may be cached of them.
+  void write_entries(const SweepCase& c);
+  // Register writes where the case differs from the last one, then the access. Returns the access's
+  // step.
+  std::uint32_t append(const SweepCase& c);
+
+  const Program& program() const { return program_; }
+  // The same operations as a trace.
+  void copy_to(Trace& out) const;
+
+ private:
+  Op& add(Verb verb);
+  void mov(Reg reg, std::uint64_t value);
+  void write_entry(std::uint64_t gpa, std::uint64_t value);
+
+  Program program_;
+  Registers now_;
+};
+
+}  // namespace twinwalk::sweep
+
+#endif  // TWINWALK_HARNESS_SWEEP_LAYOUT_H_

@@ -1,0 +1,100 @@
+#ifndef TWINWALK_HARNESS_SWEEP_SWEEP_CASE_H_
+#define TWINWALK_HARNESS_SWEEP_SWEEP_CASE_H_
+
+// One point of the sweep, and the axes along which points differ: all of it data.
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "harness/trace/machine.h"
+#include "harness/trace/op.h"
+
+namespace twinwalk::sweep {
+
+// Everything that decides one access: machine, the entries of its path, registers, the access.
+struct SweepCase {
+  Machine machine;
+  std::uint8_t leaf_level = 1;  // 1 = 4K, 2 = 2M, 3 = 1G
+  std::uint64_t entry[5] = {};  // [level]: bits without address; levels below the leaf are not used
+  std::uint64_t second_leaf = 0;  // bits of the leaf of the next page, for accesses that cross
+  Registers registers;
+  AccessKind kind = AccessKind::kRead;
+  bool implicit = false;
+  std::uint64_t gva = 0;
+  std::uint8_t size = 8;
+};
+
+// What of a case an axis value changes.
+enum class Part : std::uint8_t {
+  kEntry,  // entry[level]
+  kSecondLeaf,
+  kLeafLevel,
+  kCr0,
+  kCr4,
+  kEfer,
+  kPkru,
+  kCpl,
+  kAc,
+  kImplicit,
+  kKind,
+  kSize,
+  kGva,
+  kGvaOffset,
+  kVendor,
+  kFeatures,
+  kMaxphyaddr,
+};
+
+// `part` becomes (part & ~clear) | set. `top_reserved`: set the lowest reserved address bit of the
+// machine instead.
+struct Change {
+  Part part = Part::kEntry;
+  std::uint8_t level = 0;
+  std::uint64_t clear = 0, set = 0;
+  bool top_reserved = false;
+};
+
+struct AxisValue {
+  std::string_view label;
+  Change change;
+};
+
+// When an axis is turned, what must be done anew.
+enum class Scope : std::uint8_t {
+  kProgram,  // machine or entries: a new program
+  kAccess,   // registers or the access itself: further steps of the same program
+};
+
+struct Axis {
+  std::string_view name;
+  Scope scope = Scope::kAccess;
+  std::vector<AxisValue> values;
+};
+
+// A cross product of axes, slowest first; all kProgram axes come first.
+struct Block {
+  std::string_view name;
+  std::string_view about;
+  std::vector<Axis> axes;
+  // Each access finds the entries as the case has them, without A and D of earlier ones: written
+  // again, and the translations dropped, before each.
+  bool rewrite = false;
+};
+
+// A combination that is left out, and why. Returns true for a case to leave out.
+struct Filter {
+  std::string_view reason;
+  Scope scope;
+  bool (*applies)(const SweepCase&);
+};
+
+SweepCase base_case();
+void apply(const Change& change, SweepCase& to);
+const std::vector<Block>& blocks();
+std::span<const Filter> filters();
+
+}  // namespace twinwalk::sweep
+
+#endif  // TWINWALK_HARNESS_SWEEP_SWEEP_CASE_H_

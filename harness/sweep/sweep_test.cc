@@ -1,0 +1,150 @@
+#include "harness/sweep/sweep.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "harness/core_subject.h"
+#include "harness/sweep/layout.h"
+#include "harness/sweep/sweep_case.h"
+#include "oracle/spec.h"
+
+namespace twinwalk::sweep {
+namespace {
+
+// A subject without any cache: what the reference's fresh walk says. `spoil` changes an outcome
+// before it is given.
+class FreshSubject final : public Subject {
+ public:
+  std::function<void(const Step&, Outcome&)> spoil;
+
+  const SubjectInfo& info() const override { return info_; }
+  void run(const Program& program, OutcomeStream& out) override {
+    out.clear();
+    spec_.reset(program.machine, Profile::kKvm);
+    Verdict verdict;
+    for (std::uint32_t i = 0; i < program.steps.size(); ++i) {
+      Outcome o;
+      const Op& op = program.steps[i].what;
+      if (op.verb == Verb::kAccess) {
+        oracle::AccessQuery q{op.gva,      static_cast<std::uint8_t>(op.size),
+                              op.access(), op.implicit != 0,
+                              op.value,    spec_.registers(op.vcpu)};
+        const oracle::FreshOutcome f = spec_.fresh(op.vcpu, q);
+        o.kind = f.kind;
+        o.error_code = f.error_code;
+        o.cr2 = f.cr2;
+        o.value = f.value;
+        o.write = f.kind == OutcomeKind::kMmio &&
+                  (q.kind == AccessKind::kWrite || q.kind == AccessKind::kRmw);
+        for (unsigned h = 0; h < 2; ++h) o.gpa[h] = f.gpa[h], o.path[h] = f.path[h];
+      }
+      spec_.judge(i, program.steps[i], o, nullptr, verdict);
+      if (spoil) spoil(program.steps[i], o);
+      out.steps.push_back(o);
+    }
+  }
+
+ private:
+  SubjectInfo info_{"fresh", "test", Profile::kKvm};
+  oracle::Spec spec_;
+};
+
+SweepOptions shard_of(unsigned shard, unsigned shards, std::string only = {}) {
+  SweepOptions o;
+  o.shard = shard;
+  o.shards = shards;
+  o.only = std::move(only);
+  return o;
+}
+
+TEST(Sweep, ShardsPartitionTheCases) {
+  FreshSubject subject;
+  std::uint64_t sum = 0;
+  for (unsigned i = 0; i < 3; ++i)
+    sum += run_sweep(subject, shard_of(i, 3, "accessed-dirty")).cases;
+  const SweepResult whole = run_sweep(subject, shard_of(0, 1, "accessed-dirty"));
+  EXPECT_EQ(sum, whole.cases);
+  EXPECT_TRUE(whole.clean());
+  EXPECT_EQ(whole.agree, whole.cases);
+}
+
+TEST(Sweep, EveryBlockMeetsCompletionsAndFaults) {
+  FreshSubject subject;
+  for (const Block& b : blocks()) {
+    const SweepResult r =
+        run_sweep(subject, shard_of(0, b.name == "addresses" ? 1 : 97, std::string(b.name)));
+    EXPECT_GT(r.by_outcome[static_cast<std::size_t>(OutcomeKind::kOk)], 0u) << b.name;
+    EXPECT_GT(r.by_outcome[static_cast<std::size_t>(OutcomeKind::kPageFault)], 0u) << b.name;
+    EXPECT_EQ(r.diverge, 0u) << b.name << "\n"
+                             << (r.mismatches.empty() ? "" : r.mismatches[0].trace);
+    EXPECT_EQ(r.skip, 0u) << b.name;
+  }
+}
+
+TEST(Sweep, OneWrongAnswerIsFoundWithAMinimalTrace) {
+  // A walker that lets supervisor writes through read-only upper entries although CR0.WP=1.
+  FreshSubject subject;
+  subject.spoil = [](const Step& s, Outcome& o) {
+    if (s.what.verb != Verb::kAccess || o.kind != OutcomeKind::kPageFault) return;
+    if (o.error_code == (pfec::kP | pfec::kW) && !(o.path[0].entry[0] & pte::kW))
+      o.kind = OutcomeKind::kOk;
+  };
+  const SweepResult r = run_sweep(subject, shard_of(0, 199, "rights"));
+  EXPECT_FALSE(r.clean());
+  ASSERT_FALSE(r.mismatches.empty());
+  EXPECT_EQ(r.mismatches[0].verdict.divergence, DivergenceClass::kMissedFault);
+  EXPECT_TRUE(r.mismatches[0].alone);
+  EXPECT_NE(r.mismatches[0].trace.find("access"), std::string::npos);
+}
+
+TEST(Sweep, EveryFilterHasAReasonAndLeavesSomethingOut) {
+  FreshSubject subject;
+  const SweepResult r = run_sweep(subject, shard_of(0, 211));
+  ASSERT_EQ(r.left_out.size(), filters().size());
+  for (const auto& left : r.left_out) {
+    EXPECT_FALSE(left.reason.empty());
+    EXPECT_GT(left.cases, 0u) << left.reason;
+  }
+}
+
+TEST(Sweep, StopsWhenAsked) {
+  FreshSubject subject;
+  std::atomic<bool> stop{true};
+  SweepOptions o = shard_of(0, 1);
+  o.stop = &stop;
+  const SweepResult r = run_sweep(subject, o);
+  EXPECT_TRUE(r.stopped);
+  EXPECT_EQ(r.cases, 0u);
+}
+
+TEST(Sweep, AxisLabelsAreUniqueAndProgramAxesComeFirst) {
+  for (const Block& b : blocks()) {
+    bool access = false;
+    for (const Axis& a : b.axes) {
+      std::set<std::string_view> labels;
+      for (const AxisValue& v : a.values)
+        EXPECT_TRUE(labels.insert(v.label).second) << b.name << " " << a.name;
+      access |= a.scope == Scope::kAccess;
+      EXPECT_EQ(a.scope == Scope::kAccess, access) << b.name << " " << a.name;
+    }
+  }
+}
+
+// A sample of the whole; `twinwalk sweep` runs all of it.
+TEST(Sweep, CoreEqualsTheReferenceOnASample) {
+  CoreSubjectOptions options;
+  options.audit = false;
+  const auto core = make_core_subject(options);
+  const SweepResult r = run_sweep(*core, shard_of(5, 61));
+  EXPECT_GT(r.cases, 100'000u);
+  for (const SweepMismatch& m : r.mismatches) {
+    ADD_FAILURE() << m.what << "\n"
+                  << name_of(m.verdict.divergence) << " got " << m.verdict.got << " allowed "
+                  << m.verdict.allowed << "\n"
+                  << m.trace;
+  }
+}
+
+}  // namespace
+}  // namespace twinwalk::sweep

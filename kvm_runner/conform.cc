@@ -1,0 +1,135 @@
+#include "kvm_runner/conform.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "harness/trace/parse.h"
+
+namespace twinwalk {
+namespace {
+
+// Traces of the suite are part of the program: one that does not parse is a mistake in it.
+Trace parse_case(const ConformFeature& feature, const ConformCase& c) {
+  ParseResult parsed = parse(c.text, fmt::format("{}/{}", feature.name, c.name));
+  if (!parsed) throw std::logic_error(to_text(*parsed.error));
+  return std::move(parsed.trace);
+}
+
+struct Row {
+  ConformLine line;
+  std::uint64_t cases = 0, skipped = 0;
+  std::string known_why, skip_why;
+};
+
+void add(Row& row, const ConformCase& c, const CaseVerdict& v) {
+  ++row.cases;
+  row.line.checks += v.checks;
+  if (v.diverge != 0) {
+    if (row.line.failed.empty()) row.line.why = c.name + ": " + v.why;
+    row.line.failed.push_back(c);
+  } else if (v.known != 0) {
+    if (row.known_why.empty()) row.known_why = v.why;
+  } else if (v.skip != 0) {
+    if (row.skip_why.empty()) row.skip_why = v.why;
+    ++row.skipped;
+  }
+}
+
+void conclude(Row& row) {
+  if (!row.line.failed.empty()) {
+    row.line.result = ConformResult::kFail;
+    row.line.why =
+        fmt::format("{} of {} cases: {}", row.line.failed.size(), row.cases, row.line.why);
+  } else if (!row.known_why.empty()) {
+    row.line.result = ConformResult::kKnown;
+    row.line.why = row.known_why;
+  } else if (row.skipped == row.cases) {
+    row.line.result = ConformResult::kSkip;
+    row.line.why = row.skip_why;
+  } else if (row.skipped != 0) {
+    row.line.why = fmt::format("{} of {} cases skipped: {}", row.skipped, row.cases, row.skip_why);
+  }
+}
+
+std::string column_of(const ConformLine& line) {
+  return line.subject + " " + line.host + " " + line.mode;
+}
+
+// The distinct values of `key`, in the order in which they come.
+template <class Key>
+std::vector<std::string> distinct(std::span<const ConformLine> lines, Key key) {
+  std::vector<std::string> all;
+  for (const ConformLine& line : lines) {
+    if (std::find(all.begin(), all.end(), key(line)) == all.end()) all.push_back(key(line));
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string_view name_of(ConformResult result) {
+  constexpr std::string_view kNames[] = {"pass", "known", "fail", "skip"};
+  return kNames[static_cast<unsigned>(result)];
+}
+
+std::string to_json(const ConformLine& line) {
+  nlohmann::ordered_json json;
+  json["feature"] = line.feature;
+  json["subject"] = line.subject;
+  json["host"] = line.host;
+  json["mode"] = line.mode;
+  json["result"] = name_of(line.result);
+  json["checks"] = line.checks;
+  json["why"] = line.why;
+  return json.dump();
+}
+
+std::vector<ConformLine> conform(Subject& subject, std::string_view host, Mode mode,
+                                 const ConformJudge& judge,
+                                 const std::function<void(const ConformLine&)>& on_line) {
+  std::vector<ConformLine> lines;
+  for (const ConformFeature& feature : conform_features(mode)) {
+    Row row;
+    row.line.feature = feature.name;
+    row.line.subject = subject.info().name;
+    row.line.host = host;
+    row.line.mode = name_of(mode);
+    for (const ConformCase& c : feature.cases())
+      add(row, c, judge(parse_case(feature, c), subject));
+    conclude(row);
+    lines.push_back(std::move(row.line));
+    if (on_line) on_line(lines.back());
+  }
+  return lines;
+}
+
+std::string conform_matrix(std::span<const ConformLine> lines) {
+  const auto feature_of = [](const ConformLine& line) { return line.feature; };
+  const std::vector<std::string> columns = distinct(lines, column_of),
+                                 features = distinct(lines, feature_of);
+  std::string out = fmt::format("{:<22}", "feature");
+  for (const std::string& column : columns) out += fmt::format("  {:<22}", column);
+  out += '\n';
+  for (const std::string& feature : features) {
+    out += fmt::format("{:<22}", feature);
+    for (const std::string& column : columns) {
+      std::string cell = "-";
+      for (const ConformLine& line : lines) {
+        if (line.feature != feature || column_of(line) != column) continue;
+        cell = fmt::format("{} {}", name_of(line.result), line.checks);
+      }
+      out += fmt::format("  {:<22}", cell);
+    }
+    out += '\n';
+  }
+  for (const ConformLine& line : lines) {
+    if (!line.why.empty())
+      out += fmt::format("{} on {}: {}\n", line.feature, line.subject, line.why);
+  }
+  return out;
+}
+
+}  // namespace twinwalk

@@ -1,0 +1,166 @@
+#include "kvm_runner/conform.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "harness/trace/parse.h"
+#include "kvm_runner/host.h"
+#include "kvm_runner/subjects.h"
+#include "kvm_runner/testing/spec_judge.h"
+
+namespace twinwalk {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// Executes nothing: every step has the outcome that the test chose.
+class FixedSubject final : public Subject {
+ public:
+  const SubjectInfo& info() const override { return info_; }
+  void run(const Program& program, OutcomeStream& out) override {
+    out.clear();
+    out.steps.resize(program.steps.size());
+  }
+
+ private:
+  SubjectInfo info_{"fixed", "1", Profile::kKvm};
+};
+
+// One line for the row "mmio" when the judge finds `first` in the first case and `rest` in all
+// others.
+ConformLine mmio_line(const CaseVerdict& first, const CaseVerdict& rest) {
+  FixedSubject subject;
+  bool is_first = true;
+  std::string feature;
+  const auto judge = [&](const Trace&, Subject&) {
+    return std::exchange(is_first, false) ? first : rest;
+  };
+  for (const ConformLine& line : conform(subject, "local", Mode::k4Level, judge,
+                                         [&](const ConformLine&) { is_first = true; })) {
+    if (line.feature == "mmio") return line;
+  }
+  ADD_FAILURE() << "no row mmio";
+  return {};
+}
+
+CaseVerdict verdict(std::uint64_t diverge, std::uint64_t known, std::uint64_t skip,
+                    std::string why = "") {
+  return {1, diverge, known, skip, std::move(why)};
+}
+
+TEST(Conform, EveryCaseParsesAndIsNamedOnce) {
+  for (const ConformFeature& feature : conform_features(Mode::k4Level)) {
+    std::vector<std::string> names;
+    for (const ConformCase& c : feature.cases()) {
+      const ParseResult parsed = parse(c.text, c.name);
+      EXPECT_TRUE(parsed) << feature.name << ": " << (parsed.error ? to_text(*parsed.error) : "");
+      EXPECT_EQ(std::count(names.begin(), names.end(), c.name), 0) << feature.name << "/" << c.name;
+      names.push_back(c.name);
+    }
+    EXPECT_FALSE(names.empty()) << feature.name;
+  }
+}
+
+TEST(Conform, ModeWithoutSuiteHasNoRows) { EXPECT_THAT(conform_features(Mode::kPae), IsEmpty()); }
+
+TEST(Conform, AgreementPasses) {
+  const ConformLine line = mmio_line(verdict(0, 0, 0), verdict(0, 0, 0));
+  EXPECT_EQ(line.result, ConformResult::kPass);
+  EXPECT_EQ(line.checks, 12u);
+  EXPECT_EQ(line.why, "");
+}
+
+TEST(Conform, OneDivergenceFailsTheRowAndKeepsTheCase) {
+  const ConformLine line = mmio_line(verdict(1, 0, 0, "missed-fault"), verdict(0, 0, 1, "skip"));
+  EXPECT_EQ(line.result, ConformResult::kFail);
+  ASSERT_EQ(line.failed.size(), 1u);
+  EXPECT_EQ(line.failed[0].name, "size-1-cpl0");
+  EXPECT_THAT(line.why, HasSubstr("missed-fault"));
+}
+
+TEST(Conform, KnownIsNoPass) {
+  EXPECT_EQ(mmio_line(verdict(0, 1, 0, "id"), verdict(0, 0, 0)).result, ConformResult::kKnown);
+}
+
+TEST(Conform, SkippedEverywhereIsSkipAndSkippedSomewhereSaysSo) {
+  EXPECT_EQ(mmio_line(verdict(0, 0, 1), verdict(0, 0, 1)).result, ConformResult::kSkip);
+  const ConformLine some = mmio_line(verdict(0, 0, 1, "skip x"), verdict(0, 0, 0));
+  EXPECT_EQ(some.result, ConformResult::kPass);
+  EXPECT_EQ(some.why, "1 of 12 cases skipped: skip x");
+}
+
+TEST(Conform, LineIsJsonInSchemaOrder) {
+  ConformLine line;
+  line.feature = "mmio", line.subject = "kvm", line.host = "local", line.mode = "4-level",
+  line.checks = 3, line.why = "\"x\"";
+  EXPECT_EQ(to_json(line),
+            R"({"feature":"mmio","subject":"kvm","host":"local","mode":"4-level","result":"pass",)"
+            R"("checks":3,"why":"\"x\""})");
+}
+
+TEST(Conform, MatrixHasAColumnASubject) {
+  std::vector<ConformLine> lines(2);
+  lines[0].feature = lines[1].feature = "mmio";
+  lines[0].subject = "kvm", lines[1].subject = "core-kvm";
+  lines[1].result = ConformResult::kSkip;
+  const std::string text = conform_matrix(lines);
+  EXPECT_THAT(text, HasSubstr("core-kvm"));
+  EXPECT_THAT(text, HasSubstr("pass 0"));
+  EXPECT_THAT(text, HasSubstr("skip 0"));
+}
+
+// ---- on this host
+
+std::vector<std::string> failed_cases(Subject& subject) {
+  const auto judge = [](const Trace& trace, Subject& s) { return kvm::judge_by_spec(trace, s); };
+  const auto lines = conform(subject, "local", Mode::k4Level, judge);
+  std::fputs(conform_matrix(lines).c_str(), stdout);
+  std::vector<std::string> failed;
+  std::uint64_t passed = 0;
+  for (const ConformLine& line : lines) {
+    passed += line.result == ConformResult::kPass;
+    for (const ConformCase& c : line.failed) failed.push_back(line.feature + "/" + c.name);
+  }
+  EXPECT_GE(passed, 15u) << "too much is skipped for this to mean anything";
+  return failed;
+}
+
+// What a KVM that emulates CPL 0 is known to do otherwise than the manual says (README).
+bool is_known_of_emulating_kvm(const std::string& name) {
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  if (has("canonical/crossing-the-edge") || has("linear-space/entry-256-cpl3")) return true;
+  if (has("control-registers/cr0=0x180010031") || has("control-registers/cr4=pae|0x800000000"))
+    return true;
+  return has("page-crossing/second-") && has("-cpl0") && (has("-write-") || has("-rmw-"));
+}
+
+TEST(ConformOnHost, Kvm) {
+  std::string why;
+  const auto subject = make_kvm_subject(why);
+  if (!subject) GTEST_SKIP() << why;
+  kvm::Host host;
+  ASSERT_TRUE(host.open(why));
+  unsigned known = 0;
+  for (const std::string& name : failed_cases(*subject)) {
+    const bool accepted = host.emulates_supervisor() && is_known_of_emulating_kvm(name);
+    EXPECT_TRUE(accepted) << name;
+    known += accepted;
+  }
+  if (host.emulates_supervisor()) {
+    EXPECT_EQ(known, 14u) << "a known deviation no longer reproduces";
+  }
+}
+
+TEST(ConformOnHost, CoreKvm) {
+  std::string why;
+  const auto subject = make_core_kvm_subject(why);
+  if (!subject) GTEST_SKIP() << why;
+  EXPECT_THAT(failed_cases(*subject), IsEmpty());
+}
+
+}  // namespace
+}  // namespace twinwalk

@@ -1,0 +1,83 @@
+#ifndef TWINWALK_KVM_RUNNER_CORE_ARENA_H_
+#define TWINWALK_KVM_RUNNER_CORE_ARENA_H_
+
+// The core's host-physical memory for subject `core-kvm`: one piece of this process, which is also
+// the guest-physical memory of the VM whose processor walks the core's tables.
+//
+//   hpa  kArenaBase .. + kFrameBytes   guest frames
+//        .. + kTableBytes              page tables of the core
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace twinwalk::kvm {
+
+class CoreArena {
+ public:
+  static constexpr std::uint64_t kArenaBase = std::uint64_t{4} << 30;
+  static constexpr std::uint64_t kFrameBytes = std::uint64_t{224} << 20,
+                                 kTableBytes = std::uint64_t{32} << 20;
+  static constexpr std::uint64_t kArenaBytes = kFrameBytes + kTableBytes;
+
+  CoreArena() = default;
+  ~CoreArena();
+  CoreArena(const CoreArena&) = delete;
+  CoreArena& operator=(const CoreArena&) = delete;
+
+  bool open(std::string& why);
+  // Nothing is allocated and every hva page holds its seed. No VM may be using the memory.
+  void reset();
+  unsigned char* memory() { return memory_; }
+
+  // ---- tables and objects
+  // A zeroed page; nullptr when exhausted.
+  std::uint64_t* alloc_table(std::uint64_t& hpa);
+  bool free_table(std::uint64_t hpa);  // false: no live table
+  std::uint64_t* table_at(std::uint64_t hpa) {
+    return reinterpret_cast<std::uint64_t*>(memory_ + (hpa - kArenaBase));
+  }
+  void* alloc_object(std::uint64_t bytes);
+  bool free_object(void* object, std::uint64_t bytes);
+  std::uint64_t live_tables() const { return live_tables_; }
+  std::uint64_t live_objects() const { return objects_.size(); }
+
+  // ---- guest frames
+  // [hpa, hpa + size) lies in one frame that a guest page has now.
+  bool is_guest(std::uint64_t hpa, unsigned size) const;
+  unsigned char* frame_at(std::uint64_t hpa) { return memory_ + (hpa - kArenaBase); }
+
+  // Offsets are positions in hva space, from kHvaBase. The frame of the page, made at first touch;
+  // 0 when exhausted.
+  std::uint64_t frame_of(std::uint64_t offset);
+  // Its position in hva space; false if no page has that frame.
+  bool offset_of(std::uint64_t hpa, std::uint64_t& offset) const;
+  bool is_shared(std::uint64_t offset) const;  // a store must get a frame of its own first
+  void share(std::uint64_t offset, bool shared);
+  void move_frame(std::uint64_t offset);  // contents go to a new frame, not shared
+  void discard(std::uint64_t offset);     // zeroes at the next touch
+  // The 8-aligned word at a position of hva space; makes no frame.
+  std::uint64_t word(std::uint64_t offset) const;
+
+ private:
+  static constexpr std::uint64_t kNoPage = ~std::uint64_t{0};
+  struct Page {
+    std::uint64_t hpa = 0;  // 0: not touched since the start, or since it was discarded
+    bool zero = false, shared = false;
+  };
+  std::uint64_t take_frame();
+  void drop_frame(std::uint64_t hpa);
+
+  unsigned char* memory_ = nullptr;
+  std::unordered_map<std::uint64_t, Page> pages_;  // by offset / 4K
+  std::vector<std::uint64_t> owners_;              // by frame number: offset of its page, kNoPage
+  std::vector<std::uint64_t> free_frames_, free_tables_;
+  std::vector<bool> table_live_;
+  std::uint64_t next_table_ = 0, live_tables_ = 0, frames_used_ = 0;
+  std::unordered_map<void*, std::uint64_t> objects_;  // bytes
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_CORE_ARENA_H_

@@ -1,0 +1,263 @@
+// Accesses of subject `core-kvm`: the processor tries, the core answers its faults.
+
+#include "harness/trace/content.h"
+#include "kvm_runner/core_kvm_subject.h"
+#include "kvm_runner/layout.h"
+#include "kvm_runner/step_limits.h"
+
+namespace twinwalk::kvm {
+namespace {
+
+constexpr unsigned kMostRefaults = 16;  // of one access, with nothing changing in between
+
+mmu::Access access_of(AccessKind kind) {
+  switch (kind) {
+    case AccessKind::kWrite:
+      return mmu::Access::kWrite;
+    case AccessKind::kFetch:
+      return mmu::Access::kFetch;
+    case AccessKind::kRmw:
+      return mmu::Access::kRmw;
+    default:
+      return mmu::Access::kRead;
+  }
+}
+
+Stub stub_of(const Op& op) {
+  switch (op.access()) {
+    case AccessKind::kWrite:
+      return sized(Stub::kStore8, op.size);
+    case AccessKind::kRmw:
+      return sized(Stub::kRmw8, op.size);
+    case AccessKind::kFetch:
+      return Stub::kFetch;
+    default:
+      return sized(Stub::kLoad8, op.size);
+  }
+}
+
+bool stores(const Op& op) {
+  return op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
+}
+
+bool crosses(const Op& op) {
+  return op.access() != AccessKind::kFetch && (op.gva & (kPage - 1)) + op.size > kPage;
+}
+
+std::uint64_t second_page(const Op& op) { return (op.gva | (kPage - 1)) + 1; }
+
+}  // namespace
+
+// The runner's own linear space, and where a KVM that emulates does not do as a processor: a
+// page-crossing store of CPL 0 stores its first part before it translates the second, an access
+// that crosses the edge of the canonical addresses faults like any other, and entry 256 of the root
+// is its own at CPL 3.
+bool CoreKvmSubject::is_out_of_reach(const Op& op) const {
+  if (op.implicit != 0) return true;
+  if (op.gva >= kReservedLinear || op.gva + op.size - 1 >= kReservedLinear) return true;
+  if (!host_.emulates_supervisor()) return false;
+  const bool supervisor = cpl_of(op, registers_[op.vcpu]) == 0;
+  if (!supervisor && (op.gva >> 39 & 511) == 256) return true;
+  return crosses(op) &&
+         ((supervisor && stores(op)) || canonical(op.gva) != canonical(second_page(op)));
+}
+
+void CoreKvmSubject::access(const Op& op, Outcome& out) {
+  if (is_out_of_reach(op)) return skip(out, SkipReason::kHostLacksFeature);
+  const Registers& r = registers_[op.vcpu];
+  if (op.gives(Field::kCpl)) vcpu(op).set_cpl(cpl_of(op, r));
+  const bool ended = try_access(op, out);
+  if (op.gives(Field::kCpl)) vcpu(op).set_cpl(r.cpl);
+  if (!ended) {
+    complain(Complaint::kLiveness, "the access faults again and again though nothing changes");
+    return skip(out, SkipReason::kSubjectStopped);
+  }
+  if (out.kind == OutcomeKind::kGp || out.kind == OutcomeKind::kSkip) return;
+  out.path[0] = walk(*this, r.cr3, op.gva).path;
+  if (crosses(op)) out.path[1] = walk(*this, r.cr3, second_page(op)).path;
+}
+
+// False if it never ends.
+bool CoreKvmSubject::try_access(const Op& op, Outcome& out) {
+  for (unsigned refaults = 0; refaults <= kMostRefaults; ++refaults) {
+    const mmu::EntryState entry = vcpu(op).enter();
+    if (!entry.ok) continue;
+    const GuestWalk fresh =
+        canonical(op.gva) ? walk(*this, registers_[op.vcpu].cr3, op.gva) : GuestWalk{};
+    if (op.access() == AccessKind::kFetch && !choose_fetch_words(op, fresh)) {
+      skip(out, SkipReason::kHostLacksFeature);
+      return true;
+    }
+    const StubExit exit = run_stub(op, entry);
+    if (resolve(op, exit, out)) return true;
+  }
+  return false;
+}
+
+bool CoreKvmSubject::choose_fetch_words(const Op& op, const GuestWalk& fresh) {
+  const std::uint64_t gva = op.gva & ~std::uint64_t{7};
+  std::uint64_t today = FetchLender::kNoKey;
+  const Slot* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  if (slot != nullptr) {
+    const std::uint64_t hpa = arena_.frame_of(slot->offset + (fresh.gpa - slot->gpa));
+    if (hpa != 0) today = hpa + (gva & (kPage - 1));
+    if (hpa != 0) lender_.remember(gva, hpa);
+  }
+  return lender_.choose(gva, today, fresh.path, [&](std::uint64_t hpa, std::uint64_t& word) {
+    word = *reinterpret_cast<const std::uint64_t*>(arena_.frame_at(hpa));
+    return true;
+  });
+}
+
+// Makes the core's root reachable, with the runner's own entry in it while the vCPU runs: the
+// core's audit never sees it.
+StubExit CoreKvmSubject::run_stub(const Op& op, const mmu::EntryState& entry) {
+  const std::uint8_t cpl = cpl_of(op, registers_[op.vcpu]);
+  const bool is_fetch = op.access() == AccessKind::kFetch;
+  // No tags on this processor: another PCID is another address space.
+  if (loaded_cr3_[op.vcpu] != 0 && loaded_pcid_[op.vcpu] != entry.pcid) vm_->zap_translations();
+  std::uint64_t& planted = arena_.table_at(entry.root.raw)[kRootIndex];
+  const std::uint64_t original = planted;
+  planted = kRootEntry;
+  if (loaded_cr3_[op.vcpu] != entry.root.raw || loaded_pcid_[op.vcpu] != entry.pcid) {
+    const bool flushed = loaded_cr3_[op.vcpu] == 0;
+    vm_->set_cr3(op.vcpu, entry.root.raw);
+    if (flushed) vm_->run(op.vcpu, {Stub::kFlushAll, 0, 0, 0, false});
+    loaded_cr3_[op.vcpu] = entry.root.raw;
+    loaded_pcid_[op.vcpu] = entry.pcid;
+  }
+  const auto put = [&](std::uint64_t hpa, std::uint64_t word) {
+    *reinterpret_cast<std::uint64_t*>(arena_.frame_at(hpa)) = word;
+  };
+  if (is_fetch) lender_.lend(put);
+  const std::uint64_t gva = is_fetch ? op.gva & ~std::uint64_t{7} : op.gva;
+  const bool ac = cpl == 0 && registers_[op.vcpu].ac;
+  StubExit exit = vm_->run(op.vcpu, {stub_of(op), gva, op.value, cpl, ac});
+  if (is_fetch) {
+    lender_.give_back(put);
+    if (exit.vector == kVectorPf && exit.cr2 == gva) exit.cr2 = op.gva;
+  }
+  planted = original;
+  return exit;
+}
+
+// True: the access is over.
+bool CoreKvmSubject::resolve(const Op& op, const StubExit& exit, Outcome& out) {
+  const auto stop = [&](Complaint complaint, const char* text) {
+    complain(complaint, text);
+    skip(out, SkipReason::kSubjectStopped);
+    return true;
+  };
+  if (exit.device.seen)
+    return stop(Complaint::kEscape, "a shadow entry leads to memory that is not there");
+  switch (exit.kind) {
+    case StubExit::Kind::kDone:
+      finish_native(op, exit, out);
+      return true;
+    case StubExit::Kind::kHang:
+      return stop(Complaint::kLiveness, "the vCPU does not come back");
+    case StubExit::Kind::kBroken:
+      return stop(exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why.c_str());
+    case StubExit::Kind::kException:
+      break;
+  }
+  switch (exit.vector) {
+    case kVectorPf:
+      return handle_fault(op, exit, out);
+    case kVectorGp:
+      out.kind = OutcomeKind::kGp;
+      return true;
+    case kVectorSs:
+      out.kind = OutcomeKind::kSs;
+      return true;
+    case kVectorBp:
+      if (op.access() == AccessKind::kFetch) {
+        finish_fetch(op, exit, out);
+        return true;
+      }
+      break;
+    default:
+      break;
+  }
+  return stop(Complaint::kTrap, "an exception that no access has");
+}
+
+bool CoreKvmSubject::handle_fault(const Op& op, const StubExit& exit, Outcome& out) {
+  mmu::u32 error_code = exit.error_code;
+  // A processor checks read-modify-write as a store from the start; an emulator reads first.
+  if (host_.emulates_supervisor() && op.access() == AccessKind::kRmw) error_code |= pfec::kW;
+  const mmu::FaultResult r =
+      vcpu(op).handle_fault(mmu::Gva{exit.cr2}, error_code, op.implicit != 0);
+  switch (r.kind) {
+    case mmu::FaultResult::Kind::kRetry:
+    case mmu::FaultResult::Kind::kNoMemory:
+      return false;
+    case mmu::FaultResult::Kind::kInject:
+      out.kind = OutcomeKind::kPageFault;
+      out.error_code = r.error_code;
+      out.cr2 = exit.cr2;
+      return true;
+    case mmu::FaultResult::Kind::kEmulate:
+      return emulate(op, out);
+    case mmu::FaultResult::Kind::kMmio:
+      if (crosses(op)) return emulate(op, out);  // the other half decides as well
+      out.kind = OutcomeKind::kMmio;
+      out.write = stores(op);
+      out.gpa[0] = r.gpa.raw;
+      return true;
+  }
+  return false;
+}
+
+bool CoreKvmSubject::emulate(const Op& op, Outcome& out) {
+  const mmu::EmulateResult r =
+      vcpu(op).emulate(mmu::Gva{op.gva}, access_of(op.access()), static_cast<unsigned>(op.size),
+                       op.value, op.implicit != 0);
+  switch (r.kind) {
+    case mmu::EmulateResult::Kind::kDone:
+      out.kind = OutcomeKind::kOk;
+      out.gpa[0] = r.gpa.raw;
+      if (crosses(op)) out.gpa[1] = r.gpa2.raw;
+      if (op.access() != AccessKind::kWrite) out.value = r.value;
+      return true;
+    case mmu::EmulateResult::Kind::kInject:
+      out.kind = OutcomeKind::kPageFault;
+      out.error_code = r.error_code;
+      out.cr2 = r.fault_gva.raw;
+      return true;
+    case mmu::EmulateResult::Kind::kMmio:
+      out.kind = OutcomeKind::kMmio;
+      out.write = stores(op);
+      out.gpa[0] = r.gpa.raw;
+      return true;
+    case mmu::EmulateResult::Kind::kNoMemory:
+      return false;
+  }
+  return false;
+}
+
+void CoreKvmSubject::finish_native(const Op& op, const StubExit& exit, Outcome& out) {
+  out.kind = OutcomeKind::kOk;
+  if (op.access() != AccessKind::kWrite)
+    out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
+}
+
+void CoreKvmSubject::finish_fetch(const Op& op, const StubExit& exit, Outcome& out) {
+  const FetchLender::Lent* found = lender_.found(exit.rax);
+  if (found == nullptr) {
+    complain(Complaint::kEscape, "a fetch found a word that is nowhere near");
+    return skip(out, SkipReason::kSubjectStopped);
+  }
+  out.kind = OutcomeKind::kOk;
+  out.value = found->original;
+  std::uint64_t offset = 0;
+  const GuestWalk fresh = walk(*this, registers_[op.vcpu].cr3, op.gva);
+  const Slot* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  const std::uint64_t today = slot != nullptr ? slot->offset + (fresh.gpa - slot->gpa) : 0;
+  if (slot != nullptr && arena_.offset_of(found->key, offset) &&
+      offset == (today & ~std::uint64_t{7})) {
+    out.gpa[0] = fresh.gpa;
+  }
+}
+
+}  // namespace twinwalk::kvm

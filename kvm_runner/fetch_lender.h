@@ -1,0 +1,102 @@
+#ifndef TWINWALK_KVM_RUNNER_FETCH_LENDER_H_
+#define TWINWALK_KVM_RUNNER_FETCH_LENDER_H_
+
+// How a fetch is made to tell where it landed, and to do no harm there: every word that it may find
+// is replaced, for as long as the instruction runs, by a seed word (mov eax, imm32; int3) of its
+// own. EAX then names the word.
+//
+// A key is a position in the subject's memory by which it finds a word: an offset in hva space, or
+// an hpa.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "harness/trace/content.h"
+#include "harness/trace/outcome.h"
+#include "kvm_runner/layout.h"
+
+namespace twinwalk::kvm {
+
+class FetchLender {
+ public:
+  struct Lent {
+    std::uint64_t key = 0, original = 0;
+  };
+  static constexpr std::uint64_t kNoKey = ~std::uint64_t{0};
+  // From the target of the jump to where INT3 of the word has brought it.
+  static constexpr std::uint64_t kWordLength = 6;
+
+  void reset() { remembered_ = 0; }
+
+  // This page of linear addresses leads, or has led, to that page of memory: a stale translation
+  // may find it again. The latest kMost are kept.
+  void remember(std::uint64_t gva, std::uint64_t key) {
+    const Landing landing{gva / kPage, key / kPage};
+    const auto end = landings_.begin() + std::min<std::size_t>(remembered_, kMost);
+    if (std::find(landings_.begin(), end, landing) != end) return;
+    landings_[remembered_++ % kMost] = landing;
+  }
+
+  // Chooses the words for a fetch of the aligned word at gva: the one that today's tables lead to
+  // (kNoKey: none) and those remembered. `original(key, word)` gives what is there, or false if
+  // that word must stay. False, and nothing chosen, if today's word is an entry of the walk itself.
+  template <class Original>
+  bool choose(std::uint64_t gva, std::uint64_t today, const Path& path, Original original) {
+    lent_.clear();
+    const auto add = [&](std::uint64_t key) {
+      const auto same = [&](const Lent& l) { return l.key == key; };
+      if (std::any_of(lent_.begin(), lent_.end(), same)) return true;
+      Lent word{key, 0};
+      if (!original(key, word.original)) return false;
+      const bool is_seed = word.original == seed_word(key);
+      const auto* end = path.entry + path.count;
+      if (!is_seed && std::find(path.entry, end, word.original) != end) return false;
+      lent_.push_back(word);
+      return true;
+    };
+    if (today != kNoKey && !add(today)) return false;
+    const std::size_t count = std::min<std::size_t>(remembered_, kMost);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (landings_[i].gva_page == gva / kPage) add(landings_[i].key_page * kPage + gva % kPage);
+    }
+    return true;
+  }
+
+  // put(key, word) stores. Words that hold their seed already are left alone.
+  template <class Put>
+  void lend(Put put) const {
+    for (const Lent& l : lent_) {
+      if (l.original != seed_word(l.key)) put(l.key, seed_word(l.key));
+    }
+  }
+  template <class Put>
+  void give_back(Put put) const {
+    for (const Lent& l : lent_) {
+      if (l.original != seed_word(l.key)) put(l.key, l.original);
+    }
+  }
+
+  // The word whose seed put `eax` into EAX; nullptr if it is none of those lent.
+  const Lent* found(std::uint64_t eax) const {
+    for (const Lent& l : lent_) {
+      if ((seed_word(l.key) >> 8 & 0xffff'ffff) == (eax & 0xffff'ffff)) return &l;
+    }
+    return nullptr;
+  }
+
+ private:
+  static constexpr std::size_t kMost = 64;
+  struct Landing {
+    std::uint64_t gva_page, key_page;
+    friend bool operator==(const Landing&, const Landing&) = default;
+  };
+  std::array<Landing, kMost> landings_{};
+  std::size_t remembered_ = 0;
+  std::vector<Lent> lent_;
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_FETCH_LENDER_H_
