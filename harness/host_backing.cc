@@ -307,6 +307,9 @@ void HostMemory::huge_collapse(std::uint64_t hva) {
   const std::uint64_t page = (hva - kHvaBase) / kPage / kRegionPages * kRegionPages;
   Region& r = region(page);
   if (r.level != 1) return;
+  for (std::uint64_t p = page; r.entries && p < page + kRegionPages; ++p) {
+    if (page_read_only(p) != r.read_only) return;  // one protection a huge page
+  }
   const std::uint32_t run = take_run_2m(page);
   if (!run) return;
   const std::uint64_t old = r.run;

@@ -84,7 +84,8 @@ class HostMemory {
   void protect(std::uint64_t hva, std::uint64_t pages, bool writable);
   void break_cow(std::uint64_t hva);      // the page moves to a frame of its own, writable
   void huge_split(std::uint64_t hva);     // the 2M page around hva becomes 4K ones, frames stay
-  void huge_collapse(std::uint64_t hva);  // and back: content moves into one 2M run
+  // And back: content moves into one 2M run. Nothing happens where protections differ.
+  void huge_collapse(std::uint64_t hva);
   bool is_huge(std::uint64_t hva) const;
 
   // ---- by hpa: what the processor and the core do. An access to a frame that is not the guest's

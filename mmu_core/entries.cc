@@ -58,10 +58,12 @@ void update_leaf(VmState& vm, SpteRef ref, u64 spte) {
 
 void set_mmio(VmState& vm, SpteRef ref, u64 spte) {
   ++vm.stats.mmio_sptes;
+  ++vm.shape;
   fill(vm, ref, spte);
 }
 
 void link_child(VmState& vm, SpteRef ref, ShadowPage* child) {
+  ++vm.shape;
   ref.page->set_child(ref.index, child);
   fill(vm, ref, spte::make_nonleaf(child->hpa));
   chain::add(child->parents, ref, vm.caches);
@@ -75,10 +77,14 @@ void drop(VmState& vm, SpteRef ref) {
   if (!was) return;
   --page.used;
   page.filled[ref.index / 64] &= ~bit(ref.index % 64);
-  if (!spte::is_present(was)) return;  // MMIO: the hardware never cached it
+  if (!spte::is_present(was)) {  // MMIO: the hardware never cached it
+    ++vm.shape;
+    return;
+  }
   if (spte::is_leaf(was, page.role.level())) {
     rmap_remove(vm, page.leaf_gfn(ref.index), ref);
   } else {
+    ++vm.shape;
     ShadowPage* child = page.child(ref.index);
     unsync::clear_child(page, ref.index);
     if (!chain::remove(child->parents, ref, vm.caches)) vm.platform.panic("link missing from the parent chain");

@@ -27,7 +27,8 @@ FaultResult result(Kind kind, Gpa gpa = Gpa{}) {
 FaultResult inject(VcpuState& vcpu, Gva gva, u32 code) {
   count(*vcpu.vm, Event::kInject, 0, vcpu.role);
   // The architecture drops the address from the TLB with the fault: a stale shadow entry must not bring it back.
-  if ((code & pfec::kP) && !(code & pfec::kRsvd)) roots::sync_address(vcpu, gva);
+  // Whatever the code says: with P=0 it is the guest's entry that went, not yet the shadow's.
+  roots::sync_address(vcpu, gva);
   FaultResult r = result(Kind::kInject);
   r.error_code = code;
   return r;

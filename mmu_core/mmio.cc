@@ -24,7 +24,7 @@ bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa) {
   const u64 generation = vm.slots.generation() & spte::kMmioGenMask;
   MmioCache& c = vcpu.mmio;
   if (c.valid && c.page.raw == (gva.raw & ~kOffset) && c.generation == generation &&
-      permitted(vcpu, c.access, request)) {
+      c.shape == vm.shape && permitted(vcpu, c.access, request)) {
     gpa = gpa_of(c.gfn, gva);
     count(vm, Event::kMmioHit, 0, vcpu.role);
     return true;
@@ -36,7 +36,7 @@ bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa) {
     if (spte::mmio_generation(s) != generation) {
       count(vm, Event::kMmioStale, *ref.page);
     } else if (permitted(vcpu, spte::mmio_access(s), request)) {
-      c = {true, Gva{gva.raw & ~kOffset}, spte::mmio_gfn(s), spte::mmio_access(s), generation};
+      c = {true, Gva{gva.raw & ~kOffset}, spte::mmio_gfn(s), spte::mmio_access(s), generation, vm.shape};
       gpa = gpa_of(c.gfn, gva);
       found = true;
     }

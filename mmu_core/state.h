@@ -33,6 +33,7 @@ struct MmioCache {
   Gfn gfn;
   u8 access = 0;
   u64 generation = 0;
+  u64 shape = 0;  // VmState::shape when it was filled
 };
 
 struct VmState;
@@ -85,6 +86,7 @@ struct VmState {
   u8* counters = nullptr;
   u8 locks_held = 0;  // bit per LockId, for the order assertion
   u64 rmap_refs = 0;    // leaves in all reverse chains together
+  u64 shape = 0;        // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
   bool flush_owed = false;  // some translation was removed or narrowed and no TLB flush was issued yet
 };
 

@@ -56,8 +56,8 @@ class Loop {
       if (!files_.back().open(path)) files_.pop_back();
     }
     for (;;) {
-      const bool worked = check_new_entries() | check_samples();
-      if (!worked) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      const bool entries = check_new_entries(), samples = check_samples();
+      if (!entries && !samples) std::this_thread::sleep_for(std::chrono::milliseconds(50));
       wait_for_share();
     }
   }

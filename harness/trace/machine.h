@@ -26,13 +26,14 @@ enum class TlbPolicy : std::uint8_t {
 
 // CPUID capabilities that paging looks at. One bit each; names in kFeatureNames.
 namespace feature {
-inline constexpr std::uint32_t kNx = 1u << 0, k1G = 1u << 1, kPge = 1u << 2, kPcid = 1u << 3, kInvpcid = 1u << 4,
-                               kSmep = 1u << 5, kSmap = 1u << 6, kPku = 1u << 7, kLa57 = 1u << 8, kPse = 1u << 9,
-                               kPse36 = 1u << 10, kPae = 1u << 11;
+inline constexpr std::uint32_t kNx = 1u << 0, k1G = 1u << 1, kPge = 1u << 2, kPcid = 1u << 3,
+                               kInvpcid = 1u << 4, kSmep = 1u << 5, kSmap = 1u << 6, kPku = 1u << 7,
+                               kLa57 = 1u << 8, kPse = 1u << 9, kPse36 = 1u << 10, kPae = 1u << 11;
 inline constexpr std::uint32_t kAll = (1u << 12) - 1;
-inline constexpr BitName kNames[] = {{"nx", kNx},     {"1g", k1G},     {"pge", kPge},   {"pcid", kPcid},
-                                     {"invpcid", kInvpcid}, {"smep", kSmep}, {"smap", kSmap}, {"pku", kPku},
-                                     {"la57", kLa57}, {"pse", kPse},   {"pse36", kPse36}, {"pae", kPae}};
+inline constexpr BitName kNames[] = {{"nx", kNx},     {"1g", k1G},           {"pge", kPge},
+                                     {"pcid", kPcid}, {"invpcid", kInvpcid}, {"smep", kSmep},
+                                     {"smap", kSmap}, {"pku", kPku},         {"la57", kLa57},
+                                     {"pse", kPse},   {"pse36", kPse36},     {"pae", kPae}};
 }  // namespace feature
 
 // Options of the core under test; each is a neutral change, so none may alter a verdict.
@@ -40,9 +41,9 @@ namespace option {
 inline constexpr std::uint32_t kNoPrefetch = 1u << 0, kNoUnsync = 1u << 1, kNoLargePages = 1u << 2,
                                kExtraFlush = 1u << 3, kExtraZap = 1u << 4, kEagerSync = 1u << 5;
 inline constexpr std::uint32_t kAll = (1u << 6) - 1;
-inline constexpr BitName kNames[] = {{"no-prefetch", kNoPrefetch}, {"no-unsync", kNoUnsync},
-                                     {"no-large-pages", kNoLargePages}, {"extra-flush", kExtraFlush},
-                                     {"extra-zap", kExtraZap},     {"eager-sync", kEagerSync}};
+inline constexpr BitName kNames[] = {
+    {"no-prefetch", kNoPrefetch}, {"no-unsync", kNoUnsync}, {"no-large-pages", kNoLargePages},
+    {"extra-flush", kExtraFlush}, {"extra-zap", kExtraZap}, {"eager-sync", kEagerSync}};
 }  // namespace option
 
 struct Machine {
@@ -55,20 +56,21 @@ struct Machine {
   std::uint32_t memory_mib = 64;  // memslot 0: gpa [0, memory), 2..1024, even
   std::uint8_t vcpus = 1;         // 1..4
   TlbPolicy tlb = TlbPolicy::kStale;
-  std::uint16_t tlb_entries = 8;      // for kSmall; 1..256
-  std::uint8_t host_page_level = 1;   // how the host backs slot memory: 1 = 4K, 2 = 2M, 3 = 1G
-  std::uint32_t options = 0;          // option::*
-  std::uint16_t quota = 0;            // most shadow pages in use; 0 = the core's default; else >= 8
+  std::uint16_t tlb_entries = 8;     // for kSmall; 1..256
+  std::uint8_t host_page_level = 1;  // how the host backs slot memory: 1 = 4K, 2 = 2M, 3 = 1G
+  std::uint32_t options = 0;         // option::*
+  std::uint16_t quota = 0;           // most shadow pages in use; 0 = the core's default; else >= 8
   friend bool operator==(const Machine&, const Machine&) = default;
   bool has(std::uint32_t f) const { return (features & f) == f; }
   std::uint64_t memory_bytes() const { return std::uint64_t{memory_mib} << 20; }
 };
 
 // Where the guest and the host keep things at the start of every trace.
-inline constexpr std::uint64_t kInitialCr3 = 0x100000;      // root table; `map` takes new tables from above it
-inline constexpr std::uint64_t kTablePool = 0x100000;       // gpa of the first table page
-inline constexpr std::uint64_t kTablePoolPages = 64;        // `map` takes no more than these, then wraps
-inline constexpr std::uint64_t kHvaBase = 0x7f00'0000'0000; // slot 0: hva = kHvaBase + gpa
+// The root table; `map` takes new tables from above it.
+inline constexpr std::uint64_t kInitialCr3 = 0x100000;
+inline constexpr std::uint64_t kTablePool = 0x100000;  // gpa of the first table page
+inline constexpr std::uint64_t kTablePoolPages = 64;   // `map` takes no more than these, then wraps
+inline constexpr std::uint64_t kHvaBase = 0x7f00'0000'0000;  // slot 0: hva = kHvaBase + gpa
 inline constexpr unsigned kMaxVcpus = 4;
 inline constexpr unsigned kMaxSlots = 8;
 

@@ -13,43 +13,44 @@
 
 namespace twinwalk {
 
+// What each takes is in schema.cc and, for people, in the README. "Not executed yet": parsed,
+// printed, and skipped by every subject.
 enum class Verb : std::uint8_t {
   // guest
-  kCpu,      // cpu cr0= cr3= cr4= efer= pkru= cpl= ac=   any subset; lowered to kMov in the order efer cr4 cr3 cr0 pkru cpl ac
-  kMov,      // mov REG=VALUE: one register write by the guest (MOV CR, WRMSR EFER, WRPKRU; cpl and ac are harness state)
-  kMap,      // map gva= gpa= size=4K|2M|1G pte= upper= by=   lowered to kWrite, see lower.h
-  kWrite,    // write gpa= value= size= by=guest|host   a store to guest-physical memory (emulated instruction, or host edit)
-  kAccess,   // access read|write|fetch|rmw gva= size= value= cpl= implicit   a native access through the MMU
-  kInvlpg,   // invlpg gva=
-  kInvpcid,  // invpcid type= pcid= gva=
-  kInit,     // init   INIT to the vCPU (not executed yet)
-  kSmm,      // smm enter=0|1 (not executed yet; `enter` is Op::value)
+  kCpu,    // any subset of the registers; lowered to kMov in the order efer cr4 cr3 cr0 pkru cpl ac
+  kMov,    // one register write (MOV CR, WRMSR EFER, WRPKRU; cpl and ac are harness state)
+  kMap,    // lowered to kWrite, see program.h
+  kWrite,  // a store to guest-physical memory: an emulated instruction, or a host edit
+  kAccess,  // a native access through the MMU
+  kInvlpg,
+  kInvpcid,
+  kInit,  // INIT to the vCPU; not executed yet
+  kSmm,   // `enter` is Op::value; not executed yet
   // host: memslots
-  kSlotAdd,     // slot-add slot= gpa= pages= hva= flags=ro|log
-  kSlotDelete,  // slot-delete slot=
-  kSlotMove,    // slot-move slot= gpa=
-  kSlotFlags,   // slot-flags slot= flags=ro|log
+  kSlotAdd,
+  kSlotDelete,
+  kSlotMove,
+  kSlotFlags,
   // host: notifier and backing memory. Ranges are [hva, hva + pages * 4K)
-  kInvalidate,  // invalidate hva= pages=   the host drops the frames; next touch finds new, zeroed ones
-  kRemap,       // remap hva= pages=        contents move to new frames
-  kProtect,     // protect hva= pages= writable=0|1   host protection; a write to a protected page gets a new frame (COW).
-                // `writable` is Op::value
-  kAge,         // age hva= pages=          test-and-clear young
-  kHugeSplit,     // huge-split hva=        the 2M host page at hva becomes 4K ones
-  kHugeCollapse,  // huge-collapse hva=     and back: contents move to one 2M frame
+  kInvalidate,    // the host drops the frames; the next touch finds new, zeroed ones
+  kRemap,         // contents move to new frames
+  kProtect,       // a write to a protected page gets a new frame (COW); `writable` is Op::value
+  kAge,           // test-and-clear young
+  kHugeSplit,     // the 2M host page at hva becomes 4K ones
+  kHugeCollapse,  // and back: contents move to one 2M frame
   // host: dirty log, footprint, failure
-  kDirtyGet,   // dirty-get slot=    collects and clears the slot's dirty bitmap (flush included)
-  kReclaim,    // reclaim pages=     shrinker: gives back at least that many shadow pages if it has them
-  kZapAll,     // zap-all            fast, generation based
-  kQuota,      // quota pages=       new limit of shadow pages, >= 8, 0 = default
-  kFailAlloc,  // fail-alloc after= count=   `after` allocations succeed, then `count` fail (table pages of the core)
-  kAsyncDone,  // async-done token= (not executed yet; `token` is Op::value)
-  // nested (not executed yet)
-  kNestedMap,    // nested-map gva= gpa= pte=   L1 edits its EPT/NPT
-  kVmEnter,      // vm-enter value=   (EPTP or nCR3)
-  kVmExit,       // vm-exit
-  kInvept,       // invept type= value=
-  kInvvpid,      // invvpid type= pcid= gva=
+  kDirtyGet,   // collects and clears the slot's dirty bitmap (flush included)
+  kReclaim,    // shrinker: gives back at least that many shadow pages if it has them
+  kZapAll,     // fast, generation based
+  kQuota,      // new limit of shadow pages, at least 8; 0 = default
+  kFailAlloc,  // `after` allocations succeed, then `count` fail (table pages of the core)
+  kAsyncDone,  // `token` is Op::value; not executed yet
+  // nested, not executed yet
+  kNestedMap,  // L1 edits its EPT or NPT
+  kVmEnter,    // `value` is the EPTP or nCR3
+  kVmExit,
+  kInvept,
+  kInvvpid,
   kCount,
 };
 
@@ -64,13 +65,13 @@ inline constexpr unsigned kRegs = 7;
 // Yield points at which an `at` block runs. The names are the core's (mmu_core/platform.h).
 enum class Point : std::uint8_t {
   kNone,
-  kAfterWalk,        // guest walk done, nothing installed
-  kAfterFrame,       // frame looked up, page-table lock not yet taken
-  kBeforeInstall,    // lock held, before the leaf is written
-  kAfterInstall,     // leaf written, lock released
-  kNotifierBegun,    // between notifier begin and end
-  kSlotSwapped,      // new memslots visible, old translations not yet gone
-  kBeforeFlush,      // translations removed, flush still owed
+  kAfterWalk,      // guest walk done, nothing installed
+  kAfterFrame,     // frame looked up, page-table lock not yet taken
+  kBeforeInstall,  // lock held, before the leaf is written
+  kAfterInstall,   // leaf written, lock released
+  kNotifierBegun,  // between notifier begin and end
+  kSlotSwapped,    // new memslots visible, old translations not yet gone
+  kBeforeFlush,    // translations removed, flush still owed
   kAfterUnlock,
   kCount,
 };
@@ -82,8 +83,30 @@ inline constexpr BitName kNames[] = {{"ro", kReadOnly}, {"log", kLogDirty}};
 
 // Names an Op member; its number is the bit of Op::given.
 enum class Field : std::uint8_t {
-  kGva, kGpa, kHva, kValue, kSize, kKind, kBy, kPte, kUpper, kCr0, kCr3, kCr4, kEfer, kPkru, kCpl, kAc,
-  kImplicit, kSlot, kPages, kFlags, kType, kPcid, kAfter, kCountField,
+  kGva,
+  kGpa,
+  kHva,
+  kValue,
+  kSize,
+  kKind,
+  kBy,
+  kPte,
+  kUpper,
+  kCr0,
+  kCr3,
+  kCr4,
+  kEfer,
+  kPkru,
+  kCpl,
+  kAc,
+  kImplicit,
+  kSlot,
+  kPages,
+  kFlags,
+  kType,
+  kPcid,
+  kAfter,
+  kCountField,
 };
 inline constexpr unsigned kFields = 24;
 constexpr std::uint32_t given_bit(Field f) { return std::uint32_t{1} << static_cast<unsigned>(f); }
@@ -94,15 +117,17 @@ inline constexpr std::uint32_t kCplGiven = given_bit(Field::kCpl);
 struct Op {
   Verb verb = Verb::kAccess;
   std::uint8_t vcpu = 0;
-  Point point = Point::kNone;  // != kNone: runs inside the preceding point==kNone operation, at this yield point
-  std::uint32_t given = 0;     // given_bit(f): the trace says field f; a field that it does not say has its default
-  std::uint32_t line = 0;      // source line, 0 for binary traces; not part of equality
+  Point point = Point::kNone;  // != kNone: runs inside the preceding point==kNone operation, at
+                               // this yield point
+  std::uint32_t given =
+      0;  // given_bit(f): the trace says field f; a field that it does not say has its default
+  std::uint32_t line = 0;  // source line, 0 for binary traces; not part of equality
 
   std::uint64_t gva = 0, gpa = 0, hva = 0;
   std::uint64_t value = 0;
-  std::uint64_t size = 8;      // access/write: 1, 2, 4, 8 bytes; map: page level 1..3
-  std::uint64_t kind = 0;      // AccessKind or Reg
-  std::uint64_t by = 0;        // Writer
+  std::uint64_t size = 8;  // access/write: 1, 2, 4, 8 bytes; map: page level 1..3
+  std::uint64_t kind = 0;  // AccessKind or Reg
+  std::uint64_t by = 0;    // Writer
   std::uint64_t pte = pte::kP | pte::kW | pte::kU;    // map: bits of the leaf
   std::uint64_t upper = pte::kP | pte::kW | pte::kU;  // map: bits of the entries above
   std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0, pkru = 0, cpl = 0, ac = 0;
@@ -117,7 +142,8 @@ struct Op {
   friend bool operator==(const Op&, const Op&);
 };
 
-struct Expectation {  // an optional `=` line after an operation, kept as canonical text (what follows the `=`)
+struct Expectation {  // an optional `=` line after an operation, kept as canonical text (what
+                      // follows the `=`)
   std::uint32_t op = 0;
   std::string text;
   friend bool operator==(const Expectation&, const Expectation&) = default;
@@ -134,7 +160,7 @@ struct Trace {
     std::string text;
     friend bool operator==(const Comment&, const Comment&) = default;
   };
-  std::string requires_line;  // words after `requires`, canonical; empty if there is none
+  std::string requires_line;       // words after `requires`, canonical; empty if there is none
   std::vector<std::string> known;  // ids of `known ID` lines
   std::vector<Comment> comments;   // those before the machine line have op == kHeader
   std::vector<Expectation> expectations;
@@ -144,8 +170,9 @@ struct Trace {
   friend bool operator==(const Trace&, const Trace&) = default;
 };
 
-inline constexpr std::size_t kMaxOps = 1u << 20;      // text
-inline constexpr std::size_t kMaxFuzzOps = 256;       // binary traces from fuzzers decode to at most this many
+inline constexpr std::size_t kMaxOps = 1u << 20;  // text
+inline constexpr std::size_t kMaxFuzzOps =
+    256;  // binary traces from fuzzers decode to at most this many
 
 std::string_view name_of(Verb);
 std::string_view name_of(AccessKind);

@@ -14,35 +14,54 @@ namespace twinwalk {
 inline constexpr std::uint64_t kUnknownGpa = ~std::uint64_t{0};
 
 enum class OutcomeKind : std::uint8_t {
-  kDone,       // a step without a visible result (write, host event, invlpg, accepted register write)
-  kOk,         // access completed
+  kDone,  // a step without a visible result (write, host event, invlpg, accepted register write)
+  kOk,    // access completed
   kPageFault,  // #PF: error_code, cr2
   kGp,         // #GP(0): non-canonical access, illegal register write, illegal INVPCID
   kSs,         // #SS(0)
   kMmio,       // exit to the device model: gpa; a load sees mmio_word
-  kRefused,    // a host request that the subject refused (overlapping slot, no such slot, allocation failed): nothing changed
-  kSkip,       // not executed; `reason` says why. Nothing changed
+  kRefused,  // a host request that the subject refused (overlapping slot, no such slot, allocation
+             // failed): nothing changed
+  kSkip,     // not executed; `reason` says why. Nothing changed
 };
 
 enum class SkipReason : std::uint8_t {
-  kNone, kModeNotSupported, kNestedNotSupported, kInterleavingNotSupported, kVerbNotSupported,
-  kFeatureNotSupported, kVcpuNotThere, kSubjectStopped, kHostLacksFeature,
+  kNone,
+  kModeNotSupported,
+  kNestedNotSupported,
+  kInterleavingNotSupported,
+  kVerbNotSupported,
+  kFeatureNotSupported,
+  kVcpuNotThere,
+  kSubjectStopped,
+  kHostLacksFeature,
 };
 
 // What a subject itself found to be wrong (its audit, its host memory, its liveness bound).
 enum class Complaint : std::uint8_t {
   kNone,
-  kEscape,          // touched a frame that is not the guest's
-  kAuditRmap, kAuditParent, kAuditUnsync, kAuditHash, kAuditCount, kAuditRole, kAuditContent, kAuditReserved,
-  kAuditWritable, kAuditNotifier, kAuditDirty, kAuditLeak,
-  kTableFreedInUse, // a table or frame was given back while a TLB or paging-structure entry still reached it
-  kLiveness,        // refault bound exceeded
-  kTrap,            // broken invariant inside the subject
+  kEscape,  // touched a frame that is not the guest's
+  kAuditRmap,
+  kAuditParent,
+  kAuditUnsync,
+  kAuditHash,
+  kAuditCount,
+  kAuditRole,
+  kAuditContent,
+  kAuditReserved,
+  kAuditWritable,
+  kAuditNotifier,
+  kAuditDirty,
+  kAuditLeak,
+  kTableFreedInUse,  // a table or frame was given back while a TLB or paging-structure entry still
+                     // reached it
+  kLiveness,         // refault bound exceeded
+  kTrap,             // broken invariant inside the subject
 };
 
-// The entries that a walk of the subject's own guest memory for the accessed address finds after the step, root
-// first: as many as the walk reads, ending with the first that is not present, is a leaf, or lies outside memory
-// (that one is not counted). Reserved bits do not end it.
+// The entries that a walk of the subject's own guest memory for the accessed address finds after
+// the step, root first: as many as the walk reads, ending with the first that is not present, is a
+// leaf, or lies outside memory (that one is not counted). Reserved bits do not end it.
 struct Path {
   std::uint8_t count = 0;
   std::uint64_t entry[5] = {};
@@ -52,28 +71,30 @@ struct Outcome {
   OutcomeKind kind = OutcomeKind::kDone;
   SkipReason reason = SkipReason::kNone;
   Complaint complaint = Complaint::kNone;
-  bool write = false;             // kMmio: direction
-  std::uint32_t error_code = 0;   // kPageFault
-  std::uint64_t cr2 = 0;          // kPageFault
-  // kOk: where the first byte (and, if the access crosses a page, the first byte of the second page) was seen to
-  // land, kUnknownGpa if the subject cannot tell. kMmio: the address.
+  bool write = false;            // kMmio: direction
+  std::uint32_t error_code = 0;  // kPageFault
+  std::uint64_t cr2 = 0;         // kPageFault
+  // kOk: where the first byte (and, if the access crosses a page, the first byte of the second
+  // page) was seen to land, kUnknownGpa if the subject cannot tell. kMmio: the address.
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
-  std::uint64_t value = 0;        // kOk read/rmw: the old data, zero-extended; fetch: the 8-byte word at gva & ~7
-  Path path[2];                   // kAccess only; [1] only if the access crosses a page
+  // kOk read/rmw: the old data, zero-extended; fetch: the 8-byte word at gva & ~7.
+  std::uint64_t value = 0;
+  Path path[2];  // kAccess only; [1] only if the access crosses a page
   std::uint32_t extra_begin = 0, extra_count = 0;  // kDirtyGet: sorted gfns in OutcomeStream::extra
 };
 
 struct OutcomeStream {
-  std::vector<Outcome> steps;         // exactly one a program step
+  std::vector<Outcome> steps;  // exactly one a program step
   std::vector<std::uint64_t> extra;
-  std::string complaint_text;         // of the first complaint, for people
+  std::string complaint_text;  // of the first complaint, for people
   void clear() { steps.clear(), extra.clear(), complaint_text.clear(); }
 };
 
 std::string_view name_of(OutcomeKind);
 std::string_view name_of(SkipReason);
 std::string_view name_of(Complaint);
-// "ok gpa=0x5000 value=0x12", "#PF ec=p|w cr2=0xffff923400000000", "mmio write gpa=0x..." : the text of `=` lines.
+// "ok gpa=0x5000 value=0x12", "#PF ec=p|w cr2=0xffff923400000000", "mmio write gpa=0x..." : the
+// text of `=` lines.
 std::string to_text(const Outcome&);
 
 }  // namespace twinwalk

@@ -12,9 +12,10 @@
 
 namespace twinwalk {
 
-// A step's verb is never kCpu or kMap: kCpu becomes one kMov a given register (order efer, cr4, cr3, cr0,
-// pkru, cpl, ac), kMap becomes kWrite steps from the root down. A kAccess write/rmw and a kWrite without
-// `value=` carry store_stamp(step index). kAccess has cpl resolved only if it was given (see kCplGiven).
+// A step's verb is never kCpu or kMap: kCpu becomes one kMov a given register (order efer, cr4,
+// cr3, cr0, pkru, cpl, ac), kMap becomes kWrite steps from the root down. A kAccess write/rmw and a
+// kWrite without `value=` carry store_stamp(step index). kAccess has cpl resolved only if it was
+// given (see kCplGiven).
 struct Step {
   std::uint32_t op;  // index into Trace::ops
   Op what;
@@ -25,25 +26,26 @@ struct Program {
   std::vector<Step> steps;
 };
 
-// How `map` chooses table pages: for each (root gpa, level, gva prefix) the first `map` that needs it takes the
-// next page of the pool (kTablePool + n * 4K, skipping every root seen so far), n modulo kTablePoolPages. The
-// root is the last CR3 that a `cpu cr3=` or `mov cr3=` of that vCPU named, kInitialCr3 before. An upper entry
-// is written unless it is what `map` last wrote there; the leaf is always written. The leaf's gpa is aligned
-// down to the page's size; `ps` is added for 2M and 1G. Upper and leaf bits default to p|w|u. Bits of `pte=` and
-// `upper=` within the address field are or'ed in: that is how reserved bits get there.
+// How `map` chooses table pages: for each (root gpa, level, gva prefix) the first `map` that needs
+// it takes the next page of the pool (kTablePool + n * 4K, skipping every root seen so far), n
+// modulo kTablePoolPages. The root is the last CR3 that a `cpu cr3=` or `mov cr3=` of that vCPU
+// named, kInitialCr3 before. An upper entry is written unless it is what `map` last wrote there;
+// the leaf is always written. The leaf's gpa is aligned down to the page's size; `ps` is added for
+// 2M and 1G. Upper and leaf bits default to p|w|u. Bits of `pte=` and `upper=` within the address
+// field are or'ed in: that is how reserved bits get there.
 class Lowering {
  public:
   // Replaces `out`. Reuses its memory: no allocation once warm.
   void lower(const Trace& trace, Program& out);
 
-  // The same in pieces, for who follows a trace while it is being written: begin(), then add() each operation
-  // in order; its steps are appended to `out`.
+  // The same in pieces, for who follows a trace while it is being written: begin(), then add() each
+  // operation in order; its steps are appended to `out`.
   void begin(const Machine& machine, Program& out);
   void add(std::uint32_t index, const Op& op, Program& out);
 
  private:
-  // A hash map with linear probing that forgets everything in O(1): a slot counts only in the epoch it was
-  // written in.
+  // A hash map with linear probing that forgets everything in O(1): a slot counts only in the epoch
+  // it was written in.
   class Table {
    public:
     struct Slot {

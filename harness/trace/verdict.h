@@ -15,17 +15,45 @@ enum class VerdictKind : std::uint8_t { kAgree, kDiverge, kSkip, kUnspecified };
 // Semantic classes of divergence. The audit-*, escape, liveness and trap classes mirror Complaint.
 enum class DivergenceClass : std::uint8_t {
   kNone,
-  kMissedFault, kSpuriousFault, kWrongFrame, kWrongValue, kWrongErrorCode, kWrongFaultAddress, kWrongException,
-  kStaleAfterFlush,   // explained only by a value that an invalidation already covered
-  kAccessedDirty, kLostDirtyLog, kWrongMmio, kWrongRegister, kWrongPath, kWrongImage,
-  kReferenceDisagreement, kExpectation,
-  kEscape, kAuditRmap, kAuditParent, kAuditUnsync, kAuditHash, kAuditCount, kAuditRole, kAuditContent,
-  kAuditReserved, kAuditWritable, kAuditNotifier, kAuditDirty, kAuditLeak, kTableFreedInUse, kLiveness, kTrap,
-  kSanitizer, kHang,
+  kMissedFault,
+  kSpuriousFault,
+  kWrongFrame,
+  kWrongValue,
+  kWrongErrorCode,
+  kWrongFaultAddress,
+  kWrongException,
+  kStaleAfterFlush,  // explained only by a value that an invalidation already covered
+  kAccessedDirty,
+  kLostDirtyLog,
+  kWrongMmio,
+  kWrongRegister,
+  kWrongPath,
+  kWrongImage,
+  kReferenceDisagreement,
+  kExpectation,
+  kEscape,
+  kAuditRmap,
+  kAuditParent,
+  kAuditUnsync,
+  kAuditHash,
+  kAuditCount,
+  kAuditRole,
+  kAuditContent,
+  kAuditReserved,
+  kAuditWritable,
+  kAuditNotifier,
+  kAuditDirty,
+  kAuditLeak,
+  kTableFreedInUse,
+  kLiveness,
+  kTrap,
+  kSanitizer,
+  kHang,
   kCount,
 };
 
-// A rule of the oracle: `id` as in oracle/rules.cc ("fresh", "stale-6", ...), with the manual's section title.
+// A rule of the oracle: `id` as in oracle/rules.cc ("fresh", "stale-6", ...), with the manual's
+// section title.
 struct Rule {
   std::string_view id;        // short and stable
   std::string_view says;      // one sentence
@@ -36,8 +64,9 @@ struct Verdict {
   VerdictKind kind = VerdictKind::kAgree;
   DivergenceClass divergence = DivergenceClass::kNone;
   const Rule* rule = nullptr;  // static storage; the rule broken, or the citation of kUnspecified
-  std::string_view field;      // "outcome", "value", "error-code", "cr2", "path", "dirty-log", ...; static storage
-  std::string got, allowed;    // filled on anything but kAgree
+  // "outcome", "value", "error-code", "cr2", "path", "dirty-log", ...; static storage.
+  std::string_view field;
+  std::string got, allowed;  // filled on anything but kAgree
 };
 
 std::string_view name_of(Profile);

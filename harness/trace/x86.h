@@ -21,21 +21,23 @@ constexpr std::uint64_t bit(unsigned n) { return std::uint64_t{1} << n; }
 // Paging-structure entries, SDM 3A "Paging" §"4-Level Paging and 5-Level Paging".
 namespace pte {
 inline constexpr std::uint64_t kP = bit(0), kW = bit(1), kU = bit(2), kPwt = bit(3), kPcd = bit(4),
-                               kA = bit(5), kD = bit(6), kPs = bit(7), kG = bit(8), kPatLarge = bit(12),
-                               kXd = bit(63);
+                               kA = bit(5), kD = bit(6), kPs = bit(7), kG = bit(8),
+                               kPatLarge = bit(12), kXd = bit(63);
 inline constexpr unsigned kPkeyShift = 59;
 inline constexpr std::uint64_t kPkeyMask = std::uint64_t{15} << kPkeyShift;
 inline constexpr std::uint64_t kAddressMask = 0x000f'ffff'ffff'f000;
-inline constexpr BitName kNames[] = {{"p", kP},     {"w", kW}, {"u", kU},   {"pwt", kPwt}, {"pcd", kPcd},
-                                     {"a", kA},     {"d", kD}, {"ps", kPs}, {"g", kG},     {"xd", kXd}};
+inline constexpr BitName kNames[] = {{"p", kP},     {"w", kW},  {"u", kU}, {"pwt", kPwt},
+                                     {"pcd", kPcd}, {"a", kA},  {"d", kD}, {"ps", kPs},
+                                     {"g", kG},     {"xd", kXd}};
 }  // namespace pte
 
 namespace cr0 {
 inline constexpr std::uint64_t kPe = bit(0), kMp = bit(1), kEm = bit(2), kTs = bit(3), kEt = bit(4),
-                               kNe = bit(5), kWp = bit(16), kAm = bit(18), kNw = bit(29), kCd = bit(30),
-                               kPg = bit(31);
-inline constexpr BitName kNames[] = {{"pe", kPe}, {"mp", kMp}, {"em", kEm}, {"ts", kTs}, {"et", kEt}, {"ne", kNe},
-                                     {"wp", kWp}, {"am", kAm}, {"nw", kNw}, {"cd", kCd}, {"pg", kPg}};
+                               kNe = bit(5), kWp = bit(16), kAm = bit(18), kNw = bit(29),
+                               kCd = bit(30), kPg = bit(31);
+inline constexpr BitName kNames[] = {{"pe", kPe}, {"mp", kMp}, {"em", kEm}, {"ts", kTs},
+                                     {"et", kEt}, {"ne", kNe}, {"wp", kWp}, {"am", kAm},
+                                     {"nw", kNw}, {"cd", kCd}, {"pg", kPg}};
 }  // namespace cr0
 
 namespace cr3 {
@@ -44,15 +46,17 @@ inline constexpr BitName kNames[] = {{"noflush", kNoFlush}};
 }  // namespace cr3
 
 namespace cr4 {
-inline constexpr std::uint64_t kPse = bit(4), kPae = bit(5), kMce = bit(6), kPge = bit(7), kLa57 = bit(12),
-                               kPcide = bit(17), kSmep = bit(20), kSmap = bit(21), kPke = bit(22);
-inline constexpr BitName kNames[] = {{"pse", kPse},     {"pae", kPae},   {"mce", kMce},   {"pge", kPge}, {"la57", kLa57},
-                                     {"pcide", kPcide}, {"smep", kSmep}, {"smap", kSmap}, {"pke", kPke}};
+inline constexpr std::uint64_t kPse = bit(4), kPae = bit(5), kMce = bit(6), kPge = bit(7),
+                               kLa57 = bit(12), kPcide = bit(17), kSmep = bit(20), kSmap = bit(21),
+                               kPke = bit(22);
+inline constexpr BitName kNames[] = {{"pse", kPse},   {"pae", kPae},   {"mce", kMce},
+                                     {"pge", kPge},   {"la57", kLa57}, {"pcide", kPcide},
+                                     {"smep", kSmep}, {"smap", kSmap}, {"pke", kPke}};
 }  // namespace cr4
 
 namespace efer {
-inline constexpr std::uint64_t kSce = bit(0), kLme = bit(8), kLma = bit(10), kNxe = bit(11), kSvme = bit(12),
-                               kTce = bit(15);
+inline constexpr std::uint64_t kSce = bit(0), kLme = bit(8), kLma = bit(10), kNxe = bit(11),
+                               kSvme = bit(12), kTce = bit(15);
 inline constexpr BitName kNames[] = {{"sce", kSce}, {"lme", kLme},   {"lma", kLma},
                                      {"nxe", kNxe}, {"svme", kSvme}, {"tce", kTce}};
 }  // namespace efer
@@ -60,7 +64,8 @@ inline constexpr BitName kNames[] = {{"sce", kSce}, {"lme", kLme},   {"lma", kLm
 // Page-fault error code, SDM 3A "Page-Fault Exceptions".
 namespace pfec {
 inline constexpr std::uint32_t kP = 1, kW = 2, kU = 4, kRsvd = 8, kI = 16, kPk = 32;
-inline constexpr BitName kNames[] = {{"p", kP}, {"w", kW}, {"u", kU}, {"rsvd", kRsvd}, {"i", kI}, {"pk", kPk}};
+inline constexpr BitName kNames[] = {{"p", kP},       {"w", kW}, {"u", kU},
+                                     {"rsvd", kRsvd}, {"i", kI}, {"pk", kPk}};
 }  // namespace pfec
 
 }  // namespace twinwalk

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace mmu::testing {
 namespace {
@@ -24,11 +25,32 @@ RecordingPlatform::~RecordingPlatform() {
 
 HostPage& RecordingPlatform::host_page(Hva hva) {
   const auto [it, fresh] = host_pages_.try_emplace(page_of(hva));
-  if (fresh) {
-    it->second.pfn = Pfn{next_guest_++};
-    guest_frames_[it->second.pfn] = std::make_unique<Page>();
+  if (!fresh) return it->second;
+  HostPage& page = it->second;
+  page.pfn = Pfn{0};
+  for (const LargePage& large : large_pages_) {
+    const u64 inside = (hva.raw - large.start.raw) >> 12;
+    if (hva < large.start || inside >= pages_of_level(large.level)) continue;
+    page.pfn = large.first + inside;
+    page.host_level = large.level;
   }
-  return it->second;
+  if (page.pfn == Pfn{0}) page.pfn = Pfn{next_guest_++};
+  guest_frames_[page.pfn] = std::make_unique<Page>();
+  return page;
+}
+
+void RecordingPlatform::back_large(Hva hva, Pfn first, u8 level) {
+  const u64 bytes = pages_of_level(level) * kPageSize;
+  const Hva start{hva.raw & ~(bytes - 1)};
+  large_pages_.push_back({start, first, level});
+  // What was there keeps its content and gets its place in the large page (the host's collapse).
+  for (auto it = host_pages_.lower_bound(start); it != host_pages_.end() && it->first < start + bytes; ++it) {
+    const Pfn moved = first + ((it->first.raw - start.raw) >> 12);
+    guest_frames_[moved] = std::move(guest_frames_[it->second.pfn]);
+    guest_frames_.erase(it->second.pfn);
+    it->second.pfn = moved;
+    it->second.host_level = level;
+  }
 }
 
 void RecordingPlatform::back_with(Hva hva, Hva other) {
@@ -49,6 +71,10 @@ void RecordingPlatform::store(Hva hva, u64 value) {
 const u64* RecordingPlatform::table_at(Hpa hpa) const {
   const auto it = tables_.find(Pfn::of(hpa));
   return it == tables_.end() ? nullptr : it->second->data();
+}
+
+u64* RecordingPlatform::table_at(Hpa hpa) {
+  return const_cast<u64*>(std::as_const(*this).table_at(hpa));
 }
 
 bool RecordingPlatform::alloc_table(Hpa& hpa, u64*& ptr) {

@@ -48,6 +48,9 @@ class RecordingPlatform final : public Platform {
   // What the host does.
   HostPage& host_page(Hva hva);        // backed if it was not
   void back_with(Hva hva, Hva other);  // both share the frame of `other`
+  // Backs the whole naturally aligned page of `level` that holds `hva` by one host page, from `first` on. Precondition:
+  // `first` is aligned to the level and nothing else uses these frames. Lazy: costs what is touched.
+  void back_large(Hva hva, Pfn first, u8 level);
   u64 load(Hva hva);                   // 8-aligned; by way of the host page, nothing recorded
   void store(Hva hva, u64 value);
 
@@ -65,6 +68,7 @@ class RecordingPlatform final : public Platform {
   bool holds_lock(LockId id) const { return held_[static_cast<int>(id)]; }
   // The table page at `hpa`, as hardware reads it; null if it is not a table now.
   const u64* table_at(Hpa hpa) const;
+  u64* table_at(Hpa hpa);  // to set A and D, as hardware does
 
   bool alloc_table(Hpa& hpa, u64*& ptr) override;
   void free_table(Hpa hpa) override;
@@ -85,7 +89,14 @@ class RecordingPlatform final : public Platform {
 
   std::byte* guest_bytes(Hpa hpa, unsigned size);
 
+  struct LargePage {
+    Hva start;
+    Pfn first;
+    u8 level;
+  };
+
   std::map<Hva, HostPage> host_pages_;
+  std::vector<LargePage> large_pages_;
   std::map<Pfn, std::unique_ptr<Page>> guest_frames_;
   std::map<Pfn, std::unique_ptr<Page>> tables_;
   std::map<void*, u64> objects_;  // size by address

@@ -163,6 +163,7 @@ Record record_of(const AccessQuery& q, const FreshOutcome& fresh) {
   record.access = static_cast<std::uint8_t>(q.kind);
   record.size = q.size;
   record.must_succeed = fresh.kind == OutcomeKind::kOk ? 1 : 0;
+  record.must_fault = fresh.kind != OutcomeKind::kOk && fresh.kind != OutcomeKind::kMmio ? 1 : 0;
   for (unsigned i = 0; i < 2; ++i) {
     record.entries[i] = fresh.path[i].count;
     record.target.gpa[i] = record.must_succeed != 0 ? fresh.gpa[i] : kNowhere;

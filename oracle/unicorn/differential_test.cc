@@ -143,6 +143,7 @@ class RandomGuest {
 };
 
 struct Tally {
+  bool translates = false;
   std::uint64_t checks = 0, skipped = 0;
   std::map<OutcomeKind, std::uint64_t> outcomes;
   std::map<std::string, std::uint64_t> known;  // by ledger id
@@ -170,6 +171,7 @@ Tally run(const Machine& machine, std::uint64_t seed, unsigned accesses) {
   UnicornClient client(TWINWALK_BINARY_DIR "/bin/twinwalk-unicorn");
   Spec spec;
   Tally tally;
+  tally.translates = client.version().translates;
   std::vector<AccessQuery> queries(kBatch);
   std::vector<FreshOutcome> fresh(kBatch);
   for (unsigned done = 0; done < accesses; done += kBatch) {
@@ -210,7 +212,9 @@ TEST(Differential, TheEnginesOwnMachineAgreesButForRmw) {
   constexpr unsigned kAccesses = 100'000;
   const Tally tally = run(Machine{}, 1, kAccesses);
   expect_all_explained(tally, kAccesses);
-  EXPECT_GT(tally.checks, kAccesses * 3 / 4) << tally.skipped << " skipped";
+  // An old Unicorn cannot tell SMAP and what is fetched.
+  EXPECT_GT(tally.checks, kAccesses * (tally.translates ? 3 : 1) / 4)
+      << tally.skipped << " skipped";
   for (const auto& [id, count] : tally.known) EXPECT_EQ(id, "unicorn-rmw-reports-read") << count;
   // The mix must not be lopsided, or agreement means little.
   EXPECT_GT(tally.outcomes.at(OutcomeKind::kOk), kAccesses / 5);

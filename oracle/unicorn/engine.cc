@@ -65,9 +65,7 @@ void Engine::start(Context context, std::uint64_t code_page, std::uint64_t rip, 
 Ran Engine::collect(std::uint64_t code_page) {
   Ran ran;
   if (unmapped_) {
-    // An old Unicorn looks for the data at the linear address; that it got there means that the
-    // walk succeeded.
-    ran.event = translates_ ? Event::kUnmapped : Event::kCompleted;
+    ran.event = Event::kUnmapped;
     ran.gpa = unmapped_gpa_;
     return ran;
   }
@@ -112,6 +110,8 @@ void Engine::prime(unsigned alias, MmuIndex index) {
 }
 
 bool Engine::select(const RegisterRecord& registers) {
+  // An old Unicorn's API writes CR4.SMAP without making it work.
+  if (!translates_ && (registers.cr4 & cr4::kSmap) != 0) return false;
   const auto found = selected_contexts_.find(registers);
   if (found != selected_contexts_.end()) {
     current_ = found->second;
@@ -140,13 +140,21 @@ Engine::Context Engine::build(const RegisterRecord& registers) {
   write_register(UC_X86_REG_RFLAGS, 2u | (registers.ac != 0 ? std::uint64_t{1} << 18 : 0));
   write_register(UC_X86_REG_CR4, registers.cr4);
   write_efer(registers.efer);
+  const bool poke_efer = efer_at_ != 0 && read_efer() != registers.efer;
   write_register(UC_X86_REG_CR3, registers.cr3);
   write_register(UC_X86_REG_CR0, registers.cr0);
   const bool kept =
-      read_register(UC_X86_REG_CR4) == registers.cr4 && read_efer() == registers.efer &&
+      read_register(UC_X86_REG_CR4) == registers.cr4 &&
+      (poke_efer || read_efer() == registers.efer) &&
       read_register(UC_X86_REG_CR3) == registers.cr3 &&
       ((read_register(UC_X86_REG_CR0) ^ registers.cr0) & (cr0::kPe | cr0::kWp | cr0::kPg)) == 0;
-  return kept ? save_context() : nullptr;
+  if (!kept) return nullptr;
+  const Context context = save_context();
+  if (poke_efer) {
+    std::memcpy(reinterpret_cast<std::uint8_t*>(context) + efer_at_, &registers.efer,
+                sizeof registers.efer);
+  }
+  return context;
 }
 
 void Engine::clear_contexts() {

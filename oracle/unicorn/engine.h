@@ -77,6 +77,8 @@ class Engine {
   bool select(const RegisterRecord& registers);
   Ran access(const Access& access, Freshness freshness);
 
+  // An old Unicorn's address space fills with lent pages; then a new engine is due.
+  bool full() const { return lent_ > 1000; }
   bool translates() const { return translates_; }  // data follows the translation (2.1 or newer)
   // The linear address of the code page that an access to `gva` is executed from.
   static std::uint64_t code_gva(std::uint64_t gva, std::uint64_t second_page);
@@ -95,6 +97,7 @@ class Engine {
   void enter_long_mode();
   void make_base_contexts();
   void find_error_code();
+  void find_efer();
   void find_translation();
   Ran probe_access(MmuIndex index, AccessKind kind, std::uint64_t pte);
 
@@ -110,6 +113,7 @@ class Engine {
   std::uint64_t read_register(int id);
   void write_efer(std::uint64_t value);
   std::uint64_t read_efer();
+  bool lend_pages(uc_engine* uc, std::uint64_t address, unsigned size);
   std::uint64_t* own_table(unsigned page);
   Context save_context();
 
@@ -129,11 +133,13 @@ class Engine {
   std::array<unsigned, 2>
       primed_{};                   // by alias: bit i set: MmuIndex i has the code page in the TLB
   std::size_t error_code_at_ = 0;  // offset in a saved context
+  std::size_t efer_at_ = 0;        // the same, 0 if the API can write EFER
   bool translates_ = false;
 
   int interrupt_ = -1;           // of the last run
   std::uint64_t fault_cr2_ = 0;  // of the last #PF
   std::uint32_t fault_code_ = 0;
+  unsigned lent_ = 0;  // pages lent to an old Unicorn
   bool unmapped_ = false;
   std::uint64_t unmapped_gpa_ = 0;
   uc_err error_ = UC_ERR_OK;

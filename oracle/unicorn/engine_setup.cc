@@ -18,7 +18,10 @@ namespace {
 enum OwnPage : unsigned { kCode, kGdt, kStack, kData, kPml4, kPdpt, kPd, kPt };
 constexpr std::uint64_t kProbePage =
     kOwnPages;  // the linear page after them, mapped only while probing
+constexpr std::uint64_t kHostPages = kOwnPages + 1;  // and the page of INT3 that lend_pages() lends
 constexpr std::uint64_t kEntryBits = pte::kP | pte::kW | pte::kU;
+// What precedes the registers in a saved context: sizes and kinds, not to be touched.
+constexpr std::size_t kContextHeader = 16;
 constexpr std::uint64_t kDataWord = 0x5EED'0F0A'0DA7'A001;
 constexpr std::uint64_t kOwnCr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
 
@@ -40,10 +43,11 @@ Engine::Engine(GuestImage& image) : image_(image) {
     enter_long_mode();
     make_base_contexts();
     find_error_code();
+    find_efer();
     find_translation();
   } catch (...) {
     if (uc_ != nullptr) uc_close(uc_);
-    if (own_ != nullptr) munmap(own_, kOwnPages * kPageBytes);
+    if (own_ != nullptr) munmap(own_, kHostPages * kPageBytes);
     throw;
   }
 }
@@ -51,7 +55,7 @@ Engine::Engine(GuestImage& image) : image_(image) {
 Engine::~Engine() {
   for (const Context context : contexts_) uc_context_free(context);
   uc_close(uc_);
-  munmap(own_, kOwnPages * kPageBytes);
+  munmap(own_, kHostPages * kPageBytes);
 }
 
 // A fault's CR2 and error code are taken here, not after the run: on its way out Unicorn looks the
@@ -69,12 +73,26 @@ void Engine::on_interrupt(uc_engine* uc, std::uint32_t vector, void* self) {
   uc_emu_stop(uc);
 }
 
-bool Engine::on_unmapped(uc_engine*, uc_mem_type, std::uint64_t gpa, int, std::int64_t,
+// Where data follows the translation there is no memory at `gpa`: the run ends. An older Unicorn
+// asks for the linear address, before it walks: it is given a page to find there, so that it does
+// walk.
+bool Engine::on_unmapped(uc_engine* uc, uc_mem_type, std::uint64_t gpa, int size, std::int64_t,
                          void* self) {
   auto& engine = *static_cast<Engine*>(self);
+  if (!engine.translates_) return engine.lend_pages(uc, gpa, static_cast<unsigned>(size));
   if (!engine.unmapped_) engine.unmapped_gpa_ = gpa;
   engine.unmapped_ = true;
   return false;
+}
+
+bool Engine::lend_pages(uc_engine* uc, std::uint64_t address, unsigned size) {
+  const std::uint64_t first = address & ~(kPageBytes - 1);
+  const std::uint64_t last = (address + size - 1) & ~(kPageBytes - 1);
+  std::uint8_t* page = own_ + kOwnPages * kPageBytes;
+  bool lent = uc_mem_map_ptr(uc, first, kPageBytes, UC_PROT_ALL, page) == UC_ERR_OK;
+  if (last != first) lent |= uc_mem_map_ptr(uc, last, kPageBytes, UC_PROT_ALL, page) == UC_ERR_OK;
+  lent_ += lent ? 1 : 0;
+  return lent;
 }
 
 void Engine::open() {
@@ -91,7 +109,7 @@ void Engine::open() {
 }
 
 void Engine::map_memory() {
-  void* own = mmap(nullptr, kOwnPages * kPageBytes, PROT_READ | PROT_WRITE,
+  void* own = mmap(nullptr, kHostPages * kPageBytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (own == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "harness pages");
   own_ = static_cast<std::uint8_t*>(own);
@@ -107,6 +125,7 @@ std::uint64_t* Engine::own_table(unsigned page) {
 
 void Engine::build_own_pages() {
   code::assemble({own_, kPageBytes});
+  std::memset(own_ + kOwnPages * kPageBytes, 0xcc, kPageBytes);
   // Null, then code and data for CPL 0 and CPL 3: selectors 8, 16, 24 and 32.
   const std::uint64_t descriptors[] = {0, 0x00af'9b00'0000'ffff, 0x00cf'9300'0000'ffff,
                                        0x00af'fb00'0000'ffff, 0x00cf'f300'0000'ffff};
@@ -219,13 +238,38 @@ void Engine::find_error_code() {
   }
 }
 
+// An old Unicorn does not let EFER.NXE be written. Then it is put into saved contexts, at the one
+// place where the API reads it back.
+void Engine::find_efer() {
+  uc_context_restore(uc_, base_[kSupervisor]);
+  const std::uint64_t plain = read_efer(), wanted = plain | efer::kNxe;
+  write_efer(wanted);
+  if (read_efer() == wanted) return;
+  uc_context_restore(uc_, base_[kSupervisor]);
+  uc_context_save(uc_, scratch_);
+  auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch_);
+  unsigned found = 0;
+  for (std::size_t at = kContextHeader; at + 8 <= uc_context_size(uc_); at += 8) {
+    std::uint64_t seen;
+    std::memcpy(&seen, bytes + at, sizeof seen);
+    if (seen != plain) continue;
+    std::memcpy(bytes + at, &wanted, sizeof wanted);
+    uc_context_restore(uc_, scratch_);
+    if (read_efer() == wanted) efer_at_ = at, ++found;
+    std::memcpy(bytes + at, &seen, sizeof seen);
+  }
+  uc_context_restore(uc_, base_[kSupervisor]);
+  if (found != 1) throw std::runtime_error("EFER.NXE cannot be written");
+}
+
 // Does a load through a linear address that is not the physical one see the frame?
 void Engine::find_translation() {
   const Ran ran =
       probe_access(kSupervisor, AccessKind::kRead, (kOwnGpa + kData * kPageBytes) | kEntryBits);
-  translates_ = ran.event == Event::kCompleted && !unmapped_ && ran.rax == kDataWord;
-  if (!translates_ && !unmapped_)
+  if (ran.event != Event::kCompleted || (ran.rax != kDataWord && lent_ == 0)) {
     throw std::runtime_error("a probing load neither followed the translation nor ignored it");
+  }
+  translates_ = ran.rax == kDataWord;
   own_table(kPt)[index_at(kCodeGva[0], 1) + kProbePage] = 0;
   flush_all(0, Freshness::kMovCr3);
 }

@@ -140,9 +140,10 @@ bool Executor::own_pages_hit(const Access& a, const std::array<Trail, 2>& trails
 // A fetch executes what it finds. Only seed words are known to be harmless, and a seed word at its
 // own address is the same each time, so that no translated block can be out of date.
 bool Executor::can_execute_fetch(const Record& record) {
+  if (record.must_fault != 0) return true;
+  if (!engine_->translates()) return false;  // it would execute what lies at the linear address
   if (record.must_succeed == 0) return true;
-  const std::uint64_t at = engine_->translates() ? record.target.gpa[0] : record.target.address;
-  if (!image_.contains(at, 8)) return !engine_->translates();
+  const std::uint64_t at = record.target.gpa[0];
   return at % 8 == 0 && image_.word(at) == seed_word(at);
 }
 
@@ -174,7 +175,7 @@ Freshness Executor::next_freshness() {
 
 unsigned Executor::access(const Record& record, Result* results) {
   const auto kind = static_cast<AccessKind>(record.access);
-  if (engine_accesses_ >= kAccessesPerEngine) reopen();
+  if (engine_accesses_ >= kAccessesPerEngine || engine_->full()) reopen();
   Access a{kind, record.size, record.target.address, kNowhere, record.target.value};
   const std::uint64_t last_page = page_of(record.target.address + record.size - 1);
   if (kind != AccessKind::kFetch && last_page != page_of(record.target.address))
@@ -233,12 +234,12 @@ void Executor::judge_doubt(const Record& record, const Ran& ran, const Result& r
                            std::uint64_t old_data) {
   const auto kind = static_cast<AccessKind>(record.access);
   if (ran.event == Event::kEngineError || ran.code_lost) lost_ = true;
-  if (ran.event != Event::kCompleted || !engine_->translates()) return;
-  if (kind == AccessKind::kFetch && record.must_succeed == 0) lost_ = true;
+  if (ran.event != Event::kCompleted) return;
+  if (kind == AccessKind::kFetch && record.must_fault != 0) lost_ = true;
   if (kind != AccessKind::kWrite && kind != AccessKind::kRmw) return;
   const std::uint64_t wanted = low_bytes(
       kind == AccessKind::kRmw ? old_data + record.target.value : record.target.value, record.size);
-  if (record.must_succeed == 0 || result.stored != wanted) lost_ = true;
+  if (record.must_fault != 0 || (engine_->translates() && result.stored != wanted)) lost_ = true;
 }
 
 }  // namespace twinwalk::oracle::unicorn

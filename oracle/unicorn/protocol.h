@@ -47,7 +47,8 @@ struct Record {
   std::uint8_t size;          // kMemory, kAccess: 1..8 bytes
   std::uint8_t must_succeed;  // kAccess: spec says that it completes in memory
   std::uint8_t entries[2];    // kAccess: how many entries spec's walk of each page reads
-  std::uint8_t pad[2];
+  std::uint8_t must_fault;    // kAccess: spec says that it faults
+  std::uint8_t pad;
   union {
     TargetRecord target;
     RegisterRecord registers;  // kRegisters: for the accesses that follow
