@@ -3,6 +3,7 @@
 #include "mmu_core/counters.h"
 #include "mmu_core/entries.h"
 #include "mmu_core/flush.h"
+#include "mmu_core/notifier.h"
 #include "mmu_core/page_cache.h"
 #include "mmu_core/prefetch.h"
 #include "mmu_core/sync.h"
@@ -79,7 +80,16 @@ class Installer {
     if (walk_.level == 1 || !fault_.slot || !vm_.config.options.large_pages) return 1;
     unsigned level = tracking::max_level(*fault_.slot, walk_.gfn);
     if (level > fault_.frame.host_level) level = fault_.frame.host_level;
-    return level > walk_.level ? walk_.level : level;
+    if (level > walk_.level) level = walk_.level;
+    while (level > 1 && being_invalidated(level)) --level;
+    return level;
+  }
+
+  // Does the host take back a part of what a leaf of this level would map?
+  bool being_invalidated(unsigned level) const {
+    const u64 pages = pages_of_level(level);
+    const Hva start = fault_.slot->hva_of(Gfn{walk_.gfn.raw & ~(pages - 1)});
+    return notifier::in_progress(vm_, start, start + pages * kPageSize);
   }
 
   // A large guest page over smaller host pages: direct pages carry on, under the rights of the guest's leaf.

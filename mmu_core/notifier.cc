@@ -36,6 +36,11 @@ void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
 
 Snapshot snapshot(const VmState& vm) { return {vm.notifier.sequence}; }
 
+bool in_progress(const VmState& vm, Hva start, Hva end) {
+  const Notifier& n = vm.notifier;
+  return n.in_progress && start < n.end && end > n.start;
+}
+
 bool changed(const VmState& vm, Snapshot seen, Hva hva) {
   const Notifier& n = vm.notifier;
   if (n.in_progress && hva >= n.start && hva < n.end) return true;

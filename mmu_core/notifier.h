@@ -13,6 +13,9 @@ struct Snapshot {
 };
 Snapshot snapshot(const VmState& vm);
 bool changed(const VmState& vm, Snapshot seen, Hva hva);
+// True if a part of [start, end) is being invalidated now. A large page may reach into such a range although the address
+// that faulted is outside.
+bool in_progress(const VmState& vm, Hva start, Hva end);
 
 void begin(VmState& vm, Hva start, Hva end);
 void end(VmState& vm, Hva start, Hva end);

@@ -53,6 +53,15 @@ void RecordingPlatform::back_large(Hva hva, Pfn first, u8 level) {
   }
 }
 
+void RecordingPlatform::migrate(Hva hva) {
+  HostPage& page = host_page(hva);
+  const Pfn to{next_guest_++};
+  guest_frames_[to] = std::move(guest_frames_[page.pfn]);
+  guest_frames_.erase(page.pfn);
+  page.pfn = to;
+  page.host_level = 1;
+}
+
 void RecordingPlatform::back_with(Hva hva, Hva other) {
   const Pfn pfn = host_page(other).pfn;
   host_page(hva).pfn = pfn;

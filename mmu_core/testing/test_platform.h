@@ -47,6 +47,7 @@ class RecordingPlatform final : public Platform {
 
   // What the host does.
   HostPage& host_page(Hva hva);        // backed if it was not
+  void migrate(Hva hva);               // to another frame, with its content; the old frame is gone
   void back_with(Hva hva, Hva other);  // both share the frame of `other`
   // Backs the whole naturally aligned page of `level` that holds `hva` by one host page, from `first` on. Precondition:
   // `first` is aligned to the level and nothing else uses these frames. Lazy: costs what is touched.

@@ -1,0 +1,48 @@
+// zoo_ID ID.walk: linked with a core that has the bug ID. The trace must diverge by a rule or an
+// audit, not merely by what it says it expects, and the patch's canaries must have seen it.
+
+#include <cstdio>
+#include <string>
+
+#include "harness/checker.h"
+#include "harness/core_subject.h"
+#include "harness/trace/load.h"
+
+extern "C" unsigned mmu_canary_reached, mmu_canary_triggered;  // defined by the patch
+
+namespace {
+
+using namespace twinwalk;
+
+constexpr std::size_t kMostOperations = 15;
+
+int fail(const std::string& why) {
+  std::fprintf(stderr, "%s\n", why.c_str());
+  return 1;
+}
+
+int check(const std::string& path) {
+  const ParseResult read = load_trace(path);
+  if (!read) return fail(to_text(*read.error));
+  if (read.trace.ops.size() >= kMostOperations) return fail("the trace is not minimal");
+  const auto subject = make_core_subject();
+  Checker checker(*subject);
+  std::string seen;
+  checker.check(read.trace, [&](const CheckEvent& e) {
+    if (e.verdict.kind != VerdictKind::kDiverge) return;
+    if (e.verdict.divergence == DivergenceClass::kExpectation || !seen.empty()) return;
+    seen = std::string(name_of(e.verdict.divergence)) + " by rule " +
+           (e.verdict.rule ? std::string(e.verdict.rule->id) : "none");
+  });
+  if (seen.empty()) return fail("the seeded bug was not seen");
+  if (!mmu_canary_reached || !mmu_canary_triggered) return fail("a canary is silent");
+  std::printf("%s\n", seen.c_str());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return fail("usage: zoo_ID ID.walk");
+  return check(argv[1]);
+}
