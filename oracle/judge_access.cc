@@ -29,7 +29,7 @@ class AccessJudge {
 
   void run() {
     fresh_access(state_, context_, fresh_);
-    if (state_.observer != nullptr) tell_observer();
+    if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
     if (fresh_matches()) {
       if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {
         ++counters_.fresh;
