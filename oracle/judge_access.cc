@@ -448,7 +448,8 @@ class AccessJudge : private StaleVisitor {
   bool part_ok(unsigned part, std::uint64_t gpa) const {
     if (got_.kind == OutcomeKind::kMmio)
       return true;  // whole_ok looks at the gpa of the first MMIO part
-    return got_.gpa[part] == kUnknownGpa || got_.gpa[part] == gpa;
+    // An alias in another memslot is the same frame: a subject that sees frames cannot tell them apart.
+    return got_.gpa[part] == kUnknownGpa || same_word(got_.gpa[part], gpa);
   }
 
   std::uint64_t explained_gpa(unsigned part) const {
