@@ -86,9 +86,15 @@ class PageRoleBit : public ::testing::TestWithParam<RoleBit> {
  protected:
   static void flip(Guest& g) {
     const RoleBit& b = GetParam();
-    if (b.cr0) EXPECT_TRUE(g.cpu().set_cr0(g.cpu().cr0() ^ b.cr0));
-    if (b.cr4) EXPECT_TRUE(g.cpu().set_cr4(g.cpu().cr4() ^ b.cr4));
-    if (b.efer) EXPECT_TRUE(g.cpu().set_efer(g.cpu().efer() ^ b.efer));
+    if (b.cr0) {
+      EXPECT_TRUE(g.cpu().set_cr0(g.cpu().cr0() ^ b.cr0));
+    }
+    if (b.cr4) {
+      EXPECT_TRUE(g.cpu().set_cr4(g.cpu().cr4() ^ b.cr4));
+    }
+    if (b.efer) {
+      EXPECT_TRUE(g.cpu().set_efer(g.cpu().efer() ^ b.efer));
+    }
   }
 };
 INSTANTIATE_TEST_SUITE_P(Bits, PageRoleBit,

@@ -152,8 +152,11 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   }
   void toggle_register(u32 v) {
     Vcpu& cpu = guest_.cpu(v);
-    if (pick(2)) EXPECT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
-    else EXPECT_TRUE(cpu.set_cr4(cpu.cr4() ^ (pick(2) ? cr4::kSmep : cr4::kPge)));
+    if (pick(2)) {
+      EXPECT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
+    } else {
+      EXPECT_TRUE(cpu.set_cr4(cpu.cr4() ^ (pick(2) ? cr4::kSmep : cr4::kPge)));
+    }
   }
   void touch(u32 v) {
     guest_.set_cpl(pick(2) ? 3 : 0, v);
@@ -219,7 +222,9 @@ TEST_P(Soak, StaysWholeAndRight) {
   // What the steps are for did happen.
   EXPECT_GT(guest_.stats().fetches, kSteps / 20);
   EXPECT_GT(guest_.stats().pt_writes, kSteps / 100);
-  if (config().options.unsync) EXPECT_GT(guest_.stats().syncs, kSteps / 100);
+  if (config().options.unsync) {
+    EXPECT_GT(guest_.stats().syncs, kSteps / 100);
+  }
 }
 
 }  // namespace
