@@ -211,11 +211,13 @@ TEST_F(Unsync, LinkFromElsewhereSyncsFirst) {
 
 TEST_F(Unsync, LinkOfAnUpperTableSyncsBelowFirst) {
   edit(kVa, kOther.raw | kUsed);
+  edit(kNeighbour, 0);
   const Gva alias{0x5000'0000'0000 | (kVa.raw & ((u64{1} << 30) - 1))};
   guest_.map(alias, kPage);
   const Gpa directory{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)};
   guest_.host_store(guest_.entry(alias, 3), directory.raw | kRights);
   EXPECT_EQ(guest_.read(alias), guest_.reaches(kOther));
+  EXPECT_EQ(guest_.read(alias + (kNeighbour - kVa)), page_fault(0)) << "the link alone made an old entry visible";
 }
 
 TEST_F(Unsync, TableSharedByTwoRolesIsSyncedInBoth) {
