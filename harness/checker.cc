@@ -109,6 +109,7 @@ class Checker::Journal final : public oracle::SpecObserver {
                  const oracle::FreshOutcome& fresh) override {
     if (next_) next_->on_access(step, query, fresh);
   }
+  bool wants_accesses() const override { return next_ != nullptr; }
 
  private:
   static constexpr std::size_t kEnough = 1u << 16;  // then repetitions are dropped first

@@ -80,11 +80,11 @@ bool CoreKvmSubject::start(const Program& program, std::string& why) {
   slots_.reset(machine_);
   lender_.reset();
   complaint_ = Complaint::kNone;
-  if (machine_.vendor != host_.vendor()) return why = "the host is of another vendor", false;
   if (machine_.host_maxphyaddr > host_.maxphyaddr())
     return why = "the host has a smaller MAXPHYADDR", false;
   if (machine_.core != Dimension::kShadow) return why = "the core only shadows here", false;
   Machine processor = machine_;
+  processor.vendor = host_.vendor();  // the guest's vendor is the core's affair
   processor.maxphyaddr = machine_.host_maxphyaddr;
   processor.features = host_.features();
   Registers registers;

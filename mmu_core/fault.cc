@@ -71,7 +71,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   Locked lock(vm, LockId::kMmu);
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
   // Only now: making pages available may have zapped the root in use.
-  if (root_is_stale(vcpu)) {
+  if (root_is_stale(vcpu) || fault.slot_generation != vm.slots.generation()) {
     count(vm, Event::kRetryStale, 0, vcpu.role);
     vcpu.requests |= request::kFreeObsoleteRoots;
     return result(Kind::kRetry);
@@ -120,6 +120,7 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   fault.walk = &walk;
   fault.write = request.write;
   fault.slot = vm.slots.find(walk.gfn);
+  fault.slot_generation = vm.slots.generation();
   fault.access = access_to_install(vcpu, walk, request, fault.slot ? wp : WpCase::kNone);
   const notifier::Snapshot seen = notifier::snapshot(vm);
   if (fault.slot) {

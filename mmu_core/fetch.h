@@ -14,6 +14,7 @@ struct Fetch {
   u8 access = 0;         // rights to install (after CR0.WP and dirty adjustments)
   bool write = false;    // the fault is a write
   Memslot* slot = nullptr;  // null: MMIO
+  u64 slot_generation = 0;  // of the table in which `slot` was looked up: it points into that table
   FrameLookup frame;
 };
 

@@ -6,27 +6,23 @@ namespace twinwalk::oracle {
 namespace {
 
 void fresh_part(const MachineState& state, const AccessContext& c, AccessPart& part) {
-  walk(state.memory(), *c.rules, c.query.registers.cr3, part.gva, part.walk);
+  walk(state.memory(), *c.rules, c.query->registers.cr3, part.gva, part.walk);
   part.faults = true;
   switch (part.walk.stop) {
     case Stop::kLeaf: {
-      const RightsCheck check = check_rights(c.controls, c.query.kind, part.walk.rights);
+      const RightsCheck check = check_rights(c.controls, c.query->kind, part.walk.rights);
       part.faults = !check.pass;
       part.error_code = check.error_code;
       break;
     }
     case Stop::kReserved:
-      part.error_code = pfec::kP | pfec::kRsvd | attempt_bits(c.controls, c.query.kind);
+      part.error_code = pfec::kP | pfec::kRsvd | attempt_bits(c.controls, c.query->kind);
       break;
     case Stop::kNotPresent:
     case Stop::kNoMemory:
-      part.error_code = attempt_bits(c.controls, c.query.kind);
+      part.error_code = attempt_bits(c.controls, c.query->kind);
       break;
   }
-}
-
-bool is_mmio(const MachineState& state, std::uint64_t gpa, bool store) {
-  return store ? !state.is_writable(gpa) : !state.is_memory(gpa);
 }
 
 bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
@@ -82,29 +78,23 @@ AccessQuery query_of(const Step& step, const Registers& registers) {
 AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query) {
   AccessContext c;
   c.vcpu = vcpu;
-  c.query = query;
+  c.query = &query;
   c.controls = controls_of(query.registers, query.implicit);
   c.rules = &state.rules(c.controls.nxe);
   return c;
 }
 
-std::uint64_t owed_bits(const Walk& w, unsigned step, bool store) {
-  std::uint64_t bits = pte::kA;
-  if (store && step + 1u == w.count) bits |= pte::kD;
-  return bits & ~w.entry[step];
-}
-
 void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess& out) {
-  const std::uint64_t first = first_byte(c.query);
-  const unsigned bytes = byte_count(c.query);
+  const std::uint64_t first = first_byte(*c.query);
+  const unsigned bytes = byte_count(*c.query);
   const bool crosses = (first & (kPageBytes - 1)) + bytes > kPageBytes;
-  const bool store = stores(c.query.kind);
+  const bool store = stores(c.query->kind);
   out.kind = OutcomeKind::kOk;
   out.parts = crosses ? 2 : 1;
   out.which = 0;
-  out.table_without_memory = out.table_read_only = false;
+  out.table_without_memory = out.table_read_only = out.anything_owed = false;
   out.value = 0;
-  out.part[0].gva = c.query.gva;
+  out.part[0].gva = c.query->gva;
   out.part[1].gva = (first | (kPageBytes - 1)) + 1;
   for (unsigned i = 0; i < out.parts; ++i) {
     if (!c.rules->mode->canonical(out.part[i].gva)) {
@@ -125,25 +115,30 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   if (out.kind == OutcomeKind::kPageFault) {
     // The half that does not fault owes its A and D too, if the subject gets to it.
     for (unsigned i = 0; i < out.parts; ++i) {
-      if (!out.part[i].faults) out.table_read_only |= due_in_read_only(state, out.part[i].walk, store);
+      if (!out.part[i].faults)
+        out.table_read_only |= due_in_read_only(state, out.part[i].walk, store);
     }
     return;
   }
   std::uint64_t owed = 0;
   for (unsigned i = 0; i < out.parts; ++i) {
     const Walk& w = out.part[i].walk;
-    if (out.kind == OutcomeKind::kOk && is_mmio(state, w.gpa, store)) {
+    const Memslot* slot = state.memory().slots().find(w.gpa);
+    const bool mmio = slot == nullptr || (store && slot->read_only);
+    if (mmio && out.kind == OutcomeKind::kOk) {
       out.kind = OutcomeKind::kMmio;
       out.which = static_cast<std::uint8_t>(i);
     }
-    std::uint64_t missing = 0;
-    for (unsigned s = 0; s < w.count; ++s) missing |= owed_bits(w, s, store);
+    std::uint64_t have = ~std::uint64_t{0};
+    for (unsigned s = 0; s < w.count; ++s) have &= w.entry[s];
+    const std::uint64_t missing = (pte::kA & ~have) | (store ? pte::kD & ~w.entry[w.count - 1] : 0);
     if (missing != 0) out.table_read_only |= due_in_read_only(state, w, store);
     owed |= missing;
   }
-  if (out.kind == OutcomeKind::kOk && c.query.kind != AccessKind::kWrite) {
+  out.anything_owed = owed != 0;
+  if (out.kind == OutcomeKind::kOk && c.query->kind != AccessKind::kWrite) {
     std::uint64_t gpa = out.part[0].walk.gpa;
-    if (c.query.kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};
+    if (c.query->kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};
     out.value = state.load(gpa, out.part[1].walk.gpa, bytes);
     if (owed != 0) out.value = with_own_bits(state, out, gpa, bytes, store, out.value);
   }
@@ -162,7 +157,7 @@ const Rule& deciding_rule(const AccessContext& c, const AccessPart& part) {
   }
   if (!part.faults) return rules::kFresh;
   const Rights& r = part.walk.rights;
-  const bool fetch = c.query.kind == AccessKind::kFetch;
+  const bool fetch = c.query->kind == AccessKind::kFetch;
   if (part.error_code & pfec::kPk) return rules::kProtectionKeys;
   if (!c.controls.user_mode && r.user() && fetch && c.controls.smep) return rules::kSmep;
   if (fetch && c.controls.nxe && !r.executable()) return rules::kNoExecute;
@@ -170,7 +165,7 @@ const Rule& deciding_rule(const AccessContext& c, const AccessPart& part) {
       (c.controls.implicit || !c.controls.ac)) {
     return rules::kSmap;
   }
-  if (!c.controls.user_mode && stores(c.query.kind)) return rules::kWriteProtect;
+  if (!c.controls.user_mode && stores(c.query->kind)) return rules::kWriteProtect;
   return rules::kRights;
 }
 
@@ -185,7 +180,7 @@ Outcome to_outcome(const AccessContext& c, const FreshAccess& f) {
       break;
     case OutcomeKind::kMmio:
       o.gpa[0] = part.walk.gpa;
-      o.write = stores(c.query.kind);
+      o.write = stores(c.query->kind);
       break;
     case OutcomeKind::kOk:
       for (unsigned i = 0; i < f.parts; ++i) o.gpa[i] = f.part[i].walk.gpa;
@@ -211,7 +206,7 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
     const Walk& w = f.part[i].walk;
     out.path[i].count = w.count;
     for (unsigned s = 0; s < w.count; ++s) {
-      out.path[i].entry[s] = w.entry[s] | (completes ? owed_bits(w, s, stores(c.query.kind)) : 0);
+      out.path[i].entry[s] = w.entry[s] | (completes ? owed_bits(w, s, stores(c.query->kind)) : 0);
     }
   }
   return out;

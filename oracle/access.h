@@ -26,19 +26,21 @@ struct FreshAccess {
   std::uint8_t which = 0;               // the part that faults, or is MMIO
   bool table_without_memory = false;    // a walk ended at a table that has no memslot
   bool table_read_only = false;         // A or D is due in a table in a read-only memslot
+  bool anything_owed = false;           // the access completes, and some entry still lacks A or D
   std::uint64_t value = 0;              // kOk: what a load, fetch or RMW sees
   AccessPart part[2];
 };
 
 struct AccessContext {
   unsigned vcpu = 0;
-  AccessQuery query;
+  const AccessQuery* query = nullptr;
   Controls controls;
   const EntryRules* rules = nullptr;
 };
 
 // The query of an access step; `registers` are the vCPU's.
 AccessQuery query_of(const Step& step, const Registers& registers);
+// `query` must outlive the context.
 AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query);
 
 // Bytes touched: a fetch reads the aligned 8-byte word, whatever `size` says.
@@ -52,7 +54,10 @@ inline unsigned byte_count(const AccessQuery& q) {
 void fresh_access(const MachineState& state, const AccessContext& context, FreshAccess& out);
 
 // A and D that a completed access owes to step `step` of the part's walk.
-std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store);
+inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
+  const std::uint64_t bits = store && step + 1u == walk.count ? pte::kA | pte::kD : pte::kA;
+  return bits & ~walk.entry[step];
+}
 
 // The rule that decides a part's fresh result, for verdicts and explanations.
 const Rule& deciding_rule(const AccessContext& context, const AccessPart& part);

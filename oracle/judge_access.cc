@@ -2,40 +2,34 @@
 
 #include "oracle/access.h"
 #include "oracle/judge.h"
+#include "oracle/observation.h"
 #include "oracle/registers.h"
 #include "oracle/rules.h"
-#include "oracle/staleness.h"
+#include "oracle/stale_match.h"
 
 namespace twinwalk::oracle {
 namespace {
 
 constexpr std::uint64_t kAd = pte::kA | pte::kD;
-constexpr std::uint64_t kOffsetMask = kPageBytes - 1;
 
 // Where the bytes of an access landed, once it is settled.
 struct Landing {
   std::uint64_t gpa[2] = {0, 0};
 };
 
-// How a stale outcome came about, per part; `used` says that the part's explanation is not the
-// fresh walk.
-struct Explanation {
-  bool used = false;
-  StaleWalk walk;
-};
-
-class AccessJudge : private StaleVisitor {
+class AccessJudge {
  public:
   AccessJudge(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out)
       : state_(state), got_(*in.got), index_(in.index), counters_(counters), out_(out) {
-    const Op& op = in.step->what;
-    context_ = make_context(state, op.vcpu, query_of(*in.step, state.vcpu(op.vcpu).registers));
-    store_ = stores(context_.query.kind);
+    const unsigned vcpu = in.step->what.vcpu;
+    query_ = query_of(*in.step, state.vcpu(vcpu).registers);
+    context_ = make_context(state, vcpu, query_);
+    store_ = stores(query_.kind);
   }
 
   void run() {
     fresh_access(state_, context_, fresh_);
-    if (state_.observer != nullptr) tell_observer();
+    if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
     if (fresh_matches()) {
       if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {
         ++counters_.fresh;
@@ -50,12 +44,9 @@ class AccessJudge : private StaleVisitor {
   }
 
  private:
-  static bool completes(OutcomeKind kind) {
-    return kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio;
-  }
   bool kvm() const { return state_.profile() == Profile::kKvm; }
   bool amd() const { return state_.machine().vendor == Vendor::kAmd; }
-  const AccessQuery& query() const { return context_.query; }
+  const AccessQuery& query() const { return query_; }
 
   void tell_observer() {
     if (fresh_.table_without_memory || fresh_.table_read_only) return;
@@ -69,27 +60,20 @@ class AccessJudge : private StaleVisitor {
 
   // --- the fresh outcome ---------------------------------------------------
 
-  bool fault_matches(const AccessPart& part, std::uint32_t error_code) const {
-    if (got_.error_code != error_code) return false;
-    if (fresh_.parts == 1) return got_.cr2 == query().gva;
-    // Which address of the page that faults is open.
-    return (got_.cr2 & ~kOffsetMask) == (part.gva & ~kOffsetMask);
-  }
-
   bool fresh_matches() {
     if (got_.kind != fresh_.kind) return false;
     switch (fresh_.kind) {
       case OutcomeKind::kPageFault:
         if (fresh_.table_without_memory) return false;  // judged apart
         for (unsigned i = 0; i < fresh_.parts; ++i) {
-          if (!fresh_.part[i].faults || !fault_matches(fresh_.part[i], fresh_.part[i].error_code))
+          if (!fresh_.part[i].faults || !seen_.fault_matches(i, fresh_.part[i].error_code))
             continue;
           fresh_.which = static_cast<std::uint8_t>(i);
           return true;
         }
         return false;
       case OutcomeKind::kMmio:
-        return got_.gpa[0] == fresh_.part[fresh_.which].walk.gpa && mmio_direction_matches();
+        return got_.gpa[0] == fresh_.part[fresh_.which].walk.gpa && seen_.mmio_direction_matches();
       case OutcomeKind::kOk:
         for (unsigned i = 0; i < fresh_.parts; ++i) {
           if (got_.gpa[i] != kUnknownGpa && got_.gpa[i] != fresh_.part[i].walk.gpa) return false;
@@ -100,15 +84,7 @@ class AccessJudge : private StaleVisitor {
     }
   }
 
-  // The read of an RMW may be what exits first.
-  bool mmio_direction_matches() const {
-    return query().kind == AccessKind::kRmw || got_.write == store_;
-  }
-
   // --- entries afterwards --------------------------------------------------
-
-  // The subject's entry at step `step` of the part's walk, or the one before if it gives no path.
-  bool has_path(unsigned part) const { return got_.path[part].count != 0; }
 
   bool same_word(std::uint64_t a, std::uint64_t b) const {
     if (a == b) return true;
@@ -143,16 +119,6 @@ class AccessJudge : private StaleVisitor {
     return true;
   }
 
-  bool anything_owed() const {
-    for (unsigned i = 0; i < fresh_.parts; ++i) {
-      const Walk& w = fresh_.part[i].walk;
-      std::uint64_t owed = 0;
-      for (unsigned s = 0; s < w.count; ++s) owed |= owed_bits(w, s, store_);
-      if (owed != 0) return true;
-    }
-    return false;
-  }
-
   // An entry may have D after the step only if it maps a page that this access may write, or had it
   // before.
   bool may_become_dirty(std::uint64_t entry_gpa) const {
@@ -177,7 +143,7 @@ class AccessJudge : private StaleVisitor {
   // `may_write`: the step may set D in the leaf.
   bool changes_are_lawful(bool may_write) {
     for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (!has_path(i)) continue;
+      if (!seen_.has_path(i)) continue;
       const Walk& w = fresh_.part[i].walk;
       for (unsigned s = 0; s < w.count; ++s) {
         const std::uint64_t before = w.entry[s];
@@ -251,7 +217,7 @@ class AccessJudge : private StaleVisitor {
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion() {
     const bool lands = fresh_.kind == OutcomeKind::kOk;
-    const bool owed = anything_owed();
+    const bool owed = fresh_.anything_owed;
     if (!owed && path_equals(0) && (fresh_.parts == 1 || path_equals(1))) {
       if (lands) store_data(fresh_landing(), fresh_.value);
       return true;
@@ -266,7 +232,7 @@ class AccessJudge : private StaleVisitor {
         return false;
       }
     }
-    if (has_path(0)) {
+    if (seen_.has_path(0)) {
       adopt_path();
     } else {
       set_owed();
@@ -277,7 +243,7 @@ class AccessJudge : private StaleVisitor {
 
   bool owed_is_there() const {
     for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (!has_path(i)) continue;
+      if (!seen_.has_path(i)) continue;
       const Walk& w = fresh_.part[i].walk;
       for (unsigned s = 0; s < w.count; ++s) {
         if (owed_bits(w, s, store_) & ~got_.path[i].entry[s]) return false;
@@ -286,10 +252,11 @@ class AccessJudge : private StaleVisitor {
     return true;
   }
 
-  // Some A or D is missing although the outcome is that of the fresh walk: did a cached translation
-  // give it?
+  // Some A or D is missing although the outcome is that of the fresh walk: did a cached
+  // translation give it?
   bool explain_unset_bits() {
-    if (search_parts()) return true;
+    StaleMatcher matcher(state_, seen_);
+    if (matcher.search(state_.profile())) return true;
     for (unsigned i = 0; i < fresh_.parts; ++i) {
       const Walk& w = fresh_.part[i].walk;
       for (unsigned s = 0; s < w.count; ++s) {
@@ -309,7 +276,7 @@ class AccessJudge : private StaleVisitor {
     set_owed();
     store_data(fresh_landing(), fresh_.value);
     for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (!has_path(i)) continue;
+      if (!seen_.has_path(i)) continue;
       Walk after;
       walk(state_.memory(), *context_.rules, query().registers.cr3, fresh_.part[i].gva, after);
       for (unsigned s = 0; s < after.count && s < got_.path[i].count; ++s) {
@@ -345,7 +312,7 @@ class AccessJudge : private StaleVisitor {
   bool settle_fresh_fault() {
     if (fresh_.kind != OutcomeKind::kPageFault) return true;  // #GP: nothing was walked
     bool unchanged = true;
-    for (unsigned i = 0; i < fresh_.parts; ++i) unchanged &= !has_path(i) || path_equals(i);
+    for (unsigned i = 0; i < fresh_.parts; ++i) unchanged &= !seen_.has_path(i) || path_equals(i);
     if (!unchanged) {
       if (!changes_are_lawful(true)) return false;
       adopt_path();
@@ -365,10 +332,10 @@ class AccessJudge : private StaleVisitor {
     const bool known = got_.error_code == tried ||
                        (fresh_.table_without_memory && got_.error_code == reserved) ||
                        (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
-    if (!known || !fault_address_is_ours()) return false;
+    if (!known || !seen_.fault_address_is_ours()) return false;
     if (!changes_are_lawful(true)) return adopt_fresh(), true;
     adopt_path();
-    deliver_fault(faulting_part());
+    deliver_fault(seen_.faulting_part());
     const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;
     unspecified(out_, rule, "outcome", to_text(got_), to_text(to_outcome(context_, fresh_)));
     return true;
@@ -376,127 +343,17 @@ class AccessJudge : private StaleVisitor {
 
   bool fault_of_some_part() const {
     for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (fresh_.part[i].faults && fault_matches(fresh_.part[i], fresh_.part[i].error_code))
-        return true;
+      if (fresh_.part[i].faults && seen_.fault_matches(i, fresh_.part[i].error_code)) return true;
     }
     return false;
   }
 
-  unsigned faulting_part() const {
-    return fresh_.parts == 2 && (got_.cr2 & ~kOffsetMask) == (fresh_.part[1].gva & ~kOffsetMask)
-               ? 1
-               : 0;
-  }
-
-  bool fault_address_is_ours() const {
-    return fresh_.parts != 0 && fault_matches(fresh_.part[faulting_part()], got_.error_code);
-  }
-
   // --- stale outcomes ------------------------------------------------------
 
-  StaleQuery stale_query(unsigned part) const {
-    StaleQuery q = make_stale_query(state_, context_, fresh_.part[part].gva);
-    q.profile = search_profile_;
-    q.ignore_windows = ignore_windows_;
-    return q;
-  }
-
-  // Finds for each part the fresh walk or a combination that gives what was seen. False if some
-  // part has neither.
-  bool search_parts() {
-    too_large_ = false;
-    if (got_.kind == OutcomeKind::kPageFault) return search_fault();
-    if (!completes(got_.kind) || fresh_.parts == 0) return false;
-    return search_from(0);
-  }
-
-  bool search_from(unsigned part) {
-    explanation_[part].used = false;
-    if (!fresh_.part[part].faults && part_ok(part, fresh_.part[part].walk.gpa) &&
-        fresh_bits_ok(part)) {
-      if (part + 1u == fresh_.parts ? whole_ok() : search_from(part + 1)) return true;
-    }
-    const unsigned outer = part_;
-    part_ = part;
-    const SearchResult r = search_stale(stale_query(part), *this);
-    part_ = outer;
-    too_large_ |= r == SearchResult::kTooLarge;
-    return r == SearchResult::kFound;
-  }
-
-  bool search_fault() {
-    if (fresh_.parts == 0) return false;
-    part_ = faulting_part();
-    if (!fault_address_is_ours()) return false;
-    const SearchResult r = search_stale(stale_query(part_), *this);
-    too_large_ |= r == SearchResult::kTooLarge;
-    return r == SearchResult::kFound;
-  }
-
-  // A combination for part_: does it fit, and can the later parts be explained too?
-  bool visit(const StaleWalk& w) override {
-    if (got_.kind == OutcomeKind::kPageFault) {
-      if (!w.faults || w.error_code != got_.error_code) return false;
-      explanation_[part_] = {true, w};
-      return true;
-    }
-    if (w.faults || !part_ok(part_, w.gpa) || !stale_bits_ok(part_, w)) return false;
-    explanation_[part_] = {true, w};
-    return part_ + 1u == fresh_.parts ? whole_ok() : search_from(part_ + 1);
-  }
-
-  bool part_ok(unsigned part, std::uint64_t gpa) const {
-    if (got_.kind == OutcomeKind::kMmio)
-      return true;  // whole_ok looks at the gpa of the first MMIO part
-    return got_.gpa[part] == kUnknownGpa || got_.gpa[part] == gpa;
-  }
-
-  std::uint64_t explained_gpa(unsigned part) const {
-    return explanation_[part].used ? explanation_[part].walk.gpa : fresh_.part[part].walk.gpa;
-  }
-
-  bool whole_ok() {
-    std::uint64_t mmio = kUnknownGpa;
-    for (unsigned i = 0; i < fresh_.parts && mmio == kUnknownGpa; ++i) {
-      const std::uint64_t gpa = explained_gpa(i);
-      if (store_ ? !state_.is_writable(gpa) : !state_.is_memory(gpa)) mmio = gpa;
-    }
-    if (got_.kind == OutcomeKind::kMmio) return got_.gpa[0] == mmio && mmio_direction_matches();
-    if (mmio != kUnknownGpa) return false;
-    return query().kind == AccessKind::kWrite || loaded_value() == got_.value;
-  }
-
-  std::uint64_t loaded_value() const {
-    const std::uint64_t gpa = explained_gpa(0);
-    const bool fetch = query().kind == AccessKind::kFetch;
-    return state_.load(fetch ? gpa & ~std::uint64_t{7} : gpa, explained_gpa(1),
-                       byte_count(query()));
-  }
-
-  // Entries that a part walked now must have got their A and D.
-  bool fresh_bits_ok(unsigned part) const {
-    if (!has_path(part)) return true;
-    const Walk& w = fresh_.part[part].walk;
-    for (unsigned s = 0; s < w.count; ++s) {
-      if (s < got_.path[part].count && (owed_bits(w, s, store_) & ~got_.path[part].entry[s]))
-        return false;
-    }
-    return true;
-  }
-
-  bool stale_bits_ok(unsigned part, const StaleWalk& stale) const {
-    if (!has_path(part)) return true;
-    const Walk& w = fresh_.part[part].walk;
-    for (unsigned s = 0; s < stale.count && s < w.count; ++s) {
-      if (stale.entry_gpa[s] != w.entry_gpa[s] || s >= got_.path[part].count) continue;
-      if (stale.owed(s, store_) & ~got_.path[part].entry[s]) return false;
-    }
-    return true;
-  }
-
   bool accept_stale() {
-    if (!search_parts()) {
-      if (!too_large_) return false;
+    StaleMatcher matcher(state_, seen_);
+    if (!matcher.search(state_.profile())) {
+      if (!matcher.too_large()) return false;
       unspecified(out_, rules::kStale5, "outcome", to_text(got_),
                   "more former values than the search looks at");
       adopt_fresh();
@@ -505,26 +362,26 @@ class AccessJudge : private StaleVisitor {
     if (!changes_are_lawful(true)) return false;
     adopt_path();
     if (got_.kind == OutcomeKind::kPageFault) {
-      deliver_fault(part_);
+      deliver_fault(matcher.fault_part());
     } else {
-      adopt_owed_elsewhere();
-      if (got_.kind == OutcomeKind::kOk)
-        store_data({{explained_gpa(0), explained_gpa(1)}}, got_.value);
+      adopt_owed_elsewhere(matcher);
+      const std::uint64_t second = fresh_.parts == 2 ? matcher.gpa(1) : 0;
+      if (got_.kind == OutcomeKind::kOk) store_data({{matcher.gpa(0), second}}, got_.value);
     }
     ++counters_.stale;
     return true;
   }
 
-  // Entries off the present path that the explanation walks now: the subject cannot show them, so A
-  // and D are set as the manual has it.
-  void adopt_owed_elsewhere() {
+  // Entries off the present path that the explanation walks now: the subject cannot show them, so
+  // A and D are set as the manual has it.
+  void adopt_owed_elsewhere(const StaleMatcher& matcher) {
     for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (!explanation_[i].used) continue;
-      const StaleWalk& w = explanation_[i].walk;
+      if (!matcher.part(i).stale) continue;
+      const StaleWalk& w = matcher.part(i).walk;
       for (unsigned s = 0; s < w.count; ++s) {
         const bool shown =
             s < fresh_.part[i].walk.count && fresh_.part[i].walk.entry_gpa[s] == w.entry_gpa[s];
-        if (shown && has_path(i)) continue;
+        if (shown && seen_.has_path(i)) continue;
         if (const std::uint64_t owed = w.owed(s, store_)) {
           state_.store_word(w.entry_gpa[s], state_.load_word(w.entry_gpa[s]) | owed, Hand::kWalker);
         }
@@ -539,7 +396,7 @@ class AccessJudge : private StaleVisitor {
       return false;
     if (fresh_.parts == 0 || got_.error_code != attempt_bits(context_.controls, query().kind))
       return false;
-    if (!fault_address_is_ours()) return false;
+    if (!seen_.fault_address_is_ours()) return false;
     const Walk& w = fresh_.part[0].walk;
     bool recent = false;
     for (unsigned s = 0; s < w.count; ++s) {
@@ -606,14 +463,14 @@ class AccessJudge : private StaleVisitor {
     }
     if (ok) return DivergenceClass::kMissedFault;
     if (got_.kind != fresh_.kind) return DivergenceClass::kWrongException;
-    return fault_address_is_ours() ? DivergenceClass::kWrongErrorCode
-                                   : DivergenceClass::kWrongFaultAddress;
+    return seen_.fault_address_is_ours() ? DivergenceClass::kWrongErrorCode
+                                         : DivergenceClass::kWrongFaultAddress;
   }
 
   const Rule& rule_of_difference() const {
     if (fresh_.kind == OutcomeKind::kGp) return rules::kCanonical;
     const bool fresh_fault = fresh_.kind == OutcomeKind::kPageFault;
-    if (fresh_fault && got_.kind == OutcomeKind::kPageFault && !fault_address_is_ours())
+    if (fresh_fault && got_.kind == OutcomeKind::kPageFault && !seen_.fault_address_is_ours())
       return rules::kFaultAddress;
     if (fresh_fault) return deciding_rule(context_, fresh_.part[fresh_.which]);
     if (got_.kind == OutcomeKind::kPageFault) return kvm() ? rules::kVirtual25 : rules::kStale3;
@@ -629,23 +486,17 @@ class AccessJudge : private StaleVisitor {
   // The invalidation that forbids the only explanation there is, or nullptr.
   const Rule* covering_rule() {
     if (!completes(got_.kind)) return nullptr;
-    ignore_windows_ = true;
-    search_profile_ = state_.profile();
-    bool found = search_parts();
-    if (!found && kvm()) {
-      search_profile_ = Profile::kArchitecture;
-      found = search_parts();
-    }
-    ignore_windows_ = false;
-    search_profile_ = state_.profile();
+    StaleMatcher matcher(state_, seen_);
+    bool found = matcher.search(state_.profile(), true);
+    if (!found && kvm()) found = matcher.search(Profile::kArchitecture, true);
     if (!found) return nullptr;
     const History& history = state_.vcpu(context_.vcpu).history;
     const unsigned pcid = current_pcid(query().registers);
     for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (!explanation_[i].used) continue;
-      const StaleWalk& w = explanation_[i].walk;
-      Cover cover = w.global ? history.global_translation(fresh_.part[i].gva)
-                             : history.translation(pcid, fresh_.part[i].gva);
+      if (!matcher.part(i).stale) continue;
+      const StaleWalk& w = matcher.part(i).walk;
+      const Cover cover = w.global ? history.global_translation(fresh_.part[i].gva)
+                                   : history.translation(pcid, fresh_.part[i].gva);
       if (cover.time >= w.oldest_end && cover.rule != nullptr) return cover.rule;
     }
     return nullptr;
@@ -653,11 +504,7 @@ class AccessJudge : private StaleVisitor {
 
   // Under profile kvm: hardware with its own TLB would have been right.
   bool explained_without_profile() {
-    if (!kvm()) return false;
-    search_profile_ = Profile::kArchitecture;
-    const bool found = search_parts();
-    search_profile_ = state_.profile();
-    return found;
+    return kvm() && StaleMatcher(state_, seen_).search(Profile::kArchitecture);
   }
 
   void adopt_fresh() {
@@ -675,14 +522,11 @@ class AccessJudge : private StaleVisitor {
   std::uint32_t index_;
   Counters& counters_;
   Verdict& out_;
+  AccessQuery query_;
   AccessContext context_;
   FreshAccess fresh_;
+  Observation seen_{context_, fresh_, got_};
   bool store_ = false;
-  unsigned part_ = 0;
-  Explanation explanation_[2];
-  bool ignore_windows_ = false;
-  bool too_large_ = false;
-  Profile search_profile_ = state_.profile();
 };
 
 }  // namespace

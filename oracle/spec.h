@@ -48,6 +48,9 @@ class SpecObserver {
   // vCPU in a paging mode that is on, all of whose tables lie in memory.
   virtual void on_access(std::uint32_t step, const AccessQuery&, const FreshOutcome&) = 0;
 
+  // False: on_access is not called (and costs nothing).
+  virtual bool wants_accesses() const { return true; }
+
  protected:
   ~SpecObserver() = default;
 };

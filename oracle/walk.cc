@@ -55,37 +55,45 @@ RightsCheck check_rights(const Controls& c, AccessKind kind, const Rights& right
 void walk(const GuestMemory& memory, const EntryRules& rules, std::uint64_t cr3, std::uint64_t gva,
           Walk& out) {
   const PagingMode& mode = *rules.mode;
+  const std::uint64_t index_mask = ((1u << mode.index_bits) - 1) * std::uint64_t{mode.entry_bytes};
   std::uint64_t table = cr3 & pte::kAddressMask;
   Rights rights;
-  unsigned n = 0;
-  for (unsigned level = mode.levels;; --level) {
-    const std::uint64_t at = mode.entry_gpa(table, gva, level);
-    std::uint64_t entry;
-    out.level = static_cast<std::uint8_t>(level);
-    if (!memory.read(at, entry)) {
+  unsigned n = 0, level = mode.levels, shift = mode.shift(level);
+  const Memslot* slot = memory.slots().find(table);
+  for (;; --level, shift -= mode.index_bits, ++n) {
+    const std::uint64_t at = table + ((gva >> shift) * mode.entry_bytes & index_mask);
+    // Tables mostly lie in one slot: looked up again only where they do not.
+    if (slot == nullptr || at - slot->gpa >= slot->bytes) slot = memory.slots().find(at);
+    if (slot == nullptr) {
       out.stop = Stop::kNoMemory;
       break;
     }
+    const std::uint64_t entry = memory.image().load(Memslots::hva_of(*slot, at));
     out.entry[n] = entry;
     out.entry_gpa[n] = at;
-    ++n;
     if (!(entry & pte::kP)) {
       out.stop = Stop::kNotPresent;
+      ++n;
       break;
     }
-    if (rules.reserved(entry, level)) {
+    const bool leaf = rules.is_leaf(entry, level);
+    if (entry & (leaf ? rules.leaf : rules.table)[level]) {
       out.stop = Stop::kReserved;
+      ++n;
       break;
     }
     rights.take(entry);
-    table = rules.frame(entry, level);
-    if (rules.is_leaf(entry, level)) {
+    table = entry & pte::kAddressMask;
+    if (leaf) {
+      const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
       rights.key = static_cast<std::uint8_t>((entry & pte::kPkeyMask) >> pte::kPkeyShift);
-      out.gpa = table | (gva & (mode.page_bytes(level) - 1));
+      out.gpa = (table & ~offset) | (gva & offset);
       out.stop = Stop::kLeaf;
+      ++n;
       break;
     }
   }
+  out.level = static_cast<std::uint8_t>(level);
   out.count = static_cast<std::uint8_t>(n);
   out.rights = rights;
 }

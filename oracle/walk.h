@@ -64,8 +64,9 @@ struct Walk {
   std::uint8_t level = 0;  // at which it stopped
   Rights rights;           // of the entries used; complete with kLeaf only
   std::uint64_t gpa = 0;   // kLeaf: of the byte
-  std::uint64_t entry[kMaxLevels] = {};
-  std::uint64_t entry_gpa[kMaxLevels] = {};
+  // The first `count` mean something; left unset otherwise, a walk is the hot path.
+  std::uint64_t entry[kMaxLevels];
+  std::uint64_t entry_gpa[kMaxLevels];
 };
 
 // The memory that a walk reads.

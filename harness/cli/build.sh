@@ -19,6 +19,8 @@ needs_of_tests=(
   "git git"
 )
 
+needs_of_afl=("afl-clang-fast++ afl++")
+
 has() {
   case $1 in
     */*) [[ -e $1 ]] ;;
@@ -88,6 +90,7 @@ install_packages() {
 install_missing() {
   local rows=("${needs[@]}") row missing=()
   [[ $1 == asan ]] && rows+=("${needs_of_tests[@]}")
+  [[ $1 == afl ]] && rows+=("${needs_of_afl[@]}")
   pick_compiler
   if [[ -z $clang ]] && command -v apt-get >/dev/null && { [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null; }; then
     say "apt knows no clang; reading the package lists: apt-get update"
@@ -132,6 +135,14 @@ build_preset() {
   cmake --build "$folder" --target "$@" >&2 || die "the $preset build failed (see above)"
 }
 
+# AFL++ drives the clang that it was built with, so its preset names the compiler itself.
+build_afl() {
+  say "building (afl)"
+  (cd "$source" && cmake --preset afl -B "$build/afl" "${unicorn_options[@]}") >&2 ||
+    die "cmake cannot configure the afl preset (see above)"
+  cmake --build "$build/afl" --target twinwalk_fuzz_targets >&2 || die "the afl build failed (see above)"
+}
+
 # build_kind KIND: what the launcher's kind_of names, under a lock.
 build_kind() {
   mkdir -p "$build" 2>/dev/null && : 2>/dev/null >"$build/.lock" || die "cannot write to $build; set TWINWALK_BUILD_DIR"
@@ -148,14 +159,16 @@ build_kind() {
     fetch_unicorn
     case $1 in
       release) build_preset release twinwalk_program ;;
-      fuzz)
+      fuzz | afl)
         build_preset release twinwalk_program twinwalk_fuzz_targets
         build_preset asan twinwalk_fuzz_targets
+        [[ $1 == fuzz ]] || build_afl
         ;;
       asan) build_preset asan all ;;
     esac
     mv "$build/.building-$1" "$build/.built-$1"
-    [[ $1 == fuzz ]] && touch -r "$build/.built-fuzz" "$build/.built-release"
+    [[ $1 == afl ]] && touch -r "$build/.built-afl" "$build/.built-fuzz"
+    [[ $1 == fuzz || $1 == afl ]] && touch -r "$build/.built-$1" "$build/.built-release"
   fi
   exec 9>&-
 }

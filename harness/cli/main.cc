@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "harness/cli/bench_verb.h"
+#include "harness/cli/conform_verb.h"
 #include "harness/cli/doctor.h"
 #include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
@@ -15,6 +16,9 @@
 #include "harness/cli/output.h"
 #include "harness/cli/report_verb.h"
 #include "harness/cli/run.h"
+#include "harness/cli/sweep_verb.h"
+#include "harness/fuzzing/config.h"
+#include "harness/fuzzing/fuzz.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -111,6 +115,58 @@ void add_report(CLI::App& app, int& code) {
   verb->callback([inputs, out, &code] { code = report(*inputs, *out); });
 }
 
+void add_fuzz(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("fuzz", "Fuzzes the core: progress, triage, HTML report");
+  auto options = std::make_shared<fuzz::FuzzOptions>();
+  auto engine = std::make_shared<std::string>("libfuzzer");
+  auto jobs = std::make_shared<unsigned>(0);
+  verb->add_option("--seconds", options->seconds, "how long; 0: until it is interrupted")
+      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--jobs", *jobs, "workers; one a core if not given")
+      ->check(CLI::Range(1u, 1024u));
+  verb->add_option("--config", options->config, "machines to try: " + fuzz::config_names());
+  verb->add_option("--engine", *engine, "libfuzzer or afl")
+      ->check(CLI::IsMember({"libfuzzer", "afl"}));
+  verb->add_option("--corpus", options->corpus, "folder of inputs to start from and add to");
+  verb->add_option("--unicorn-share", options->unicorn_share,
+                   "percent of the time that Unicorn may take")
+      ->check(CLI::Range(0u, 100u));
+  verb->add_option("--out", options->out, "folder of findings, summary.json and report.html");
+  verb->callback([options, engine, jobs, &code] {
+    if (fuzz::find_config(options->config) == nullptr) {
+      throw Failure(
+          fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
+    }
+    options->jobs = *jobs;
+    options->engine = *engine == "afl" ? fuzz::Engine::kAfl : fuzz::Engine::kLibFuzzer;
+    code = fuzz::run_fuzz(*options);
+  });
+}
+
+void add_conform(CLI::App& app, int& code) {
+  CLI::App* verb =
+      app.add_subcommand("conform", "The conformance suite, as a matrix of features by subjects");
+  auto options = std::make_shared<ConformOptions>();
+  verb->add_option("--subject", options->subject, "core, core-kvm or kvm; all if not given");
+  verb->add_option("--host", options->host, "local");
+  verb->add_option("--mode", options->mode, "4-level");
+  verb->add_flag("--reload-module", options->reload_module)->group("");
+  verb->add_flag("--json", options->json, "one JSON object a feature and subject");
+  verb->add_option("--out", options->out, "folder for lines, matrix and traces that failed");
+  verb->callback([options, &code] { code = conform(*options); });
+}
+
+void add_sweep(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "sweep", "Every entry bit by control bit by kind of access, core against both references");
+  auto options = std::make_shared<SweepOptionsOfVerb>();
+  verb->add_option("--mode", options->mode, "4-level");
+  verb->add_option("--shard", options->shard, "i/n: every n-th program, beginning with the i-th");
+  verb->add_option("--block", options->block, "one block alone");
+  verb->add_flag("--json", options->json, "one JSON object a divergence, the summary last");
+  verb->callback([options, &code] { code = run_sweep_verb(*options); });
+}
+
 // Words of the contract that this version does not have: refused in one line, and not listed.
 void add_not_built(CLI::App& app, const std::string& name) {
   CLI::App* verb = app.add_subcommand(name, "")->group("");
@@ -120,12 +176,15 @@ void add_not_built(CLI::App& app, const std::string& name) {
 
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
+  add_fuzz(app, code);
   add_run(app, code);
   add_explain(app, code);
   add_minimise(app, code);
   add_fmt(app, code);
   add_encode(app, code);
   add_decode(app, code);
+  add_sweep(app, code);
+  add_conform(app, code);
   add_bench(app, code);
   add_report(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")

@@ -28,6 +28,8 @@ NamedSubject make_subject(const std::string& word) {
     named.subject = make_core_subject();
   } else if (word == "kvm") {
     named.subject = make_kvm_subject(named.why_not);
+  } else if (word == "core-kvm") {
+    named.subject = make_core_kvm_subject(named.why_not);
   } else {
     refuse(word);
   }

@@ -30,6 +30,11 @@ std::string place_text(const oracle::WalkViewStep& step) {
   return fmt::format("{:#x}", step.table_gpa + step.index * 8);
 }
 
+// Decoded if it is present: the other bits of an entry that is not mean nothing to the processor.
+std::string value_text(std::uint64_t entry) {
+  return (entry & pte::kP) != 0 ? entry_text(entry) : fmt::format("{:#x}", entry);
+}
+
 std::string remark_of(const oracle::WalkViewStep& step) {
   if ((step.entry & pte::kP) == 0) return "not present";
   if (step.reserved) return "reserved: " + entry_text(step.reserved_bits);
@@ -60,7 +65,7 @@ std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, con
     if (!remark.empty()) remark = paint(Tone::kNote, "  <- " + remark);
     const Tone tone = by_reference == by_subject ? Tone::kPlain : Tone::kNote;
     text += fmt::format(kRow, kLevelNames[step.level], step.index, place_text(step),
-                        entry_text(step.entry), by_reference, paint(tone, by_subject), remark);
+                        value_text(step.entry), by_reference, paint(tone, by_subject), remark);
   }
   if (part.table_without_memory) text += "      the next table has no memslot behind it\n";
   if (part.translates) {

@@ -1,7 +1,7 @@
 #ifndef TWINWALK_KVM_RUNNER_TESTING_SPEC_JUDGE_H_
 #define TWINWALK_KVM_RUNNER_TESTING_SPEC_JUDGE_H_
 
-// For tests: judges a trace on a subject by the reference `spec` alone.
+// For tests: judges a trace on a subject by the reference `spec` and the known deviations.
 
 #include <fmt/format.h>
 
@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kvm_runner/conform.h"
+#include "kvm_runner/known.h"
 #include "oracle/spec.h"
 
 namespace twinwalk::kvm {
@@ -18,6 +19,7 @@ struct JudgedStep {
   const Step& step;
   const Outcome& got;
   const Verdict& verdict;
+  std::string_view known;  // id of the deviation that covers it, empty if none does
 };
 
 inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
@@ -45,8 +47,12 @@ inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
       if (result.why.empty()) result.why = to_text(got);
     }
     if (verdict.kind != VerdictKind::kDiverge) continue;
-    if (on_divergence) on_divergence({i, program.steps[i], got, verdict});
-    if (result.diverge++ == 0) {
+    const DivergentStep divergent{subject.info(), program, stream, i, verdict};
+    const std::string_view id = KnownDeviations::built_in().covering(divergent);
+    if (on_divergence) on_divergence({i, program.steps[i], got, verdict, id});
+    if (!id.empty()) {
+      if (result.known++ == 0 && result.diverge == 0) result.why = id;
+    } else if (result.diverge++ == 0) {
       result.why = fmt::format("step {} {}: {} {}: got {}, allowed {}", i,
                                name_of(program.steps[i].what.verb), name_of(verdict.divergence),
                                verdict.field, verdict.got, verdict.allowed);

@@ -51,7 +51,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Cr
 # Everything is made beside DEST and moved there when it is whole, so that a killed run leaves no half of it.
 mkdir -p "$(dirname -- "$1")"
 dest=$(cd -- "$(dirname -- "$1")" && pwd)/$(basename -- "$1")
-work=$(mktemp -d "$dest.XXXXXX")
+work=$(mktemp -d -p "$(dirname -- "$dest")")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{etc/preferences.d,etc/apt.conf.d,state/lists/partial,cache/archives/partial,debs,root}
 : >"$work/state/status"

@@ -46,7 +46,8 @@ Misbehaviour misbehaviour() {
 
 void misbehave(bool spin) {
   if (!spin) std::abort();
-  for (volatile unsigned turns = 0;; turns = turns + 1) {
+  volatile bool for_ever = true;
+  while (for_ever) {
   }
 }
 

@@ -1,0 +1,312 @@
+#include "harness/fuzzing/zoo.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <list>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "harness/fuzzing/atomic_file.h"
+#include "harness/fuzzing/candidate_store.h"
+#include "harness/fuzzing/child.h"
+#include "harness/fuzzing/programs.h"
+#include "harness/fuzzing/worker.h"
+
+namespace twinwalk::fuzz {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr double kBuildSeconds = 1800;
+constexpr std::size_t kMaxSource = 16 << 20;
+
+double seconds_since(Clock::time_point from) {
+  return std::chrono::duration<double>(Clock::now() - from).count();
+}
+
+// Makes `to` a copy of `from`, writing only files that differ, so that what is not touched is not
+// built again.
+std::string mirror(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  std::set<fs::path> wanted;
+  for (const auto& entry : fs::recursive_directory_iterator(from, error)) {
+    const fs::path relative = fs::relative(entry.path(), from, error);
+    if (entry.is_directory(error)) continue;
+    wanted.insert(relative);
+    std::string was, is;
+    if (!read_file(entry.path().string(), kMaxSource, is))
+      return "cannot read " + entry.path().string();
+    if (read_file((to / relative).string(), kMaxSource, was) && was == is) continue;
+    std::string why = make_folder((to / relative).parent_path().string());
+    if (why.empty()) why = write_atomically((to / relative).string(), is);
+    if (!why.empty()) return why;
+  }
+  std::vector<fs::path> gone;
+  for (const auto& entry : fs::recursive_directory_iterator(to, error)) {
+    if (!entry.is_directory(error) && !wanted.count(fs::relative(entry.path(), to, error)))
+      gone.push_back(entry.path());
+  }
+  for (const fs::path& path : gone) fs::remove(path, error);
+  return {};
+}
+
+class Zoo {
+ public:
+  explicit Zoo(const ZooOptions& options) : options_(options), source_(TWINWALK_SOURCE_DIR) {
+    folder_ = options.zoo.empty() ? source_ + "/corpus/zoo" : options.zoo;
+    if (!options.build.empty()) {
+      work_ = options.build;
+    } else if (const char* build = std::getenv("TWINWALK_BUILD_DIR")) {
+      work_ = std::string(build) + "/zoo";
+    } else {
+      work_ = fs::path(own_folder()).parent_path().parent_path().string() + "/zoo";
+    }
+    std::error_code error;
+    work_ = fs::absolute(work_, error).string();
+  }
+
+  int run() {
+    std::vector<std::string> bugs = list_bugs(folder_);
+    if (!options_.only.empty()) {
+      if (std::find(bugs.begin(), bugs.end(), options_.only) == bugs.end()) {
+        return fail("no bug '" + options_.only + "' in " + folder_);
+      }
+      bugs = {options_.only};
+    }
+    if (bugs.empty()) return fail("no patches in " + folder_);
+    bool all = true, broken = false;
+    for (const std::string& bug : bugs) {
+      const ZooResult r = try_bug(bug);
+      if (!r.error.empty()) {
+        std::fprintf(stderr, "twinwalk zoo: %s: %s\n", bug.c_str(), r.error.c_str());
+        broken = true;
+      }
+      say(r);
+      all = all && r.detected;
+    }
+    return broken ? 2 : all ? 0 : 1;
+  }
+
+ private:
+  static int fail(const std::string& why) {
+    std::fprintf(stderr, "twinwalk zoo: %s\n", why.c_str());
+    return 2;
+  }
+
+  void say(const ZooResult& r) const {
+    if (options_.json) {
+      std::printf("%s\n", to_json(r).c_str());
+    } else if (r.error.empty()) {
+      std::printf("%-32s %s\n", r.bug.c_str(),
+                  r.detected
+                      ? fmt::format("detected by {} ({}) after {:.1f} s, {} execs", r.by, r.cls,
+                                    r.seconds, r.execs)
+                            .c_str()
+                      : fmt::format("not detected in {:.0f} s, {} execs ({})", r.seconds, r.execs,
+                                    r.triggered ? "triggered"
+                                    : r.reached ? "reached"
+                                                : "not reached")
+                            .c_str());
+    }
+    std::fflush(stdout);
+  }
+
+  ZooResult try_bug(const std::string& bug) {
+    ZooResult r;
+    r.bug = bug;
+    r.error = build(bug);
+    if (r.error.empty()) hunt(r);
+    return r;
+  }
+
+  std::string build(const std::string& bug) {
+    if (!options_.json) std::fprintf(stderr, "%s: building\n", bug.c_str());
+    const std::string core = work_ + "/source", log = work_ + "/" + bug + ".log";
+    std::string why = make_folder(core);
+    // A clean copy in a folder of its own, patched there, then mirrored over what was built last:
+    // files that are the same keep their times.
+    const std::string fresh = work_ + "/patched";
+    std::error_code error;
+    fs::remove_all(fresh, error);
+    if (why.empty()) why = mirror(source_ + "/mmu_core", fresh + "/mmu_core");
+    if (!why.empty()) return why;
+    Command patch;
+    patch.words = {"patch",
+                   "-p1",
+                   "--no-backup-if-mismatch",
+                   "-d",
+                   fresh,
+                   "-i",
+                   fs::absolute(folder_ + "/" + bug + ".patch", error).string()};
+    patch.log = log;
+    if (!run_command(patch, 60)) return "the patch does not apply; see " + log;
+    why = mirror(fresh + "/mmu_core", core + "/mmu_core");
+    if (!why.empty()) return why;
+    Command configure;
+    configure.words = {"cmake",
+                       "-S",
+                       source_,
+                       "-B",
+                       work_ + "/build",
+                       "-G",
+                       "Ninja",
+                       "-DCMAKE_BUILD_TYPE=Release",
+                       "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -g1",
+                       "-DTWINWALK_FUZZ=ON",
+                       "-DTWINWALK_TESTS=OFF",
+                       "-DTWINWALK_WERROR=OFF",
+                       "-DTWINWALK_CORE_DIR=" + core,
+                       std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
+                       std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
+                       std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
+    configure.log = log;
+    if (!run_command(configure, kBuildSeconds)) return "cannot be configured; see " + log;
+    Command make;
+    make.words = {"cmake", "--build", work_ + "/build", "--target", "shadow_fuzzer"};
+    make.log = log;
+    make.append_log = true;
+    if (!run_command(make, kBuildSeconds)) return "cannot be built; see " + log;
+    return {};
+  }
+
+  std::string start(std::list<Worker>& workers, const std::string& run) const {
+    const unsigned jobs =
+        options_.jobs ? options_.jobs : std::max(1u, std::thread::hardware_concurrency());
+    for (unsigned n = 0; n < jobs; ++n) {
+      WorkerPlan plan;
+      plan.number = n;
+      plan.program = work_ + "/build/bin/shadow_fuzzer";
+      plan.config = "all";
+      plan.corpus = run + "/corpus";
+      plan.candidates = run + "/candidates";
+      plan.folder = run + "/" + std::to_string(n);
+      plan.seed = n + 1;
+      workers.emplace_back();
+      const std::string why = workers.back().start(plan);
+      if (!why.empty()) return why;
+    }
+    return {};
+  }
+
+  void hunt(ZooResult& r) {
+    const std::string run = work_ + "/run/" + r.bug;
+    std::error_code error;
+    fs::remove_all(run, error);
+    for (const char* folder : {"/corpus", "/candidates"}) {
+      r.error = make_folder(run + folder);
+      if (!r.error.empty()) return;
+    }
+    std::list<Worker> workers;
+    r.error = start(workers, run);
+    if (!r.error.empty()) return;
+    const auto begin = Clock::now();
+    while (!r.detected && seconds_since(begin) < options_.seconds) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      r.error = look(workers, run, r);
+      if (!r.error.empty()) return;
+    }
+    r.seconds = seconds_since(begin);
+    for (const Worker& w : workers) {
+      r.execs += w.stats().execs;
+      r.reached = r.reached || w.stats().canary_reached;
+      r.triggered = r.triggered || w.stats().canary_triggered;
+    }
+    for (Worker& w : workers) w.stop(1);
+  }
+
+  static std::string look(std::list<Worker>& workers, const std::string& run, ZooResult& r) {
+    std::vector<Crash> crashes;
+    for (Worker& w : workers) {
+      if (!w.tend(crashes)) return w.error();
+    }
+    DivergenceClass cls = crashes.empty() ? DivergenceClass::kNone : crashes.front().divergence;
+    const auto candidates = list_candidates(run + "/candidates");
+    if (cls == DivergenceClass::kNone && !candidates.empty())
+      cls = class_of_candidate(candidates.front());
+    if (cls == DivergenceClass::kNone) return {};
+    r.detected = true;
+    r.cls = name_of(cls);
+    r.by = detector_of(cls);
+    return {};
+  }
+
+  const ZooOptions& options_;
+  std::string source_, folder_, work_;
+};
+
+}  // namespace
+
+std::string detector_of(DivergenceClass divergence) {
+  switch (divergence) {
+    case DivergenceClass::kAuditRmap:
+    case DivergenceClass::kAuditParent:
+    case DivergenceClass::kAuditUnsync:
+    case DivergenceClass::kAuditHash:
+    case DivergenceClass::kAuditCount:
+    case DivergenceClass::kAuditRole:
+    case DivergenceClass::kAuditContent:
+    case DivergenceClass::kAuditReserved:
+    case DivergenceClass::kAuditWritable:
+    case DivergenceClass::kAuditNotifier:
+    case DivergenceClass::kAuditDirty:
+    case DivergenceClass::kAuditLeak:
+    case DivergenceClass::kTableFreedInUse:
+      return "audit";
+    case DivergenceClass::kSanitizer:
+    case DivergenceClass::kTrap:
+    case DivergenceClass::kEscape:
+      return "sanitizer";
+    case DivergenceClass::kLiveness:
+    case DivergenceClass::kHang:
+      return "liveness";
+    case DivergenceClass::kNone:
+    case DivergenceClass::kCount:
+      return "";
+    default:
+      return "translation";
+  }
+}
+
+DivergenceClass class_of_candidate(const std::string& path) {
+  const std::string name = fs::path(path).filename().string();
+  for (unsigned c = 1; c < static_cast<unsigned>(DivergenceClass::kCount); ++c) {
+    const auto cls = static_cast<DivergenceClass>(c);
+    const std::string prefix = std::string(name_of(cls)) + '-';
+    // "wrong-frame-" must not be taken for a class whose name continues: what follows is the hash.
+    if (name.starts_with(prefix) && name.size() == prefix.size() + 8 + kCandidateSuffix.size())
+      return cls;
+  }
+  return DivergenceClass::kNone;
+}
+
+std::string to_json(const ZooResult& r) {
+  nlohmann::ordered_json j;
+  j["bug"] = r.bug;
+  j["reached"] = r.reached;
+  j["triggered"] = r.triggered;
+  j["detected"] = r.detected;
+  j["by"] = r.by;
+  j["seconds"] = r.seconds;
+  j["execs"] = r.execs;
+  return j.dump();
+}
+
+std::vector<std::string> list_bugs(const std::string& folder) {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".patch") out.push_back(entry.path().stem().string());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+int run_zoo(const ZooOptions& options) { return Zoo(options).run(); }
+
+}  // namespace twinwalk::fuzz

@@ -1,0 +1,149 @@
+#include "kvm_runner/known.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "kvm_runner/guest_memory.h"
+#include "kvm_runner/known_text.h"
+#include "kvm_runner/layout.h"
+
+namespace twinwalk {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kFacts[] = {
+    "verb", "class",      "field",        "access",    "register",
+    "cpl",  "root-index", "crosses-edge", "high-half", "after-torn-store"};
+
+const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
+
+// The CPL of an access that does not say its own is what `mov cpl` left on its vCPU.
+std::uint64_t cpl_at(const DivergentStep& s, std::uint32_t index) {
+  const Op& op = op_of(s, index);
+  if (op.gives(Field::kCpl)) return op.cpl == 3 ? 3 : 0;
+  for (std::uint32_t i = index; i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    if (earlier.verb != Verb::kMov || earlier.reg() != Reg::kCpl || earlier.vcpu != op.vcpu)
+      continue;
+    if (s.outcomes.steps[i].kind == OutcomeKind::kDone) return earlier.value == 3 ? 3 : 0;
+  }
+  return 0;
+}
+
+std::uint64_t last_byte(const Op& op) { return op.gva + op.size - 1; }
+
+bool is_torn_store(const DivergentStep& s, std::uint32_t index) {
+  const Op& op = op_of(s, index);
+  const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
+  if (op.verb != Verb::kAccess || !stores || op.gva / kvm::kPage == last_byte(op) / kvm::kPage)
+    return false;
+  return s.outcomes.steps[index].kind == OutcomeKind::kPageFault && cpl_at(s, index) == 0;
+}
+
+bool after_torn_store(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (op.verb != Verb::kAccess) return false;
+  for (std::uint32_t i = 0; i < s.index; ++i) {
+    if (is_torn_store(s, i) && op_of(s, i).gva / kvm::kPage == op.gva / kvm::kPage) return true;
+  }
+  return false;
+}
+
+// `text` contains `word` as a word: module names hold letters, digits and underscores.
+bool has_word(std::string_view text, std::string_view word) {
+  const auto ends = [&](std::size_t at) {
+    return at >= text.size() ||
+           (std::isalnum(static_cast<unsigned char>(text[at])) == 0 && text[at] != '_');
+  };
+  for (std::size_t at = text.find(word); at != text.npos; at = text.find(word, at + 1)) {
+    if ((at == 0 || ends(at - 1)) && ends(at + word.size())) return true;
+  }
+  return false;
+}
+
+std::string required(const json& object, const char* key) {
+  if (!object.contains(key) || !object[key].is_string())
+    throw std::runtime_error(fmt::format("entry without text \"{}\"", key));
+  return object[key].get<std::string>();
+}
+
+KnownCondition parse_condition(const json& object) {
+  KnownCondition condition{required(object, "fact"), required(object, "is")};
+  if (object.size() != 2)
+    throw std::runtime_error("a condition has \"fact\" and \"is\", nothing else");
+  if (std::find(std::begin(kFacts), std::end(kFacts), condition.fact) == std::end(kFacts)) {
+    throw std::runtime_error(fmt::format("no fact is called \"{}\"", condition.fact));
+  }
+  return condition;
+}
+
+KnownDeviation parse_entry(const json& object) {
+  constexpr std::size_t kKeys = 9;
+  KnownDeviation entry;
+  entry.id = required(object, "id");
+  entry.subject = required(object, "subject");
+  entry.host = required(object, "host");
+  entry.rule = required(object, "rule");
+  entry.right = required(object, "right");
+  entry.citation = required(object, "citation");
+  entry.trace = required(object, "trace");
+  entry.neighbour = required(object, "neighbour");
+  if (!object.contains("when") || !object["when"].is_array() || object["when"].empty() ||
+      object.size() != kKeys) {
+    throw std::runtime_error(
+        fmt::format("entry \"{}\": a list \"when\" and the eight texts, nothing else", entry.id));
+  }
+  for (const json& condition : object["when"]) entry.when.push_back(parse_condition(condition));
+  return entry;
+}
+
+}  // namespace
+
+std::string fact_of(const DivergentStep& s, std::string_view name) {
+  const Op& op = op_of(s, s.index);
+  const bool access = op.verb == Verb::kAccess, mov = op.verb == Verb::kMov;
+  if (name == "verb") return std::string(name_of(op.verb));
+  if (name == "class") return std::string(name_of(s.verdict.divergence));
+  if (name == "field") return std::string(s.verdict.field);
+  if (name == "access") return access ? std::string(name_of(op.access())) : "";
+  if (name == "register") return mov ? std::string(name_of(op.reg())) : "";
+  if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
+  if (name == "root-index") return access ? std::to_string(op.gva >> 39 & 511) : "";
+  if (name == "crosses-edge")
+    return access && kvm::canonical(op.gva) != kvm::canonical(last_byte(op)) ? "1" : "0";
+  if (name == "high-half") return mov && op.value >> 32 != 0 ? "1" : "0";
+  if (name == "after-torn-store") return after_torn_store(s) ? "1" : "0";
+  throw std::runtime_error(fmt::format("no fact is called \"{}\"", name));
+}
+
+KnownDeviations KnownDeviations::parse(std::string_view text) {
+  const json file = json::parse(text, nullptr, false);
+  if (file.is_discarded() || !file.is_object() || file.value("version", 0) != 1 ||
+      !file.contains("entries")) {
+    throw std::runtime_error("not a list of known deviations, version 1");
+  }
+  KnownDeviations known;
+  for (const json& entry : file["entries"]) known.entries_.push_back(parse_entry(entry));
+  return known;
+}
+
+const KnownDeviations& KnownDeviations::built_in() {
+  static const KnownDeviations known = parse(known_text());
+  return known;
+}
+
+std::string_view KnownDeviations::covering(const DivergentStep& s) const {
+  for (const KnownDeviation& entry : entries_) {
+    if (entry.subject != s.subject.name || !has_word(s.subject.version, entry.host)) continue;
+    const auto holds = [&](const KnownCondition& c) { return fact_of(s, c.fact) == c.is; };
+    if (std::all_of(entry.when.begin(), entry.when.end(), holds)) return entry.id;
+  }
+  return {};
+}
+
+}  // namespace twinwalk

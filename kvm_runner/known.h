@@ -1,0 +1,68 @@
+#ifndef TWINWALK_KVM_RUNNER_KNOWN_H_
+#define TWINWALK_KVM_RUNNER_KNOWN_H_
+
+// Known deviations of KVMs from the manual (corpus/known/kvm.json): data, not code. An entry is a
+// list of conditions on facts of one divergent step, all of which must hold, and names a trace that
+// shows it and a near neighbour that agrees.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "harness/subject.h"
+
+namespace twinwalk {
+
+// A divergent step, within what led to it.
+struct DivergentStep {
+  const SubjectInfo& subject;
+  const Program& program;
+  const OutcomeStream& outcomes;
+  std::uint32_t index;
+  const Verdict& verdict;
+};
+
+struct KnownCondition {
+  std::string fact;
+  std::string is;  // a name, or a number as the fact gives it
+};
+
+struct KnownDeviation {
+  std::string id;
+  std::string subject;  // "kvm"
+  std::string host;     // word that the subject's version must contain, "kvm_pvm"
+  std::vector<KnownCondition> when;
+  std::string rule, right, citation;  // the rule, who is right by it, where it stands
+  std::string trace, neighbour;       // files in corpus/known
+};
+
+// The value of a fact; throws std::runtime_error if there is none of that name.
+//   verb, class, field     of step and verdict, as named in traces and results
+//   access, register       of the step, empty for other verbs
+//   cpl                    at which the access ran: 0, 3
+//   root-index             of the gva in the root table: 0 .. 511
+//   crosses-edge           1: the access begins or ends, but not both, at a canonical address
+//   high-half              1: the value written has bits above 31
+//   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
+std::string fact_of(const DivergentStep& step, std::string_view name);
+
+class KnownDeviations {
+ public:
+  // Throws std::runtime_error with one line on what is not understood: an unknown key or fact is an
+  // error, so that no entry is wider than it reads.
+  static KnownDeviations parse(std::string_view json);
+  // corpus/known/kvm.json as it was when the program was built.
+  static const KnownDeviations& built_in();
+
+  // Id of the first entry that covers the step, empty if none does.
+  std::string_view covering(const DivergentStep& step) const;
+  const std::vector<KnownDeviation>& entries() const { return entries_; }
+
+ private:
+  std::vector<KnownDeviation> entries_;
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_KVM_RUNNER_KNOWN_H_

@@ -1,0 +1,97 @@
+#include "kvm_runner/known.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+#include "harness/trace/load.h"
+#include "kvm_runner/host.h"
+#include "kvm_runner/subjects.h"
+#include "kvm_runner/testing/spec_judge.h"
+
+namespace twinwalk {
+namespace {
+
+using testing::Each;
+using testing::IsEmpty;
+using testing::Not;
+
+std::string entry(const std::string& when, const std::string& more = "") {
+  return R"({"version":1,"entries":[{"id":"x","subject":"kvm","host":"h","rule":"r","right":"spec","citation":"c",)"
+         R"("trace":"t","neighbour":"n","when":)" +
+         when + more + "}]}";
+}
+
+TEST(KnownDeviations, RefusesWhatItDoesNotUnderstand) {
+  for (const std::string& text :
+       {std::string("{"), std::string("[]"), std::string(R"({"version":2,"entries":[]})"),
+        entry("[]"), entry(R"([{"fact":"colour","is":"red"}])"), entry(R"([{"fact":"verb"}])"),
+        entry(R"([{"fact":"verb","is":"mov","not":"x"}])"),
+        entry(R"([{"fact":"verb","is":"mov"}])", R"(,"note":"x")")}) {
+    EXPECT_THROW(KnownDeviations::parse(text), std::runtime_error) << text;
+  }
+  EXPECT_EQ(KnownDeviations::parse(entry(R"([{"fact":"verb","is":"mov"}])")).entries().size(), 1u);
+}
+
+// An access at CPL 3 that fell under `host`'s KVM, judged to have the wrong value.
+std::string covered_by(const char* text, const std::string& host,
+                       const std::string& subject = "kvm") {
+  Program program;
+  program.steps.resize(1);
+  Op& op = program.steps[0].what;
+  op.verb = Verb::kAccess;
+  op.gva = 0xffff'8000'0000'0000;
+  op.cpl = 3;
+  op.given = kCplGiven;
+  OutcomeStream outcomes;
+  outcomes.steps.resize(1);
+  Verdict verdict;
+  verdict.divergence = DivergenceClass::kWrongValue;
+  const SubjectInfo info{subject, "linux 6 " + host + " x", Profile::kKvm};
+  return std::string(KnownDeviations::parse(text).covering({info, program, outcomes, 0, verdict}));
+}
+
+TEST(KnownDeviations, AllConditionsSubjectAndHostMustHold) {
+  const std::string both = entry(R"([{"fact":"root-index","is":"256"},{"fact":"cpl","is":"3"}])");
+  EXPECT_EQ(covered_by(both.c_str(), "h"), "x");
+  EXPECT_EQ(covered_by(both.c_str(), "other"), "");
+  EXPECT_EQ(covered_by(both.c_str(), "h", "core-kvm"), "");
+  EXPECT_EQ(
+      covered_by(entry(R"([{"fact":"root-index","is":"256"},{"fact":"cpl","is":"0"}])").c_str(),
+                 "h"),
+      "");
+  EXPECT_EQ(covered_by(entry(R"([{"fact":"class","is":"wrong-value"}])").c_str(), "h"), "x");
+  EXPECT_EQ(covered_by(entry(R"([{"fact":"crosses-edge","is":"1"}])").c_str(), "h"), "");
+}
+
+// Ids under which the divergences of a trace of corpus/known fall.
+std::vector<std::string> ids_in(const std::string& file, Subject& subject) {
+  std::vector<std::string> ids;
+  const ParseResult loaded = load_trace(TWINWALK_SOURCE_DIR "/corpus/known/" + file);
+  EXPECT_TRUE(loaded) << (loaded.error ? to_text(*loaded.error) : "");
+  if (!loaded) return ids;
+  const CaseVerdict verdict = kvm::judge_by_spec(
+      loaded.trace, subject, [&](const kvm::JudgedStep& step) { ids.emplace_back(step.known); });
+  EXPECT_EQ(verdict.skip, 0u) << file;
+  return ids;
+}
+
+TEST(KnownDeviations, EachReproducesOnItsHostAndItsNeighbourAgrees) {
+  std::string why;
+  const auto subject = make_kvm_subject(why);
+  if (!subject) GTEST_SKIP() << why;
+  unsigned checked = 0;
+  for (const KnownDeviation& known : KnownDeviations::built_in().entries()) {
+    EXPECT_THAT(ids_in(known.neighbour, *subject), IsEmpty()) << known.id;
+    if (subject->info().version.find(known.host) == std::string::npos) continue;
+    const auto ids = ids_in(known.trace, *subject);
+    EXPECT_THAT(ids, Not(IsEmpty())) << known.id << " does not reproduce";
+    EXPECT_THAT(ids, Each(known.id));
+    ++checked;
+  }
+  if (checked == 0) GTEST_SKIP() << "no entry is about this host: " << subject->info().version;
+}
+
+}  // namespace
+}  // namespace twinwalk

@@ -1,0 +1,183 @@
+// Memslot changes while translations are live: Vm::set_memslot in the order of its steps.
+
+#include <gtest/gtest.h>
+
+#include "mmu_core/testing/guest.h"
+
+namespace mmu {
+namespace {
+
+using testing::Guest;
+using testing::kMemory;
+using testing::kRights;
+using testing::kUsed;
+using testing::mmio;
+using testing::Outcome;
+using testing::page_fault;
+using Kind = MemslotRequest::Kind;
+
+constexpr Gva kVa{0x1234'5660'0000};
+constexpr Gpa kSlotGpa{0x1'0000'0000}, kElsewhere{0x1'4000'0000};
+constexpr Hva kSlotHva = kMemory + (u64{1} << 34);
+constexpr u64 kSlotPages = 1024;
+constexpr u32 kId = 3;
+
+// A second slot, mapped and written through kVa.
+class MemslotUpdate : public ::testing::Test {
+ protected:
+  MemslotUpdate() {
+    guest_.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+    guest_.map(kVa, kSlotGpa);
+    guest_.write(kVa, 0x11);
+  }
+  Outcome reaches_slot(u64 offset = 0) {
+    Outcome o;
+    o.hpa = guest_.platform.host_page(kSlotHva + offset).pfn.base() + offset % kPageSize;
+    return o;
+  }
+  Guest guest_;
+};
+
+TEST_F(MemslotUpdate, IsReachedAtFirst) { EXPECT_EQ(guest_.read(kVa), reaches_slot()); }
+
+TEST_F(MemslotUpdate, DeleteTakesTheTranslations) {
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  EXPECT_FALSE(guest_.translation(kVa).present);
+  EXPECT_EQ(guest_.read(kVa), mmio(kSlotGpa));
+}
+
+TEST_F(MemslotUpdate, DeleteFlushesBeforeItReturns) {
+  guest_.platform.flushes.clear();
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  EXPECT_FALSE(guest_.platform.flushes.empty());
+}
+
+TEST_F(MemslotUpdate, SlotComesBackWithItsContent) {
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  guest_.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+  EXPECT_EQ(guest_.read(kVa).value, 0x11u);
+}
+
+TEST_F(MemslotUpdate, MoveLeavesTheOldPlaceEmpty) {
+  ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kElsewhere)), Status::kOk);
+  EXPECT_EQ(guest_.read(kVa), mmio(kSlotGpa));
+}
+
+TEST_F(MemslotUpdate, MoveBringsTheContentAlong) {
+  ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kElsewhere)), Status::kOk);
+  guest_.map(kVa + 0x20000, kElsewhere);
+  EXPECT_EQ(guest_.read(kVa + 0x20000), reaches_slot());
+}
+
+TEST_F(MemslotUpdate, ReadOnlyTakesTheWriteRight) {
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, true), Status::kOk);
+  EXPECT_EQ(guest_.read(kVa), reaches_slot());
+  EXPECT_EQ(guest_.write(kVa, 0x22), mmio(kSlotGpa));
+}
+
+TEST_F(MemslotUpdate, WritableAgain) {
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, true), Status::kOk);
+  guest_.read(kVa);
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, false), Status::kOk);
+  EXPECT_EQ(guest_.write(kVa, 0x22), reaches_slot());
+}
+
+TEST_F(MemslotUpdate, LoggingKeepsTheTranslations) {
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, false, true), Status::kOk);
+  EXPECT_EQ(guest_.read(kVa).faults, 0u);
+}
+
+TEST_F(MemslotUpdate, MoveKeepsTheLog) {
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, false, true), Status::kOk);
+  guest_.write(kVa, 0x33);
+  ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kElsewhere)), Status::kOk);
+  u64 bitmap[kSlotPages / 64] = {};
+  ASSERT_TRUE(guest_.vm().get_dirty_log(kId, bitmap, kSlotPages / 64));
+  EXPECT_EQ(bitmap[0], 1u);
+}
+
+TEST_F(MemslotUpdate, GuestTableInADeletedSlot) {
+  const Gpa table = kSlotGpa + 0x5000;
+  guest_.platform.store(kSlotHva + 0x5000, Gpa{0x40'0000}.raw | kUsed);
+  const Gva through{0x7000'0000'0000};
+  guest_.map(through, Gpa{0x40'0000});
+  guest_.host_store(guest_.entry(through, 2), table.raw | kRights);
+  ASSERT_EQ(guest_.read(through), guest_.reaches(Gpa{0x40'0000}));
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  EXPECT_EQ(guest_.read(through), page_fault(0));
+  guest_.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+  EXPECT_EQ(guest_.read(through), guest_.reaches(Gpa{0x40'0000}));
+}
+
+TEST_F(MemslotUpdate, ReadOnlySlotCannotTakeAnAccessedBit) {
+  guest_.platform.store(kSlotHva + 0x5000, Gpa{0x40'0000}.raw | kRights);
+  const Gva through{0x7000'0000'0000};
+  guest_.map(through, Gpa{0x40'0000});
+  guest_.host_store(guest_.entry(through, 2), (kSlotGpa + 0x5000).raw | kRights);
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, true), Status::kOk);
+  EXPECT_EQ(guest_.read(through), page_fault(0));
+}
+
+TEST_F(MemslotUpdate, RefusedRequestChangesNothing) {
+  EXPECT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn{0}), Status::kInvalid) << "overlaps slot 0";
+  EXPECT_EQ(guest_.slot_request(Kind::kDelete, 5), Status::kInvalid) << "no such slot";
+  EXPECT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn{(u64{1} << 28) - 8}), Status::kInvalid) << "beyond MAXPHYADDR";
+  EXPECT_EQ(guest_.read(kVa).faults, 0u);
+}
+
+TEST_F(MemslotUpdate, EveryVcpuLosesTheTranslation) {
+  VmConfig config;
+  config.vcpus = 4;
+  Guest g(config);
+  g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+  g.map(kVa, kSlotGpa);
+  for (u32 i = 0; i < 4; ++i) g.read(kVa, i);
+  ASSERT_EQ(g.slot_request(Kind::kDelete, kId), Status::kOk);
+  for (u32 i = 0; i < 4; ++i) EXPECT_EQ(g.read(kVa, i), mmio(kSlotGpa)) << "vcpu " << i;
+}
+
+TEST_F(MemslotUpdate, DeleteUnderAFault) {
+  for (const YieldPoint at : {YieldPoint::kAfterWalk, YieldPoint::kAfterFrame}) {
+    Guest g;
+    g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+    g.map(kVa, kSlotGpa);
+    bool once = true;
+    g.platform.on_yield = [&](YieldPoint point, u32) {
+      if (point != at || !once) return;
+      once = false;
+      EXPECT_EQ(g.slot_request(Kind::kDelete, kId), Status::kOk);
+    };
+    EXPECT_EQ(g.read(kVa), mmio(kSlotGpa)) << "yield point " << static_cast<int>(at);
+  }
+}
+
+TEST_F(MemslotUpdate, SlotAppearsUnderAnMmioFault) {
+  Guest g;
+  g.map(kVa, kSlotGpa);
+  bool once = true;
+  g.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kAfterFrame || !once) return;
+    once = false;
+    g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+  };
+  g.read(kVa);
+  g.platform.store(kSlotHva, 0x44);
+  EXPECT_EQ(g.read(kVa).value, 0x44u);
+}
+
+TEST_F(MemslotUpdate, NothingIsMappedFromASlotThatIsBeingDeleted) {
+  u64 faults = 0;
+  guest_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kSlotSwapped) return;
+    ++faults;
+    const FaultResult r = guest_.cpu().handle_fault(kVa + 0x40000, 0, false);
+    EXPECT_EQ(r.kind, FaultResult::Kind::kRetry) << "neither memory nor MMIO yet";
+  };
+  guest_.map(kVa + 0x40000, kSlotGpa + 0x1000);
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  EXPECT_EQ(faults, 1u);
+  EXPECT_FALSE(guest_.translation(kVa + 0x40000).present);
+}
+
+}  // namespace
+}  // namespace mmu

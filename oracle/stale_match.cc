@@ -1,0 +1,96 @@
+#include "oracle/stale_match.h"
+
+namespace twinwalk::oracle {
+
+bool StaleMatcher::search(Profile profile, bool ignore_windows) {
+  profile_ = profile;
+  ignore_windows_ = ignore_windows;
+  too_large_ = false;
+  if (seen_.fresh.parts == 0) return false;
+  if (seen_.got.kind == OutcomeKind::kPageFault) return search_fault();
+  return completes(seen_.got.kind) && search_from(0);
+}
+
+SearchResult StaleMatcher::search_part(unsigned part) {
+  StaleQuery query = make_stale_query(state_, seen_.context, seen_.fresh.part[part].gva);
+  query.profile = profile_;
+  query.ignore_windows = ignore_windows_;
+  const unsigned outer = part_;
+  part_ = part;
+  const SearchResult result = search_stale(query, *this);
+  if (result != SearchResult::kFound) part_ = outer;
+  too_large_ |= result == SearchResult::kTooLarge;
+  return result;
+}
+
+bool StaleMatcher::search_fault() {
+  return seen_.fault_address_is_ours() &&
+         search_part(seen_.faulting_part()) == SearchResult::kFound;
+}
+
+bool StaleMatcher::search_from(unsigned part) {
+  const AccessPart& fresh = seen_.fresh.part[part];
+  parts_[part].stale = false;
+  if (!fresh.faults && part_ok(part, fresh.walk.gpa) && fresh_bits_ok(part)) {
+    if (part + 1u == seen_.fresh.parts ? whole_ok() : search_from(part + 1)) return true;
+  }
+  return search_part(part) == SearchResult::kFound;
+}
+
+bool StaleMatcher::visit(const StaleWalk& walk) {
+  const unsigned part = part_;
+  if (seen_.got.kind == OutcomeKind::kPageFault) {
+    if (!walk.faults || walk.error_code != seen_.got.error_code) return false;
+    parts_[part] = {true, walk};
+    return true;
+  }
+  if (walk.faults || !part_ok(part, walk.gpa) || !stale_bits_ok(part, walk)) return false;
+  parts_[part] = {true, walk};
+  return part + 1u == seen_.fresh.parts ? whole_ok() : search_from(part + 1);
+}
+
+bool StaleMatcher::part_ok(unsigned part, std::uint64_t gpa) const {
+  // Of MMIO the outcome gives one address only: whole_ok looks at it.
+  return seen_.got.kind == OutcomeKind::kMmio || seen_.lands_at(part, gpa);
+}
+
+// Entries that are walked now must have got their A and D.
+bool StaleMatcher::fresh_bits_ok(unsigned part) const {
+  if (!seen_.has_path(part)) return true;
+  const Walk& w = seen_.fresh.part[part].walk;
+  const Path& path = seen_.got.path[part];
+  for (unsigned s = 0; s < w.count && s < path.count; ++s) {
+    if (owed_bits(w, s, seen_.store()) & ~path.entry[s]) return false;
+  }
+  return true;
+}
+
+bool StaleMatcher::stale_bits_ok(unsigned part, const StaleWalk& stale) const {
+  if (!seen_.has_path(part)) return true;
+  const Walk& w = seen_.fresh.part[part].walk;
+  const Path& path = seen_.got.path[part];
+  for (unsigned s = 0; s < stale.count && s < w.count && s < path.count; ++s) {
+    if (stale.entry_gpa[s] == w.entry_gpa[s] && (stale.owed(s, seen_.store()) & ~path.entry[s]))
+      return false;
+  }
+  return true;
+}
+
+bool StaleMatcher::whole_ok() const {
+  std::uint64_t mmio = kUnknownGpa;
+  for (unsigned i = 0; i < seen_.fresh.parts && mmio == kUnknownGpa; ++i) {
+    if (seen_.store() ? !state_.is_writable(gpa(i)) : !state_.is_memory(gpa(i))) mmio = gpa(i);
+  }
+  if (seen_.got.kind == OutcomeKind::kMmio)
+    return seen_.got.gpa[0] == mmio && seen_.mmio_direction_matches();
+  if (mmio != kUnknownGpa) return false;
+  return seen_.context.query->kind == AccessKind::kWrite || loaded_value() == seen_.got.value;
+}
+
+std::uint64_t StaleMatcher::loaded_value() const {
+  const AccessQuery& q = *seen_.context.query;
+  const std::uint64_t first = q.kind == AccessKind::kFetch ? gpa(0) & ~std::uint64_t{7} : gpa(0);
+  return state_.load(first, seen_.fresh.parts == 2 ? gpa(1) : first, byte_count(q));
+}
+
+}  // namespace twinwalk::oracle
