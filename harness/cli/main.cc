@@ -12,6 +12,7 @@
 #include "harness/cli/doctor.h"
 #include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
+#include "harness/cli/fuzz_report.h"
 #include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
 #include "harness/cli/report_verb.h"
@@ -138,6 +139,7 @@ void add_fuzz(CLI::App& app, int& code) {
           fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
     }
     options->jobs = *jobs;
+    options->write_report = write_fuzz_report;
     options->engine = *engine == "afl" ? fuzz::Engine::kAfl : fuzz::Engine::kLibFuzzer;
     code = fuzz::run_fuzz(*options);
   });

@@ -46,6 +46,8 @@ const std::vector<Arrow>& arrows() {
       // Tests on real MMUs hold what they saw against the reference.
       {"kvm_runner/testing/", {"kvm_runner/", "harness/trace/", "harness/subject.h", "oracle/"}},
       {"reports/", {"reports/", "harness/trace/"}},
+      // Tests of the traces themselves.
+      {"corpus/", {"harness/"}},
   };
   return kArrows;
 }
