@@ -80,45 +80,8 @@ bool requirements_hold(const Trace& trace) {
   return true;
 }
 
-// Listens to the reference: which words changed, for the comparison of images; passes all on to
-// Unicorn.
-class Checker::Journal final : public oracle::SpecObserver {
- public:
-  void start(oracle::UnicornClient* next) {
-    next_ = next;
-    words_.clear();
-  }
-  const std::vector<std::uint64_t>& words() {
-    std::sort(words_.begin(), words_.end());
-    words_.erase(std::unique(words_.begin(), words_.end()), words_.end());
-    return words_;
-  }
-
-  void on_reset(const Machine& machine) override {
-    if (next_) next_->on_reset(machine);
-  }
-  void on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) override {
-    const std::uint64_t word = gpa & ~std::uint64_t{7};
-    if (words_.empty() || words_.back() != word) {
-      if (words_.size() == kEnough) words();
-      words_.push_back(word);
-    }
-    if (next_) next_->on_memory(gpa, size, value);
-  }
-  void on_access(std::uint32_t step, const oracle::AccessQuery& query,
-                 const oracle::FreshOutcome& fresh) override {
-    if (next_) next_->on_access(step, query, fresh);
-  }
-  bool wants_accesses() const override { return next_ != nullptr; }
-
- private:
-  static constexpr std::size_t kEnough = 1u << 16;  // then repetitions are dropped first
-  oracle::UnicornClient* next_ = nullptr;
-  std::vector<std::uint64_t> words_;
-};
-
 Checker::Checker(Subject& subject, oracle::UnicornClient* unicorn)
-    : subject_(subject), unicorn_(unicorn), journal_(std::make_unique<Journal>()) {}
+    : subject_(subject), unicorn_(unicorn) {}
 Checker::~Checker() = default;
 
 CheckResult Checker::check(const Trace& trace, const CheckReport& report) {
@@ -136,8 +99,8 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
     return result;
   }
   result.steps = program.steps.size();
-  journal_->start(unicorn_);
-  spec_.observe(journal_.get());
+  stored_.clear();
+  spec_.observe(unicorn_);
   spec_.reset(program.machine, subject_.info().profile);
   subject_.run(program, outcomes_);
 
@@ -161,6 +124,7 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
   const Outcome& got = outcomes_.steps[index];
   spec_.judge(index, last_->steps[index], got, outcomes_.extra.data(), verdict_);
   ++result.checks;
+  note_stores(last_->steps[index].what, got);
   if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint)) {
     verdict_.kind = VerdictKind::kDiverge;
     verdict_.divergence = class_of(got.complaint);
@@ -183,6 +147,22 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
       break;
   }
   deliver(index, trace, report, result);
+}
+
+// Which words of memory a step stored to, for the comparison of images. Entries that the walker
+// changed were compared with the outcome already.
+void Checker::note_stores(const Op& op, const Outcome& got) {
+  const auto note = [this](std::uint64_t gpa) {
+    if (gpa != kUnknownGpa) stored_.push_back(gpa & ~std::uint64_t{7});
+  };
+  if (op.verb == Verb::kWrite && got.kind == OutcomeKind::kDone) {
+    note(op.gpa);
+    note(op.gpa + op.size - 1);
+  } else if (op.verb == Verb::kAccess && got.kind == OutcomeKind::kOk &&
+             (op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw)) {
+    note(got.gpa[0]);
+    note(got.gpa[1]);
+  }
 }
 
 // Counts a divergence and hands verdict_ on.
@@ -249,7 +229,9 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
   if (last_->steps.empty() || result.diverge || result.known)
     return;  // afterwards the images may lawfully differ
   if (outcomes_.steps.back().reason == SkipReason::kSubjectStopped) return;
-  for (const std::uint64_t gpa : journal_->words()) {
+  std::sort(stored_.begin(), stored_.end());
+  stored_.erase(std::unique(stored_.begin(), stored_.end()), stored_.end());
+  for (const std::uint64_t gpa : stored_) {
     std::uint64_t word = 0;
     if (!subject_.read_image(gpa, word)) continue;
     const std::uint64_t want = spec_.read_word(gpa);

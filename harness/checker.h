@@ -76,7 +76,7 @@ class Checker {
   const oracle::Spec& spec() const { return spec_; }
 
  private:
-  class Journal;
+  void note_stores(const Op& op, const Outcome& got);
   void judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
                   CheckResult& result);
   void deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
@@ -93,7 +93,7 @@ class Checker {
   Subject& subject_;
   oracle::UnicornClient* unicorn_;
   oracle::Spec spec_;
-  std::unique_ptr<Journal> journal_;
+  std::vector<std::uint64_t> stored_;  // words, by gpa
   Lowering lowering_;
   Program program_;
   const Program* last_ = &program_;

@@ -29,15 +29,13 @@ std::uint64_t GuestView::walk(std::uint64_t cr3, std::uint64_t gva, Path& path) 
 
 std::uint64_t GuestView::gpa_of(std::uint64_t hva, std::uint64_t expected) const {
   std::uint64_t found = kUnknownGpa;
-  unsigned aliases = 0;
   for (const SlotView& s : slots_) {
     if (!s.used || hva - s.hva >= s.bytes) continue;
     const std::uint64_t gpa = s.gpa + (hva - s.hva);
     if (gpa == expected) return gpa;
-    found = gpa;
-    ++aliases;
+    if (found == kUnknownGpa) found = gpa;
   }
-  return aliases == 1 ? found : kUnknownGpa;
+  return found;
 }
 
 }  // namespace twinwalk

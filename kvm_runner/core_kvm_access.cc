@@ -88,21 +88,52 @@ bool CoreKvmSubject::try_access(const Op& op, Outcome& out) {
       skip(out, SkipReason::kHostLacksFeature);
       return true;
     }
+    if (stores(op)) collect_candidates(op);
     const StubExit exit = run_stub(op, entry);
     if (resolve(op, exit, out)) return true;
   }
   return false;
 }
 
+// The hpa of the byte at gva by the guest's own tables; kNoKey if it is no memory. Remembers it.
+std::uint64_t CoreKvmSubject::landing_of(std::uint64_t gva, const GuestWalk& fresh) {
+  const Slot* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  const std::uint64_t frame =
+      slot != nullptr ? arena_.frame_of(slot->offset + (fresh.gpa - slot->gpa)) : 0;
+  if (frame == 0) return FetchLender::kNoKey;
+  lender_.remember(gva, frame);
+  return frame + gva % kPage;
+}
+
+std::uint64_t CoreKvmSubject::frame_word(std::uint64_t hpa) {
+  return *reinterpret_cast<const std::uint64_t*>(arena_.frame_at(hpa & ~std::uint64_t{7}));
+}
+
+// Where a store may land: by today's tables, and where the page led before.
+void CoreKvmSubject::collect_candidates(const Op& op) {
+  candidates_.clear();
+  const std::uint64_t parts[] = {op.gva, second_page(op)};
+  for (unsigned i = 0; i < (crosses(op) ? 2u : 1u); ++i) {
+    if (!canonical(parts[i])) continue;
+    landing_of(parts[i], walk(*this, registers_[op.vcpu].cr3, parts[i]));
+    lender_.each_landing(parts[i], [&](std::uint64_t hpa) {
+      candidates_.push_back({i, hpa, frame_word(hpa)});
+    });
+  }
+}
+
+// A store is seen where the word changed. A frame that is no page's any more has no gpa.
+void CoreKvmSubject::note_landings(Outcome& out) {
+  for (const Candidate& c : candidates_) {
+    std::uint64_t offset = 0;
+    if (frame_word(c.hpa) == c.before || out.gpa[c.part] != kUnknownGpa) continue;
+    if (arena_.offset_of(c.hpa, offset)) out.gpa[c.part] = slots_.gpa_of(offset);
+  }
+}
+
 bool CoreKvmSubject::choose_fetch_words(const Op& op, const GuestWalk& fresh) {
   const std::uint64_t gva = op.gva & ~std::uint64_t{7};
-  std::uint64_t today = FetchLender::kNoKey;
-  const Slot* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
-  if (slot != nullptr) {
-    const std::uint64_t hpa = arena_.frame_of(slot->offset + (fresh.gpa - slot->gpa));
-    if (hpa != 0) today = hpa + (gva & (kPage - 1));
-    if (hpa != 0) lender_.remember(gva, hpa);
-  }
+  const std::uint64_t today = landing_of(gva, fresh);
   return lender_.choose(gva, today, fresh.path, [&](std::uint64_t hpa, std::uint64_t& word) {
     word = *reinterpret_cast<const std::uint64_t*>(arena_.frame_at(hpa));
     return true;
@@ -240,6 +271,7 @@ void CoreKvmSubject::finish_native(const Op& op, const StubExit& exit, Outcome& 
   out.kind = OutcomeKind::kOk;
   if (op.access() != AccessKind::kWrite)
     out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
+  if (stores(op)) note_landings(out);
 }
 
 void CoreKvmSubject::finish_fetch(const Op& op, const StubExit& exit, Outcome& out) {

@@ -87,6 +87,10 @@ class CoreKvmSubject final : public Subject,
   void finish_native(const Op& op, const StubExit& exit, Outcome& out);
   bool is_out_of_reach(const Op& op) const;
   void finish_fetch(const Op& op, const StubExit& exit, Outcome& out);
+  std::uint64_t landing_of(std::uint64_t gva, const GuestWalk& fresh);
+  std::uint64_t frame_word(std::uint64_t hpa);
+  void collect_candidates(const Op& op);
+  void note_landings(Outcome& out);
   bool choose_fetch_words(const Op& op, const GuestWalk& fresh);
 
   // Host steps (core_kvm_host_steps.cc).
@@ -94,6 +98,11 @@ class CoreKvmSubject final : public Subject,
   void change_backing(const Op& op, Outcome& out);
   void dirty_get(const Op& op, Outcome& out, OutcomeStream& stream);
   void break_share(std::uint64_t offset);
+
+  struct Candidate {  // where a store may land
+    unsigned part = 0;
+    std::uint64_t hpa = 0, before = 0;  // the word there
+  };
 
   mmu::Vcpu& vcpu(const Op& op) { return core_->vcpu(op.vcpu); }
 
@@ -115,6 +124,7 @@ class CoreKvmSubject final : public Subject,
   std::string complaint_text_;
   std::vector<std::uint64_t> bitmap_;
   FetchLender lender_;
+  std::vector<Candidate> candidates_;
   std::string why_;  // why the last program was not started
 };
 

@@ -39,6 +39,15 @@ class FetchLender {
     landings_[remembered_++ % kMost] = landing;
   }
 
+  // fn(key) for every place that the byte at gva leads, or has led, to.
+  template <class Fn>
+  void each_landing(std::uint64_t gva, Fn fn) const {
+    const std::size_t count = std::min<std::size_t>(remembered_, kMost);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (landings_[i].gva_page == gva / kPage) fn(landings_[i].key_page * kPage + gva % kPage);
+    }
+  }
+
   // Chooses the words for a fetch of the aligned word at gva: the one that today's tables lead to
   // (kNoKey: none) and those remembered. `original(key, word)` gives what is there, or false if
   // that word must stay. False, and nothing chosen, if today's word is an entry of the walk itself.
@@ -57,10 +66,7 @@ class FetchLender {
       return true;
     };
     if (today != kNoKey && !add(today)) return false;
-    const std::size_t count = std::min<std::size_t>(remembered_, kMost);
-    for (std::size_t i = 0; i < count; ++i) {
-      if (landings_[i].gva_page == gva / kPage) add(landings_[i].key_page * kPage + gva % kPage);
-    }
+    each_landing(gva, [&](std::uint64_t key) { add(key); });
     return true;
   }
 

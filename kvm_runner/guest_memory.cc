@@ -18,6 +18,16 @@ const Slot* SlotTable::find(std::uint64_t gpa) const {
   return nullptr;
 }
 
+std::uint64_t SlotTable::gpa_of(std::uint64_t offset) const {
+  std::uint64_t gpa = kUnknownGpa;
+  for (const Slot& slot : slots_) {
+    if (!slot.live || offset - slot.offset >= slot.bytes) continue;
+    if (gpa != kUnknownGpa) return kUnknownGpa;
+    gpa = slot.gpa + (offset - slot.offset);
+  }
+  return gpa;
+}
+
 bool SlotTable::fits(std::uint64_t id, std::uint64_t gpa, std::uint64_t bytes) const {
   if (gpa % kPage != 0 || gpa > limit_ || bytes > limit_ - gpa) return false;
   for (std::uint64_t i = 0; i < kMaxSlots; ++i) {

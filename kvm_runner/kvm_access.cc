@@ -86,11 +86,7 @@ void KvmSubject::access(const Op& op, Outcome& out) {
   if (op.access() == AccessKind::kFetch) {
     fetch(op, halves.half[0], out);
   } else {
-    std::uint64_t before[2] = {};
-    for (unsigned i = 0; i < halves.count; ++i) {
-      const GuestWalk& w = halves.half[i].walk;
-      if (w.complete) memory_.read_word(w.gpa & ~std::uint64_t{7}, before[i]);
-    }
+    collect_candidates(halves);
     const std::uint8_t cpl = cpl_of(op, registers(op));
     // EFLAGS.AC decides at CPL 0 only, where SMAP looks at it; at CPL 3 it would check alignment.
     const StubExit exit =
@@ -104,23 +100,37 @@ void KvmSubject::access(const Op& op, Outcome& out) {
         out.kind = OutcomeKind::kOk;
         if (op.access() != AccessKind::kWrite)
           out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
-        if (stores(op.access())) note_landings(halves, before, out);
+        if (stores(op.access())) note_landings(halves, out);
       }
     }
   }
   if (out.kind != OutcomeKind::kSkip && out.kind != OutcomeKind::kGp) note_paths(op, halves, out);
 }
 
-// A store is seen where the word changed; a store of what was there already cannot be told from
-// none.
-void KvmSubject::note_landings(const Halves& halves, const std::uint64_t* before, Outcome& out) {
+// Where a store may land: by today's tables, and where the page led before.
+void KvmSubject::collect_candidates(const Halves& halves) {
+  candidates_.clear();
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
     remember_landing(half);
-    std::uint64_t after = 0;
-    if (!half.walk.complete || !memory_.read_word(half.walk.gpa & ~std::uint64_t{7}, after))
-      continue;
-    if (after != before[i]) out.gpa[i] = half.walk.gpa;
+    lender_.each_landing(half.gva, [&](std::uint64_t offset) {
+      candidates_.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7})});
+    });
+  }
+}
+
+// A store is seen where the word changed; a store of what was there already cannot be told from
+// none.
+void KvmSubject::note_landings(const Halves& halves, Outcome& out) {
+  for (const Candidate& c : candidates_) {
+    if (memory_.trace_word(c.offset & ~std::uint64_t{7}) == c.before) continue;
+    const GuestWalk& fresh = halves.half[c.half].walk;
+    std::uint64_t today = 0;
+    if (fresh.complete && memory_.offset_of(fresh.gpa, today) && today == c.offset) {
+      out.gpa[c.half] = fresh.gpa;
+    } else if (out.gpa[c.half] == kUnknownGpa) {
+      out.gpa[c.half] = memory_.slots().gpa_of(c.offset);
+    }
   }
 }
 

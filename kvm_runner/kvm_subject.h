@@ -37,6 +37,11 @@ class KvmSubject final : public Subject {
     unsigned count = 0;
     std::array<Half, 2> half;
   };
+  struct Candidate {  // where a store may land
+    unsigned half = 0;
+    std::uint64_t offset = 0, before = 0;  // position in hva space; the word there
+  };
+
   bool start(const Machine& machine, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
@@ -56,7 +61,8 @@ class KvmSubject final : public Subject {
   Halves split(const Op& op) const;
   SkipReason why_not_access(const Op& op, const Halves& halves) const;
   bool halves_differ(const Halves& halves) const;
-  void note_landings(const Halves& halves, const std::uint64_t* before, Outcome& out);
+  void collect_candidates(const Halves& halves);
+  void note_landings(const Halves& halves, Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Half& half);
 
@@ -85,6 +91,7 @@ class KvmSubject final : public Subject {
   OutcomeStream* stream_ = nullptr;
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;
+  std::vector<Candidate> candidates_;
 };
 
 }  // namespace twinwalk::kvm

@@ -46,6 +46,19 @@ TEST_F(KvmSubjectTest, StoreIsSeenWhereItLanded) {
   EXPECT_EQ(word, 0x42u);
 }
 
+// A host edit that nobody announces may leave the old translation in use: whichever it was, the
+// outcome says so.
+TEST_F(KvmSubjectTest, StoreThroughAStaleTranslationIsSeenWhereItLanded) {
+  const Seen seen =
+      run("map gva=0x400000 gpa=0x5000\naccess read gva=0x400000 cpl=3\n"
+          "write gpa=0x103000 value=0x9000|p|w|u by=host\naccess write gva=0x400000 value=0x77 "
+          "cpl=3\n");
+  ASSERT_NE(seen.last().gpa[0], kUnknownGpa);
+  std::uint64_t word = 0;
+  ASSERT_TRUE(subject_->read_image(seen.last().gpa[0], word));
+  EXPECT_EQ(word, 0x77u);
+}
+
 TEST_F(KvmSubjectTest, PathShowsAccessedAndDirty) {
   const Seen seen = run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 cpl=3\n");
   const Path& path = seen.last().path[0];

@@ -1,5 +1,5 @@
-// Every allocation of an operation fails once: the operation says so, changes nothing that the guest can see, leaves
-// the core's state whole, and succeeds when memory is there again.
+// Every allocation of an operation fails once: the operation says so, changes nothing that the
+// guest can see, leaves the core's state whole, and succeeds when memory is there again.
 
 #include <gtest/gtest.h>
 
@@ -62,7 +62,7 @@ void drain_caches(Guest& g) {
 class AllocFailure : public ::testing::TestWithParam<Operation> {
  protected:
   // Runs the operation with `n` allocations left in one source, until the source is large enough.
-  static void exhaust(LimitedPages testing::RecordingPlatform::* source) {
+  static void exhaust(LimitedPages testing::RecordingPlatform::*source) {
     const Operation& op = GetParam();
     for (u64 n = 0; n < kMost; ++n) {
       Guest g;
@@ -87,34 +87,38 @@ class AllocFailure : public ::testing::TestWithParam<Operation> {
 
 INSTANTIATE_TEST_SUITE_P(
     Operations, AllocFailure,
-    ::testing::Values(
-        Operation{"read", drain_caches, [](Guest& g) { return done(g.read(kNew)); }},
-        Operation{"write", drain_caches, [](Guest& g) { return done(g.write(kNew, 2)); }},
-        Operation{"large guest page",
-                  [](Guest& g) {
-                    drain_caches(g);
-                    g.map(Gva{0x3333'4440'0000}, kOther, kUsed, 2);
-                  },
-                  [](Guest& g) { return done(g.read(Gva{0x3333'4440'0000})); }},
-        Operation{"new root",
-                  [](Guest& g) {
-                    drain_caches(g);
-                    const Gpa root = g.new_table();
-                    g.map(root, kOld, kPage);
-                    EXPECT_TRUE(g.cpu().set_cr3(root.raw));
-                  },
-                  [](Guest& g) { return done(g.read(kOld)); }},
-        Operation{"after zap all",
-                  [](Guest& g) {
-                    drain_caches(g);
-                    g.vm().zap_all();
-                  },
-                  [](Guest& g) { return done(g.read(kOld)); }},
-        Operation{"slot add", [](Guest&) {}, slot_add},
-        Operation{"slot move", with_slot,
-                  [](Guest& g) { return slot_change(g, MemslotRequest::Kind::kMove, Gfn{0x20'0000}, false); }},
-        Operation{"slot log on", with_slot,
-                  [](Guest& g) { return slot_change(g, MemslotRequest::Kind::kFlags, Gfn{}, true); }}));
+    ::testing::Values(Operation{"read", drain_caches, [](Guest& g) { return done(g.read(kNew)); }},
+                      Operation{"write", drain_caches,
+                                [](Guest& g) { return done(g.write(kNew, 2)); }},
+                      Operation{"large guest page",
+                                [](Guest& g) {
+                                  drain_caches(g);
+                                  g.map(Gva{0x3333'4440'0000}, kOther, kUsed, 2);
+                                },
+                                [](Guest& g) { return done(g.read(Gva{0x3333'4440'0000})); }},
+                      Operation{"new root",
+                                [](Guest& g) {
+                                  drain_caches(g);
+                                  const Gpa root = g.new_table();
+                                  g.map(root, kOld, kPage);
+                                  EXPECT_TRUE(g.cpu().set_cr3(root.raw));
+                                },
+                                [](Guest& g) { return done(g.read(kOld)); }},
+                      Operation{"after zap all",
+                                [](Guest& g) {
+                                  drain_caches(g);
+                                  g.vm().zap_all();
+                                },
+                                [](Guest& g) { return done(g.read(kOld)); }},
+                      Operation{"slot add", [](Guest&) {}, slot_add},
+                      Operation{"slot move", with_slot,
+                                [](Guest& g) {
+                                  return slot_change(g, MemslotRequest::Kind::kMove, Gfn{0x20'0000},
+                                                     false);
+                                }},
+                      Operation{"slot log on", with_slot, [](Guest& g) {
+                                  return slot_change(g, MemslotRequest::Kind::kFlags, Gfn{}, true);
+                                }}));
 
 TEST_P(AllocFailure, OfTables) { exhaust(&testing::RecordingPlatform::table_source); }
 TEST_P(AllocFailure, OfObjects) { exhaust(&testing::RecordingPlatform::object_source); }

@@ -148,7 +148,8 @@ TEST_F(Emulate, SmapForbidsUserPagesUnlessAcIsSet) {
   EXPECT_EQ(run(kVa, Access::kRead, 8).error_code, pfec::kP);
   guest_.set_ac(true);
   EXPECT_EQ(run(kVa, Access::kRead, 8).kind, Kind::kDone);
-  EXPECT_EQ(run(kVa, Access::kRead, 8, 0, true).kind, Kind::kInject) << "implicit accesses ignore AC";
+  EXPECT_EQ(run(kVa, Access::kRead, 8, 0, true).kind, Kind::kInject)
+      << "implicit accesses ignore AC";
 }
 
 TEST_F(Emulate, ImplicitAccessOfTheUserIsTheSupervisors) {

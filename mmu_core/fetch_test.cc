@@ -94,7 +94,8 @@ TEST(Fetch, LargeMappingFallsWhenATableAppearsInIt) {
   ASSERT_TRUE(g.translation(kVa).writable());
   const Gva through{0x7000'0000'0000};
   g.map(through, kOther);
-  g.host_store(g.entry(through, 2), (kPage + 0x7000).raw | kRights);  // the table is inside the large page
+  g.host_store(g.entry(through, 2),
+               (kPage + 0x7000).raw | kRights);  // the table is inside the large page
   g.host_store(kPage + 0x7000, kOther.raw | kUsed);
   EXPECT_EQ(g.read(through), g.reaches(kOther));
   EXPECT_FALSE(g.translation(kVa).writable()) << "the guest could edit the table unseen";
@@ -236,7 +237,8 @@ TEST(Fetch, AccessedBitClearedBetweenWalkAndInstall) {
   g.map(kVa, kPage);
   bool once = true;
   g.platform.on_yield = [&](YieldPoint point, u32) {
-    if (point == YieldPoint::kAfterFrame && once) g.host_store(g.entry(kVa, 1), kPage.raw | kRights);
+    if (point == YieldPoint::kAfterFrame && once)
+      g.host_store(g.entry(kVa, 1), kPage.raw | kRights);
     if (point == YieldPoint::kAfterFrame) once = false;
   };
   EXPECT_EQ(g.read(kVa), g.reaches(kPage));

@@ -121,7 +121,8 @@ TEST_F(MemslotUpdate, ReadOnlySlotCannotTakeAnAccessedBit) {
 TEST_F(MemslotUpdate, RefusedRequestChangesNothing) {
   EXPECT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn{0}), Status::kInvalid) << "overlaps slot 0";
   EXPECT_EQ(guest_.slot_request(Kind::kDelete, 5), Status::kInvalid) << "no such slot";
-  EXPECT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn{(u64{1} << 28) - 8}), Status::kInvalid) << "beyond MAXPHYADDR";
+  EXPECT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn{(u64{1} << 28) - 8}), Status::kInvalid)
+      << "beyond MAXPHYADDR";
   EXPECT_EQ(guest_.read(kVa).faults, 0u);
 }
 

@@ -135,8 +135,8 @@ TEST(Mmio, UnsyncEditTakesEffectWithInvlpg) {
   EXPECT_EQ(g.read(kVa), mmio(kDevice + 0x3000));
 }
 
-// A processor caches no translation of an entry that it found to be reserved, and the guest's entry never was: what
-// the core remembers of MMIO must obey INVLPG and CR3 loads.
+// A processor caches no translation of an entry that it found to be reserved, and the guest's entry
+// never was: what the core remembers of MMIO must obey INVLPG and CR3 loads.
 TEST(Mmio, RememberedAccessIsForgottenWithTheTable) {
   Guest g;
   g.map(kVa, kDevice);
@@ -187,7 +187,8 @@ TEST(Mmio, GpaThatWrapsNothing) {
   VmConfig config;
   config.caps.maxphyaddr = 52;
   Guest g(config);
-  const Gpa top{(u64{1} << 52) - kPageSize};  // the mark of an MMIO entry is among its own address bits
+  const Gpa top{(u64{1} << 52) -
+                kPageSize};  // the mark of an MMIO entry is among its own address bits
   g.map(kVa, top);
   EXPECT_EQ(g.read(kVa + 0x10), mmio(top + 0x10));
   EXPECT_EQ(g.read(kVa + 0x10), mmio(top + 0x10));

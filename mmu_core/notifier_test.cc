@@ -92,7 +92,8 @@ TEST(Notifier, EveryMappingOfTheFrameGoes) {
     g.read(kVa + i * 0x20'0000);
   }
   migrate(g, kPage);
-  for (u64 i = 0; i < 40; ++i) EXPECT_FALSE(g.translation(kVa + i * 0x20'0000).present) << "mapping " << i;
+  for (u64 i = 0; i < 40; ++i)
+    EXPECT_FALSE(g.translation(kVa + i * 0x20'0000).present) << "mapping " << i;
 }
 
 TEST(Notifier, EverySlotThatSharesTheHvaLosesIt) {

@@ -38,7 +38,8 @@ TEST(PageCache, OtherRightsGetAPageOfTheirOwn) {
     share_table(g, flags);
     g.read(kVa);
     g.read(kAlias);
-    EXPECT_NE(g.translation(kVa).table, g.translation(kAlias).table) << "flags 0x" << std::hex << flags;
+    EXPECT_NE(g.translation(kVa).table, g.translation(kAlias).table)
+        << "flags 0x" << std::hex << flags;
   }
 }
 
@@ -68,14 +69,16 @@ TEST(PageCache, RecursiveMappingEditsWhatIsInUse) {
   const u64 slot = 511;
   g.host_store(g.root() + slot * 8, g.root().raw | kRights);
   g.read(kVa);
-  const Gva pte_va{0xffff'0000'0000'0000 | slot << 39 | (kVa.raw >> 9 & ((u64{1} << 39) - 1) & ~u64{7})};
+  const Gva pte_va{0xffff'0000'0000'0000 | slot << 39 |
+                   (kVa.raw >> 9 & ((u64{1} << 39) - 1) & ~u64{7})};
   ASSERT_EQ(g.read(pte_va).value, g.load(g.entry(kVa, 1)));
   g.write(pte_va, (kPage + 0x5000).raw | kUsed);
   g.cpu().invlpg(kVa);
   EXPECT_EQ(g.read(kVa), g.reaches(kPage + 0x5000));
 }
 
-// A register bit that changes what an entry means must not let old pages be used, nor forget them for its return.
+// A register bit that changes what an entry means must not let old pages be used, nor forget them
+// for its return.
 struct RoleBit {
   const char* name;
   u64 cr0, cr4, efer;  // bits that are flipped
@@ -86,13 +89,20 @@ class PageRoleBit : public ::testing::TestWithParam<RoleBit> {
  protected:
   static void flip(Guest& g) {
     const RoleBit& b = GetParam();
-    if (b.cr0) EXPECT_TRUE(g.cpu().set_cr0(g.cpu().cr0() ^ b.cr0));
-    if (b.cr4) EXPECT_TRUE(g.cpu().set_cr4(g.cpu().cr4() ^ b.cr4));
-    if (b.efer) EXPECT_TRUE(g.cpu().set_efer(g.cpu().efer() ^ b.efer));
+    if (b.cr0) {
+      EXPECT_TRUE(g.cpu().set_cr0(g.cpu().cr0() ^ b.cr0));
+    }
+    if (b.cr4) {
+      EXPECT_TRUE(g.cpu().set_cr4(g.cpu().cr4() ^ b.cr4));
+    }
+    if (b.efer) {
+      EXPECT_TRUE(g.cpu().set_efer(g.cpu().efer() ^ b.efer));
+    }
   }
 };
 INSTANTIATE_TEST_SUITE_P(Bits, PageRoleBit,
-                         ::testing::Values(RoleBit{"wp", cr0::kWp, 0, 0}, RoleBit{"nxe", 0, 0, efer::kNxe},
+                         ::testing::Values(RoleBit{"wp", cr0::kWp, 0, 0},
+                                           RoleBit{"nxe", 0, 0, efer::kNxe},
                                            RoleBit{"smep_not_wp", cr0::kWp, cr4::kSmep, 0},
                                            RoleBit{"smap_not_wp", cr0::kWp, cr4::kSmap, 0},
                                            RoleBit{"pke", 0, cr4::kPke, 0}));

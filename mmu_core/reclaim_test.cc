@@ -42,7 +42,8 @@ TEST(Quota, WhatWasReclaimedIsBuiltAgain) {
   Guest g(with_quota(kQuota));
   for (unsigned i = 0; i < 20; ++i) g.map(deep(i), page(i));
   for (unsigned round = 0; round < 3; ++round)
-    for (unsigned i = 0; i < 20; ++i) EXPECT_EQ(g.read(deep(i)), g.reaches(page(i))) << "branch " << i;
+    for (unsigned i = 0; i < 20; ++i)
+      EXPECT_EQ(g.read(deep(i)), g.reaches(page(i))) << "branch " << i;
 }
 
 TEST(Quota, SmallestIsEnoughForADeepTree) {
@@ -181,7 +182,8 @@ TEST(FastZap, Flushes) {
 }
 
 TEST(FastZap, UnderAFault) {
-  for (const YieldPoint at : {YieldPoint::kAfterWalk, YieldPoint::kAfterFrame, YieldPoint::kAfterInstall}) {
+  for (const YieldPoint at :
+       {YieldPoint::kAfterWalk, YieldPoint::kAfterFrame, YieldPoint::kAfterInstall}) {
     Guest g;
     g.map(kVa, kPage);
     bool once = true;

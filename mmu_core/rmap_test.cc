@@ -14,7 +14,8 @@ namespace {
 
 using testing::RecordingPlatform;
 
-// Chains that are empty, in place, just fill a descriptor, and just spill into the next and the one after.
+// Chains that are empty, in place, just fill a descriptor, and just spill into the next and the one
+// after.
 class RmapChainOf : public ::testing::TestWithParam<u32> {
  protected:
   RmapChainOf() {
@@ -53,7 +54,8 @@ class RmapChainOf : public ::testing::TestWithParam<u32> {
   RmapHead head_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Lengths, RmapChainOf, ::testing::Values(0u, 1u, 2u, 14u, 15u, 28u, 29u, 40u));
+INSTANTIATE_TEST_SUITE_P(Lengths, RmapChainOf,
+                         ::testing::Values(0u, 1u, 2u, 14u, 15u, 28u, 29u, 40u));
 
 TEST_P(RmapChainOf, HoldsWhatWasAdded) {
   EXPECT_EQ(held(), first(GetParam()));

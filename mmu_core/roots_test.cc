@@ -18,7 +18,8 @@ constexpr Gva kVa{0x1234'5660'0000}, kTableVa{0x7000'0000'0000};
 constexpr Gpa kPage{0x40'0000}, kOther{0x60'0000};
 constexpr u64 kNoFlush = cr3::kNoFlush;
 
-// Address spaces that map kVa to pages of their own, and all of them kVa's level-1 table of the first.
+// Address spaces that map kVa to pages of their own, and all of them kVa's level-1 table of the
+// first.
 class Roots : public ::testing::Test {
  protected:
   static constexpr unsigned kSpaces = 6;
@@ -283,7 +284,8 @@ TEST_F(Roots, MemoryThatAppearsUnderCr3IsUsed) {
   constexpr Hva kFarHva = kMemory + (u64{1} << 34);
   ASSERT_TRUE(guest_.cpu().set_cr3(kFarRoot.raw));
   ASSERT_EQ(guest_.read(kVa), page_fault(0));
-  guest_.platform.store(kFarHva + ((kVa.raw >> 39) & 511) * 8, guest_.load(guest_.entry(space_[0], kVa, 4)));
+  guest_.platform.store(kFarHva + ((kVa.raw >> 39) & 511) * 8,
+                        guest_.load(guest_.entry(space_[0], kVa, 4)));
   guest_.add_slot(1, Gfn::of(kFarRoot), 1, kFarHva);
   EXPECT_EQ(guest_.read(kVa), reaches(0));
 }
@@ -292,7 +294,8 @@ TEST_F(Roots, MemoryThatGoesFromUnderCr3) {
   constexpr Gpa kFarRoot{u64{1} << 36};
   constexpr Hva kFarHva = kMemory + (u64{1} << 34);
   guest_.add_slot(1, Gfn::of(kFarRoot), 1, kFarHva);
-  guest_.platform.store(kFarHva + ((kVa.raw >> 39) & 511) * 8, guest_.load(guest_.entry(space_[0], kVa, 4)));
+  guest_.platform.store(kFarHva + ((kVa.raw >> 39) & 511) * 8,
+                        guest_.load(guest_.entry(space_[0], kVa, 4)));
   ASSERT_TRUE(guest_.cpu().set_cr3(kFarRoot.raw));
   ASSERT_EQ(guest_.read(kVa), reaches(0));
   ASSERT_EQ(guest_.slot_request(MemslotRequest::Kind::kDelete, 1), Status::kOk);

@@ -1,5 +1,5 @@
-// Random calls of the facade, each followed by an audit; after a CR3 load an access must do what the guest's tables
-// say at that moment.
+// Random calls of the facade, each followed by an audit; after a CR3 load an access must do what
+// the guest's tables say at that moment.
 
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ using testing::page_fault;
 
 constexpr u32 kVcpus = 2;
 constexpr unsigned kSteps = 20000;
-constexpr Gva kRegion{u64{2} << 39};   // under random edits: entries 0 to 3 of each table
+constexpr Gva kRegion{u64{2} << 39};    // under random edits: entries 0 to 3 of each table
 constexpr Gva kWindow{u64{511} << 39};  // where the guest reaches its tables; never edited itself
 constexpr Gpa kData{0x40'0000}, kDevice{0x1'0000'0000};
 constexpr Gpa kEndOfMemory{Guest::kPages * kPageSize};
@@ -46,7 +46,8 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   Gva any_gva() {
     return kRegion + (pick(2) << 30 | pick(4) << 21 | pick(4) << 12 | pick(512) * 8);
   }
-  // A page of the guest in most cases; else a table, a large page, a device, a reserved bit, or not present.
+  // A page of the guest in most cases; else a table, a large page, a device, a reserved bit, or not
+  // present.
   u64 any_leaf() {
     u64 flags = kRights | pte::kA;
     for (const u64 bit : {pte::kW, pte::kU, pte::kA, pte::kD, pte::kG, pte::kXd})
@@ -67,7 +68,8 @@ class Soak : public ::testing::TestWithParam<unsigned> {
         return (kData + pick(4) * kPageSize).raw | flags;
     }
   }
-  // An entry and what to store there. Upper tables get a link to the next level as a rule, so that the tree stays deep.
+  // An entry and what to store there. Upper tables get a link to the next level as a rule, so that
+  // the tree stays deep.
   struct Edit {
     u64 table, index, value;
   };
@@ -145,19 +147,24 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   void toggle_or_collect_log() {
     if (pick(4) == 0) {
       logging_ = !logging_;
-      EXPECT_EQ(guest_.slot_request(MemslotRequest::Kind::kFlags, 0, Gfn{}, false, logging_), Status::kOk);
+      EXPECT_EQ(guest_.slot_request(MemslotRequest::Kind::kFlags, 0, Gfn{}, false, logging_),
+                Status::kOk);
     }
     std::vector<u64> bitmap(Guest::kPages / 64);
     EXPECT_EQ(guest_.vm().get_dirty_log(0, bitmap.data(), bitmap.size()), logging_);
   }
   void toggle_register(u32 v) {
     Vcpu& cpu = guest_.cpu(v);
-    if (pick(2)) EXPECT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
-    else EXPECT_TRUE(cpu.set_cr4(cpu.cr4() ^ (pick(2) ? cr4::kSmep : cr4::kPge)));
+    if (pick(2)) {
+      EXPECT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
+    } else {
+      EXPECT_TRUE(cpu.set_cr4(cpu.cr4() ^ (pick(2) ? cr4::kSmep : cr4::kPge)));
+    }
   }
   void touch(u32 v) {
     guest_.set_cpl(pick(2) ? 3 : 0, v);
-    const Access access = std::array{Access::kRead, Access::kWrite, Access::kFetch, Access::kRmw}[pick(4)];
+    const Access access =
+        std::array{Access::kRead, Access::kWrite, Access::kFetch, Access::kRmw}[pick(4)];
     const Outcome o = guest_.access(any_gva(), access, any_leaf(), v);
     EXPECT_LE(o.kind, Outcome::Kind::kMmio) << o;
   }
@@ -219,7 +226,9 @@ TEST_P(Soak, StaysWholeAndRight) {
   // What the steps are for did happen.
   EXPECT_GT(guest_.stats().fetches, kSteps / 20);
   EXPECT_GT(guest_.stats().pt_writes, kSteps / 100);
-  if (config().options.unsync) EXPECT_GT(guest_.stats().syncs, kSteps / 100);
+  if (config().options.unsync) {
+    EXPECT_GT(guest_.stats().syncs, kSteps / 100);
+  }
 }
 
 }  // namespace

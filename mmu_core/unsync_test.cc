@@ -15,8 +15,8 @@ using testing::Outcome;
 using testing::page_fault;
 
 constexpr Gva kVa{0x1234'5660'0000};
-constexpr Gva kNeighbour = kVa + 0x20000;       // same table, not of the prefetch group
-constexpr Gva kTableVa{0x7000'0000'0000};       // the guest's own mapping of that table
+constexpr Gva kNeighbour = kVa + 0x20000;  // same table, not of the prefetch group
+constexpr Gva kTableVa{0x7000'0000'0000};  // the guest's own mapping of that table
 constexpr Gpa kPage{0x40'0000}, kOther{0x60'0000};
 
 // kVa's level-1 table is shadowed and mapped for the guest to edit.
@@ -112,7 +112,8 @@ TEST_F(Unsync, InvlpgOwesTheHardwareAFlushOfTheAddress) {
   guest_.cpu().invlpg(kVa);
   bool covered = false;
   for (const FlushRequest& f : guest_.platform.flushes)
-    covered |= f.kind == FlushRequest::Kind::kAll || (f.kind == FlushRequest::Kind::kAddress && f.gva == kVa);
+    covered |= f.kind == FlushRequest::Kind::kAll ||
+               (f.kind == FlushRequest::Kind::kAddress && f.gva == kVa);
   EXPECT_TRUE(covered);
 }
 
@@ -145,7 +146,8 @@ TEST_F(Unsync, PageGlobalToggleSyncsEveryEntry) {
   EXPECT_EQ(guest_.read(kVa), page_fault(0));
 }
 
-// SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": a page fault does so for its address.
+// SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": a page fault does so for
+// its address.
 TEST_F(Unsync, FaultInvalidatesItsAddress) {
   edit(kVa, kPage.raw | kUsed | pte::kXd);
   guest_.cpu().invlpg(kVa);
@@ -211,11 +213,14 @@ TEST_F(Unsync, LinkFromElsewhereSyncsFirst) {
 
 TEST_F(Unsync, LinkOfAnUpperTableSyncsBelowFirst) {
   edit(kVa, kOther.raw | kUsed);
+  edit(kNeighbour, 0);
   const Gva alias{0x5000'0000'0000 | (kVa.raw & ((u64{1} << 30) - 1))};
   guest_.map(alias, kPage);
   const Gpa directory{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)};
   guest_.host_store(guest_.entry(alias, 3), directory.raw | kRights);
   EXPECT_EQ(guest_.read(alias), guest_.reaches(kOther));
+  EXPECT_EQ(guest_.read(alias + (kNeighbour - kVa)), page_fault(0))
+      << "the link alone made an old entry visible";
 }
 
 TEST_F(Unsync, TableSharedByTwoRolesIsSyncedInBoth) {

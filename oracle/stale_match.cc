@@ -51,7 +51,14 @@ bool StaleMatcher::visit(const StaleWalk& walk) {
 
 bool StaleMatcher::part_ok(unsigned part, std::uint64_t gpa) const {
   // Of MMIO the outcome gives one address only: whole_ok looks at it.
-  return seen_.got.kind == OutcomeKind::kMmio || seen_.lands_at(part, gpa);
+  if (seen_.got.kind == OutcomeKind::kMmio || seen_.lands_at(part, gpa)) return true;
+  // An alias in another memslot is the same frame: a subject that sees frames cannot tell them apart.
+  const auto hva_of = [this](std::uint64_t at) {
+    const Memslot* slot = state_.memory().slots().find(at);
+    return slot ? Memslots::hva_of(*slot, at) : 0;
+  };
+  const std::uint64_t hva = hva_of(gpa);
+  return hva != 0 && hva == hva_of(seen_.got.gpa[part]);
 }
 
 // Entries that are walked now must have got their A and D.

@@ -20,6 +20,7 @@
 #include "harness/cli/sweep_verb.h"
 #include "harness/fuzzing/config.h"
 #include "harness/fuzzing/fuzz.h"
+#include "harness/fuzzing/zoo.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -145,6 +146,18 @@ void add_fuzz(CLI::App& app, int& code) {
   });
 }
 
+void add_zoo(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand("zoo", "Seeds each bug of the zoo in turn and fuzzes for it");
+  auto options = std::make_shared<fuzz::ZooOptions>();
+  verb->add_option("--seconds", options->seconds, "most time of fuzzing for a bug")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--jobs", options->jobs, "workers; one a core if not given")
+      ->check(CLI::Range(1u, 1024u));
+  verb->add_option("--only", options->only, "the ID of one bug");
+  verb->add_flag("--json", options->json, "one JSON object a bug");
+  verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
+}
+
 void add_conform(CLI::App& app, int& code) {
   CLI::App* verb =
       app.add_subcommand("conform", "The conformance suite, as a matrix of features by subjects");
@@ -169,6 +182,18 @@ void add_sweep(CLI::App& app, int& code) {
   verb->callback([options, &code] { code = run_sweep_verb(*options); });
 }
 
+void add_zoo(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "zoo", "Seeds each known bug in turn: reached, triggered, detected, and how soon");
+  auto options = std::make_shared<fuzz::ZooOptions>();
+  verb->add_option("--seconds", options->seconds, "of fuzzing a bug, the build not counted")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--jobs", options->jobs, "workers; one a core if not given");
+  verb->add_option("--only", options->only, "one bug alone: the stem of its patch");
+  verb->add_flag("--json", options->json, "one JSON object a bug");
+  verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
+}
+
 // Words of the contract that this version does not have: refused in one line, and not listed.
 void add_not_built(CLI::App& app, const std::string& name) {
   CLI::App* verb = app.add_subcommand(name, "")->group("");
@@ -179,6 +204,7 @@ void add_not_built(CLI::App& app, const std::string& name) {
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
   add_fuzz(app, code);
+  add_zoo(app, code);
   add_run(app, code);
   add_explain(app, code);
   add_minimise(app, code);
@@ -186,6 +212,7 @@ void add_verbs(CLI::App& app, int& code) {
   add_encode(app, code);
   add_decode(app, code);
   add_sweep(app, code);
+  add_zoo(app, code);
   add_conform(app, code);
   add_bench(app, code);
   add_report(app, code);

@@ -18,6 +18,17 @@ bool starts_with(const std::string& text, const std::string& prefix) {
   return text.compare(0, prefix.size(), prefix) == 0;
 }
 
+// True if `word` stands in `text` with no letter on either side (mkdtemp's pattern is no promise).
+bool has_word(const std::string& text, const std::string& word) {
+  const auto letter = [&](std::size_t i) {
+    return i < text.size() && std::isalpha(static_cast<unsigned char>(text[i])) != 0;
+  };
+  for (auto at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
+    if (!letter(at + word.size()) && (at == 0 || !letter(at - 1))) return true;
+  }
+  return false;
+}
+
 const std::vector<SourceFile>& tree() {
   static const std::vector<SourceFile> files = read_tree(TWINWALK_SOURCE_DIR);
   return files;
@@ -39,6 +50,8 @@ const std::vector<Arrow>& arrows() {
       {"harness/core_subject", {"harness/", "mmu_core/"}},
       // The command line puts everything together; the core only through the adapter.
       {"harness/cli/", {"harness/", "oracle/", "reports/", "kvm_runner/"}},
+      // The driver of the verb `fuzz` ends in a report.
+      {"harness/fuzzing/", {"harness/", "oracle/", "reports/"}},
       {"harness/engineering/", {"harness/engineering/"}},
       {"fuzzers/", {"fuzzers/", "harness/"}},
       {"kvm_runner/", {"kvm_runner/", "harness/trace/", "harness/subject.h"}},
@@ -165,8 +178,7 @@ TEST(Tree, NothingIsPutOffInAComment) {
   for (const SourceFile& file : tree()) {
     for (std::size_t i = 0; i < file.lines.size(); ++i) {
       for (const std::string& mark : kMarks) {
-        EXPECT_EQ(file.lines[i].find(mark), std::string::npos)
-            << file.path << ":" << i + 1 << " has " << mark;
+        EXPECT_FALSE(has_word(file.lines[i], mark)) << file.path << ":" << i + 1 << " has " << mark;
       }
     }
   }

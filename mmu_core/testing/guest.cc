@@ -16,8 +16,8 @@ unsigned index_at(Gva gva, unsigned level) {
 class FailingSink final : public AuditSink {
  public:
   void on_finding(const AuditFinding& f) override {
-    ADD_FAILURE() << "audit: " << f.what << " (gfn 0x" << std::hex << f.gfn.raw << ", entry " << std::dec << f.index
-                  << " = 0x" << std::hex << f.spte << ")";
+    ADD_FAILURE() << "audit: " << f.what << " (gfn 0x" << std::hex << f.gfn.raw << ", entry "
+                  << std::dec << f.index << " = 0x" << std::hex << f.spte << ")";
   }
 };
 
@@ -26,7 +26,8 @@ class FailingSink final : public AuditSink {
 std::ostream& operator<<(std::ostream& out, const Outcome& o) {
   static constexpr const char* kNames[] = {"ok", "#PF", "mmio", "no memory", "no root", "stuck"};
   out << kNames[static_cast<int>(o.kind)] << std::hex;
-  if (o.kind == Outcome::Kind::kOk) out << " hpa=0x" << o.hpa.raw << (o.emulated ? " emulated" : "");
+  if (o.kind == Outcome::Kind::kOk)
+    out << " hpa=0x" << o.hpa.raw << (o.emulated ? " emulated" : "");
   if (o.kind == Outcome::Kind::kFault) out << " ec=0x" << o.error_code;
   if (o.kind == Outcome::Kind::kMmio) out << " gpa=0x" << o.gpa.raw;
   return out << std::dec << " after " << o.faults << " faults";
@@ -75,7 +76,8 @@ void Guest::set_ac(bool ac, u32 vcpu) {
 
 Gpa Guest::entry(Gpa root, Gva gva, unsigned level) {
   Gpa table = root;
-  for (unsigned l = 4; l > level; --l) table = Gpa{load(table + index_at(gva, l) * 8) & pte::kAddress};
+  for (unsigned l = 4; l > level; --l)
+    table = Gpa{load(table + index_at(gva, l) * 8) & pte::kAddress};
   return table + index_at(gva, level) * 8;
 }
 
@@ -236,7 +238,8 @@ void Guest::add_slot(u32 id, Gfn gfn, u64 pages, Hva hva, bool read_only, bool l
   audit();
 }
 
-Status Guest::slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn, bool read_only, bool log_dirty) {
+Status Guest::slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn, bool read_only,
+                           bool log_dirty) {
   MemslotRequest r;
   r.kind = kind;
   r.id = id;

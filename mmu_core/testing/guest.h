@@ -33,9 +33,17 @@ struct Translation {
   bool executable() const { return present && (access & acc::kX); }
 };
 
-// How an access ended. Compared by kind and by what belongs to the kind; `value` and `emulated` are told besides.
+// How an access ended. Compared by kind and by what belongs to the kind; `value` and `emulated` are
+// told besides.
 struct Outcome {
-  enum class Kind : u8 { kOk, kFault, kMmio, kNoMemory, kNoRoot, kStuck /* refaults without end */ };
+  enum class Kind : u8 {
+    kOk,
+    kFault,
+    kMmio,
+    kNoMemory,
+    kNoRoot,
+    kStuck /* refaults without end */
+  };
   Kind kind = Kind::kOk;
   Hpa hpa;             // kOk: the byte reached
   u32 error_code = 0;  // kFault
@@ -73,7 +81,8 @@ class Guest {
 
   // Tables. Made by host stores, so only for what is not shadowed yet or was not present.
   Gpa new_table() { return Gpa{next_table_ += kPageSize}; }
-  // A leaf of `level` with `flags` in the tree of `root`, and the missing tables above it with `upper`.
+  // A leaf of `level` with `flags` in the tree of `root`, and the missing tables above it with
+  // `upper`.
   void map(Gpa root, Gva gva, Gpa gpa, u64 flags = kUsed, unsigned level = 1, u64 upper = kRights);
   void map(Gva gva, Gpa gpa, u64 flags = kUsed, unsigned level = 1, u64 upper = kRights) {
     map(root_, gva, gpa, flags, level, upper);
@@ -83,11 +92,13 @@ class Guest {
   Gpa entry(Gva gva, unsigned level) { return entry(root_, gva, level); }
   Gpa root() const { return root_; }
 
-  // One access of at most 8 bytes that does not cross a page: enters, walks the core's tables, and lets the core handle
-  // each fault until it is done. Stores go to the frame reached.
+  // One access of at most 8 bytes that does not cross a page: enters, walks the core's tables, and
+  // lets the core handle each fault until it is done. Stores go to the frame reached.
   Outcome access(Gva gva, Access access, u64 value = 0, u32 vcpu = 0, unsigned size = 8);
   Outcome read(Gva gva, u32 vcpu = 0) { return access(gva, Access::kRead, 0, vcpu); }
-  Outcome write(Gva gva, u64 value, u32 vcpu = 0) { return access(gva, Access::kWrite, value, vcpu); }
+  Outcome write(Gva gva, u64 value, u32 vcpu = 0) {
+    return access(gva, Access::kWrite, value, vcpu);
+  }
   Outcome fetch(Gva gva, u32 vcpu = 0) { return access(gva, Access::kFetch, 0, vcpu); }
   // An emulated store of the guest to its physical memory.
   void write_physical(Gpa gpa, u64 value, unsigned size = 8, u32 vcpu = 0);
@@ -98,8 +109,10 @@ class Guest {
   Outcome reaches(Gpa gpa);
   Pfn frame(Gpa gpa) { return platform.host_page(kMemory + gpa.raw).pfn; }
 
-  void add_slot(u32 id, Gfn gfn, u64 pages, Hva hva, bool read_only = false, bool log_dirty = false);
-  Status slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn = Gfn{}, bool read_only = false, bool log_dirty = false);
+  void add_slot(u32 id, Gfn gfn, u64 pages, Hva hva, bool read_only = false,
+                bool log_dirty = false);
+  Status slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn = Gfn{}, bool read_only = false,
+                      bool log_dirty = false);
 
   // Fails the test for each broken invariant. Every step above ends with it.
   void audit();
@@ -115,9 +128,10 @@ class Guest {
   };
 
   Translation walk(Hpa root, Gva gva);
-  // The error code of the #PF that hardware raises, if it does. WP and NXE are always on (EntryState).
-  static std::optional<u32> hardware_fault(const Translation& t, const EntryState& state, const Registers& regs,
-                                           Access access);
+  // The error code of the #PF that hardware raises, if it does. WP and NXE are always on
+  // (EntryState).
+  static std::optional<u32> hardware_fault(const Translation& t, const EntryState& state,
+                                           const Registers& regs, Access access);
   Outcome finish(const Translation& t, Gva gva, Access access, u64 value, unsigned size);
   Outcome emulate(Gva gva, Access access, u64 value, u32 vcpu, unsigned size);
   Outcome attempt(Gva gva, Access access, u64 value, u32 vcpu, unsigned size);

@@ -44,7 +44,8 @@ void RecordingPlatform::back_large(Hva hva, Pfn first, u8 level) {
   const Hva start{hva.raw & ~(bytes - 1)};
   large_pages_.push_back({start, first, level});
   // What was there keeps its content and gets its place in the large page (the host's collapse).
-  for (auto it = host_pages_.lower_bound(start); it != host_pages_.end() && it->first < start + bytes; ++it) {
+  for (auto it = host_pages_.lower_bound(start);
+       it != host_pages_.end() && it->first < start + bytes; ++it) {
     const Pfn moved = first + ((it->first.raw - start.raw) >> 12);
     guest_frames_[moved] = std::move(guest_frames_[it->second.pfn]);
     guest_frames_.erase(it->second.pfn);

@@ -49,10 +49,11 @@ class RecordingPlatform final : public Platform {
   HostPage& host_page(Hva hva);        // backed if it was not
   void migrate(Hva hva);               // to another frame, with its content; the old frame is gone
   void back_with(Hva hva, Hva other);  // both share the frame of `other`
-  // Backs the whole naturally aligned page of `level` that holds `hva` by one host page, from `first` on. Precondition:
-  // `first` is aligned to the level and nothing else uses these frames. Lazy: costs what is touched.
+  // Backs the whole naturally aligned page of `level` that holds `hva` by one host page, from
+  // `first` on. Precondition: `first` is aligned to the level and nothing else uses these frames.
+  // Lazy: costs what is touched.
   void back_large(Hva hva, Pfn first, u8 level);
-  u64 load(Hva hva);                   // 8-aligned; by way of the host page, nothing recorded
+  u64 load(Hva hva);  // 8-aligned; by way of the host page, nothing recorded
   void store(Hva hva, u64 value);
 
   LimitedPages table_source;   // of alloc_table
