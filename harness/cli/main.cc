@@ -146,18 +146,6 @@ void add_fuzz(CLI::App& app, int& code) {
   });
 }
 
-void add_zoo(CLI::App& app, int& code) {
-  CLI::App* verb = app.add_subcommand("zoo", "Seeds each bug of the zoo in turn and fuzzes for it");
-  auto options = std::make_shared<fuzz::ZooOptions>();
-  verb->add_option("--seconds", options->seconds, "most time of fuzzing for a bug")
-      ->check(CLI::PositiveNumber);
-  verb->add_option("--jobs", options->jobs, "workers; one a core if not given")
-      ->check(CLI::Range(1u, 1024u));
-  verb->add_option("--only", options->only, "the ID of one bug");
-  verb->add_flag("--json", options->json, "one JSON object a bug");
-  verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
-}
-
 void add_conform(CLI::App& app, int& code) {
   CLI::App* verb =
       app.add_subcommand("conform", "The conformance suite, as a matrix of features by subjects");
@@ -204,7 +192,6 @@ void add_not_built(CLI::App& app, const std::string& name) {
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
   add_fuzz(app, code);
-  add_zoo(app, code);
   add_run(app, code);
   add_explain(app, code);
   add_minimise(app, code);
