@@ -1,4 +1,5 @@
-// The invariants of the core's state, checkable after any operation. One linear pass over what is in use.
+// The invariants of the core's state, checkable after any operation. One linear pass over what is
+// in use.
 
 #include "mmu_core/entries.h"
 #include "mmu_core/guest_walker.h"
@@ -23,7 +24,8 @@ class Auditor {
       indirect += p->has_gptes();
       check_page(*p);
     }
-    if (used != vm_.pages.used || indirect != vm_.pages.indirect) report(Class::kCount, "page counts differ from a recount");
+    if (used != vm_.pages.used || indirect != vm_.pages.indirect)
+      report(Class::kCount, "page counts differ from a recount");
     if (leaves_ != vm_.rmap_refs) report(Class::kRmap, "reverse maps hold refs that no entry has");
     if (vm_.pages.condemned) report(Class::kLeak, "zapped pages were not freed");
     if (vm_.flush_owed) report(Class::kNotifier, "a flush is owed and was not issued");
@@ -87,7 +89,8 @@ class Auditor {
     check_unsync(p);
     chain::for_each(p.parents, [&](SpteRef ref) {
       const u64 s = ref.page->spt[ref.index];
-      if (!spte::is_present(s) || spte::is_leaf(s, ref.page->role.level()) || ref.page->child(ref.index) != &p)
+      if (!spte::is_present(s) || spte::is_leaf(s, ref.page->role.level()) ||
+          ref.page->child(ref.index) != &p)
         report(Class::kParent, "parent chain names an entry that does not link here", &p);
       return true;
     });
@@ -129,7 +132,8 @@ class Auditor {
     }
     if (slot->arrays.tracked[slot->index(p.gfn, 1)] != upper)
       report(Class::kCount, "write tracking differs from a recount", &p);
-    if (slot->large(p.gfn, 2).disallow < all) report(Class::kCount, "a shadowed gfn does not forbid large mappings", &p);
+    if (slot->large(p.gfn, 2).disallow < all)
+      report(Class::kCount, "a shadowed gfn does not forbid large mappings", &p);
   }
 
   void check_entry(const ShadowPage& p, unsigned i) {
@@ -137,7 +141,8 @@ class Auditor {
     if (!s) return report(Class::kCount, "an entry counted as filled is empty", &p, i);
     const bool reserved = vm_.own_reserved.violates(s, p.role.level());
     if (!spte::is_present(s)) {
-      if (!spte::is_mmio(s) || !reserved) report(Class::kReserved, "neither translation nor MMIO entry", &p, i);
+      if (!spte::is_mmio(s) || !reserved)
+        report(Class::kReserved, "neither translation nor MMIO entry", &p, i);
       return;
     }
     if (reserved) report(Class::kReserved, "entry has a reserved bit", &p, i);
@@ -161,23 +166,31 @@ class Auditor {
       report(Class::kRole, "child has the wrong level or is invalid", &p, i);
     if (p.has_gptes()) {
       check_link_content(p, i, *c);
-    } else if (!c->role.direct() || c->gfn != p.direct_gfn(i) || c->role.access() != p.role.access()) {
+    } else if (!c->role.direct() || c->gfn != p.direct_gfn(i) ||
+               c->role.access() != p.role.access()) {
       report(Class::kRole, "direct child is of another range or other rights", &p, i);
     }
   }
 
-  // What the guest's entry implied when the link was made; later host edits are not the core's to see.
+  // What the guest's entry implied when the link was made; later host edits are not the core's to
+  // see.
   void check_link_content(const ShadowPage& p, unsigned i, const ShadowPage& c) {
     const u64 gpte = p.info->seen[i];
     const bool large = p.role.level() > 1 && (gpte & pte::kPs);
-    if (!(gpte & pte::kP)) return report(Class::kRole, "link made from an entry that was not present", &p, i);
-    if (c.role.direct() != large) return report(Class::kRole, "child is direct where the guest has a table, or the reverse", &p, i);
+    if (!(gpte & pte::kP))
+      return report(Class::kRole, "link made from an entry that was not present", &p, i);
+    if (c.role.direct() != large)
+      return report(Class::kRole, "child is direct where the guest has a table, or the reverse", &p,
+                    i);
     const u8 allowed = p.role.access() & entry_access(gpte, p.role.get<PageRole::Nx>());
     if (!large) {
-      if (c.gfn != Gfn{(gpte & pte::kAddress) >> 12}) report(Class::kRole, "child shadows another frame", &p, i);
-      if (c.role.access() != allowed) report(Class::kRole, "child's role has other rights than the path grants", &p, i);
+      if (c.gfn != Gfn{(gpte & pte::kAddress) >> 12})
+        report(Class::kRole, "child shadows another frame", &p, i);
+      if (c.role.access() != allowed)
+        report(Class::kRole, "child's role has other rights than the path grants", &p, i);
     } else {
-      if (c.gfn != leaf_gfn(gpte, p.role.level())) report(Class::kRole, "direct child covers another frame", &p, i);
+      if (c.gfn != leaf_gfn(gpte, p.role.level()))
+        report(Class::kRole, "direct child covers another frame", &p, i);
       check_rights(p, i, c.role.access(), allowed);
     }
   }
@@ -186,9 +199,11 @@ class Auditor {
   void check_rights(const ShadowPage& p, unsigned i, u8 has, u8 allowed) {
     const bool trick = !p.role.get<PageRole::Wp>() && (has & acc::kW) && !(has & acc::kU);
     if (trick) allowed |= acc::kW;
-    if (has & ~allowed) report(Class::kContent, "entry is wider than the guest's tables permit", &p, i);
+    if (has & ~allowed)
+      report(Class::kContent, "entry is wider than the guest's tables permit", &p, i);
     if (trick && p.role.get<PageRole::SmepNotWp>() && (has & acc::kX) && (allowed & acc::kU))
-      report(Class::kContent, "a user page made supervisor may be executed in spite of SMEP", &p, i);
+      report(Class::kContent, "a user page made supervisor may be executed in spite of SMEP", &p,
+             i);
   }
 
   void check_leaf(const ShadowPage& p, unsigned i, u64 s) {
@@ -224,10 +239,12 @@ class Auditor {
     }
     const u64 pages = pages_of_level(p.role.level());
     if (pages > 1) {
-      if (slot.large(gfn, p.role.level()).disallow) report(Class::kWritable, "large leaf over a shadowed table", &p, i);
+      if (slot.large(gfn, p.role.level()).disallow)
+        report(Class::kWritable, "large leaf over a shadowed table", &p, i);
       return;
     }
-    if (tracking::is_tracked(slot, gfn)) report(Class::kWritable, "writable leaf over a tracked table", &p, i);
+    if (tracking::is_tracked(slot, gfn))
+      report(Class::kWritable, "writable leaf over a tracked table", &p, i);
     pages::for_each_indirect(vm_, gfn, [&](ShadowPage& table) {
       if (!table.unsync) report(Class::kWritable, "writable leaf over a synced table", &p, i);
       return true;
@@ -238,10 +255,13 @@ class Auditor {
     u64 now = 0;
     if (vm_.memory.read(p.gfn.base() + i * 8, 8, now) != GuestMemory::Result::kOk) return;
     const u64 seen = p.info->seen[i];
-    if ((now ^ seen) & ~(pte::kA | pte::kD)) return;  // edited behind the core's back: not comparable
+    if ((now ^ seen) & ~(pte::kA | pte::kD))
+      return;  // edited behind the core's back: not comparable
     const unsigned level = p.role.level();
-    if (leaf_gfn(now, level) != p.leaf_gfn(i)) report(Class::kContent, "leaf maps another frame than the guest's entry", &p, i);
-    const u8 has = static_cast<u8>((s & pte::kW ? acc::kW : 0) | (s & pte::kU ? acc::kU : 0) | (s & pte::kXd ? 0 : acc::kX));
+    if (leaf_gfn(now, level) != p.leaf_gfn(i))
+      report(Class::kContent, "leaf maps another frame than the guest's entry", &p, i);
+    const u8 has = static_cast<u8>((s & pte::kW ? acc::kW : 0) | (s & pte::kU ? acc::kU : 0) |
+                                   (s & pte::kXd ? 0 : acc::kX));
     check_rights(p, i, has, p.role.access() & entry_access(now, p.role.get<PageRole::Nx>()));
     if (spte::is_writable(s) && !((now | seen) & pte::kD))
       report(Class::kContent, "writable leaf while the guest's dirty bit is clear", &p, i);

@@ -8,26 +8,99 @@
 namespace mmu {
 
 enum class Event : u8 {
-  kFetch, kLink, kLeaf, kLeafReadOnly, kLeafReplaced, kSync, kSyncChanged, kSyncDropped, kUnsync, kHashHit, kHashMiss,
-  kHashSync, kZap, kZapRoot, kPtWrite, kPtWriteMisaligned, kPtWriteFlood, kPrefetch, kInvlpg, kInvlpgSync, kRootHit,
-  kRootMiss, kInject, kEmulate, kMmioMake, kMmioHit, kMmioStale, kDirtyProtect, kNotifierZap, kAge, kReclaim, kSplit,
-  kWriteProtect, kRetryStale, kRetryNotifier, kChildMismatch, kSpurious, kWpTrick, kUpperZapsUnsync, kUnprotect,
+  kFetch,
+  kLink,
+  kLeaf,
+  kLeafReadOnly,
+  kLeafReplaced,
+  kSync,
+  kSyncChanged,
+  kSyncDropped,
+  kUnsync,
+  kHashHit,
+  kHashMiss,
+  kHashSync,
+  kZap,
+  kZapRoot,
+  kPtWrite,
+  kPtWriteMisaligned,
+  kPtWriteFlood,
+  kPrefetch,
+  kInvlpg,
+  kInvlpgSync,
+  kRootHit,
+  kRootMiss,
+  kInject,
+  kEmulate,
+  kMmioMake,
+  kMmioHit,
+  kMmioStale,
+  kDirtyProtect,
+  kNotifierZap,
+  kAge,
+  kReclaim,
+  kSplit,
+  kWriteProtect,
+  kRetryStale,
+  kRetryNotifier,
+  kChildMismatch,
+  kSpurious,
+  kWpTrick,
+  kUpperZapsUnsync,
+  kUnprotect,
   kCount
 };
 // For reports, in the order of Event.
-inline constexpr const char* kEventNames[] = {
-  "fetch", "link", "leaf", "leaf-read-only", "leaf-replaced", "sync", "sync-changed", "sync-dropped", "unsync",
-  "hash-hit", "hash-miss", "hash-sync", "zap", "zap-root", "pt-write", "pt-write-misaligned", "pt-write-flood",
-  "prefetch", "invlpg", "invlpg-sync", "root-hit", "root-miss", "inject", "emulate", "mmio-make", "mmio-hit",
-  "mmio-stale", "dirty-protect", "notifier-zap", "age", "reclaim", "split", "write-protect", "retry-stale",
-  "retry-notifier", "child-mismatch", "spurious", "wp-trick", "upper-zaps-unsync", "unprotect"};
+inline constexpr const char* kEventNames[] = {"fetch",
+                                              "link",
+                                              "leaf",
+                                              "leaf-read-only",
+                                              "leaf-replaced",
+                                              "sync",
+                                              "sync-changed",
+                                              "sync-dropped",
+                                              "unsync",
+                                              "hash-hit",
+                                              "hash-miss",
+                                              "hash-sync",
+                                              "zap",
+                                              "zap-root",
+                                              "pt-write",
+                                              "pt-write-misaligned",
+                                              "pt-write-flood",
+                                              "prefetch",
+                                              "invlpg",
+                                              "invlpg-sync",
+                                              "root-hit",
+                                              "root-miss",
+                                              "inject",
+                                              "emulate",
+                                              "mmio-make",
+                                              "mmio-hit",
+                                              "mmio-stale",
+                                              "dirty-protect",
+                                              "notifier-zap",
+                                              "age",
+                                              "reclaim",
+                                              "split",
+                                              "write-protect",
+                                              "retry-stale",
+                                              "retry-notifier",
+                                              "child-mismatch",
+                                              "spurious",
+                                              "wp-trick",
+                                              "upper-zaps-unsync",
+                                              "unprotect"};
 static_assert(sizeof kEventNames / sizeof kEventNames[0] == static_cast<u32>(Event::kCount));
-inline constexpr u32 kCounterLevels = 5;       // 0: no level applies
-inline constexpr u32 kCounterRoleClasses = 8;  // bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all
-static_assert(static_cast<u32>(Event::kCount) * kCounterLevels * kCounterRoleClasses <= kStateCounters);
+inline constexpr u32 kCounterLevels = 5;  // 0: no level applies
+inline constexpr u32 kCounterRoleClasses =
+    8;  // bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all
+static_assert(static_cast<u32>(Event::kCount) * kCounterLevels * kCounterRoleClasses <=
+              kStateCounters);
 
 constexpr u32 role_class(PageRole role) {
-  return (role.direct() ? 1u : 0u) | (role.get<PageRole::Wp>() ? 0u : 2u) | (role.access() != acc::kAll ? 4u : 0u);
+  return (role.direct() ? 1u : 0u) | (role.get<PageRole::Wp>() ? 0u : 2u) |
+         (role.access() != acc::kAll ? 4u : 0u);
 }
 constexpr u32 counter_index(Event e, u32 level, u32 role_class) {
   return (static_cast<u32>(e) * kCounterLevels + level) * kCounterRoleClasses + role_class;
@@ -38,7 +111,9 @@ inline void count(VmState& vm, Event e, u32 level, PageRole role) {
   u8& c = vm.counters[counter_index(e, level, role_class(role))];
   if (c != 255) ++c;
 }
-inline void count(VmState& vm, Event e, const ShadowPage& page) { count(vm, e, page.role.level(), page.role); }
+inline void count(VmState& vm, Event e, const ShadowPage& page) {
+  count(vm, e, page.role.level(), page.role);
+}
 
 }  // namespace mmu
 

@@ -18,7 +18,8 @@ struct CpuRegisters {
   bool ac = false;
 };
 
-// Recomputed whenever a register that it depends on changes (KVM: the cpu_role and the permission bitmap).
+// Recomputed whenever a register that it depends on changes (KVM: the cpu_role and the permission
+// bitmap).
 struct WalkContext {
   const PagingMode* mode = nullptr;  // null: no paging, or a mode that the core does not serve
   bool nx = false, wp = true, smep = false, smap = false, pke = false;
@@ -27,7 +28,8 @@ struct WalkContext {
 };
 WalkContext make_walk_context(const Capabilities& caps, const CpuRegisters& regs);
 
-// The role bits that all shadow pages of this context share; level, access, direct are the caller's.
+// The role bits that all shadow pages of this context share; level, access, direct are the
+// caller's.
 PageRole base_role(const WalkContext& context);
 
 // What kind of access is asked for. `user`: CPL 3 and not implicit.
@@ -35,9 +37,11 @@ struct AccessRequest {
   bool write = false, fetch = false, user = false, implicit = false;
 };
 
-// Checks rights after a complete walk (KVM: permission_fault). `access`: acc:: bits of the whole path; `pkey` of the
-// leaf. Returns 0 if permitted, else the error code's P (and PK) bits; the W, U, I bits are request_code()'s.
-u32 permission_fault(const WalkContext& context, const CpuRegisters& regs, u8 access, u8 pkey, AccessRequest request);
+// Checks rights after a complete walk (KVM: permission_fault). `access`: acc:: bits of the whole
+// path; `pkey` of the leaf. Returns 0 if permitted, else the error code's P (and PK) bits; the W,
+// U, I bits are request_code()'s.
+u32 permission_fault(const WalkContext& context, const CpuRegisters& regs, u8 access, u8 pkey,
+                     AccessRequest request);
 // The W, U and I bits that any #PF of this request reports.
 u32 request_code(const WalkContext& context, AccessRequest request);
 

@@ -17,10 +17,12 @@ bool collect(VmState& vm, u32 id, u64* bitmap, u64 words) {
     bitmap[w] = dirty;
     for (u64 left = dirty; left; left &= left - 1) {
       const Gfn gfn = slot->base + (w * 64 + static_cast<u64>(__builtin_ctzll(left)));
-      if (entries::write_protect_gfn(vm, *slot, gfn)) count(vm, Event::kDirtyProtect, 0, PageRole{});
+      if (entries::write_protect_gfn(vm, *slot, gfn))
+        count(vm, Event::kDirtyProtect, 0, PageRole{});
     }
   }
-  flush::pay(vm);  // before the caller acts on the bitmap: a write through a stale entry would be lost
+  flush::pay(
+      vm);  // before the caller acts on the bitmap: a write through a stale entry would be lost
   return true;
 }
 
@@ -28,7 +30,8 @@ void protect_slot(VmState& vm, Memslot& slot) {
   for (unsigned level = 1; level <= kRmapLevels; ++level) {
     const u64 n = slot.index(slot.base + (slot.pages - 1), level) + 1;
     for (u64 i = 0; i < n; ++i)
-      if (slot.arrays.rmap[level - 1][i].word) entries::write_protect_chain(vm, slot.arrays.rmap[level - 1][i]);
+      if (slot.arrays.rmap[level - 1][i].word)
+        entries::write_protect_chain(vm, slot.arrays.rmap[level - 1][i]);
   }
   flush::pay(vm);
 }

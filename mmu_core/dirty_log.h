@@ -1,13 +1,15 @@
 #ifndef MMU_CORE_DIRTY_LOG_H_
 #define MMU_CORE_DIRTY_LOG_H_
 
-// Dirty logging by write protection (KVM: kvm_get_dirty_log_protect, kvm_mmu_slot_remove_write_access).
+// Dirty logging by write protection (KVM: kvm_get_dirty_log_protect,
+// kvm_mmu_slot_remove_write_access).
 
 #include "mmu_core/state.h"
 
 namespace mmu::dirty_log {
 
-// Hands the bitmap over and protects what it names again. False: no such slot, not logging, or wrong size.
+// Hands the bitmap over and protects what it names again. False: no such slot, not logging, or
+// wrong size.
 bool collect(VmState& vm, u32 slot, u64* bitmap, u64 words);
 // Logging begins: nothing in the slot may be written without a fault.
 void protect_slot(VmState& vm, Memslot& slot);

@@ -38,7 +38,8 @@ bool read(VmState& vm, const Part& part, u64& value) {
 bool store(VmState& vm, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
-    if (vm.memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) != GuestMemory::Result::kOk)
+    if (vm.memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
+        GuestMemory::Result::kOk)
       return false;
     done += n;
   }
@@ -50,7 +51,8 @@ bool writable_memory(const VmState& vm, Gpa gpa) {
   return slot && !slot->read_only;
 }
 
-// The store comes first and outside the lock: it may make the host copy the frame, which calls back.
+// The store comes first and outside the lock: it may make the host copy the frame, which calls
+// back.
 void write_and_track(VmState& vm, const Part& part, u64 value) {
   if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
   Locked lock(vm, LockId::kMmu);
@@ -76,7 +78,8 @@ EmulateResult mmio_at(Gpa gpa) {
 
 }  // namespace
 
-EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64 value, bool implicit) {
+EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64 value,
+                     bool implicit) {
   VmState& vm = *vcpu.vm;
   AccessRequest request;
   request.write = access == Access::kWrite || access == Access::kRmw;
@@ -87,7 +90,8 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
   const unsigned parts = split(gva.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {  // both halves are translated before anything is stored
     const Gva at = gva + part[i].at;
-    const GuestWalk walk = walk_guest(vm.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
+    const GuestWalk walk =
+        walk_guest(vm.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
     if (!walk.ok) {
       roots::sync_address(vcpu, at);
       EmulateResult r;
@@ -99,16 +103,19 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (request.write ? !writable_memory(vm, part[i].gpa) : !vm.slots.find(Gfn::of(part[i].gpa))) return mmio_at(part[i].gpa);
+    if (request.write ? !writable_memory(vm, part[i].gpa) : !vm.slots.find(Gfn::of(part[i].gpa)))
+      return mmio_at(part[i].gpa);
 
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;
   if (access != Access::kWrite)
     for (unsigned i = 0; i < parts; ++i)
-      if (!read(vm, part[i], r.value)) vm.platform.panic("emulated load failed after it was checked");
+      if (!read(vm, part[i], r.value))
+        vm.platform.panic("emulated load failed after it was checked");
   if (access == Access::kRmw) {
-    // No compiler writes page tables like this: give up shadowing the frame rather than emulate again and again.
+    // No compiler writes page tables like this: give up shadowing the frame rather than emulate
+    // again and again.
     Locked lock(vm, LockId::kMmu);
     for (unsigned i = 0; i < parts; ++i) zap::unprotect(vm, Gfn::of(part[i].gpa));
     zap::commit(vm);

@@ -18,7 +18,8 @@ void fill(VmState& vm, SpteRef ref, u64 value) {
   ref.page->filled[ref.index / 64] |= bit(ref.index % 64);
 }
 
-// The reverse map of a gfn that is mapped, and the count by which the audit knows that no chain holds more.
+// The reverse map of a gfn that is mapped, and the count by which the audit knows that no chain
+// holds more.
 void rmap_add(VmState& vm, Memslot& slot, Gfn gfn, SpteRef ref) {
   chain::add(slot.rmap(gfn, ref.page->role.level()), ref, vm.caches);
   ++vm.rmap_refs;
@@ -39,7 +40,9 @@ void rmap_remove(VmState& vm, Gfn gfn, SpteRef ref) {
 
 }  // namespace
 
-u64 load(const SpteRef& ref) { return __atomic_load_n(&ref.page->spt[ref.index], __ATOMIC_ACQUIRE); }
+u64 load(const SpteRef& ref) {
+  return __atomic_load_n(&ref.page->spt[ref.index], __ATOMIC_ACQUIRE);
+}
 
 void set_leaf(VmState& vm, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access) {
   if (!ref.page->role.direct()) ref.page->set_leaf(ref.index, gfn, access);
@@ -51,7 +54,8 @@ void update_leaf(VmState& vm, SpteRef ref, u64 spte) {
   u64* entry = &ref.page->spt[ref.index];
   u64 was = load(ref);
   // A and D may appear under our hands; never lose D of a writable entry.
-  while (!__atomic_compare_exchange_n(entry, &was, spte | (was & pte::kA), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+  while (!__atomic_compare_exchange_n(entry, &was, spte | (was & pte::kA), false, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_ACQUIRE)) {
   }
   if (spte::change_owes_flush(was, spte)) flush::owe(vm);
 }
@@ -87,7 +91,8 @@ void drop(VmState& vm, SpteRef ref) {
     ++vm.shape;
     ShadowPage* child = page.child(ref.index);
     unsync::clear_child(page, ref.index);
-    if (!chain::remove(child->parents, ref, vm.caches)) vm.platform.panic("link missing from the parent chain");
+    if (!chain::remove(child->parents, ref, vm.caches))
+      vm.platform.panic("link missing from the parent chain");
   }
   flush::owe(vm);
 }
@@ -116,7 +121,8 @@ bool write_protect_chain(VmState& vm, const RmapHead& head) {
 
 bool write_protect_gfn(VmState& vm, Memslot& slot, Gfn gfn) {
   bool any = false;
-  for (unsigned level = 1; level <= kRmapLevels; ++level) any |= write_protect_chain(vm, slot.rmap(gfn, level));
+  for (unsigned level = 1; level <= kRmapLevels; ++level)
+    any |= write_protect_chain(vm, slot.rmap(gfn, level));
   if (any) ++vm.stats.write_protects;
   return any;
 }

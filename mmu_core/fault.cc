@@ -26,18 +26,20 @@ FaultResult result(Kind kind, Gpa gpa = Gpa{}) {
 
 FaultResult inject(VcpuState& vcpu, Gva gva, u32 code) {
   count(*vcpu.vm, Event::kInject, 0, vcpu.role);
-  // The architecture drops the address from the TLB with the fault: a stale shadow entry must not bring it back.
-  // Whatever the code says: with P=0 it is the guest's entry that went, not yet the shadow's.
+  // The architecture drops the address from the TLB with the fault: a stale shadow entry must not
+  // bring it back. Whatever the code says: with P=0 it is the guest's entry that went, not yet the
+  // shadow's.
   roots::sync_address(vcpu, gva);
   FaultResult r = result(Kind::kInject);
   r.error_code = code;
   return r;
 }
 
-// CR0.WP = 0: the supervisor writes to what the guest made read-only, while the hardware runs with WP = 1. The entry
-// becomes writable and loses U, so that no user access gets through it, and X under SMEP, since a page without U
-// would escape SMEP. Under SMAP and PKE it would escape those as well, and nothing in an entry can make up
-// for it: such a write is emulated. So is one that the hardware, for the same WP = 1, refuses by PKRU.WD.
+// CR0.WP = 0: the supervisor writes to what the guest made read-only, while the hardware runs with
+// WP = 1. The entry becomes writable and loses U, so that no user access gets through it, and X
+// under SMEP, since a page without U would escape SMEP. Under SMAP and PKE it would escape those as
+// well, and nothing in an entry can make up for it: such a write is emulated. So is one that the
+// hardware, for the same WP = 1, refuses by PKRU.WD.
 enum class WpCase { kNone, kTrick, kEmulate };
 WpCase wp_case(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request) {
   const WalkContext& c = vcpu.context;
@@ -49,14 +51,16 @@ WpCase wp_case(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest reque
   return user_page && (c.smap || c.pke) ? WpCase::kEmulate : WpCase::kTrick;
 }
 
-u8 access_to_install(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request, WpCase wp) {
+u8 access_to_install(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest request,
+                     WpCase wp) {
   u8 access = walk.access;  // an MMIO entry keeps these: its rights are checked anew at each access
   if (wp == WpCase::kTrick) {
     access = static_cast<u8>((access | acc::kW) & ~acc::kU);
     if (vcpu.context.smep) access = static_cast<u8>(access & ~acc::kX);
   }
   // Until the guest's D is set the first write must fault.
-  if (!request.write && !(walk.entry[walk.level - 1] & pte::kD)) access = static_cast<u8>(access & ~acc::kW);
+  if (!request.write && !(walk.entry[walk.level - 1] & pte::kD))
+    access = static_cast<u8>(access & ~acc::kW);
   return access;
 }
 
@@ -66,7 +70,8 @@ bool root_is_stale(const VcpuState& vcpu) {
 }
 
 // The part under the mmu lock.
-FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier::Snapshot& seen, Gpa gpa) {
+FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier::Snapshot& seen,
+                    Gpa gpa) {
   VmState& vm = *vcpu.vm;
   Locked lock(vm, LockId::kMmu);
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
@@ -110,7 +115,8 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   }
   if (!vm.caches.top_up()) return result(Kind::kNoMemory);
 
-  const GuestWalk walk = walk_guest(vm.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
+  const GuestWalk walk =
+      walk_guest(vm.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
   vm.platform.yield(YieldPoint::kAfterWalk, vcpu.id);
   if (!walk.ok) return inject(vcpu, gva, walk.error_code);
   gpa = walk.gfn.base() + (gva.raw & (kPageSize - 1));
@@ -124,7 +130,8 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   fault.access = access_to_install(vcpu, walk, request, fault.slot ? wp : WpCase::kNone);
   const notifier::Snapshot seen = notifier::snapshot(vm);
   if (fault.slot) {
-    if (fault.slot->invalid) return result(Kind::kRetry);  // being deleted: neither memory nor MMIO yet
+    if (fault.slot->invalid)
+      return result(Kind::kRetry);  // being deleted: neither memory nor MMIO yet
     if (request.write && fault.slot->read_only) return result(Kind::kMmio, gpa);
     if (wp == WpCase::kEmulate) return result(Kind::kEmulate, gpa);
     if (request.write && tracking::is_tracked(*fault.slot, walk.gfn)) {

@@ -13,10 +13,13 @@
 namespace mmu {
 namespace {
 
-unsigned shadow_index(Gva gva, unsigned level) { return static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & 511; }
+unsigned shadow_index(Gva gva, unsigned level) {
+  return static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & 511;
+}
 
-// The page behind `ref`, which must have this gfn and this role. Another child, or a large leaf, is dropped: the same
-// gfn alone does not make it the same page (KVM: kvm_mmu_get_child_sp; CVE-2026-53359 was this check).
+// The page behind `ref`, which must have this gfn and this role. Another child, or a large leaf, is
+// dropped: the same gfn alone does not make it the same page (KVM: kvm_mmu_get_child_sp;
+// CVE-2026-53359 was this check).
 ShadowPage* existing_child(VmState& vm, SpteRef ref, Gfn gfn, PageRole role) {
   const u64 s = entries::load(ref);
   if (!s) return nullptr;
@@ -41,12 +44,18 @@ PageRole child_role(const ShadowPage& parent, bool direct, u8 access) {
 class Installer {
  public:
   Installer(VcpuState& vcpu, Gva gva, const Fetch& fault)
-      : vcpu_(vcpu), vm_(*vcpu.vm), gva_(gva), fault_(fault), walk_(*fault.walk), page_(vcpu.root.page) {}
+      : vcpu_(vcpu),
+        vm_(*vcpu.vm),
+        gva_(gva),
+        fault_(fault),
+        walk_(*fault.walk),
+        page_(vcpu.root.page) {}
 
   FetchResult run() {
     while (page_->role.level() > walk_.level)
       if (!step_indirect()) return FetchResult::kGuestChanged;
-    if (!walk_still_holds(vm_.memory, vcpu_.context, walk_, walk_.level)) return FetchResult::kGuestChanged;
+    if (!walk_still_holds(vm_.memory, vcpu_.context, walk_, walk_.level))
+      return FetchResult::kGuestChanged;
     const unsigned goal = goal_level();
     while (page_->role.level() > goal) step_direct();
     vm_.platform.yield(YieldPoint::kBeforeInstall, vcpu_.id);
@@ -65,7 +74,8 @@ class Installer {
     ShadowPage* child = existing_child(vm_, ref, table, role);
     if (!child) {
       child = pages::get(vcpu_, table, role);
-      // A link that goes from not present to present needs no flush by the guest, so nothing stale may hang below it.
+      // A link that goes from not present to present needs no flush by the guest, so nothing stale
+      // may hang below it.
       if (child->unsync_children) sync::children(vcpu_, *child);
       if (!walk_still_holds(vm_.memory, vcpu_.context, walk_, level)) return false;
       if (entries::load(ref)) vm_.platform.panic("link filled meanwhile");
@@ -92,7 +102,8 @@ class Installer {
     return notifier::in_progress(vm_, start, start + pages * kPageSize);
   }
 
-  // A large guest page over smaller host pages: direct pages carry on, under the rights of the guest's leaf.
+  // A large guest page over smaller host pages: direct pages carry on, under the rights of the
+  // guest's leaf.
   void step_direct() {
     const unsigned level = page_->role.level();
     const SpteRef ref = here();
@@ -118,7 +129,9 @@ class Installer {
     const SpteRef ref = here();
     entries::drop(vm_, ref);  // whatever was there, with its reverse map
     if (!vcpu_.context.pke && spte::mmio_possible(walk_.gfn, vm_.config.caps.host_maxphyaddr)) {
-      entries::set_mmio(vm_, ref, spte::make_mmio(walk_.gfn, fault_.access, vm_.slots.generation() & spte::kMmioGenMask));
+      entries::set_mmio(
+          vm_, ref,
+          spte::make_mmio(walk_.gfn, fault_.access, vm_.slots.generation() & spte::kMmioGenMask));
       count(vm_, Event::kMmioMake, *page_);
     }
     return FetchResult::kMmio;
@@ -138,8 +151,8 @@ class Installer {
     u64 fresh = spte::make_leaf(parts);
 
     const u64 was = entries::load(ref);
-    const bool same = spte::is_present(was) && spte::is_leaf(was, level) && spte::pfn_of(was) == parts.pfn &&
-                      page_->leaf_gfn(ref.index) == gfn;
+    const bool same = spte::is_present(was) && spte::is_leaf(was, level) &&
+                      spte::pfn_of(was) == parts.pfn && page_->leaf_gfn(ref.index) == gfn;
     if (spte::is_writable(fresh) && !(same && spte::is_writable(was)) &&
         !unsync::try_to_make_writable(vm_, *fault_.slot, gfn, unsync::Caller::kFault))
       fresh = spte::without_write(fresh);
@@ -155,7 +168,8 @@ class Installer {
       entries::set_leaf(vm_, ref, fresh, *fault_.slot, gfn, fault_.access);
     }
     if (level == 1 && page_->has_gptes()) prefetch(vcpu_, *page_, ref.index);
-    return fault_.write && !spte::is_writable(fresh) ? FetchResult::kWriteProtected : FetchResult::kInstalled;
+    return fault_.write && !spte::is_writable(fresh) ? FetchResult::kWriteProtected
+                                                     : FetchResult::kInstalled;
   }
 
   VcpuState& vcpu_;

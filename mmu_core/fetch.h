@@ -11,8 +11,8 @@ namespace mmu {
 
 struct Fetch {
   const GuestWalk* walk = nullptr;
-  u8 access = 0;         // rights to install (after CR0.WP and dirty adjustments)
-  bool write = false;    // the fault is a write
+  u8 access = 0;            // rights to install (after CR0.WP and dirty adjustments)
+  bool write = false;       // the fault is a write
   Memslot* slot = nullptr;  // null: MMIO
   u64 slot_generation = 0;  // of the table in which `slot` was looked up: it points into that table
   FrameLookup frame;
@@ -22,7 +22,7 @@ enum class FetchResult : u8 {
   kInstalled,
   kWriteProtected,  // installed read-only: the write must be emulated
   kMmio,
-  kGuestChanged,    // an entry changed since the walk: fault again
+  kGuestChanged,  // an entry changed since the walk: fault again
 };
 
 // Precondition: mmu lock held, caches topped up, pages available, root valid and not obsolete.

@@ -17,15 +17,16 @@ struct TablePage {
 
 class MemoryCaches {
  public:
-  // What one fault may need at most: a shadow page a level, a chain descriptor for the leaf, each prefetched
-  // neighbour and each new link.
+  // What one fault may need at most: a shadow page a level, a chain descriptor for the leaf, each
+  // prefetched neighbour and each new link.
   static constexpr u32 kPages = 4, kChains = 16;
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
   bool top_up();  // false: the source is exhausted; what was got stays for the next try
   void drain();   // gives everything back
 
-  // Precondition: top_up() succeeded since this operation began. An empty store is a broken invariant.
+  // Precondition: top_up() succeeded since this operation began. An empty store is a broken
+  // invariant.
   ShadowPage* take_page();  // descriptor with table and info attached
   RmapChain* take_chain();
   void give_chain(RmapChain* chain);

@@ -10,20 +10,22 @@
 
 namespace mmu {
 
-// What the slot keeps for each large-page-sized range it overlaps (KVM: kvm_lpage_info): how many reasons forbid
-// mapping it large (a shadowed gfn inside, a misaligned or partial range).
+// What the slot keeps for each large-page-sized range it overlaps (KVM: kvm_lpage_info): how many
+// reasons forbid mapping it large (a shadowed gfn inside, a misaligned or partial range).
 struct LargeInfo {
   u32 disallow = 0;
 };
 
 inline constexpr unsigned kRmapLevels = 3;  // 4K, 2M, 1G
 
-// Arrays by page of the slot; they outlive a flags change. A move makes new ones, the dirty bitmap apart.
+// Arrays by page of the slot; they outlive a flags change. A move makes new ones, the dirty bitmap
+// apart.
 struct SlotArrays {
-  RmapHead* rmap[kRmapLevels] = {};   // [level - 1][index at level]
-  LargeInfo* large[kRmapLevels] = {}; // [level - 1], level >= 2
-  u16* tracked = nullptr;             // shadow pages (level > 1 or not allowed unsync) that write-track the gfn
-  u64* dirty = nullptr;               // bitmap; null until log_dirty is first set
+  RmapHead* rmap[kRmapLevels] = {};    // [level - 1][index at level]
+  LargeInfo* large[kRmapLevels] = {};  // [level - 1], level >= 2
+  u16* tracked =
+      nullptr;           // shadow pages (level > 1 or not allowed unsync) that write-track the gfn
+  u64* dirty = nullptr;  // bitmap; null until log_dirty is first set
 };
 
 struct Memslot {
@@ -57,27 +59,29 @@ class Memslots {
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
-  Memslot* find(Gfn gfn);            // null: no slot, i.e. MMIO. Invalid slots are found.
+  Memslot* find(Gfn gfn);  // null: no slot, i.e. MMIO. Invalid slots are found.
   const Memslot* find(Gfn gfn) const;
-  Memslot* by_id(u32 id);            // null if not used
+  Memslot* by_id(u32 id);  // null if not used
 
   // Checks a request against the active table without changing anything.
   Status validate(const MemslotRequest& request, u8 maxphyaddr) const;
-  // Each publish builds the inactive copy and swaps it in; the generation gets its in-progress bit. What has to be
-  // allocated is allocated first: kNoMemory leaves everything as it was. Nothing is freed: after a delete or a move the
-  // old arrays stay in the inactive copy until take_arrays. See Vm::set_memslot for the order of steps.
-  Status publish_invalid(u32 id);                 // step 1 of delete and move: marks the slot `invalid`
+  // Each publish builds the inactive copy and swaps it in; the generation gets its in-progress bit.
+  // What has to be allocated is allocated first: kNoMemory leaves everything as it was. Nothing is
+  // freed: after a delete or a move the old arrays stay in the inactive copy until take_arrays. See
+  // Vm::set_memslot for the order of steps.
+  Status publish_invalid(u32 id);  // step 1 of delete and move: marks the slot `invalid`
   Status publish(const MemslotRequest& request);  // the new state. Precondition: validate gave kOk
   void restore(u32 id);  // undoes publish_invalid() when publish() could not be done
-  void finish_update();                           // clears in-progress; generation moves on
-  // Detaches what only the state before the last publish holds: all arrays of a deleted slot; of a moved one all but
-  // the dirty bitmap, which the slot keeps. Call before the next publish; free with the old slot's pages and base.
+  void finish_update();  // clears in-progress; generation moves on
+  // Detaches what only the state before the last publish holds: all arrays of a deleted slot; of a
+  // moved one all but the dirty bitmap, which the slot keeps. Call before the next publish; free
+  // with the old slot's pages and base.
   SlotArrays take_arrays(u32 id);
   void free_arrays(SlotArrays& arrays, u64 pages, Gfn base);
 
-  // Back to no slots and generation 0. The arrays are kept for the next slot of the same id, base, size and hva, so
-  // that starting over costs nothing per page of the slot. Precondition: no translation is left, so that reverse maps,
-  // tracking and disallow counts are as allocated.
+  // Back to no slots and generation 0. The arrays are kept for the next slot of the same id, base,
+  // size and hva, so that starting over costs nothing per page of the slot. Precondition: no
+  // translation is left, so that reverse maps, tracking and disallow counts are as allocated.
   void recycle();
   void clear();  // frees everything; no slots
 

@@ -9,7 +9,8 @@ namespace {
 
 constexpr u64 kOffset = kPageSize - 1;
 
-// A cached entry without W answers no write, even one that CR0.WP=0 permits: W may be missing because D is not set.
+// A cached entry without W answers no write, even one that CR0.WP=0 permits: W may be missing
+// because D is not set.
 bool permitted(const VcpuState& vcpu, u8 access, AccessRequest request) {
   if (request.write && !(access & acc::kW)) return false;
   return permission_fault(vcpu.context, vcpu.regs, access, 0, request) == 0;
@@ -36,7 +37,8 @@ bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa) {
     if (spte::mmio_generation(s) != generation) {
       count(vm, Event::kMmioStale, *ref.page);
     } else if (permitted(vcpu, spte::mmio_access(s), request)) {
-      c = {true, Gva{gva.raw & ~kOffset}, spte::mmio_gfn(s), spte::mmio_access(s), generation, vm.shape};
+      c = {true,    Gva{gva.raw & ~kOffset}, spte::mmio_gfn(s), spte::mmio_access(s), generation,
+           vm.shape};
       gpa = gpa_of(c.gfn, gva);
       found = true;
     }

@@ -7,8 +7,9 @@
 
 namespace mmu::mmio {
 
-// A fault with RSVD: true, with the gpa, if a current MMIO entry explains it and permits the access. False: the entry
-// is of an older memslot generation, or forbids; the ordinary fault path decides.
+// A fault with RSVD: true, with the gpa, if a current MMIO entry explains it and permits the
+// access. False: the entry is of an older memslot generation, or forbids; the ordinary fault path
+// decides.
 bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa);
 void forget(VcpuState& vcpu);
 void forget(VcpuState& vcpu, Gva gva);

@@ -24,13 +24,14 @@ struct Capabilities {
   Vendor vendor = Vendor::kIntel;
   u8 maxphyaddr = 40;       // guest
   u8 host_maxphyaddr = 46;  // of the tables that the core writes
-  bool nx = true, gbpages = true, pge = true, pcid = true, invpcid = true, smep = true, smap = true, pku = true,
-       la57 = false, pse = true, pse36 = true, pae = true;
+  bool nx = true, gbpages = true, pge = true, pcid = true, invpcid = true, smep = true, smap = true,
+       pku = true, la57 = false, pse = true, pse36 = true, pae = true;
 };
 
 // Neutral options: none changes what a guest can see.
 struct Options {
-  bool prefetch = true, unsync = true, large_pages = true, eager_sync = false, extra_flush = false, extra_zap = false;
+  bool prefetch = true, unsync = true, large_pages = true, eager_sync = false, extra_flush = false,
+       extra_zap = false;
 };
 
 inline constexpr u32 kMaxVcpus = 4;
@@ -46,21 +47,27 @@ struct VmConfig {
 
 struct MemslotRequest {
   enum class Kind : u8 { kAdd, kDelete, kMove, kFlags } kind = Kind::kAdd;
-  u32 id = 0;       // < kMaxMemslots
-  Gfn gfn;          // kAdd, kMove
-  u64 pages = 0;    // kAdd
-  Hva hva;          // kAdd, 4K-aligned
+  u32 id = 0;                                 // < kMaxMemslots
+  Gfn gfn;                                    // kAdd, kMove
+  u64 pages = 0;                              // kAdd
+  Hva hva;                                    // kAdd, 4K-aligned
   bool read_only = false, log_dirty = false;  // kAdd, kFlags
 };
-enum class Status : u8 { kOk, kInvalid /* overlap, no such slot, bad range; nothing changed */, kNoMemory };
+enum class Status : u8 {
+  kOk,
+  kInvalid /* overlap, no such slot, bad range; nothing changed */,
+  kNoMemory
+};
 
 struct FaultResult {
   enum class Kind : u8 {
-    kRetry,    // a translation was installed or was there: run the guest again
-    kInject,   // #PF for the guest: error_code, gva
-    kEmulate,  // the access is permitted but must be done by Vcpu::emulate_* (write to a shadowed table, WP=0, ...)
-    kMmio,     // permitted, but gpa has no memslot (or is a write to a read-only slot)
-    kNoMemory, // table source exhausted even after reclaim: the caller may retry after giving memory
+    kRetry,     // a translation was installed or was there: run the guest again
+    kInject,    // #PF for the guest: error_code, gva
+    kEmulate,   // the access is permitted but must be done by Vcpu::emulate_* (write to a shadowed
+                // table, WP=0, ...)
+    kMmio,      // permitted, but gpa has no memslot (or is a write to a read-only slot)
+    kNoMemory,  // table source exhausted even after reclaim: the caller may retry after giving
+                // memory
   };
   Kind kind = Kind::kRetry;
   u32 error_code = 0;  // kInject, as the guest must see it
@@ -81,11 +88,12 @@ enum class Access : u8 { kRead, kWrite, kFetch, kRmw };
 
 // What the hardware is entered with.
 struct EntryState {
-  bool ok = false;     // false: no root could be built (table source exhausted)
-  Hpa root;            // hardware CR3 base (4-level table)
-  u16 pcid = 0;        // hardware PCID tag: the guest's if CR4.PCIDE, else 0
-  u8 levels = 4;       // of the hardware walk
-  // Effective control bits under which the hardware checks the core's entries. WP is always 1, NXE always 1.
+  bool ok = false;  // false: no root could be built (table source exhausted)
+  Hpa root;         // hardware CR3 base (4-level table)
+  u16 pcid = 0;     // hardware PCID tag: the guest's if CR4.PCIDE, else 0
+  u8 levels = 4;    // of the hardware walk
+  // Effective control bits under which the hardware checks the core's entries. WP is always 1, NXE
+  // always 1.
   bool smep = false, smap = false, pke = false;
 };
 
@@ -100,29 +108,32 @@ class Vcpu {
   bool set_cr4(u64 value);
   bool set_efer(u64 value);
   void set_pkru(u32 value);
-  void set_cpl(u8 cpl);     // 0 or 3; harness state, not an instruction
-  void set_ac(bool ac);     // EFLAGS.AC
+  void set_cpl(u8 cpl);  // 0 or 3; harness state, not an instruction
+  void set_ac(bool ac);  // EFLAGS.AC
   u64 cr0() const;
   u64 cr3() const;  // as MOV from CR3 gives it
   u64 cr4() const;
   u64 efer() const;
   u32 pkru() const;
 
-  void invlpg(Gva gva);                          // a non-canonical gva is a NOP
-  bool invpcid(u64 type, u64 pcid, Gva gva);     // false: #GP(0)
+  void invlpg(Gva gva);                       // a non-canonical gva is a NOP
+  bool invpcid(u64 type, u64 pcid, Gva gva);  // false: #GP(0)
 
-  // Processes pending requests (free obsolete roots, load root, sync, flush) and says what to run with. Call before
-  // every hardware entry. KVM: vcpu_enter_guest's request handling and kvm_mmu_reload.
+  // Processes pending requests (free obsolete roots, load root, sync, flush) and says what to run
+  // with. Call before every hardware entry. KVM: vcpu_enter_guest's request handling and
+  // kvm_mmu_reload.
   EntryState enter();
 
-  // A #PF exit: `error_code` as the hardware gave it for the shadow tables. `implicit`: implicit supervisor access.
+  // A #PF exit: `error_code` as the hardware gave it for the shadow tables. `implicit`: implicit
+  // supervisor access.
   FaultResult handle_fault(Gva gva, u32 error_code, bool implicit);
 
-  // The core does the access in software, by the current registers and a fresh walk (KVM: the emulator). Handles
-  // page crossing, A/D updates, dirty log and shadowed tables (KVM: kvm_mmu_track_write).
+  // The core does the access in software, by the current registers and a fresh walk (KVM: the
+  // emulator). Handles page crossing, A/D updates, dirty log and shadowed tables (KVM:
+  // kvm_mmu_track_write).
   EmulateResult emulate(Gva gva, Access access, unsigned size, u64 value, bool implicit);
-  // A guest store to guest-physical memory that is emulated (KVM: emulator_write_phys). size 1, 2, 4, 8; may be
-  // misaligned and may cross a page. kMmio if no writable memslot holds it.
+  // A guest store to guest-physical memory that is emulated (KVM: emulator_write_phys). size 1, 2,
+  // 4, 8; may be misaligned and may cross a page. kMmio if no writable memslot holds it.
   EmulateResult write_physical(Gpa gpa, unsigned size, u64 value);
 
  private:
@@ -133,7 +144,18 @@ class Vcpu {
 // Visitor of Vm::audit.
 struct AuditFinding {
   enum class Class : u8 {
-    kRmap, kParent, kUnsync, kHash, kCount, kRole, kContent, kReserved, kWritable, kNotifier, kDirty, kLeak
+    kRmap,
+    kParent,
+    kUnsync,
+    kHash,
+    kCount,
+    kRole,
+    kContent,
+    kReserved,
+    kWritable,
+    kNotifier,
+    kDirty,
+    kLeak
   } cls = Class::kRmap;
   const char* what = "";  // static text, one sentence
   Gfn gfn;
@@ -143,28 +165,34 @@ struct AuditFinding {
 };
 class AuditSink {
  public:
-  virtual void on_finding(const AuditFinding& finding) { (void)finding; __builtin_trap(); }
+  virtual void on_finding(const AuditFinding& finding) {
+    (void)finding;
+    __builtin_trap();
+  }
 
  protected:
   ~AuditSink() = default;
 };
 
 struct VmStats {  // counts since creation; for MMU-state coverage and for tests
-  u64 faults = 0, fetches = 0, syncs = 0, unsyncs = 0, prefetches = 0, zaps = 0, recycled = 0, fast_zaps = 0, invlpgs = 0,
-      flushes = 0, pt_writes = 0, floods = 0, root_hits = 0, root_misses = 0, mmio_sptes = 0, splits = 0,
-      write_protects = 0, reclaims = 0, shadow_pages = 0;
+  u64 faults = 0, fetches = 0, syncs = 0, unsyncs = 0, prefetches = 0, zaps = 0, recycled = 0,
+      fast_zaps = 0, invlpgs = 0, flushes = 0, pt_writes = 0, floods = 0, root_hits = 0,
+      root_misses = 0, mmio_sptes = 0, splits = 0, write_protects = 0, reclaims = 0,
+      shadow_pages = 0;
 };
 
-// MMU states reached, for coverage: one byte a (role class x level x operation), saturating. The platform that
-// fuzzes points this at its extra counters.
+// MMU states reached, for coverage: one byte a (role class x level x operation), saturating. The
+// platform that fuzzes points this at its extra counters.
 inline constexpr u32 kStateCounters = 4096;
 
 class Vm {
  public:
-  // Builds a VM in storage of object_size() bytes (16-aligned) that the caller owns. Null if the source is exhausted.
+  // Builds a VM in storage of object_size() bytes (16-aligned) that the caller owns. Null if the
+  // source is exhausted.
   static u64 object_size();
   static Vm* create(void* storage, Platform& platform, const VmConfig& config);
-  // Frees all; cost in proportion to what is in use. Afterwards no table or object of this VM is allocated.
+  // Frees all; cost in proportion to what is in use. Afterwards no table or object of this VM is
+  // allocated.
   void destroy();
   // Back to the state after create with this configuration, cheaply.
   bool reset(const VmConfig& config);
@@ -172,14 +200,17 @@ class Vm {
   Vcpu& vcpu(u32 index);
 
   Status set_memslot(const MemslotRequest& request);
-  // Appends nothing: fills `bitmap` (one bit a page of the slot, (pages + 63) / 64 words) and clears the log,
-  // re-protecting what it must and flushing before it returns. False: no such slot or not logging.
+  // Appends nothing: fills `bitmap` (one bit a page of the slot, (pages + 63) / 64 words) and
+  // clears the log, re-protecting what it must and flushing before it returns. False: no such slot
+  // or not logging.
   bool get_dirty_log(u32 slot, u64* bitmap, u64 words);
 
-  // Host notifier, [start, end). Between begin and end no fault may install a translation for the range.
+  // Host notifier, [start, end). Between begin and end no fault may install a translation for the
+  // range.
   void notifier_begin(Hva start, Hva end);  // zaps and flushes
   void notifier_end(Hva start, Hva end);
-  // The host narrowed the protection of the range to read-only: like begin+end for writable translations.
+  // The host narrowed the protection of the range to read-only: like begin+end for writable
+  // translations.
   bool age(Hva start, Hva end, bool clear);  // true if any was young
 
   u64 reclaim(u64 pages);  // shrinker; returns shadow pages given back

@@ -19,7 +19,8 @@ void for_each_range(VmState& vm, Hva start, Hva end, F&& f) {
     const u64 slot_end = slot->hva.raw + (slot->pages << 12);
     const u64 to = end.raw < slot_end ? end.raw : slot_end;
     if (from >= to) continue;
-    f(*slot, slot->base + ((from - slot->hva.raw) >> 12), slot->base + ((to - 1 - slot->hva.raw) >> 12));
+    f(*slot, slot->base + ((from - slot->hva.raw) >> 12),
+      slot->base + ((to - 1 - slot->hva.raw) >> 12));
   }
 }
 
@@ -28,7 +29,8 @@ template <class F>
 void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
   for_each_range(vm, start, end, [&](Memslot& slot, Gfn first, Gfn last) {
     for (unsigned level = 1; level <= kRmapLevels; ++level)
-      for (u64 i = slot.index(first, level); i <= slot.index(last, level); ++i) f(slot.arrays.rmap[level - 1][i]);
+      for (u64 i = slot.index(first, level); i <= slot.index(last, level); ++i)
+        f(slot.arrays.rmap[level - 1][i]);
   });
 }
 

@@ -16,7 +16,8 @@ ShadowPage* find(VcpuState& vcpu, Gfn gfn, PageRole role) {
     next = p->hash_next;
     if (p->gfn != gfn || is_obsolete(vm, *p)) continue;
     if (p->role != role) {
-      // The guest starts to use the frame as an upper table: what was unsync there would escape write tracking.
+      // The guest starts to use the frame as an upper table: what was unsync there would escape
+      // write tracking.
       if (role.level() > 1 && !role.direct() && p->unsync) {
         count(vm, Event::kUpperZapsUnsync, *p);
         zap::page(vm, p);
@@ -24,8 +25,8 @@ ShadowPage* find(VcpuState& vcpu, Gfn gfn, PageRole role) {
       continue;
     }
     if (p->unsync) {
-      // Good but stale: brought up to date, not write-protected, and still marked unsync, so that the cost of
-      // protection falls due only when the guest invalidates.
+      // Good but stale: brought up to date, not write-protected, and still marked unsync, so that
+      // the cost of protection falls due only when the guest invalidates.
       count(vm, Event::kHashSync, *p);
       if (!sync::page(vcpu, *p)) {
         zap::page(vm, p);

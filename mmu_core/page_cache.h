@@ -13,12 +13,12 @@ inline u32 bucket_of(Gfn gfn) {
   return static_cast<u32>(h >> 54) % PageCache::kBuckets;
 }
 
-// The valid page for exactly this gfn and role, in step with its guest table or freshly synced (an unsync page that is
-// found is brought up to date but stays unsync); a new one if there is none. Precondition: caches topped up; gfn has
-// a memslot if the role is indirect.
+// The valid page for exactly this gfn and role, in step with its guest table or freshly synced (an
+// unsync page that is found is brought up to date but stays unsync); a new one if there is none.
+// Precondition: caches topped up; gfn has a memslot if the role is indirect.
 ShadowPage* get(VcpuState& vcpu, Gfn gfn, PageRole role);
 
-void insert(VmState& vm, ShadowPage* page);         // into hash and active list
+void insert(VmState& vm, ShadowPage* page);  // into hash and active list
 void remove_from_hash(VmState& vm, ShadowPage* page);
 void remove_from_list(VmState& vm, ShadowPage* page);
 
@@ -26,8 +26,8 @@ inline bool is_obsolete(const VmState& vm, const ShadowPage& page) {
   return page.role.invalid() || page.generation != vm.pages.generation;
 }
 
-// Valid pages that shadow a guest table in `gfn`. f(ShadowPage&) returns false to stop; it may zap the page that it is
-// given and nothing else of this gfn.
+// Valid pages that shadow a guest table in `gfn`. f(ShadowPage&) returns false to stop; it may zap
+// the page that it is given and nothing else of this gfn.
 template <class F>
 void for_each_indirect(VmState& vm, Gfn gfn, F&& f) {
   if (!vm.pages.indirect) return;

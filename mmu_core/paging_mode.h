@@ -12,7 +12,7 @@ namespace mmu {
 inline constexpr unsigned kMaxLevels = 5;
 
 struct Level {
-  u8 index_lo;        // lowest linear-address bit of the index
+  u8 index_lo;  // lowest linear-address bit of the index
   u8 index_bits;
   bool may_map_page;  // PS = 1 here can end the walk (capability permitting)
 };
@@ -25,7 +25,8 @@ struct PagingMode {
 
 inline constexpr PagingMode k32Bit{4, 32, 2, {{12, 10, true}, {22, 10, true}}};
 inline constexpr PagingMode kPae{8, 32, 3, {{12, 9, true}, {21, 9, true}, {30, 2, false}}};
-inline constexpr PagingMode k4Level{8, 48, 4, {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}}};
+inline constexpr PagingMode k4Level{
+    8, 48, 4, {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}}};
 inline constexpr PagingMode k5Level{
     8, 57, 5, {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}, {48, 9, false}}};
 

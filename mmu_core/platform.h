@@ -24,11 +24,17 @@ enum class LockId : u8 { kSlots, kMmu };  // in the order in which they may be t
 
 // What backs a host virtual page. Errors are values (KVM: KVM_PFN_ERR_*).
 struct FrameLookup {
-  enum class Kind : u8 { kFrame, kNoFrame /* hva not backed */, kReadOnly /* write wanted, hva not writable */, kPoisoned };
+  enum class Kind : u8 {
+    kFrame,
+    kNoFrame /* hva not backed */,
+    kReadOnly /* write wanted, hva not writable */,
+    kPoisoned
+  };
   Kind kind = Kind::kNoFrame;
-  Pfn pfn;             // of the 4K page asked for
+  Pfn pfn;                // of the 4K page asked for
   bool writable = false;  // may be mapped writable even though only a read was asked for
-  u8 host_level = 1;   // 1 = 4K, 2 = 2M, 3 = 1G: size of the naturally aligned host page that holds it
+  u8 host_level =
+      1;  // 1 = 4K, 2 = 2M, 3 = 1G: size of the naturally aligned host page that holds it
 };
 
 // TLB invalidation that the core owes the hardware, for shadow paging. Every
@@ -36,9 +42,11 @@ struct FrameLookup {
 // complete (acknowledged) when the call returns.
 struct FlushRequest {
   enum class Kind : u8 {
-    kAll,      // everything of this VM on that vCPU: every PCID, paging-structure caches, guest-physical mappings
+    kAll,      // everything of this VM on that vCPU: every PCID, paging-structure caches,
+               // guest-physical mappings
     kPcid,     // everything tagged with `pcid`, global entries kept
-    kAddress,  // linear address `gva` under `pcid` and its global entry under any, plus paging-structure caches of `pcid`
+    kAddress,  // linear address `gva` under `pcid` and its global entry under any, plus
+               // paging-structure caches of `pcid`
     kRange,    // guest frames [gfn, gfn + pages): may be widened to kAll by the sink
   };
   static constexpr u32 kAllVcpus = ~u32{0};
@@ -52,19 +60,39 @@ struct FlushRequest {
 
 class Platform {
  public:
-  // Page tables. A frame for a table, zeroed, or false when the source is exhausted or told to fail.
-  // `ptr` is how the core reaches it; it stays valid until free_table.
-  virtual bool alloc_table(Hpa& hpa, u64*& ptr) { (void)hpa, (void)ptr; __builtin_trap(); }
-  virtual void free_table(Hpa hpa) { (void)hpa; __builtin_trap(); }
-  // Storage for descriptors (shadow pages, rmap chains, dirty bitmaps, slot arrays); size bytes, 16-aligned, zeroed;
-  // nullptr when exhausted. The platform may poison and quarantine what is freed.
-  virtual void* alloc_object(u64 size) { (void)size; __builtin_trap(); }
-  virtual void free_object(void* object, u64 size) { (void)object, (void)size; __builtin_trap(); }
+  // Page tables. A frame for a table, zeroed, or false when the source is exhausted or told to
+  // fail. `ptr` is how the core reaches it; it stays valid until free_table.
+  virtual bool alloc_table(Hpa& hpa, u64*& ptr) {
+    (void)hpa, (void)ptr;
+    __builtin_trap();
+  }
+  virtual void free_table(Hpa hpa) {
+    (void)hpa;
+    __builtin_trap();
+  }
+  // Storage for descriptors (shadow pages, rmap chains, dirty bitmaps, slot arrays); size bytes,
+  // 16-aligned, zeroed; nullptr when exhausted. The platform may poison and quarantine what is
+  // freed.
+  virtual void* alloc_object(u64 size) {
+    (void)size;
+    __builtin_trap();
+  }
+  virtual void free_object(void* object, u64 size) {
+    (void)object, (void)size;
+    __builtin_trap();
+  }
 
-  // Host memory by host-physical address, naturally aligned, size 1, 2, 4 or 8. These are how the core touches
-  // guest memory (guest page tables, emulated stores); the platform checks that the frame is the guest's.
-  virtual u64 read_guest(Hpa hpa, unsigned size) { (void)hpa, (void)size; __builtin_trap(); }
-  virtual void write_guest(Hpa hpa, unsigned size, u64 value) { (void)hpa, (void)size, (void)value; __builtin_trap(); }
+  // Host memory by host-physical address, naturally aligned, size 1, 2, 4 or 8. These are how the
+  // core touches guest memory (guest page tables, emulated stores); the platform checks that the
+  // frame is the guest's.
+  virtual u64 read_guest(Hpa hpa, unsigned size) {
+    (void)hpa, (void)size;
+    __builtin_trap();
+  }
+  virtual void write_guest(Hpa hpa, unsigned size, u64 value) {
+    (void)hpa, (void)size, (void)value;
+    __builtin_trap();
+  }
   // Compare-and-exchange of a guest entry (size 4 or 8); true if it held `expected`.
   virtual bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) {
     (void)hpa, (void)size, (void)expected, (void)desired;
@@ -72,17 +100,32 @@ class Platform {
   }
 
   // hva -> frame, faulting it in (KVM: kvm_faultin_pfn). `write`: the caller will write.
-  virtual FrameLookup lookup_frame(Hva hva, bool write) { (void)hva, (void)write; __builtin_trap(); }
+  virtual FrameLookup lookup_frame(Hva hva, bool write) {
+    (void)hva, (void)write;
+    __builtin_trap();
+  }
 
-  virtual void flush_tlb(const FlushRequest& request) { (void)request; __builtin_trap(); }
+  virtual void flush_tlb(const FlushRequest& request) {
+    (void)request;
+    __builtin_trap();
+  }
 
-  virtual void lock(LockId id) { (void)id; __builtin_trap(); }
-  virtual void unlock(LockId id) { (void)id; __builtin_trap(); }
+  virtual void lock(LockId id) {
+    (void)id;
+    __builtin_trap();
+  }
+  virtual void unlock(LockId id) {
+    (void)id;
+    __builtin_trap();
+  }
   // May run other vCPUs or host events before it returns. Nothing, freestanding.
   virtual void yield(YieldPoint point, u32 vcpu) { (void)point, (void)vcpu; }
 
   // A broken invariant inside the core. Does not return.
-  [[noreturn]] virtual void panic(const char* why) { (void)why; __builtin_trap(); }
+  [[noreturn]] virtual void panic(const char* why) {
+    (void)why;
+    __builtin_trap();
+  }
 
  protected:
   ~Platform() = default;

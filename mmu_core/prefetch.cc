@@ -14,7 +14,8 @@ void prefetch_one(VcpuState& vcpu, ShadowPage& page, unsigned index) {
   VmState& vm = *vcpu.vm;
   u64 gpte = 0;
   if (vm.memory.read(page.gfn.base() + index * 8, 8, gpte) != GuestMemory::Result::kOk) return;
-  const sync::Entitlement e = sync::entitlement(vcpu.context, gpte, page.role.level(), page.role.access());
+  const sync::Entitlement e =
+      sync::entitlement(vcpu.context, gpte, page.role.level(), page.role.access());
   if (!e.any) return;
   Memslot* slot = vm.slots.find(e.gfn);
   // While writes are logged a speculative writable entry would make every neighbour dirty.
@@ -27,7 +28,8 @@ void prefetch_one(VcpuState& vcpu, ShadowPage& page, unsigned index) {
   parts.pkey = e.pkey;
   parts.host_writable = frame.writable && !slot->read_only;
   u64 fresh = spte::make_leaf(parts);
-  if (spte::is_writable(fresh) && !unsync::try_to_make_writable(vm, *slot, e.gfn, unsync::Caller::kPrefetch))
+  if (spte::is_writable(fresh) &&
+      !unsync::try_to_make_writable(vm, *slot, e.gfn, unsync::Caller::kPrefetch))
     fresh = spte::without_write(fresh);
   page.info->seen[index] = gpte;
   entries::set_leaf(vm, {&page, index}, fresh, *slot, e.gfn, e.access);

@@ -11,15 +11,17 @@ namespace {
 constexpr unsigned kEntryBytes = 8;
 constexpr u32 kFloodLimit = 3;
 
-// Stores that do not replace one whole entry, or at least an aligned half: the frame is probably no table any more,
-// and a half-new entry must not be shadowed.
+// Stores that do not replace one whole entry, or at least an aligned half: the frame is probably no
+// table any more, and a half-new entry must not be shadowed.
 bool misaligned(unsigned offset, unsigned bytes) {
   const bool crosses = ((offset ^ (offset + bytes - 1)) & ~(kEntryBytes - 1)) != 0;
   return crosses || bytes < 4;
 }
 
 // Level-1 tables go unsync instead, so a flood does not hurt there.
-bool flooding(ShadowPage& page) { return page.role.level() > 1 && ++page.write_flood >= kFloodLimit; }
+bool flooding(ShadowPage& page) {
+  return page.role.level() > 1 && ++page.write_flood >= kFloodLimit;
+}
 
 }  // namespace
 

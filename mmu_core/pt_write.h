@@ -5,8 +5,9 @@
 
 namespace mmu::pt_write {
 
-// An emulated store of `bytes` bytes at gpa has reached guest memory: brings the shadows of that frame in step
-// (KVM: kvm_mmu_track_write). Precondition: within one 4K page; mmu lock held; caller commits.
+// An emulated store of `bytes` bytes at gpa has reached guest memory: brings the shadows of that
+// frame in step (KVM: kvm_mmu_track_write). Precondition: within one 4K page; mmu lock held; caller
+// commits.
 void track(VmState& vm, Gpa gpa, unsigned bytes);
 
 }  // namespace mmu::pt_write

@@ -20,8 +20,8 @@ struct ReservedBits {
   }
 };
 
-// SDM 3A, tables of reserved bits in the section "Page-Fault Exceptions" and the entry formats; AMD APM 2 "Page-Translation-Table Entry Fields".
-// Precondition: mode is 4- or 5-level.
+// SDM 3A, tables of reserved bits in the section "Page-Fault Exceptions" and the entry formats; AMD
+// APM 2 "Page-Translation-Table Entry Fields". Precondition: mode is 4- or 5-level.
 ReservedBits guest_reserved_bits(const PagingMode& mode, const Capabilities& caps, bool nx_enabled);
 // For the core's own (shadow) entries: the host's width, NX always available, 1G allowed.
 ReservedBits shadow_reserved_bits(const Capabilities& caps);

@@ -15,7 +15,7 @@ struct RmapChain {
   static constexpr u32 kRefs = 14;
   RmapChain* more = nullptr;  // only the head may be partly filled
   u32 count = 0;
-  u64 ref[kRefs] = {};        // SpteRef::pack
+  u64 ref[kRefs] = {};  // SpteRef::pack
 };
 
 namespace chain {

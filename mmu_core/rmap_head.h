@@ -5,7 +5,8 @@
 
 namespace mmu {
 
-// Head of a chain of SpteRefs: 0 none; bit 0 set: one SpteRef in place; bit 0 clear: an RmapChain* (rmap.h).
+// Head of a chain of SpteRefs: 0 none; bit 0 set: one SpteRef in place; bit 0 clear: an RmapChain*
+// (rmap.h).
 struct RmapHead {
   u64 word = 0;
 };

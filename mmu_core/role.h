@@ -29,7 +29,7 @@ struct PageRole {
   using AdDisabled = Field<16, 16, bool>;
   using GuestMode = Field<17, 17, bool>;
   using Smm = Field<18, 18, bool>;
-  using Pke = Field<19, 19, bool>;        // CR4.PKE: entries carry the guest's protection key
+  using Pke = Field<19, 19, bool>;  // CR4.PKE: entries carry the guest's protection key
 
   constexpr u8 level() const { return Level::get(word); }
   constexpr bool direct() const { return Direct::get(word); }

@@ -101,7 +101,8 @@ void switch_to(VcpuState& vcpu, u64 cr3) {
   mmio::forget(vcpu);
   Locked lock(vm, LockId::kMmu);
   if (usable(vcpu, vcpu.root, cr3)) return;
-  // Bubble: the current root becomes the newest previous one until the wanted one has come to the front.
+  // Bubble: the current root becomes the newest previous one until the wanted one has come to the
+  // front.
   Root carry = vcpu.root;
   for (Root& r : vcpu.previous) {
     const Root taken = r;

@@ -8,11 +8,11 @@
 
 namespace mmu::roots {
 
-// Makes vcpu.root valid for the current CR3 and role. False: no memory. Flushes the current PCID, since where the root
-// has been is not known, and syncs what hangs below it.
+// Makes vcpu.root valid for the current CR3 and role. False: no memory. Flushes the current PCID,
+// since where the root has been is not known, and syncs what hangs below it.
 bool load(VcpuState& vcpu);
-// CR3 is about to become `cr3` (bit 63 stripped): keeps the old root among the previous ones and takes the new one from
-// there if it is cached.
+// CR3 is about to become `cr3` (bit 63 stripped): keeps the old root among the previous ones and
+// takes the new one from there if it is cached.
 void switch_to(VcpuState& vcpu, u64 cr3);
 
 void free_root(VcpuState& vcpu, Root& root);
@@ -22,12 +22,14 @@ void free_previous_locked(VcpuState& vcpu);  // takes the lock itself
 // Drops what became obsolete or invalid, and dummies (a memslot may have appeared).
 void free_obsolete(VcpuState& vcpu);
 
-// Guest invalidations. Each leaves nothing stale that the instruction names, in hardware or in the shadow.
-void invalidate_pcid(VcpuState& vcpu, u16 pcid);   // all but globals
-void invalidate_address(VcpuState& vcpu, Gva gva); // in every cached root
+// Guest invalidations. Each leaves nothing stale that the instruction names, in hardware or in the
+// shadow.
+void invalidate_pcid(VcpuState& vcpu, u16 pcid);    // all but globals
+void invalidate_address(VcpuState& vcpu, Gva gva);  // in every cached root
 void invalidate_everything(VcpuState& vcpu);
-// The shadow entry of one address in the current root only: before a #PF is handed to the guest, which by itself
-// invalidates that address (SDM 3A "Invalidation of TLBs and Paging-Structure Caches").
+// The shadow entry of one address in the current root only: before a #PF is handed to the guest,
+// which by itself invalidates that address (SDM 3A "Invalidation of TLBs and Paging-Structure
+// Caches").
 void sync_address(VcpuState& vcpu, Gva gva);
 
 }  // namespace mmu::roots

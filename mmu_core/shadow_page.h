@@ -7,8 +7,8 @@
 //      │ └──── info ──► 512 words: child page (non-leaf) or gfn and rights (leaf)
 //      ├── gfn, role    what it shadows; the key of the hash
 //      ├── parents ───► SpteRefs that link to it        (inverse of info's children)
-//      ├── unsync / unsync_children + bitmap            level-1 tables the guest may write behind our back
-//      └── root_count, generation, links of hash and active list
+//      ├── unsync / unsync_children + bitmap            level-1 tables the guest may write behind
+//      our back └── root_count, generation, links of hash and active list
 //
 // KVM: struct kvm_mmu_page.
 
@@ -33,11 +33,12 @@ struct SpteRef {
   friend bool operator==(SpteRef, SpteRef) = default;
 };
 
-// Kept apart from the descriptor, since scans of descriptors are frequent and those of entries are not.
+// Kept apart from the descriptor, since scans of descriptors are frequent and those of entries are
+// not.
 struct EntryInfo {
   u64 word[kEntries];  // leaf: gfn << 3 | acc bits; non-leaf: ShadowPage* of the child
-  // Guest entry as the core last read it for this spte; only meaningful where the spte is not 0, and only for
-  // the audit, which cannot otherwise tell a bug from an unannounced host edit.
+  // Guest entry as the core last read it for this spte; only meaningful where the spte is not 0,
+  // and only for the audit, which cannot otherwise tell a bug from an unannounced host edit.
   u64 seen[kEntries];
 };
 
@@ -53,10 +54,10 @@ struct ShadowPage {
   RmapHead parents;
   u64 generation = 0;
   u32 root_count = 0;
-  u32 write_flood = 0;  // emulated writes since the page was last used by a walk
-  u32 used = 0;         // entries that are not 0
+  u32 write_flood = 0;             // emulated writes since the page was last used by a walk
+  u32 used = 0;                    // entries that are not 0
   u64 filled[kEntries / 64] = {};  // which
-  bool doomed = false;  // marked within one operation to be zapped at its end
+  bool doomed = false;             // marked within one operation to be zapped at its end
   bool unsync = false;
   u32 unsync_children = 0;  // bits set in unsync_bitmap
   u64 unsync_bitmap[kEntries / 64] = {};
@@ -66,7 +67,8 @@ struct ShadowPage {
   template <class F>
   void for_each_filled(F&& f) const {
     for (unsigned w = 0; w < kEntries / 64; ++w)
-      for (u64 left = filled[w]; left; left &= left - 1) f(w * 64 + static_cast<unsigned>(__builtin_ctzll(left)));
+      for (u64 left = filled[w]; left; left &= left - 1)
+        f(w * 64 + static_cast<unsigned>(__builtin_ctzll(left)));
   }
   // First 4K gfn that entry `index` of a direct page maps.
   Gfn direct_gfn(unsigned index) const { return gfn + (u64{index} << (9 * (role.level() - 1))); }
@@ -77,7 +79,9 @@ struct ShadowPage {
     return role.direct() ? role.access() : static_cast<u8>(info->word[index] & acc::kAll);
   }
   void set_leaf(unsigned index, Gfn g, u8 access) { info->word[index] = g.raw << 3 | access; }
-  ShadowPage* child(unsigned index) const { return reinterpret_cast<ShadowPage*>(info->word[index]); }
+  ShadowPage* child(unsigned index) const {
+    return reinterpret_cast<ShadowPage*>(info->word[index]);
+  }
   void set_child(unsigned index, ShadowPage* c) { info->word[index] = reinterpret_cast<u64>(c); }
 };
 

@@ -5,8 +5,9 @@
 
 namespace mmu {
 
-// Visits the entries of one shadow tree on the path of gva, root first, through links only: f(SpteRef) returns false
-// to stop. f may change the entry that it is given; the walk goes on through what it holds afterwards.
+// Visits the entries of one shadow tree on the path of gva, root first, through links only:
+// f(SpteRef) returns false to stop. f may change the entry that it is given; the walk goes on
+// through what it holds afterwards.
 template <class F>
 void shadow_walk(ShadowPage* root, Gva gva, F&& f) {
   for (ShadowPage* page = root; page;) {

@@ -15,7 +15,7 @@ namespace mmu {
 
 // A root that a vCPU may be entered with.
 struct Root {
-  u64 cr3 = 0;                 // guest CR3 without bit 63, PCID included: the key of the cache of previous roots
+  u64 cr3 = 0;  // guest CR3 without bit 63, PCID included: the key of the cache of previous roots
   ShadowPage* page = nullptr;  // null: none, or the dummy root
   bool dummy = false;          // CR3 lies outside memory: a table of nothing but zeros
   bool valid() const { return page || dummy; }
@@ -26,7 +26,8 @@ namespace request {
 inline constexpr u32 kFreeObsoleteRoots = 1, kSync = 2, kFlushCurrent = 4;
 }  // namespace request
 
-// The last MMIO access, so that its next fault needs no walk of the shadow (KVM: vcpu->arch.mmio_gva and friends).
+// The last MMIO access, so that its next fault needs no walk of the shadow (KVM:
+// vcpu->arch.mmio_gva and friends).
 struct MmioCache {
   bool valid = false;
   Gva page;
@@ -56,14 +57,16 @@ struct PageCache {
   ShadowPage* bucket[kBuckets] = {};
   ShadowPage* newest = nullptr;
   ShadowPage* oldest = nullptr;
-  u32 used = 0;             // on the active list
-  u32 invalid_roots = 0;    // off it, kept alive by root_count
-  u32 indirect = 0;         // of `used`, those that shadow a guest table
-  u64 generation = 1;       // of pages made now; older ones are obsolete
-  ShadowPage* condemned = nullptr;  // zapped, linked by `next`, to be freed after the flush (zap::commit)
+  u32 used = 0;           // on the active list
+  u32 invalid_roots = 0;  // off it, kept alive by root_count
+  u32 indirect = 0;       // of `used`, those that shadow a guest table
+  u64 generation = 1;     // of pages made now; older ones are obsolete
+  ShadowPage* condemned =
+      nullptr;  // zapped, linked by `next`, to be freed after the flush (zap::commit)
 };
 
-// Host notifier: how a fault knows that its frame went stale under it (KVM: mmu_invalidate_seq and friends).
+// Host notifier: how a fault knows that its frame went stale under it (KVM: mmu_invalidate_seq and
+// friends).
 struct Notifier {
   u64 sequence = 0;
   u32 in_progress = 0;
@@ -85,9 +88,10 @@ struct VmState {
   VmStats stats;
   u8* counters = nullptr;
   u8 locks_held = 0;  // bit per LockId, for the order assertion
-  u64 rmap_refs = 0;    // leaves in all reverse chains together
-  u64 shape = 0;        // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
-  bool flush_owed = false;  // some translation was removed or narrowed and no TLB flush was issued yet
+  u64 rmap_refs = 0;  // leaves in all reverse chains together
+  u64 shape = 0;      // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
+  bool flush_owed =
+      false;  // some translation was removed or narrowed and no TLB flush was issued yet
 };
 
 // Lock order is slots, then mmu; checked here once for everybody.

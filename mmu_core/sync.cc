@@ -93,7 +93,8 @@ void children(VcpuState& vcpu, ShadowPage& p) {
       for (u64 left = p.unsync_bitmap[word]; left; left &= left - 1)
         f(word * 64 + static_cast<unsigned>(__builtin_ctzll(left)));
   };
-  // First all protections, then one flush, then the reading: a write that slips in between must fault.
+  // First all protections, then one flush, then the reading: a write that slips in between must
+  // fault.
   for_each_unsync_child([&](unsigned i) {
     const ShadowPage* child = p.child(i);
     Memslot* slot = vm.slots.find(child->gfn);

@@ -12,15 +12,15 @@ namespace mmu::sync {
 struct Entitlement {
   bool any = false;  // present, no reserved bit, accessed
   Gfn gfn;
-  u8 access = 0;     // within `above`; without W while the guest's D is clear
+  u8 access = 0;  // within `above`; without W while the guest's D is clear
   u8 pkey = 0;
 };
 Entitlement entitlement(const WalkContext& context, u64 gpte, unsigned level, u8 above);
 
 // One entry of a level-1 indirect page: narrowed, widened or dropped as the guest's entry says now.
 void entry(VcpuState& vcpu, ShadowPage& page, unsigned index);
-// All entries of one page; false if the page is of another address-space role than this vCPU's, so that it cannot be
-// judged by this vCPU's context: the caller zaps it.
+// All entries of one page; false if the page is of another address-space role than this vCPU's, so
+// that it cannot be judged by this vCPU's context: the caller zaps it.
 bool page(VcpuState& vcpu, ShadowPage& page);
 // Every unsync page below `page`: write-protected, synced, and no longer unsync. Pays the flush.
 void children(VcpuState& vcpu, ShadowPage& page);

@@ -51,7 +51,8 @@ bool try_to_make_writable(VmState& vm, const Memslot& slot, Gfn gfn, Caller call
   if (tracking::is_tracked(slot, gfn)) return false;
   bool allowed = true;
   pages::for_each_indirect(vm, gfn, [&](ShadowPage& page) {
-    // While a batch of tables is being synced, one that is still unsync may be next: it must stay protected.
+    // While a batch of tables is being synced, one that is still unsync may be next: it must stay
+    // protected.
     const bool may_stay = page.unsync && caller != Caller::kSynchronizing;
     if (may_stay) return true;
     if (caller != Caller::kFault || !vm.config.options.unsync) {

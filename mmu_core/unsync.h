@@ -8,14 +8,15 @@
 
 namespace mmu::unsync {
 
-// May the guest get a writable mapping of `gfn`? Makes the level-1 tables that shadow it unsync where that is allowed
-// (KVM: mmu_try_to_unsync_pages).
+// May the guest get a writable mapping of `gfn`? Makes the level-1 tables that shadow it unsync
+// where that is allowed (KVM: mmu_try_to_unsync_pages).
 //   kSynchronizing: called while syncing; no shadowed table may be writable, unsync or not.
 //   kPrefetch: speculative; only tables that are unsync already do not forbid it.
 enum class Caller : u8 { kFault, kSynchronizing, kPrefetch };
 bool try_to_make_writable(VmState& vm, const Memslot& slot, Gfn gfn, Caller caller);
 
-// The child behind `ref` is or has unsync pages: counts that in the parent and, if it is news, above it.
+// The child behind `ref` is or has unsync pages: counts that in the parent and, if it is news,
+// above it.
 void mark_parent(SpteRef ref);
 void clear_child(ShadowPage& parent, unsigned index);
 // The page is in step with its guest table again. Bits in ancestors are cleared lazily.

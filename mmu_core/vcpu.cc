@@ -14,8 +14,9 @@ namespace {
 u64 physical_reserved(const Capabilities& caps) { return bits(caps.maxphyaddr, 63); }
 
 u64 cr4_allowed(const Capabilities& c) {
-  return cr4::kPae | cr4::kMce | (c.pse ? cr4::kPse : 0) | (c.pge ? cr4::kPge : 0) | (c.la57 ? cr4::kLa57 : 0) |
-         (c.pcid ? cr4::kPcide : 0) | (c.smep ? cr4::kSmep : 0) | (c.smap ? cr4::kSmap : 0) | (c.pku ? cr4::kPke : 0);
+  return cr4::kPae | cr4::kMce | (c.pse ? cr4::kPse : 0) | (c.pge ? cr4::kPge : 0) |
+         (c.la57 ? cr4::kLa57 : 0) | (c.pcid ? cr4::kPcide : 0) | (c.smep ? cr4::kSmep : 0) |
+         (c.smap ? cr4::kSmap : 0) | (c.pku ? cr4::kPke : 0);
 }
 
 u64 efer_allowed(const Capabilities& c) {
@@ -25,7 +26,8 @@ u64 efer_allowed(const Capabilities& c) {
 
 bool long_mode(const CpuRegisters& r) { return r.efer & efer::kLma; }
 
-// Registers that decide a walk have changed. Roots whose role no longer fits are let go; their pages stay cached.
+// Registers that decide a walk have changed. Roots whose role no longer fits are let go; their
+// pages stay cached.
 void refresh(VcpuState& v) {
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   const PageRole role = root_role(v.context);
@@ -93,11 +95,13 @@ bool Vcpu::set_cr4(u64 value) {
   v.regs.cr4 = value;
   refresh(v);
   const bool pcide_off = (old & ~value) & cr4::kPcide;
-  // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches"; AMD drops everything on more of them.
+  // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches"; AMD drops everything on
+  // more of them.
   u64 total = cr4::kPge;
   if (v.vm->config.caps.vendor == Vendor::kAmd) total |= cr4::kPae | cr4::kPse;
   const bool pke_on = (value & ~old) & cr4::kPke;
-  if (((value ^ old) & total) || pcide_off || (pke_on && v.vm->config.caps.vendor == Vendor::kAmd)) {
+  if (((value ^ old) & total) || pcide_off ||
+      (pke_on && v.vm->config.caps.vendor == Vendor::kAmd)) {
     roots::invalidate_everything(v);
     roots::free_previous_locked(v);
   } else if (((value ^ old) & cr4::kPae) || ((value & ~old) & cr4::kSmep)) {

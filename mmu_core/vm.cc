@@ -39,7 +39,8 @@ void drop_all_pages(VmState& vm) {
   }
 }
 
-// Step 1 of whatever takes a slot away: no new translation, then none at all (KVM: kvm_invalidate_memslot).
+// Step 1 of whatever takes a slot away: no new translation, then none at all (KVM:
+// kvm_invalidate_memslot).
 Status retire(VmState& vm, u32 id) {
   const Status s = vm.slots.publish_invalid(id);
   if (s != Status::kOk) return s;
@@ -86,7 +87,8 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   using Kind = MemslotRequest::Kind;
   VmState& vm = *state_;
   Locked lock(vm, LockId::kSlots);
-  if (const Status s = vm.slots.validate(request, vm.config.caps.maxphyaddr); s != Status::kOk) return s;
+  if (const Status s = vm.slots.validate(request, vm.config.caps.maxphyaddr); s != Status::kOk)
+    return s;
   const Memslot* old = vm.slots.by_id(request.id);
   const Memslot before = old ? *old : Memslot{};
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
@@ -111,7 +113,9 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   return Status::kOk;
 }
 
-bool Vm::get_dirty_log(u32 slot, u64* bitmap, u64 words) { return dirty_log::collect(*state_, slot, bitmap, words); }
+bool Vm::get_dirty_log(u32 slot, u64* bitmap, u64 words) {
+  return dirty_log::collect(*state_, slot, bitmap, words);
+}
 void Vm::notifier_begin(Hva start, Hva end) { notifier::begin(*state_, start, end); }
 void Vm::notifier_end(Hva start, Hva end) { notifier::end(*state_, start, end); }
 bool Vm::age(Hva start, Hva end, bool clear) { return notifier::age(*state_, start, end, clear); }
@@ -134,7 +138,9 @@ void Vm::zap_all() {
 void Vm::set_quota(u32 pages) {
   VmState& vm = *state_;
   Locked lock(vm, LockId::kMmu);
-  vm.config.quota = pages == 0 ? kDefaultQuota : pages < reclaim::kMinQuota ? reclaim::kMinQuota : pages;
+  vm.config.quota = pages == 0                   ? kDefaultQuota
+                    : pages < reclaim::kMinQuota ? reclaim::kMinQuota
+                                                 : pages;
   if (vm.pages.used > vm.config.quota) reclaim::zap_oldest(vm, vm.pages.used - vm.config.quota);
   zap::commit(vm);
 }

@@ -8,21 +8,22 @@
 namespace mmu {
 
 namespace pte {
-inline constexpr u64 kP = bit(0), kW = bit(1), kU = bit(2), kA = bit(5), kD = bit(6), kPs = bit(7), kG = bit(8),
-                     kXd = bit(63);
+inline constexpr u64 kP = bit(0), kW = bit(1), kU = bit(2), kA = bit(5), kD = bit(6), kPs = bit(7),
+                     kG = bit(8), kXd = bit(63);
 using Pkey = Field<59, 62, u8>;
 inline constexpr u64 kAddress = bits(12, 51);
 }  // namespace pte
 
 namespace cr0 {
-inline constexpr u64 kPe = bit(0), kMp = bit(1), kEm = bit(2), kTs = bit(3), kEt = bit(4), kNe = bit(5), kWp = bit(16),
-                     kAm = bit(18), kNw = bit(29), kCd = bit(30), kPg = bit(31);
+inline constexpr u64 kPe = bit(0), kMp = bit(1), kEm = bit(2), kTs = bit(3), kEt = bit(4),
+                     kNe = bit(5), kWp = bit(16), kAm = bit(18), kNw = bit(29), kCd = bit(30),
+                     kPg = bit(31);
 inline constexpr u64 kKnown = kPe | kMp | kEm | kTs | kEt | kNe | kWp | kAm | kNw | kCd | kPg;
 }  // namespace cr0
 
 namespace cr4 {
-inline constexpr u64 kPse = bit(4), kPae = bit(5), kMce = bit(6), kPge = bit(7), kLa57 = bit(12), kPcide = bit(17),
-                     kSmep = bit(20), kSmap = bit(21), kPke = bit(22);
+inline constexpr u64 kPse = bit(4), kPae = bit(5), kMce = bit(6), kPge = bit(7), kLa57 = bit(12),
+                     kPcide = bit(17), kSmep = bit(20), kSmap = bit(21), kPke = bit(22);
 }  // namespace cr4
 
 namespace cr3 {

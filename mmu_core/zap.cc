@@ -28,9 +28,7 @@ void unlink_children(VmState& vm, ShadowPage* p) {
   p->for_each_filled([&](unsigned i) { entries::drop(vm, {p, i}); });
 }
 
-void unlink_parents(VmState& vm, ShadowPage* p) {
-  entries::drop_chain(vm, p->parents);
-}
+void unlink_parents(VmState& vm, ShadowPage* p) { entries::drop_chain(vm, p->parents); }
 
 void ask_to_drop_roots(VmState& vm) {
   for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].requests |= request::kFreeObsoleteRoots;

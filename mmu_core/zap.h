@@ -9,8 +9,9 @@
 
 namespace mmu::zap {
 
-// Empties and unlinks the page and zaps the unsync pages below it. A page that is some vCPU's root becomes invalid
-// and lives on, empty, until the last root reference goes; its vCPUs are asked to drop it. Nothing if already zapped.
+// Empties and unlinks the page and zaps the unsync pages below it. A page that is some vCPU's root
+// becomes invalid and lives on, empty, until the last root reference goes; its vCPUs are asked to
+// drop it. Nothing if already zapped.
 void page(VmState& vm, ShadowPage* page);
 // Flushes what is owed and frees the pages zapped since the last commit, in this order.
 void commit(VmState& vm);
@@ -19,7 +20,8 @@ void put_root(VmState& vm, ShadowPage* page);
 
 // Makes every page obsolete at once by generation, then zaps them.
 void all_fast(VmState& vm);
-// Zaps every page that shadows a table in gfn, so that the frame is an ordinary one (KVM: __kvm_mmu_unprotect_gfn_and_retry).
+// Zaps every page that shadows a table in gfn, so that the frame is an ordinary one (KVM:
+// __kvm_mmu_unprotect_gfn_and_retry).
 void unprotect(VmState& vm, Gfn gfn);
 // Zaps what for_each_indirect callbacks marked `doomed` for this gfn.
 void doomed(VmState& vm, Gfn gfn);

@@ -72,22 +72,10 @@ class Story {
           paint(Tone::kBold, twinwalk::print(trace_.ops[op])));
   }
 
-  oracle::AccessQuery query_of(const Op& op) const {
-    oracle::AccessQuery query;
-    query.gva = op.gva;
-    query.size = static_cast<std::uint8_t>(op.size);
-    query.kind = op.access();
-    query.implicit = op.implicit != 0;
-    query.value = op.value;
-    query.registers = spec_.registers(op.vcpu);
-    if (op.gives(Field::kCpl)) query.registers.cpl = static_cast<std::uint8_t>(op.cpl);
-    return query;
-  }
-
   void access(std::uint32_t i) {
     const Step& step = program_.steps[i];
     const Outcome& got = outcomes_.steps[i];
-    const oracle::AccessQuery query = query_of(step.what);
+    const oracle::AccessQuery query = access_query(step.what, spec_.registers(step.what.vcpu));
     const oracle::WalkView view = spec_.view(step.what.vcpu, query);
     const oracle::FreshOutcome fresh = spec_.fresh(step.what.vcpu, query);
     print("      {}\n", paint(Tone::kDim, registers_text(query.registers)));

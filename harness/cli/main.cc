@@ -12,6 +12,7 @@
 #include "harness/cli/doctor.h"
 #include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
+#include "harness/cli/fuzz_report.h"
 #include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
 #include "harness/cli/report_verb.h"
@@ -139,21 +140,10 @@ void add_fuzz(CLI::App& app, int& code) {
           fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
     }
     options->jobs = *jobs;
+    options->write_report = write_fuzz_report;
     options->engine = *engine == "afl" ? fuzz::Engine::kAfl : fuzz::Engine::kLibFuzzer;
     code = fuzz::run_fuzz(*options);
   });
-}
-
-void add_zoo(CLI::App& app, int& code) {
-  CLI::App* verb = app.add_subcommand("zoo", "Seeds each bug of the zoo in turn and fuzzes for it");
-  auto options = std::make_shared<fuzz::ZooOptions>();
-  verb->add_option("--seconds", options->seconds, "most time of fuzzing for a bug")
-      ->check(CLI::PositiveNumber);
-  verb->add_option("--jobs", options->jobs, "workers; one a core if not given")
-      ->check(CLI::Range(1u, 1024u));
-  verb->add_option("--only", options->only, "the ID of one bug");
-  verb->add_flag("--json", options->json, "one JSON object a bug");
-  verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
 }
 
 void add_conform(CLI::App& app, int& code) {
@@ -202,7 +192,6 @@ void add_not_built(CLI::App& app, const std::string& name) {
 // Adds every verb; the one that is called leaves its exit code in `code`.
 void add_verbs(CLI::App& app, int& code) {
   add_fuzz(app, code);
-  add_zoo(app, code);
   add_run(app, code);
   add_explain(app, code);
   add_minimise(app, code);

@@ -53,6 +53,18 @@ std::string rights_text(const oracle::WalkViewPart& part) {
 
 }  // namespace
 
+oracle::AccessQuery access_query(const Op& op, const Registers& registers) {
+  oracle::AccessQuery query;
+  query.gva = op.gva;
+  query.size = static_cast<std::uint8_t>(op.size);
+  query.kind = op.access();
+  query.implicit = op.implicit != 0;
+  query.value = op.value;
+  query.registers = registers;
+  if (op.gives(Field::kCpl)) query.registers.cpl = static_cast<std::uint8_t>(op.cpl);
+  return query;
+}
+
 std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, const Path& left) {
   std::string text = paint(Tone::kDim, fmt::format(kRow, "level", "index", "at", "entry before",
                                                    "reference", "subject", ""));

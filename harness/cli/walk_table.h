@@ -6,10 +6,15 @@
 
 #include <string>
 
+#include "harness/trace/op.h"
 #include "harness/trace/outcome.h"
+#include "oracle/spec.h"
 #include "oracle/walk_view.h"
 
 namespace twinwalk::cli {
+
+// What an access asks of the walker, by the registers of its vCPU.
+oracle::AccessQuery access_query(const Op& op, const Registers& registers);
 
 // One line an entry, root first; then what the entries add up to:
 //   level   index  at        entry before      reference   subject

@@ -51,7 +51,6 @@ const std::vector<Arrow>& arrows() {
       // The command line puts everything together; the core only through the adapter.
       {"harness/cli/", {"harness/", "oracle/", "reports/", "kvm_runner/"}},
       // The driver of the verb `fuzz` ends in a report.
-      {"harness/fuzzing/", {"harness/", "oracle/", "reports/"}},
       {"harness/engineering/", {"harness/engineering/"}},
       {"fuzzers/", {"fuzzers/", "harness/"}},
       {"kvm_runner/", {"kvm_runner/", "harness/trace/", "harness/subject.h"}},
@@ -59,6 +58,8 @@ const std::vector<Arrow>& arrows() {
       // Tests on real MMUs hold what they saw against the reference.
       {"kvm_runner/testing/", {"kvm_runner/", "harness/trace/", "harness/subject.h", "oracle/"}},
       {"reports/", {"reports/", "harness/trace/"}},
+      // Tests of the traces themselves.
+      {"corpus/", {"harness/"}},
   };
   return kArrows;
 }

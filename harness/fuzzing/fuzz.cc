@@ -10,6 +10,7 @@
 #include <list>
 #include <thread>
 
+#include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/config.h"
 #include "harness/fuzzing/programs.h"
@@ -325,7 +326,8 @@ class Run {
     for (const Worker& w : workers_) {
       for (std::uint32_t i = 0; i < kStateCounters; ++i) run.states[i] += w.stats().hits[i];
     }
-    const std::string why = write_summary(run, output_);
+    std::string why = write_atomically(output_.summary(), to_json(run));
+    if (why.empty() && options_.write_report) why = options_.write_report(run, output_);
     if (!why.empty()) return why;
     std::printf("%s\n%s\n", progress_line(run.total, Moment{}, 0).c_str(),
                 output_.report().c_str());

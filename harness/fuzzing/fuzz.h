@@ -4,11 +4,19 @@
 // The verb `fuzz`: workers on all cores, triage as candidates come, Unicorn beside them, a report
 // at the end.
 
+#include <functional>
 #include <string>
 
 namespace twinwalk::fuzz {
 
 enum class Engine { kLibFuzzer, kAfl };
+
+struct RunRecord;  // summary.h
+struct Output;     // output.h
+
+// Writes the pages for people (report.html, junit.xml) beside summary.json. Returns "" or why not.
+// Injected, since the renderers of reports/ are not this folder's to see.
+using ReportWriter = std::function<std::string(const RunRecord&, const Output&)>;
 
 struct FuzzOptions {
   double seconds = 60;         // 0: until it is interrupted
@@ -19,6 +27,7 @@ struct FuzzOptions {
       corpus;  // folder, made if it is not there; empty: OUT/corpus from the repository's seeds
   unsigned unicorn_share = 20;  // percent of the time that Unicorn may take; 0: no Unicorn at all
   std::string out;              // folder; empty: twinwalk-out/N in the current folder
+  ReportWriter write_report;    // none: no pages
 };
 
 // Blocks until it is done; SIGINT and SIGTERM end it early and cleanly. Progress goes to standard

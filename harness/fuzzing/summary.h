@@ -1,7 +1,7 @@
 #ifndef TWINWALK_HARNESS_FUZZING_SUMMARY_H_
 #define TWINWALK_HARNESS_FUZZING_SUMMARY_H_
 
-// What a run adds up to, and how it is written: summary.json, report.html, junit.xml.
+// What a run adds up to, as summary.json and as a line for people.
 
 #include <cstdint>
 #include <string>
@@ -42,9 +42,6 @@ std::string to_json(const RunRecord& run);
 // "  12 s  1.2M execs  54k/s  ..." in one line of less than 120 columns. `previous` gives the
 // present speed.
 std::string progress_line(const Moment& now, const Moment& previous, std::size_t waiting);
-
-// Writes all three. Returns "" or why not.
-std::string write_summary(const RunRecord& run, const Output& output);
 
 }  // namespace twinwalk::fuzz
 

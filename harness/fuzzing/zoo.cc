@@ -7,15 +7,19 @@
 #include <cstdlib>
 #include <filesystem>
 #include <list>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
 
+#include "harness/checker.h"
+#include "harness/core_subject.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/child.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/worker.h"
+#include "harness/trace/binary.h"
 
 namespace twinwalk::fuzz {
 namespace {
@@ -54,6 +58,21 @@ std::string mirror(const fs::path& from, const fs::path& to) {
   }
   for (const fs::path& path : gone) fs::remove(path, error);
   return {};
+}
+
+// Whether this program's own core, which has no seeded bug, diverges on the candidate as well: then
+// the bug is not what was detected. In a process of its own, for the candidate may do anything.
+bool diverges_without_bug(const std::string& path) {
+  std::string bytes;
+  if (!read_file(path, kMaxSource, bytes)) return true;
+  Child child;
+  const bool started = child.call([&] {
+    Trace trace;
+    decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, trace);
+    const std::unique_ptr<Subject> subject = make_core_subject();
+    return Checker(*subject).check(trace).divergence == DivergenceClass::kNone ? 0 : 1;
+  });
+  return !started || !child.wait(10) || child.exit_code() != 0;
 }
 
 class Zoo {
@@ -220,15 +239,20 @@ class Zoo {
     for (Worker& w : workers) w.stop(1);
   }
 
-  static std::string look(std::list<Worker>& workers, const std::string& run, ZooResult& r) {
+  std::string look(std::list<Worker>& workers, const std::string& run, ZooResult& r) {
     std::vector<Crash> crashes;
     for (Worker& w : workers) {
       if (!w.tend(crashes)) return w.error();
     }
-    DivergenceClass cls = crashes.empty() ? DivergenceClass::kNone : crashes.front().divergence;
-    const auto candidates = list_candidates(run + "/candidates");
-    if (cls == DivergenceClass::kNone && !candidates.empty())
-      cls = class_of_candidate(candidates.front());
+    DivergenceClass cls = DivergenceClass::kNone;
+    for (const Crash& c : crashes) {
+      if (!diverges_without_bug(c.input)) cls = c.divergence;
+    }
+    for (const std::string& path : list_candidates(run + "/candidates")) {
+      if (cls != DivergenceClass::kNone) break;
+      if (looked_at_.insert(path).second && !diverges_without_bug(path))
+        cls = class_of_candidate(path);
+    }
     if (cls == DivergenceClass::kNone) return {};
     r.detected = true;
     r.cls = name_of(cls);
@@ -238,6 +262,7 @@ class Zoo {
 
   const ZooOptions& options_;
   std::string source_, folder_, work_;
+  std::set<std::string> looked_at_;  // candidates
 };
 
 }  // namespace
