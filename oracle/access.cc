@@ -32,15 +32,6 @@ bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
   return false;
 }
 
-bool same_word(const MachineState& state, std::uint64_t a, std::uint64_t b) {
-  if (a == b) return true;
-  const Memslot* sa = state.memory().slots().find(a);
-  if (sa == nullptr) return false;
-  const Memslot slot = *sa;
-  const Memslot* sb = state.memory().slots().find(b);
-  return sb != nullptr && Memslots::hva_of(slot, a) == Memslots::hva_of(*sb, b);
-}
-
 // A load from an entry of its own path sees the A and D that the walk has just set there.
 std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std::uint64_t gpa,
                             unsigned bytes, bool store, std::uint64_t value) {
@@ -53,7 +44,8 @@ std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std
         // A and D lie in the entry's first byte.
         const std::uint64_t page_rest = kPageBytes - (gpa & (kPageBytes - 1));
         const std::uint64_t at = b < page_rest ? gpa + b : f.part[1].walk.gpa + (b - page_rest);
-        if ((at & 7) == 0 && same_word(state, at, w.entry_gpa[s])) value |= owed << (8 * b);
+        if ((at & 7) == 0 && state.memory().slots().same_byte(at, w.entry_gpa[s]))
+          value |= owed << (8 * b);
       }
     }
   }
@@ -142,6 +134,26 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
     out.value = state.load(gpa, out.part[1].walk.gpa, bytes);
     if (owed != 0) out.value = with_own_bits(state, out, gpa, bytes, store, out.value);
   }
+}
+
+bool walk_canonical_half(const MachineState& state, const AccessContext& c, FreshAccess& out) {
+  const std::uint64_t last = first_byte(*c.query) + byte_count(*c.query) - 1;
+  out.part[0].gva = c.query->gva;
+  out.part[1].gva = last & ~(kPageBytes - 1);
+  if (((last ^ c.query->gva) & ~(kPageBytes - 1)) == 0) return false;
+  for (unsigned i = 0; i < 2; ++i) {
+    if (!c.rules->mode->canonical(out.part[i].gva)) continue;
+    AccessPart& other = out.part[1 - i];
+    other.faults = false;
+    other.walk.stop = Stop::kNotPresent;
+    other.walk.count = 0;
+    fresh_part(state, c, out.part[i]);
+    out.table_without_memory = out.part[i].walk.stop == Stop::kNoMemory;
+    out.which = static_cast<std::uint8_t>(i);
+    out.parts = 2;
+    return true;
+  }
+  return false;
 }
 
 const Rule& deciding_rule(const AccessContext& c, const AccessPart& part) {

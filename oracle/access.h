@@ -53,6 +53,11 @@ inline unsigned byte_count(const AccessQuery& q) {
 
 void fresh_access(const MachineState& state, const AccessContext& context, FreshAccess& out);
 
+// For an access to which fresh_access gave #GP: if one of its two pages is canonical, walks that
+// one
+// (`which`; the other part has no entries) and returns true. `kind` stays #GP.
+bool walk_canonical_half(const MachineState& state, const AccessContext& context, FreshAccess& out);
+
 // A and D that a completed access owes to step `step` of the part's walk.
 inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
   const std::uint64_t bits = store && step + 1u == walk.count ? pte::kA | pte::kD : pte::kA;

@@ -141,6 +141,48 @@ TEST_P(Access, ComplaintsAreDivergencesOfTheirOwnClass) {
   expect_diverge(bed.access(AccessKind::kRead, kGva, o), DivergenceClass::kAuditRmap, "own-checks");
 }
 
+// The last canonical page of the lower half, and the non-canonical one after it.
+constexpr std::uint64_t kEdge = 0x7fff'ffff'ffff;
+
+TEST_P(Access, FaultOrGeneralProtectionAtTheEdgeOfCanonicalSpace) {
+  EXPECT_EQ(bed.fresh(AccessKind::kRead, kEdge).kind, OutcomeKind::kGp);
+  Outcome o;
+  o.kind = OutcomeKind::kGp;
+  expect_agree(bed.access(AccessKind::kRead, kEdge, o));
+  Outcome fault;
+  fault.kind = OutcomeKind::kPageFault;
+  fault.cr2 = kEdge;
+  const Verdict open = bed.access(AccessKind::kRead, kEdge, fault);
+  EXPECT_EQ(open.kind, VerdictKind::kUnspecified);
+  ASSERT_NE(open.rule, nullptr);
+  EXPECT_EQ(open.rule->id, "crossing");
+  fault.cr2 = kEdge + 1;  // the page that cannot be walked
+  expect_diverge(bed.access(AccessKind::kRead, kEdge, fault), DivergenceClass::kWrongException,
+                 "canonical");
+  fault.cr2 = kEdge;
+  fault.error_code = pfec::kP;
+  expect_diverge(bed.access(AccessKind::kRead, kEdge, fault), DivergenceClass::kWrongException,
+                 "canonical");
+  // From below: the canonical page is the second one.
+  fault.cr2 = 0xffff'8000'0000'0000;
+  fault.error_code = pfec::kW;
+  EXPECT_EQ(bed.access(AccessKind::kWrite, 0xffff'7fff'ffff'ffff, fault).kind,
+            VerdictKind::kUnspecified);
+}
+
+TEST_P(Access, NoFaultOfAMappedPageAtTheEdgeOfCanonicalSpace) {
+  const std::uint64_t flags = kPwu | pte::kA;
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 4), Testbed::kPdpt | flags);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 3), Testbed::kPd | flags);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 2), Testbed::kPt | flags);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 1), kOther | flags);
+  Outcome fault;
+  fault.kind = OutcomeKind::kPageFault;
+  fault.cr2 = kEdge;
+  expect_diverge(bed.access(AccessKind::kRead, kEdge, fault), DivergenceClass::kWrongException,
+                 "canonical");
+}
+
 TEST_P(Access, CrossingStoresInBothFrames) {
   bed.spec.write_word(Testbed::entry_gpa(kGva + 0x1000, 1), kOther | kPwu);
   const Outcome o = bed.fresh(AccessKind::kWrite, kGva + 0xffc);

@@ -35,7 +35,8 @@ class AccessJudge {
         ++counters_.fresh;
         return;
       }
-    } else if (accept_open_table() || accept_stale() || accept_old_fetch_fault()) {
+    } else if (accept_fault_before_gp() || accept_open_table() || accept_stale() ||
+               accept_old_fetch_fault()) {
       return;
     } else {
       classify();
@@ -47,6 +48,9 @@ class AccessJudge {
   bool kvm() const { return state_.profile() == Profile::kKvm; }
   bool amd() const { return state_.machine().vendor == Vendor::kAmd; }
   const AccessQuery& query() const { return query_; }
+  bool same_byte(std::uint64_t a, std::uint64_t b) const {
+    return state_.memory().slots().same_byte(a, b);
+  }
 
   void tell_observer() {
     if (fresh_.table_without_memory || fresh_.table_read_only) return;
@@ -76,7 +80,11 @@ class AccessJudge {
         return got_.gpa[0] == fresh_.part[fresh_.which].walk.gpa && seen_.mmio_direction_matches();
       case OutcomeKind::kOk:
         for (unsigned i = 0; i < fresh_.parts; ++i) {
-          if (got_.gpa[i] != kUnknownGpa && got_.gpa[i] != fresh_.part[i].walk.gpa) return false;
+          // A subject that sees frames cannot tell aliases apart.
+          if (!seen_.lands_at(i, fresh_.part[i].walk.gpa) &&
+              !same_byte(fresh_.part[i].walk.gpa, got_.gpa[i])) {
+            return false;
+          }
         }
         return query().kind == AccessKind::kWrite || got_.value == fresh_.value;
       default:
@@ -86,24 +94,14 @@ class AccessJudge {
 
   // --- entries afterwards --------------------------------------------------
 
-  bool same_word(std::uint64_t a, std::uint64_t b) const {
-    if (a == b) return true;
-    const Memslot* sa = state_.memory().slots().find(a);
-    const Memslot* sb = state_.memory().slots().find(b);
-    return sa != nullptr && sb != nullptr && Memslots::hva_of(*sa, a) == Memslots::hva_of(*sb, b);
-  }
-
+  // The store goes to an entry of its own path.
   bool store_touches_path(const Landing& landing) const {
     if (!store_) return false;
-    const std::uint64_t first = landing.gpa[0], last = landing.gpa[0] + query().size - 1;
     for (unsigned i = 0; i < fresh_.parts; ++i) {
       const Walk& w = fresh_.part[i].walk;
       for (unsigned s = 0; s < w.count; ++s) {
-        for (std::uint64_t word = first & ~std::uint64_t{7}; word <= last; word += 8) {
-          const bool second_page = (word ^ first) >> 12 != 0;
-          if (same_word(w.entry_gpa[s], second_page ? landing.gpa[1] & ~std::uint64_t{7} : word))
-            return true;
-        }
+        if (state_.range_meets(landing.gpa[0], landing.gpa[1], query().size, w.entry_gpa[s]))
+          return true;
       }
     }
     return false;
@@ -126,7 +124,7 @@ class AccessJudge {
     for (unsigned i = 0; i < fresh_.parts; ++i) {
       const AccessPart& part = fresh_.part[i];
       if (part.faults || part.walk.count == 0) continue;
-      if (same_word(part.walk.entry_gpa[part.walk.count - 1], entry_gpa)) return true;
+      if (same_byte(part.walk.entry_gpa[part.walk.count - 1], entry_gpa)) return true;
     }
     return false;
   }
@@ -191,16 +189,18 @@ class AccessJudge {
     }
   }
 
-  // Sets what the fresh walk owes.
+  void set_bits(std::uint64_t entry_gpa, std::uint64_t bits) {
+    if (bits == 0 || !state_.is_writable(entry_gpa)) return;
+    state_.store_word(entry_gpa, state_.load_word(entry_gpa) | bits, Hand::kWalker);
+  }
+
+  // Sets what the fresh walk of a part owes.
+  void set_owed(unsigned i) {
+    const Walk& w = fresh_.part[i].walk;
+    for (unsigned s = 0; s < w.count; ++s) set_bits(w.entry_gpa[s], owed_bits(w, s, store_));
+  }
   void set_owed() {
-    for (unsigned i = 0; i < fresh_.parts; ++i) {
-      const Walk& w = fresh_.part[i].walk;
-      for (unsigned s = 0; s < w.count; ++s) {
-        if (owed_bits(w, s, store_) == 0 || !state_.is_writable(w.entry_gpa[s])) continue;
-        const std::uint64_t bits = owed_bits(w, s, store_) | state_.load_word(w.entry_gpa[s]);
-        state_.store_word(w.entry_gpa[s], bits, Hand::kWalker);
-      }
-    }
+    for (unsigned i = 0; i < fresh_.parts; ++i) set_owed(i);
   }
 
   void store_data(const Landing& landing, std::uint64_t old) {
@@ -222,7 +222,11 @@ class AccessJudge {
       if (lands) store_data(fresh_landing(), fresh_.value);
       return true;
     }
-    if (lands && store_touches_path(fresh_landing())) return settle_self_store();
+    if (lands && store_touches_path(fresh_landing())) {
+      set_owed();
+      settle_self_store(fresh_landing(), fresh_.value);
+      return true;
+    }
     if (!changes_are_lawful(true)) return false;
     if (owed && !owed_is_there()) {
       if (fresh_.table_read_only) {
@@ -271,10 +275,10 @@ class AccessJudge {
   }
 
   // The access stores to an entry of its own path: the subject's path shows the tables after that
-  // store. Bits that the store did not overwrite are compared there.
-  bool settle_self_store() {
-    set_owed();
-    store_data(fresh_landing(), fresh_.value);
+  // store. All but A and D is compared there. Precondition: the A and D that are owed have been
+  // set.
+  void settle_self_store(const Landing& landing, std::uint64_t old) {
+    store_data(landing, old);
     for (unsigned i = 0; i < fresh_.parts; ++i) {
       if (!seen_.has_path(i)) continue;
       Walk after;
@@ -287,13 +291,12 @@ class AccessJudge {
               out_, DivergenceClass::kWrongPath, rules::kPath, "path",
               fmt::format("entry={:#x} at gpa={:#x}", got_.path[i].entry[s], after.entry_gpa[s]),
               fmt::format("entry={:#x}", after.entry[s]));
-          return true;  // the fresh answer is adopted already
+          return;  // the answer is adopted already
         }
         state_.store_word(after.entry_gpa[s], got_.path[i].entry[s], Hand::kWalker);
         if (!same_table(i, s, after)) break;
       }
     }
-    return true;
   }
 
   bool same_table(unsigned i, unsigned s, const Walk& after) const {
@@ -323,15 +326,33 @@ class AccessJudge {
 
   // --- what the architecture does not define -------------------------------
 
+  // An access that crosses between a canonical and a non-canonical page: #GP, or the #PF of the
+  // canonical half if that comes first.
+  bool accept_fault_before_gp() {
+    if (fresh_.kind != OutcomeKind::kGp || got_.kind != OutcomeKind::kPageFault) return false;
+    if (!walk_canonical_half(state_, context_, fresh_)) return false;
+    const unsigned half = fresh_.which;
+    const bool there = seen_.faulting_part() == half && seen_.fault_address_is_ours();
+    if (there && (fault_of_some_part() || (fresh_.table_without_memory && fault_of_open_table()) ||
+                  StaleMatcher(state_, seen_).search(state_.profile()))) {
+      if (changes_are_lawful(false)) {
+        adopt_path();
+        deliver_fault(half);
+        unspecified(out_, rules::kCrossing, "outcome", to_text(got_),
+                    to_text(to_outcome(context_, fresh_)));
+        return true;
+      }
+    }
+    fresh_.parts = fresh_.which = 0;
+    return false;
+  }
+
   // A table without memory, or A/D due in a read-only one: #PF with P=0 (or RSVD for the former).
   bool accept_open_table() {
     if (!fresh_.table_without_memory && !fresh_.table_read_only) return false;
     if (got_.kind != OutcomeKind::kPageFault) return false;
-    const std::uint32_t tried = attempt_bits(context_.controls, query().kind);
-    const std::uint32_t reserved = tried | pfec::kP | pfec::kRsvd;
-    const bool known = got_.error_code == tried ||
-                       (fresh_.table_without_memory && got_.error_code == reserved) ||
-                       (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
+    const bool known =
+        fault_of_open_table() || (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
     if (!known || !seen_.fault_address_is_ours()) return false;
     if (!changes_are_lawful(true)) return adopt_fresh(), true;
     adopt_path();
@@ -339,6 +360,12 @@ class AccessJudge {
     const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;
     unspecified(out_, rule, "outcome", to_text(got_), to_text(to_outcome(context_, fresh_)));
     return true;
+  }
+
+  bool fault_of_open_table() const {
+    const std::uint32_t tried = attempt_bits(context_.controls, query().kind);
+    const std::uint32_t reserved = tried | pfec::kP | pfec::kRsvd;
+    return got_.error_code == tried || (fresh_.table_without_memory && got_.error_code == reserved);
   }
 
   bool fault_of_some_part() const {
@@ -359,32 +386,47 @@ class AccessJudge {
       adopt_fresh();
       return true;
     }
-    if (!changes_are_lawful(true)) return false;
-    adopt_path();
     if (got_.kind == OutcomeKind::kPageFault) {
+      if (!changes_are_lawful(true)) return false;
+      adopt_path();
       deliver_fault(matcher.fault_part());
-    } else {
-      adopt_owed_elsewhere(matcher);
-      const std::uint64_t second = fresh_.parts == 2 ? matcher.gpa(1) : 0;
-      if (got_.kind == OutcomeKind::kOk) store_data({{matcher.gpa(0), second}}, got_.value);
+    } else if (!settle_stale_completion(matcher)) {
+      return false;
     }
     ++counters_.stale;
     return true;
   }
 
-  // Entries off the present path that the explanation walks now: the subject cannot show them, so
-  // A and D are set as the manual has it.
-  void adopt_owed_elsewhere(const StaleMatcher& matcher) {
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_stale_completion(const StaleMatcher& matcher) {
+    const Landing landing{{matcher.gpa(0), fresh_.parts == 2 ? matcher.gpa(1) : 0}};
+    const bool lands = got_.kind == OutcomeKind::kOk;
+    if (lands && store_touches_path(landing)) {
+      for (unsigned i = 0; i < fresh_.parts; ++i) {
+        if (!matcher.part(i).stale) set_owed(i);
+      }
+      set_owed_of_stale(matcher, false);
+      settle_self_store(landing, got_.value);
+      return true;
+    }
+    if (!changes_are_lawful(true)) return false;
+    adopt_path();
+    set_owed_of_stale(matcher, true);
+    if (lands) store_data(landing, got_.value);
+    return true;
+  }
+
+  // A and D of the entries that the explanation walks now, as the manual has it. `adopted`: the
+  // present path is as the subject shows it; what is left is entries off that path.
+  void set_owed_of_stale(const StaleMatcher& matcher, bool adopted) {
     for (unsigned i = 0; i < fresh_.parts; ++i) {
       if (!matcher.part(i).stale) continue;
       const StaleWalk& w = matcher.part(i).walk;
       for (unsigned s = 0; s < w.count; ++s) {
         const bool shown =
             s < fresh_.part[i].walk.count && fresh_.part[i].walk.entry_gpa[s] == w.entry_gpa[s];
-        if (shown && seen_.has_path(i)) continue;
-        if (const std::uint64_t owed = w.owed(s, store_)) {
-          state_.store_word(w.entry_gpa[s], state_.load_word(w.entry_gpa[s]) | owed, Hand::kWalker);
-        }
+        if (adopted && shown && seen_.has_path(i)) continue;
+        set_bits(w.entry_gpa[s], w.owed(s, store_));
       }
     }
   }

@@ -87,6 +87,16 @@ std::uint64_t MachineState::load(std::uint64_t gpa, std::uint64_t gpa2, unsigned
          extract(load_word(next), 0, size - low) << (8 * low);
 }
 
+bool MachineState::range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size,
+                               std::uint64_t word) const {
+  const unsigned here = bytes_in_page(gpa, size);
+  const auto meets = [&](std::uint64_t first, unsigned bytes) {
+    const std::uint64_t last = (first + bytes - 1) & ~std::uint64_t{7};
+    return slots_.same_byte(first & ~std::uint64_t{7}, word) || slots_.same_byte(last, word);
+  };
+  return meets(gpa, here) || (here < size && meets(gpa2, size - here));
+}
+
 bool MachineState::slot_add(const Op& op) {
   if (!slots_.add(op.slot, op.gpa, op.pages, op.hva, op.flags, now_)) return false;
   dirty_.clear(static_cast<unsigned>(op.slot));

@@ -53,6 +53,8 @@ class MachineState {
   // mmio_word.
   std::uint64_t load(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   std::uint64_t load_word(std::uint64_t gpa) const;
+  // Whether that range has a byte in the aligned word at gpa `word`, also by an alias.
+  bool range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t word) const;
 
   bool is_memory(std::uint64_t gpa) const { return slots_.find(gpa) != nullptr; }
   bool is_writable(std::uint64_t gpa) const {

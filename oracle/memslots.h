@@ -38,6 +38,13 @@ class Memslots {
     return find_slowly(gpa);
   }
   const Memslot& slot(std::uint64_t id) const { return slots_[id]; }
+  // Both name the same byte: equal, or aliases of one hva in two slots.
+  bool same_byte(std::uint64_t a, std::uint64_t b) const {
+    if (a == b) return true;
+    const Memslot* sa = find(a);
+    const Memslot* sb = find(b);
+    return sa != nullptr && sb != nullptr && hva_of(*sa, a) == hva_of(*sb, b);
+  }
   static std::uint64_t hva_of(const Memslot& slot, std::uint64_t gpa) {
     return slot.hva + (gpa - slot.gpa);
   }

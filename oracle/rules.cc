@@ -44,10 +44,10 @@ const Rule kFaultAddress{"cr2",
 const Rule kCanonical{"canonical",
                       "An access to a non-canonical address raises #GP(0) and walks nothing.",
                       "SDM 1 §\"Canonical Addressing\""};
-const Rule kCrossing{
-    "crossing",
-    "Both pages of an access that crosses are translated; which of two faults comes first is open.",
-    "SDM 3A §\"Page-Fault Exceptions\""};
+const Rule kCrossing{"crossing",
+                     "Both pages of an access that crosses are translated; which of two faults "
+                     "comes first is open, the #GP of a non-canonical half among them.",
+                     "SDM 3A §\"Priority Among Concurrent Events\""};
 const Rule kAccessed{"accessed", "A is set in every entry that an access used.",
                      "SDM 3A §\"Accessed and Dirty Flags\""};
 const Rule kDirty{"dirty",

@@ -31,7 +31,7 @@ bool StaleMatcher::search_fault() {
 bool StaleMatcher::search_from(unsigned part) {
   const AccessPart& fresh = seen_.fresh.part[part];
   parts_[part].stale = false;
-  if (!fresh.faults && part_ok(part, fresh.walk.gpa) && fresh_bits_ok(part)) {
+  if (!fresh.faults && part_ok(part, fresh.walk.gpa)) {
     if (part + 1u == seen_.fresh.parts ? whole_ok() : search_from(part + 1)) return true;
   }
   return search_part(part) == SearchResult::kFound;
@@ -44,7 +44,7 @@ bool StaleMatcher::visit(const StaleWalk& walk) {
     parts_[part] = {true, walk};
     return true;
   }
-  if (walk.faults || !part_ok(part, walk.gpa) || !stale_bits_ok(part, walk)) return false;
+  if (walk.faults || !part_ok(part, walk.gpa)) return false;
   parts_[part] = {true, walk};
   return part + 1u == seen_.fresh.parts ? whole_ok() : search_from(part + 1);
 }
@@ -52,33 +52,27 @@ bool StaleMatcher::visit(const StaleWalk& walk) {
 bool StaleMatcher::part_ok(unsigned part, std::uint64_t gpa) const {
   // Of MMIO the outcome gives one address only: whole_ok looks at it.
   if (seen_.got.kind == OutcomeKind::kMmio || seen_.lands_at(part, gpa)) return true;
-  // An alias in another memslot is the same frame: a subject that sees frames cannot tell them apart.
-  const auto hva_of = [this](std::uint64_t at) {
-    const Memslot* slot = state_.memory().slots().find(at);
-    return slot ? Memslots::hva_of(*slot, at) : 0;
-  };
-  const std::uint64_t hva = hva_of(gpa);
-  return hva != 0 && hva == hva_of(seen_.got.gpa[part]);
+  // A subject that sees frames cannot tell aliases apart.
+  return state_.memory().slots().same_byte(gpa, seen_.got.gpa[part]);
 }
 
-// Entries that are walked now must have got their A and D.
-bool StaleMatcher::fresh_bits_ok(unsigned part) const {
+// Entries that are walked now must have got their A and D. The subject shows them as they are after
+// the step: from an entry on that the access itself overwrites they say nothing.
+bool StaleMatcher::bits_ok(unsigned part) const {
   if (!seen_.has_path(part)) return true;
   const Walk& w = seen_.fresh.part[part].walk;
   const Path& path = seen_.got.path[part];
+  const StaleWalk* stale = parts_[part].stale ? &parts_[part].walk : nullptr;
+  const bool overwrites = seen_.store() && seen_.got.kind == OutcomeKind::kOk;
   for (unsigned s = 0; s < w.count && s < path.count; ++s) {
-    if (owed_bits(w, s, seen_.store()) & ~path.entry[s]) return false;
-  }
-  return true;
-}
-
-bool StaleMatcher::stale_bits_ok(unsigned part, const StaleWalk& stale) const {
-  if (!seen_.has_path(part)) return true;
-  const Walk& w = seen_.fresh.part[part].walk;
-  const Path& path = seen_.got.path[part];
-  for (unsigned s = 0; s < stale.count && s < w.count && s < path.count; ++s) {
-    if (stale.entry_gpa[s] == w.entry_gpa[s] && (stale.owed(s, seen_.store()) & ~path.entry[s]))
-      return false;
+    if (overwrites && state_.range_meets(gpa(0), seen_.fresh.parts == 2 ? gpa(1) : 0,
+                                         seen_.context.query->size, w.entry_gpa[s])) {
+      break;
+    }
+    if (stale != nullptr && (s >= stale->count || stale->entry_gpa[s] != w.entry_gpa[s])) continue;
+    const std::uint64_t owed =
+        stale != nullptr ? stale->owed(s, seen_.store()) : owed_bits(w, s, seen_.store());
+    if (owed & ~path.entry[s]) return false;
   }
   return true;
 }
@@ -87,6 +81,9 @@ bool StaleMatcher::whole_ok() const {
   std::uint64_t mmio = kUnknownGpa;
   for (unsigned i = 0; i < seen_.fresh.parts && mmio == kUnknownGpa; ++i) {
     if (seen_.store() ? !state_.is_writable(gpa(i)) : !state_.is_memory(gpa(i))) mmio = gpa(i);
+  }
+  for (unsigned i = 0; i < seen_.fresh.parts; ++i) {
+    if (!bits_ok(i)) return false;
   }
   if (seen_.got.kind == OutcomeKind::kMmio)
     return seen_.got.gpa[0] == mmio && seen_.mmio_direction_matches();

@@ -38,8 +38,7 @@ class StaleMatcher final : private StaleVisitor {
   bool search_from(unsigned part);
   SearchResult search_part(unsigned part);
   bool part_ok(unsigned part, std::uint64_t gpa) const;
-  bool fresh_bits_ok(unsigned part) const;
-  bool stale_bits_ok(unsigned part, const StaleWalk& walk) const;
+  bool bits_ok(unsigned part) const;
   bool whole_ok() const;
   std::uint64_t loaded_value() const;
 
