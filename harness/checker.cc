@@ -22,6 +22,11 @@ std::string hex(std::uint64_t value) {
   return digits;
 }
 
+// Steps skipped because of where the subject runs, not because of what the trace's machine is.
+bool is_of_host(SkipReason reason) {
+  return reason == SkipReason::kHostLacksFeature || reason == SkipReason::kSubjectStopped;
+}
+
 }  // namespace
 
 DivergenceClass class_of(Complaint complaint) {
@@ -100,6 +105,7 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
   }
   result.steps = program.steps.size();
   stored_.clear();
+  left_out_ = SkipReason::kNone;
   spec_.observe(unicorn_);
   spec_.reset(program.machine, subject_.info().profile);
   subject_.run(program, outcomes_);
@@ -113,6 +119,7 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
     if (i + 1 < program.steps.size() && program.steps[i + 1].op == op) continue;
     check_expectations(*trace, i, expectation, report, result);
   }
+  deviation_.clear();
   compare_images(trace, report, result);
   if (unicorn_) ask_unicorn(trace, report, result);
   if (trace && !trace->known.empty()) check_known(*trace, report, result);
@@ -124,6 +131,9 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
   const Outcome& got = outcomes_.steps[index];
   spec_.judge(index, last_->steps[index], got, outcomes_.extra.data(), verdict_);
   ++result.checks;
+  deviation_.clear();
+  if (left_out_ == SkipReason::kNone && got.kind == OutcomeKind::kSkip && is_of_host(got.reason))
+    left_out_ = got.reason;
   note_stores(last_->steps[index].what, got);
   if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint)) {
     verdict_.kind = VerdictKind::kDiverge;
@@ -144,6 +154,8 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
       ++result.unspecified;
       break;
     case VerdictKind::kDiverge:
+      if (deviations_ && got.complaint == Complaint::kNone)
+        deviation_ = deviations_(index, verdict_);
       break;
   }
   deliver(index, trace, report, result);
@@ -169,11 +181,10 @@ void Checker::note_stores(const Op& op, const Outcome& got) {
 void Checker::deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
                       CheckResult& result) {
   const Step& step = last_->steps[index];
-  bool known = false;
+  std::string_view id;
   if (verdict_.kind == VerdictKind::kDiverge) {
-    known = accept(trace, name_of(verdict_.divergence)) ||
-            (verdict_.rule && accept(trace, verdict_.rule->id));
-    if (known) {
+    id = accepting(trace);
+    if (!id.empty()) {
       ++result.known;
     } else if (result.diverge++ == 0) {
       result.divergence = verdict_.divergence;
@@ -184,7 +195,15 @@ void Checker::deliver(std::uint32_t index, const Trace* trace, const CheckReport
       result.rule = verdict_.rule ? verdict_.rule->id : std::string_view();
     }
   }
-  if (report) report({index, step.op, step, outcomes_.steps[index], verdict_, known});
+  if (report) report({index, step.op, step, outcomes_.steps[index], verdict_, !id.empty(), id});
+}
+
+// The id by which the divergence in verdict_ is known, empty if it is not.
+std::string_view Checker::accepting(const Trace* trace) {
+  const std::string_view cls = name_of(verdict_.divergence);
+  if (accept(trace, cls)) return cls;
+  if (verdict_.rule && accept(trace, verdict_.rule->id)) return verdict_.rule->id;
+  return deviation_;
 }
 
 bool Checker::accept(const Trace* trace, std::string_view id) {
@@ -219,10 +238,26 @@ void Checker::check_expectations(const Trace& trace, std::uint32_t index, std::s
       ++result.agree;
       continue;
     }
+    if (left_out_ != SkipReason::kNone) {
+      skip_expectation(index, all[next], report, result);
+      continue;
+    }
     diverge(DivergenceClass::kExpectation, kExpected, "expectation",
             to_text(outcomes_.steps[index]), all[next].text);
     deliver(index, &trace, report, result);
   }
+}
+
+void Checker::skip_expectation(std::uint32_t index, const Expectation& expectation,
+                               const CheckReport& report, CheckResult& result) {
+  ++result.skip;
+  verdict_ = {};
+  verdict_.kind = VerdictKind::kSkip;
+  verdict_.rule = &kExpected;
+  verdict_.field = "expectation";
+  verdict_.got = name_of(left_out_);
+  verdict_.allowed = expectation.text;
+  deliver(index, nullptr, report, result);
 }
 
 void Checker::compare_images(const Trace* trace, const CheckReport& report, CheckResult& result) {
@@ -266,9 +301,9 @@ void Checker::ask_unicorn(const Trace* trace, const CheckReport& report, CheckRe
 }
 
 // Without Unicorn its deviations cannot show, so a `known` line is held to reproduce only when it
-// was asked.
+// was asked, and about the whole program.
 void Checker::check_known(const Trace& trace, const CheckReport& report, CheckResult& result) {
-  if (!unicorn_ || last_->steps.empty()) return;
+  if (!unicorn_ || last_->steps.empty() || left_out_ != SkipReason::kNone) return;
   for (const std::string& id : trace.known) {
     if (std::find(reproduced_.begin(), reproduced_.end(), id) != reproduced_.end()) continue;
     diverge(DivergenceClass::kExpectation, kKnownReproduces, "known", id + " does not reproduce",

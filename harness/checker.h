@@ -22,9 +22,14 @@ struct CheckEvent {
   const Step& what;
   const Outcome& got;
   const Verdict& verdict;
-  bool known = false;  // a divergence that the trace's `known` lines accept
+  // A divergence that is accepted, and by which id: of the trace's `known` lines or of a deviation.
+  bool known = false;
+  std::string_view known_id;
 };
 using CheckReport = std::function<void(const CheckEvent&)>;
+// The id of the subject's known deviation that a divergence at a step of the program is, empty if
+// none.
+using DeviationLookup = std::function<std::string_view(std::uint32_t step, const Verdict&)>;
 
 struct CheckResult {
   bool executed = true;  // false: the trace `requires` what its machine lacks; nothing was run
@@ -60,10 +65,15 @@ class Checker {
   void set_unicorn(oracle::UnicornClient* unicorn) {
     unicorn_ = unicorn;
   }  // from the next check on
+  // Divergences for which `lookup` has an id are known, like those that a trace accepts; so are `=`
+  // lines that fail at their step.
+  void accept_deviations(DeviationLookup lookup) { deviations_ = std::move(lookup); }
   Subject& subject() { return subject_; }
 
   // Lowers, runs and judges. `report` sees what is not kAgree, in the order of steps; verdicts on
   // expectations follow those of their step, verdicts of Unicorn and on the whole image come last.
+  // An `=` line that fails at or after a step that the subject's host cannot do is skipped: it
+  // speaks of a program that was not run.
   // Allocates nothing, once warm, where all agrees and the trace has no `=` lines.
   CheckResult check(const Trace& trace, const CheckReport& report = {});
   // The same for a program that is lowered already; `trace` may be null (no expectations,
@@ -88,7 +98,10 @@ class Checker {
   void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
   void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
   void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
+  void skip_expectation(std::uint32_t index, const Expectation& expectation,
+                        const CheckReport& report, CheckResult& result);
   bool accept(const Trace* trace, std::string_view id);
+  std::string_view accepting(const Trace* trace);
 
   Subject& subject_;
   oracle::UnicornClient* unicorn_;
@@ -100,6 +113,9 @@ class Checker {
   OutcomeStream outcomes_;
   Verdict verdict_;
   std::vector<std::string_view> reproduced_;  // known ids
+  DeviationLookup deviations_;
+  SkipReason left_out_ = SkipReason::kNone;  // why the subject's host could not do a step so far
+  std::string deviation_;  // id of the deviation of the step being judged, empty if there is none
 };
 
 }  // namespace twinwalk

@@ -42,6 +42,13 @@ class Lying final : public Subject {
   Lie lie_;
 };
 
+// The outcome of the first access.
+Outcome& first_access(const Program& program, OutcomeStream& out) {
+  std::size_t i = 0;
+  while (program.steps[i].what.verb != Verb::kAccess) ++i;
+  return out.steps[i];
+}
+
 DivergenceClass class_when(const std::string& ops, void (*lie)(Outcome&)) {
   Lying subject([lie](const Program&, OutcomeStream& out) { lie(out.steps.back()); });
   Checker checker(subject);
@@ -140,6 +147,52 @@ TEST(Checker, KnownDivergencesAreCountedApart) {
   EXPECT_TRUE(known);
   EXPECT_EQ(r.known, 1u);
   EXPECT_EQ(r.diverge, 0u);
+}
+
+TEST(Checker, DeviationsOfTheSubjectAreCountedApart) {
+  bool trapped = false;
+  Lying subject([&](const Program& program, OutcomeStream& out) {
+    Outcome& seen = first_access(program, out);
+    seen.value ^= 1;
+    if (trapped) seen.complaint = Complaint::kTrap;
+  });
+  Checker checker(subject);
+  checker.accept_deviations([](std::uint32_t, const Verdict& verdict) -> std::string_view {
+    return verdict.divergence == DivergenceClass::kExpectation ? "" : "off-by-one";
+  });
+  // The `=` line fails for the same reason as its step; that of the next step has none.
+  const Trace trace = trace_of(std::string(kRead) +
+                               "  = ok value=0x1\naccess read gva=0x400000\n  = ok value=0x1\n");
+  std::vector<std::string> ids;
+  const CheckResult r =
+      checker.check(trace, [&](const CheckEvent& e) { ids.emplace_back(e.known_id); });
+  EXPECT_EQ(r.known, 2u);
+  EXPECT_EQ(r.diverge, 1u);
+  EXPECT_EQ(ids, (std::vector<std::string>{"off-by-one", "off-by-one", ""}));
+  trapped = true;
+  EXPECT_EQ(checker.check(trace_of(kRead)).divergence, DivergenceClass::kTrap);
+}
+
+TEST(Checker, ExpectationsBehindWhatTheHostCannotDoAreSkipped) {
+  SkipReason reason = SkipReason::kHostLacksFeature;
+  Lying subject([&](const Program& program, OutcomeStream& out) {
+    Outcome& skipped = first_access(program, out);
+    skipped = {};
+    skipped.kind = OutcomeKind::kSkip;
+    skipped.reason = reason;
+  });
+  Checker checker(subject);
+  const std::string ops = std::string(kRead) +
+                          "  = ok gpa=0x5000\naccess read gva=0x400000\n  = ok value=0x1\n"
+                          "access read gva=0x400000\n  = ok gpa=0x5000\n";
+  CheckResult r = checker.check(trace_of(ops));
+  EXPECT_EQ(r.diverge, 0u);
+  EXPECT_EQ(r.skip, 3u);  // the step, its line and the line that fails; what holds still counts
+  EXPECT_EQ(r.checks, r.agree + r.skip);
+  reason = SkipReason::kVerbNotSupported;
+  r = checker.check(trace_of(ops));
+  EXPECT_EQ(r.divergence, DivergenceClass::kExpectation);
+  EXPECT_EQ(r.diverge, 2u);
 }
 
 TEST(Checker, FindingsAreMinimisedAndReplayed) {

@@ -48,6 +48,17 @@ bool set_holds(std::string_view word, const Path& path) {
   return true;
 }
 
+// A value of zero is not printed.
+bool is_silent_zero(std::string_view word, const Outcome& outcome) {
+  return outcome.value == 0 && (word == "value=0" || word == "value=0x0");
+}
+
+// `gpa=` of an access of which the subject cannot tell where it landed.
+bool is_untold(std::string_view word, const Outcome& outcome) {
+  return outcome.kind == OutcomeKind::kOk && outcome.gpa[0] == kUnknownGpa &&
+         word.substr(0, 4) == "gpa=";
+}
+
 }  // namespace
 
 bool matches(std::string_view text, const Outcome& outcome) {
@@ -60,8 +71,8 @@ bool matches(std::string_view text, const Outcome& outcome) {
       set = true;
     } else if (set) {
       if (!set_holds(word, outcome.path[0])) return false;
-    } else if (!(has_word(shown, word) ||
-                 (outcome.value == 0 && (word == "value=0" || word == "value=0x0")))) {
+    } else if (!has_word(shown, word) && !is_silent_zero(word, outcome) &&
+               !is_untold(word, outcome)) {
       return false;
     }
   }

@@ -27,6 +27,17 @@ TEST(Expectation, NamesWhatItCaresAbout) {
   EXPECT_FALSE(matches("#PF", o));
 }
 
+TEST(Expectation, WhereAnAccessLandedIsNotHeldAgainstWhoCannotTell) {
+  const Outcome untold = completed(kUnknownGpa, 0x12);
+  EXPECT_TRUE(matches("ok gpa=0x5000 value=0x12", untold));
+  EXPECT_TRUE(matches("ok gpa=0x5ffe,0x6000", untold));
+  EXPECT_FALSE(matches("ok gpa=0x5000 value=0x13", untold));
+  EXPECT_FALSE(matches("#PF gpa=0x5000", untold));
+  Outcome fault = untold;
+  fault.kind = OutcomeKind::kPageFault;
+  EXPECT_FALSE(matches("#PF gpa=0x5000", fault));
+}
+
 TEST(Expectation, ZeroIsNotPrinted) {
   EXPECT_TRUE(matches("ok value=0x0", completed(0x5000, 0)));
   EXPECT_TRUE(matches("ok value=0", completed(0x5000, 0)));

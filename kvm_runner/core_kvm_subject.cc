@@ -235,7 +235,7 @@ void CoreKvmSubject::step(const Op& op, Outcome& out, OutcomeStream& stream) {
       }
       return;
     default:  // failure injection and huge host pages belong to the simulated host
-      return skip(out, SkipReason::kVerbNotSupported);
+      return skip(out, SkipReason::kHostLacksFeature);
   }
 }
 

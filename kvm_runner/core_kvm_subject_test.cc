@@ -111,7 +111,7 @@ TEST_F(CoreKvmSubjectTest, BackingChangesReachTheProcessor) {
 
 TEST_F(CoreKvmSubjectTest, WhatTheProcessorLacksIsSkipped) {
   EXPECT_EQ(last("access read gva=0xffffff8000000000\n"), "skip host-lacks-feature");
-  EXPECT_EQ(last("fail-alloc after=0\n"), "skip verb-not-supported");
+  EXPECT_EQ(last("fail-alloc after=0\n"), "skip host-lacks-feature");
 }
 
 }  // namespace

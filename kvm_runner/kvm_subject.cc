@@ -104,7 +104,7 @@ void KvmSubject::step(const Op& op, Outcome& out) {
     case Verb::kZapAll:
       return vm_->zap_translations();
     default:  // what the kernel offers no call for
-      return skip(out, SkipReason::kVerbNotSupported);
+      return skip(out, SkipReason::kHostLacksFeature);
   }
 }
 

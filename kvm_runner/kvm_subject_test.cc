@@ -211,7 +211,7 @@ TEST_F(KvmSubjectTest, WhatNobodyExecutesIsSkippedWithItsReason) {
   EXPECT_EQ(last("mov cr0=pe|et|ne\n"), "skip mode-not-supported");
   EXPECT_EQ(last("mov pkru=0x4\n"), "skip feature-not-supported");
   EXPECT_EQ(last("vm-exit\n"), "skip nested-not-supported");
-  EXPECT_EQ(last("age hva=0x7f0000000000\n"), "skip verb-not-supported");
+  EXPECT_EQ(last("age hva=0x7f0000000000\n"), "skip host-lacks-feature");
 }
 
 TEST_F(KvmSubjectTest, SameProgramGivesTheSameStream) {

@@ -13,7 +13,6 @@
 #include "harness/cli/output.h"
 #include "harness/cli/subjects.h"
 #include "kvm_runner/conform.h"
-#include "kvm_runner/known.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -36,28 +35,22 @@ void refuse_what_is_not_there(const ConformOptions& options) {
 // Tells of the first divergence, accepted one or skipped step, in that order of weight.
 CaseVerdict judge(const Trace& trace, Subject& subject) {
   Checker checker(subject);
+  accept_host_deviations(checker);
   std::string diverged, accepted, skipped;
-  std::uint64_t of_host = 0;  // divergences that the host's KVM is known for
   const CheckResult result = checker.check(trace, [&](const CheckEvent& event) {
     const bool skip = event.verdict.kind == VerdictKind::kSkip;
     if (!skip && event.verdict.kind != VerdictKind::kDiverge) return;
-    std::string_view id;
-    if (!skip && !event.known) {
-      id = KnownDeviations::built_in().covering(
-          {subject.info(), checker.program(), checker.outcomes(), event.step, event.verdict});
-    }
-    of_host += !id.empty();
-    std::string& slot = skip ? skipped : event.known || !id.empty() ? accepted : diverged;
+    std::string& slot = skip ? skipped : event.known ? accepted : diverged;
     if (!slot.empty()) return;
     slot = skip ? event.verdict.got
                 : fmt::format("{}: got {}; allowed: {}", name_of(event.verdict.divergence),
                               event.verdict.got, event.verdict.allowed);
-    if (!id.empty()) slot = fmt::format("{}: {}", id, slot);
+    if (event.known) slot = fmt::format("{}: {}", event.known_id, slot);
   });
   CaseVerdict verdict;
   verdict.checks = result.checks;
-  verdict.diverge = result.diverge - of_host;
-  verdict.known = result.known + of_host;
+  verdict.diverge = result.diverge;
+  verdict.known = result.known;
   verdict.skip = result.executed ? result.skip : 1;
   if (!result.executed) skipped = "requires " + trace.requires_line;
   verdict.why = !diverged.empty() ? diverged : !accepted.empty() ? accepted : skipped;

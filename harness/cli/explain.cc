@@ -175,6 +175,7 @@ int explain(const std::string& path, const std::string& subject) {
   }
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
+  accept_host_deviations(checker);
   std::vector<Note> notes;
   const CheckResult result = checker.check(named.trace, [&](const CheckEvent& event) {
     notes.push_back({event.step, event.verdict, event.known});

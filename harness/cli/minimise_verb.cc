@@ -22,6 +22,7 @@ int minimise_trace(const std::string& path, const std::string& subject, const st
   // A disagreement between the references shows only if both are asked.
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
+  accept_host_deviations(checker);
   const DivergenceClass wanted = checker.check(named.trace).divergence;
   if (wanted == DivergenceClass::kNone) {
     throw Failure(fmt::format("{}: does not diverge on subject {}", path, subject));

@@ -51,7 +51,7 @@ void print_event(const NamedTrace& named, const ResultLine& line, const CheckEve
                                     : fmt::format("{}, operation {}", named.path, event.op);
   std::string text = fmt::format("{}: {}: {} ", place, line.verb,
                                  paint(tone_of(event.verdict.kind), line.verdict));
-  if (event.known) text += "(known) ";
+  if (event.known) text += fmt::format("(known: {}) ", event.known_id);
   if (!line.cls.empty()) text += fmt::format("{} in {}: ", line.cls, line.field);
   text += line.got;
   if (!line.allowed.empty()) text += fmt::format("; allowed: {}", line.allowed);
@@ -88,7 +88,8 @@ class Replay {
           "by unicorn\n",
           summary_.traces, summary_.ops, summary_.checks, summary_.agree, summary_.diverge,
           summary_.skip, summary_.unspecified, summary_.unicorn_checks);
-      if (known_ != 0) print("{} known divergences, accepted by their traces\n", known_);
+      if (known_ != 0)
+        print("{} known divergences, of the host or accepted by their traces\n", known_);
     }
     if (unicorn_died_ != 0) {
       fmt::print(stderr, "twinwalk: unicorn died or hung in {} traces and was restarted\n",
@@ -161,6 +162,7 @@ int run(const RunOptions& options) {
   if (named.subject == nullptr) return skip_all(options, traces, named.why_not);
   const auto unicorn = start_unicorn(references);
   Checker checker(*named.subject, unicorn.get());
+  accept_host_deviations(checker);
   Replay replay(options, checker);
   for (const NamedTrace& trace : traces) replay.one(trace);
   return replay.finish();

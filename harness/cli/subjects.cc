@@ -9,6 +9,7 @@
 
 #include "harness/cli/output.h"
 #include "harness/core_subject.h"
+#include "kvm_runner/known.h"
 #include "kvm_runner/subjects.h"
 
 namespace twinwalk::cli {
@@ -34,6 +35,13 @@ NamedSubject make_subject(const std::string& word) {
     refuse(word);
   }
   return named;
+}
+
+void accept_host_deviations(Checker& checker) {
+  checker.accept_deviations([&checker](std::uint32_t step, const Verdict& verdict) {
+    return KnownDeviations::built_in().covering(
+        {checker.subject().info(), checker.program(), checker.outcomes(), step, verdict});
+  });
 }
 
 std::unique_ptr<oracle::UnicornClient> make_unicorn() {

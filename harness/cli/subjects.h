@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "harness/checker.h"
 #include "harness/subject.h"
 #include "oracle/unicorn/client.h"
 
@@ -17,6 +18,10 @@ struct NamedSubject {
 };
 // "core", "kvm" or "core-kvm"; throws Failure for any other word.
 NamedSubject make_subject(const std::string& word);
+
+// Lets the checker take what its subject's host is known to do wrong (corpus/known/kvm.json) for
+// known.
+void accept_host_deviations(Checker& checker);
 
 // The reference `unicorn`, not yet started.
 std::unique_ptr<oracle::UnicornClient> make_unicorn();
