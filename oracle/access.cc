@@ -6,7 +6,7 @@ namespace twinwalk::oracle {
 namespace {
 
 // What a walk that is not plainly a success makes of its part.
-void settle_part(const AccessContext& c, AccessPart& part) {
+[[gnu::noinline]] void settle_part(const AccessContext& c, AccessPart& part) {
   const Controls controls = c.controls();
   part.faults = true;
   switch (part.walk.stop) {
@@ -26,7 +26,8 @@ void settle_part(const AccessContext& c, AccessPart& part) {
   }
 }
 
-inline void fresh_part(const MachineState& state, const AccessContext& c, AccessPart& part) {
+[[gnu::always_inline]] inline void fresh_part(const MachineState& state, const AccessContext& c,
+                                              AccessPart& part) {
   walk(state.memory(), *c.rules, c.query->registers.cr3, part.gva, part.walk);
   part.faults = false;
   const bool plain = part.walk.stop == Stop::kLeaf && c.needs.met_by(part.walk.rights);
@@ -60,59 +61,13 @@ std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std
   return value;
 }
 
-}  // namespace
-
-AccessQuery query_of(const Step& step, const Registers& registers) {
-  const Op& op = step.what;
-  AccessQuery q;
-  q.gva = op.gva;
-  q.size = static_cast<std::uint8_t>(op.size >= 1 && op.size <= 8 ? op.size : 8);
-  q.kind = op.access();
-  q.implicit = op.implicit != 0;
-  q.value = op.value;
-  q.registers = registers;
-  if (op.given & kCplGiven) q.registers.cpl = static_cast<std::uint8_t>(op.cpl);
-  return q;
-}
-
-void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess& out) {
-  const std::uint64_t first = first_byte(*c.query);
-  const unsigned bytes = byte_count(*c.query);
-  const bool crosses = (first & (kPageBytes - 1)) + bytes > kPageBytes;
+// The access by the walks of its parts, none of which faults.
+template <unsigned kParts>
+[[gnu::always_inline]] inline void complete(const MachineState& state, const AccessContext& c,
+                                            FreshAccess& out) {
   const bool store = stores(c.query->kind);
-  out.kind = OutcomeKind::kOk;
-  out.parts = crosses ? 2 : 1;
-  out.which = 0;
-  out.table_without_memory = out.table_read_only = out.anything_owed = false;
-  out.value = 0;
-  out.part[0].gva = c.query->gva;
-  out.part[1].gva = (first | (kPageBytes - 1)) + 1;
-  for (unsigned i = 0; i < out.parts; ++i) {
-    if (!c.rules->mode->canonical(out.part[i].gva)) {
-      out.kind = OutcomeKind::kGp;
-      out.parts = 0;
-      return;
-    }
-  }
-  for (unsigned i = 0; i < out.parts; ++i) {
-    AccessPart& part = out.part[i];
-    fresh_part(state, c, part);
-    out.table_without_memory |= part.walk.stop == Stop::kNoMemory;
-    if (part.faults && out.kind != OutcomeKind::kPageFault) {
-      out.kind = OutcomeKind::kPageFault;
-      out.which = static_cast<std::uint8_t>(i);
-    }
-  }
-  if (out.kind == OutcomeKind::kPageFault) {
-    // The half that does not fault owes its A and D too, if the subject gets to it.
-    for (unsigned i = 0; i < out.parts; ++i) {
-      if (!out.part[i].faults)
-        out.table_read_only |= due_in_read_only(state, out.part[i].walk, store);
-    }
-    return;
-  }
   std::uint64_t owed = 0;
-  for (unsigned i = 0; i < out.parts; ++i) {
+  for (unsigned i = 0; i < kParts; ++i) {
     const Walk& w = out.part[i].walk;
     const Memslot* slot = state.memory().slots().find(w.gpa);
     const bool mmio = slot == nullptr || (store && slot->read_only);
@@ -129,8 +84,69 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   if (out.kind == OutcomeKind::kOk && c.query->kind != AccessKind::kWrite) {
     std::uint64_t gpa = out.part[0].walk.gpa;
     if (c.query->kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};
-    out.value = state.load(gpa, out.part[1].walk.gpa, bytes);
+    const unsigned bytes = byte_count(*c.query);
+    out.value = state.load(gpa, kParts == 2 ? out.part[1].walk.gpa : 0, bytes);
     if (owed != 0) out.value = with_own_bits(state, out, gpa, bytes, store, out.value);
+  }
+}
+
+// Precondition: the parts' addresses are set, and canonical.
+template <unsigned kParts>
+[[gnu::always_inline]] inline void fresh_parts(const MachineState& state, const AccessContext& c,
+                                               FreshAccess& out) {
+  out.parts = kParts;
+  for (unsigned i = 0; i < kParts; ++i) {
+    AccessPart& part = out.part[i];
+    fresh_part(state, c, part);
+    if (!part.faults) continue;
+    out.table_without_memory |= part.walk.stop == Stop::kNoMemory;
+    if (out.kind != OutcomeKind::kPageFault) out.which = static_cast<std::uint8_t>(i);
+    out.kind = OutcomeKind::kPageFault;
+  }
+  if (out.kind != OutcomeKind::kPageFault) return complete<kParts>(state, c, out);
+  // The half that does not fault owes its A and D too, if the subject gets to it.
+  for (unsigned i = 0; i < kParts; ++i) {
+    if (!out.part[i].faults)
+      out.table_read_only |= due_in_read_only(state, out.part[i].walk, stores(c.query->kind));
+  }
+}
+
+void fresh_crossing(const MachineState& state, const AccessContext& c, FreshAccess& out) {
+  out.part[1].gva = (first_byte(*c.query) | (kPageBytes - 1)) + 1;
+  if (c.rules->mode->canonical(out.part[1].gva)) {
+    fresh_parts<2>(state, c, out);
+  } else {
+    out.kind = OutcomeKind::kGp;
+  }
+}
+
+}  // namespace
+
+AccessQuery query_of(const Step& step, const Registers& registers) {
+  const Op& op = step.what;
+  AccessQuery q;
+  q.gva = op.gva;
+  q.size = static_cast<std::uint8_t>(op.size >= 1 && op.size <= 8 ? op.size : 8);
+  q.kind = op.access();
+  q.implicit = op.implicit != 0;
+  q.value = op.value;
+  q.registers = registers;
+  if (op.given & kCplGiven) q.registers.cpl = static_cast<std::uint8_t>(op.cpl);
+  return q;
+}
+
+void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess& out) {
+  out.kind = OutcomeKind::kOk;
+  out.parts = out.which = 0;
+  out.table_without_memory = out.table_read_only = out.anything_owed = false;
+  out.value = 0;
+  out.part[0].gva = c.query->gva;
+  if (!c.rules->mode->canonical(c.query->gva)) {
+    out.kind = OutcomeKind::kGp;
+  } else if ((first_byte(*c.query) & (kPageBytes - 1)) + byte_count(*c.query) > kPageBytes) {
+    fresh_crossing(state, c, out);
+  } else {
+    fresh_parts<1>(state, c, out);
   }
 }
 

@@ -93,6 +93,7 @@ void Image::record(Page& page, std::uint64_t hva, std::uint64_t before, std::uin
 }
 
 std::uint64_t Image::unstored_word(std::uint64_t offset) const {
+  if (!swept_) return seed_word(offset);
   const std::uint64_t hva = kHvaBase + offset;
   const Page* page = find(hva);
   return (page == nullptr ? sweep_zeroes(hva) : page->zeroed) ? 0 : seed_word(offset);

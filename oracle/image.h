@@ -53,8 +53,9 @@ class Image {
   std::uint64_t load(std::uint64_t hva) const { return load_at(hva - kHvaBase); }
   // The same by the distance from kHvaBase.
   std::uint64_t load_at(std::uint64_t offset) const {
-    if (lines_[offset >> 12] >> ((offset >> 6) & 63) & 1) return words_[offset >> 3];
-    return swept_ ? unstored_word(offset) : seed_word(offset);
+    if (lines_[offset >> 12] >> ((offset >> 6) & 63) & 1) [[likely]]
+      return words_.at_byte(offset);
+    return unstored_word(offset);
   }
   // `page` is the gpa of the page through which the store came.
   void store(std::uint64_t hva, std::uint64_t value, Time now, Hand hand, std::uint64_t page);
@@ -104,7 +105,7 @@ class Image {
     return place == 0 ? nullptr : &pages_[place - 1];
   }
   Page& touch(std::uint64_t hva);
-  std::uint64_t unstored_word(std::uint64_t offset) const;
+  [[gnu::noinline]] std::uint64_t unstored_word(std::uint64_t offset) const;
   Time frame_since_sweeps(std::uint64_t hva) const;
   Time sweep_time(std::uint64_t hva) const;
   bool sweep_zeroes(std::uint64_t hva) const;

@@ -30,6 +30,11 @@ class LazyArray {
   T& operator[](std::size_t i) { return at_[i]; }
   const T& operator[](std::size_t i) const { return at_[i]; }
 
+  // The element that begins at that byte. Precondition: one does.
+  const T& at_byte(std::size_t offset) const {
+    return *reinterpret_cast<const T*>(reinterpret_cast<const char*>(at_) + offset);
+  }
+
   // All elements are zero again, and cost nothing.
   void give_back() { madvise(at_, bytes_, MADV_DONTNEED); }
 

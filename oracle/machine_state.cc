@@ -72,14 +72,9 @@ void MachineState::store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, s
   if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand);
 }
 
-std::uint64_t MachineState::load_word(std::uint64_t gpa) const {
-  std::uint64_t word;
-  return memory_.read(gpa, word) ? word : mmio_word(gpa);
-}
-
-std::uint64_t MachineState::load(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const {
+std::uint64_t MachineState::load_two_words(std::uint64_t gpa, std::uint64_t gpa2,
+                                           unsigned size) const {
   const unsigned offset = gpa & 7;
-  if (offset + size <= 8) return extract(load_word(gpa & ~std::uint64_t{7}), offset, size);
   const unsigned low = 8 - offset;
   const bool crosses = bytes_in_page(gpa, size) < size;
   const std::uint64_t next = crosses ? gpa2 : gpa + low;

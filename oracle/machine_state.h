@@ -51,8 +51,15 @@ class MachineState {
   void store_word(std::uint64_t gpa, std::uint64_t value, Hand hand);
   // `size` bytes at gpa (second page at gpa2). Memory only: bytes without a memslot read as
   // mmio_word.
-  std::uint64_t load(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
-  std::uint64_t load_word(std::uint64_t gpa) const;
+  std::uint64_t load(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const {
+    const unsigned offset = gpa & 7;
+    if (offset + size <= 8) return extract(load_word(gpa & ~std::uint64_t{7}), offset, size);
+    return load_two_words(gpa, gpa2, size);
+  }
+  std::uint64_t load_word(std::uint64_t gpa) const {
+    std::uint64_t word;
+    return memory_.read(gpa, word) ? word : mmio_word(gpa);
+  }
   // Whether that range has a byte in the aligned word at gpa `word`, also by an alias.
   bool range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t word) const;
 
@@ -94,6 +101,7 @@ class MachineState {
 
  private:
   void store_part(std::uint64_t gpa, unsigned size, std::uint64_t value, Hand hand);
+  std::uint64_t load_two_words(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   void note_dirty(const Memslot& slot, std::uint64_t gpa);
   std::uint64_t bytes_now_mapping(const VcpuState& vcpu, std::uint64_t gva) const;
   void cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t after, Time now);

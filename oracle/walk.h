@@ -126,17 +126,30 @@ class GuestMemory {
   const Image& image_;
 };
 
+// A memslot as a walk needs it.
+struct Window {
+  std::uint64_t gpa = 0, bytes = 0;
+  std::uint64_t to_offset = 0;  // from a gpa to what Image::load_at takes
+
+  explicit Window(const Memslot* slot) {
+    if (slot != nullptr) *this = Window(*slot);
+  }
+  explicit Window(const Memslot& slot)
+      : gpa(slot.gpa), bytes(slot.bytes), to_offset(slot.hva - slot.gpa - kHvaBase) {}
+  bool holds(std::uint64_t at) const { return at - gpa < bytes; }
+};
+
 // The walk in the mode of one row of kModes, known when it is compiled: this is where the time
 // goes.
 template <unsigned kRow>
-inline void walk_in(const GuestMemory& memory, const EntryRules& rules, std::uint64_t cr3,
-                    std::uint64_t gva, Walk& out) {
+[[gnu::always_inline]] inline void walk_in(const GuestMemory& memory, const EntryRules& rules,
+                                           std::uint64_t cr3, std::uint64_t gva, Walk& out) {
   constexpr const PagingMode& kMode = kModes[kRow];
   constexpr std::uint64_t kIndexMask =
       ((std::uint64_t{1} << kMode.index_bits) - 1) * kMode.entry_bytes;
   std::uint64_t table = cr3 & pte::kAddressMask;
   Rights rights;
-  const Memslot* slot = memory.slots().find(table);
+  Window window(memory.slots().find(table));
   Stop stop = Stop::kNoMemory;
   unsigned n = 0, level = kMode.levels;
 #pragma GCC unroll 8
@@ -144,11 +157,11 @@ inline void walk_in(const GuestMemory& memory, const EntryRules& rules, std::uin
     const unsigned shift = kMode.shift(kMode.levels - n);
     const std::uint64_t at = table + ((gva >> shift) * kMode.entry_bytes & kIndexMask);
     // Tables mostly lie in one slot: looked up again only where they do not.
-    if (slot == nullptr || at - slot->gpa >= slot->bytes) [[unlikely]] {
-      slot = memory.slots().find(at);
-      if (slot == nullptr) break;
+    if (!window.holds(at)) [[unlikely]] {
+      window = Window(memory.slots().find(at));
+      if (!window.holds(at)) break;
     }
-    const std::uint64_t entry = memory.image().load(Memslots::hva_of(*slot, at));
+    const std::uint64_t entry = memory.image().load_at(at + window.to_offset);
     out.entry[n] = entry;
     out.entry_gpa[n] = at;
     const bool leaf = kMode.is_leaf(entry, kMode.levels - n);
@@ -176,8 +189,8 @@ inline void walk_in(const GuestMemory& memory, const EntryRules& rules, std::uin
 }
 
 // Precondition: gva is canonical. `cr3` as the register holds it.
-inline void walk(const GuestMemory& memory, const EntryRules& rules, std::uint64_t cr3,
-                 std::uint64_t gva, Walk& out) {
+[[gnu::always_inline]] inline void walk(const GuestMemory& memory, const EntryRules& rules,
+                                        std::uint64_t cr3, std::uint64_t gva, Walk& out) {
   walk_in<0>(memory, rules, cr3, gva, out);
 }
 
