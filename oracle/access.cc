@@ -218,7 +218,11 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
     const Walk& w = f.part[i].walk;
     out.path[i].count = w.count;
     for (unsigned s = 0; s < w.count; ++s) {
-      out.path[i].entry[s] = w.entry[s] | (completes ? owed_bits(w, s, stores(c.query->kind)) : 0);
+      std::uint64_t owed = 0;
+      // One entry may serve at several steps of a walk through a self-map: it shows what each sets.
+      for (unsigned t = 0; completes && t < w.count; ++t)
+        if (w.entry_gpa[t] == w.entry_gpa[s]) owed |= owed_bits(w, t, stores(c.query->kind));
+      out.path[i].entry[s] = w.entry[s] | owed;
     }
   }
   return out;

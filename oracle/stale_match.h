@@ -38,6 +38,8 @@ class StaleMatcher final : private StaleVisitor {
   bool search_from(unsigned part);
   SearchResult search_part(unsigned part);
   bool part_ok(unsigned part, std::uint64_t gpa) const;
+  // A or D would have to be set in an entry that the subject's path does not show.
+  bool owes_unshown(unsigned part, const StaleWalk& walk) const;
   bool bits_ok(unsigned part) const;
   bool whole_ok() const;
   std::uint64_t loaded_value() const;
@@ -49,6 +51,7 @@ class StaleMatcher final : private StaleVisitor {
   Profile profile_ = Profile::kKvm;
   bool ignore_windows_ = false;
   bool too_large_ = false;
+  bool shown_only_ = false;
 };
 
 }  // namespace twinwalk::oracle
