@@ -39,8 +39,6 @@ class StaleMatcher final : private StaleVisitor {
   bool search_from(unsigned part);
   SearchResult search_part(unsigned part);
   bool part_ok(unsigned part, std::uint64_t gpa) const;
-  // A or D would have to be set in an entry that the subject's path does not show.
-  bool owes_unshown(unsigned part, const StaleWalk& walk) const;
   bool bits_ok(unsigned part) const;
   bool sets_unseen_bits(unsigned part, const StaleWalk& walk) const;
   bool whole_ok() const;
@@ -55,7 +53,6 @@ class StaleMatcher final : private StaleVisitor {
   bool only_seen_bits_ =
       false;  // leave out what would set A or D in entries the subject does not show
   bool too_large_ = false;
-  bool shown_only_ = false;
 };
 
 }  // namespace twinwalk::oracle
