@@ -5,24 +5,32 @@
 namespace twinwalk::oracle {
 namespace {
 
-void fresh_part(const MachineState& state, const AccessContext& c, AccessPart& part) {
-  walk(state.memory(), *c.rules, c.query->registers.cr3, part.gva, part.walk);
+// What a walk that is not plainly a success makes of its part.
+void settle_part(const AccessContext& c, AccessPart& part) {
+  const Controls controls = c.controls();
   part.faults = true;
   switch (part.walk.stop) {
     case Stop::kLeaf: {
-      const RightsCheck check = check_rights(c.controls, c.query->kind, part.walk.rights);
+      const RightsCheck check = check_rights(controls, c.query->kind, part.walk.rights);
       part.faults = !check.pass;
       part.error_code = check.error_code;
       break;
     }
     case Stop::kReserved:
-      part.error_code = pfec::kP | pfec::kRsvd | attempt_bits(c.controls, c.query->kind);
+      part.error_code = pfec::kP | pfec::kRsvd | attempt_bits(controls, c.query->kind);
       break;
     case Stop::kNotPresent:
     case Stop::kNoMemory:
-      part.error_code = attempt_bits(c.controls, c.query->kind);
+      part.error_code = attempt_bits(controls, c.query->kind);
       break;
   }
+}
+
+inline void fresh_part(const MachineState& state, const AccessContext& c, AccessPart& part) {
+  walk(state.memory(), *c.rules, c.query->registers.cr3, part.gva, part.walk);
+  part.faults = false;
+  const bool plain = part.walk.stop == Stop::kLeaf && c.needs.met_by(part.walk.rights);
+  if (!plain || c.needs.keys) settle_part(c, part);
 }
 
 bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
@@ -65,15 +73,6 @@ AccessQuery query_of(const Step& step, const Registers& registers) {
   q.registers = registers;
   if (op.given & kCplGiven) q.registers.cpl = static_cast<std::uint8_t>(op.cpl);
   return q;
-}
-
-AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query) {
-  AccessContext c;
-  c.vcpu = vcpu;
-  c.query = &query;
-  c.controls = controls_of(query.registers, query.implicit);
-  c.rules = &state.rules(c.controls.nxe);
-  return c;
 }
 
 void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess& out) {
@@ -121,9 +120,8 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
       out.kind = OutcomeKind::kMmio;
       out.which = static_cast<std::uint8_t>(i);
     }
-    std::uint64_t have = ~std::uint64_t{0};
-    for (unsigned s = 0; s < w.count; ++s) have &= w.entry[s];
-    const std::uint64_t missing = (pte::kA & ~have) | (store ? pte::kD & ~w.entry[w.count - 1] : 0);
+    const std::uint64_t missing =
+        (pte::kA & ~w.rights.every) | (store ? pte::kD & ~w.entry[w.count - 1] : 0);
     if (missing != 0) out.table_read_only |= due_in_read_only(state, w, store);
     owed |= missing;
   }
@@ -169,15 +167,16 @@ const Rule& deciding_rule(const AccessContext& c, const AccessPart& part) {
   }
   if (!part.faults) return rules::kFresh;
   const Rights& r = part.walk.rights;
+  const Controls controls = c.controls();
   const bool fetch = c.query->kind == AccessKind::kFetch;
   if (part.error_code & pfec::kPk) return rules::kProtectionKeys;
-  if (!c.controls.user_mode && r.user() && fetch && c.controls.smep) return rules::kSmep;
-  if (fetch && c.controls.nxe && !r.executable()) return rules::kNoExecute;
-  if (!c.controls.user_mode && r.user() && !fetch && c.controls.smap &&
-      (c.controls.implicit || !c.controls.ac)) {
+  if (!controls.user_mode && r.user() && fetch && controls.smep) return rules::kSmep;
+  if (fetch && controls.nxe && !r.executable()) return rules::kNoExecute;
+  if (!controls.user_mode && r.user() && !fetch && controls.smap &&
+      (controls.implicit || !controls.ac)) {
     return rules::kSmap;
   }
-  if (!c.controls.user_mode && stores(c.query->kind)) return rules::kWriteProtect;
+  if (!controls.user_mode && stores(c.query->kind)) return rules::kWriteProtect;
   return rules::kRights;
 }
 
@@ -205,21 +204,26 @@ Outcome to_outcome(const AccessContext& c, const FreshAccess& f) {
 }
 
 FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
-  const Outcome o = to_outcome(c, f);
   FreshOutcome out;
-  out.kind = o.kind;
-  out.error_code = o.error_code;
-  out.cr2 = o.cr2;
-  out.gpa[0] = o.gpa[0];
-  out.gpa[1] = o.gpa[1];
-  out.value = o.value;
-  const bool completes = f.kind == OutcomeKind::kOk || f.kind == OutcomeKind::kMmio;
+  out.kind = f.kind;
+  const AccessPart& part = f.part[f.which];
+  std::uint64_t owed = 0;  // in every entry
+  if (f.kind == OutcomeKind::kOk) {
+    out.value = f.value;
+    owed = pte::kA;
+    for (unsigned i = 0; i < f.parts; ++i) out.gpa[i] = f.part[i].walk.gpa;
+  } else if (f.kind == OutcomeKind::kMmio) {
+    owed = pte::kA;
+    out.gpa[0] = part.walk.gpa;
+  } else if (f.kind == OutcomeKind::kPageFault) {
+    out.error_code = part.error_code;
+    out.cr2 = part.gva;
+  }
   for (unsigned i = 0; i < f.parts; ++i) {
     const Walk& w = f.part[i].walk;
     out.path[i].count = w.count;
-    for (unsigned s = 0; s < w.count; ++s) {
-      out.path[i].entry[s] = w.entry[s] | (completes ? owed_bits(w, s, stores(c.query->kind)) : 0);
-    }
+    for (unsigned s = 0; s < w.count; ++s) out.path[i].entry[s] = w.entry[s] | owed;
+    if (owed != 0 && stores(c.query->kind)) out.path[i].entry[w.count - 1] |= pte::kD;
   }
   return out;
 }

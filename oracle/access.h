@@ -34,14 +34,21 @@ struct FreshAccess {
 struct AccessContext {
   unsigned vcpu = 0;
   const AccessQuery* query = nullptr;
-  Controls controls;
   const EntryRules* rules = nullptr;
+  Needs needs;
+
+  // Worked out where something is wrong; most accesses need no more than `needs`.
+  Controls controls() const { return controls_of(query->registers, query->implicit); }
 };
 
 // The query of an access step; `registers` are the vCPU's.
 AccessQuery query_of(const Step& step, const Registers& registers);
 // `query` must outlive the context.
-AccessContext make_context(const MachineState& state, unsigned vcpu, const AccessQuery& query);
+inline AccessContext make_context(const MachineState& state, unsigned vcpu,
+                                  const AccessQuery& query) {
+  const Controls controls = controls_of(query.registers, query.implicit);
+  return {vcpu, &query, &state.rules(controls.nxe), needs_of(controls, query.kind)};
+}
 
 // Bytes touched: a fetch reads the aligned 8-byte word, whatever `size` says.
 inline std::uint64_t first_byte(const AccessQuery& q) {

@@ -1,51 +1,59 @@
 #include "oracle/image.h"
 
 #include <cstring>
-#include <new>
 
 #include "harness/trace/x86.h"
 
 namespace twinwalk::oracle {
 
 Image::Image()
-    : directory_(static_cast<Page**>(std::calloc(kHvaBytes / kPageBytes, sizeof(Page*)))) {
-  if (!directory_) throw std::bad_alloc();
+    : words_(kHvaBytes / sizeof(std::uint64_t)),
+      lines_(kHvaBytes / kPageBytes),
+      places_(kHvaBytes / kPageBytes) {
   versions_.resize(1);
 }
 
 void Image::reset() {
-  for (std::size_t i = 0; i < used_pages_; ++i) directory_[pages_[i]->index] = nullptr;
-  used_pages_ = used_histories_ = 0;
+  for (const Page& page : pages_) {
+    lines_[page.index] = 0;
+    places_[page.index] = kBacked;
+  }
+  if (backed_.size() > kMostBacked) {
+    words_.give_back();
+    for (const std::uint32_t index : backed_) places_[index] = 0;
+    backed_.clear();
+  }
+  pages_.clear();
+  used_histories_ = 0;
   sweeps_.clear();
+  swept_ = false;
   versions_.resize(1);
 }
 
 Image::Page& Image::touch(std::uint64_t hva) {
-  Page*& entry = directory_[index_of(hva)];
-  if (entry != nullptr) return *entry;
-  // The words stay uninitialised: `lines` says which of them mean anything.
-  if (used_pages_ == pages_.size()) pages_.push_back(std::unique_ptr<Page>(new Page));
-  Page& page = *pages_[used_pages_++];
-  page.lines = 0;
-  page.index = static_cast<std::uint32_t>(index_of(hva));
-  page.history = 0;
+  const std::uint32_t index = static_cast<std::uint32_t>(index_of(hva));
+  std::uint32_t& place = places_[index];
+  if ((place & ~kBacked) != 0) return pages_[(place & ~kBacked) - 1];
+  if (place == 0) backed_.push_back(index);
+  Page& page = pages_.emplace_back();
+  page.index = index;
   page.frame_since = sweep_time(hva);
-  page.zeroed = false;
-  for (const Sweep& s : sweeps_) page.zeroed |= s.zeroes && s.begin <= hva && hva < s.end;
-  entry = &page;
+  page.zeroed = sweep_zeroes(hva);
+  place = kBacked | static_cast<std::uint32_t>(pages_.size());
   return page;
 }
 
-std::uint64_t& Image::word(Page& page, std::uint64_t hva) {
+std::uint64_t& Image::word(const Page& page, std::uint64_t hva) {
   const std::uint64_t offset = hva - kHvaBase;
   const unsigned line = static_cast<unsigned>(offset >> 6) & 63;
-  if (!(page.lines >> line & 1)) {
-    page.lines |= bit(line);
+  if (!(lines_[page.index] >> line & 1)) {
+    lines_[page.index] |= bit(line);
+    const std::uint64_t first = offset & ~std::uint64_t{63};
     for (unsigned i = 0; i < 8; ++i) {
-      page.words[line * 8 + i] = page.zeroed ? 0 : seed_word((offset & ~std::uint64_t{63}) + 8 * i);
+      words_[(first >> 3) + i] = page.zeroed ? 0 : seed_word(first + 8 * i);
     }
   }
-  return page.words[(offset >> 3) & 511];
+  return words_[offset >> 3];
 }
 
 void Image::store(std::uint64_t hva, std::uint64_t value, Time now, Hand hand, std::uint64_t page) {
@@ -84,11 +92,22 @@ void Image::record(Page& page, std::uint64_t hva, std::uint64_t before, std::uin
   versions_.push_back(version);
 }
 
-std::uint64_t Image::untouched_word(std::uint64_t hva) const {
+std::uint64_t Image::unstored_word(std::uint64_t offset) const {
+  const std::uint64_t hva = kHvaBase + offset;
+  const Page* page = find(hva);
+  return (page == nullptr ? sweep_zeroes(hva) : page->zeroed) ? 0 : seed_word(offset);
+}
+
+Time Image::frame_since_sweeps(std::uint64_t hva) const {
+  const Page* page = find(hva);
+  return page == nullptr ? sweep_time(hva) : page->frame_since;
+}
+
+bool Image::sweep_zeroes(std::uint64_t hva) const {
   for (const Sweep& s : sweeps_) {
-    if (s.zeroes && s.begin <= hva && hva < s.end) return 0;
+    if (s.zeroes && s.begin <= hva && hva < s.end) return true;
   }
-  return seed_word(hva - kHvaBase);
+  return false;
 }
 
 Time Image::sweep_time(std::uint64_t hva) const {
@@ -108,7 +127,7 @@ void Image::drop_page(Page& page, Time now) {
       version.ender = Hand::kHost;
     }
   }
-  page.lines = 0;
+  lines_[page.index] = 0;
   page.zeroed = true;
   page.frame_since = now;
 }
@@ -120,9 +139,9 @@ void Image::sweep(std::uint64_t hva, std::uint64_t pages, Time now, bool zeroes)
   const std::uint64_t end = begin + (pages < room ? pages : room) * kPageBytes;
   const std::size_t first = index_of(begin), last = index_of(end - 1);
   if (begin == end) return;
+  swept_ = true;
   std::uint64_t touched = 0;
-  for (std::size_t i = 0; i < used_pages_; ++i) {
-    Page& page = *pages_[i];
+  for (Page& page : pages_) {
     if (page.index < first || page.index > last) continue;
     ++touched;
     if (zeroes) drop_page(page, now);
@@ -138,7 +157,7 @@ void Image::moved(std::uint64_t hva, std::uint64_t pages, Time now) {
 }
 
 const Version* Image::newest(std::uint64_t hva) const {
-  const Page* page = directory_[index_of(hva)];
+  const Page* page = find(hva);
   if (page == nullptr || page->history == 0) return nullptr;
   const std::uint32_t i = histories_[page->history - 1]->newest[((hva - kHvaBase) >> 3) & 511];
   return i == 0 ? nullptr : &versions_[i];

@@ -2,21 +2,21 @@
 #define TWINWALK_ORACLE_IMAGE_H_
 
 // The reference's own guest memory. Content belongs to the host-virtual page;
-// memslots (memslots.h) are views of it and may alias. It is sparse: a page is
-// made by the first store to it and holds only the 64-byte lines stored to.
+// memslots (memslots.h) are views of it and may alias. It is one flat array, so
+// that a word of a table is one load; a bit says for each 64-byte line whether
+// this trace has stored to it.
 //
-//   gpa ──Memslots──► hva ──directory (flat)──► Page ──line bit──► word
-//                                   │ none              │ clear
-//                                   └── seed_word       └── seed_word, or 0 after an invalidation
+//   gpa ──Memslots──► hva ──┬──► words_ ──► word
+//                           └──► lines_ ──► bit clear: seed_word, or 0 after an invalidation
 //
 // Every word that holds or held a present entry also has its past (Version).
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "harness/trace/content.h"
+#include "oracle/lazy_array.h"
 #include "oracle/memslots.h"
 
 namespace twinwalk::oracle {
@@ -50,12 +50,11 @@ class Image {
   void reset();
 
   // `hva` is 8-aligned in the backed range, here and below.
-  std::uint64_t load(std::uint64_t hva) const {
-    const Page* page = directory_[index_of(hva)];
-    const std::uint64_t offset = hva - kHvaBase;
-    if (page == nullptr) return sweeps_.empty() ? seed_word(offset) : untouched_word(hva);
-    if (!(page->lines >> ((offset >> 6) & 63) & 1)) return page->zeroed ? 0 : seed_word(offset);
-    return page->words[(offset >> 3) & 511];
+  std::uint64_t load(std::uint64_t hva) const { return load_at(hva - kHvaBase); }
+  // The same by the distance from kHvaBase.
+  std::uint64_t load_at(std::uint64_t offset) const {
+    if (lines_[offset >> 12] >> ((offset >> 6) & 63) & 1) return words_[offset >> 3];
+    return swept_ ? unstored_word(offset) : seed_word(offset);
   }
   // `page` is the gpa of the page through which the store came.
   void store(std::uint64_t hva, std::uint64_t value, Time now, Hand hand, std::uint64_t page);
@@ -67,10 +66,7 @@ class Image {
   // Their contents move to other frames.
   void moved(std::uint64_t hva, std::uint64_t pages, Time now);
   // When the page's frame last changed (drop, moved); 0 = never.
-  Time frame_since(std::uint64_t hva) const {
-    const Page* page = directory_[index_of(hva)];
-    return page == nullptr ? (sweeps_.empty() ? 0 : sweep_time(hva)) : page->frame_since;
-  }
+  Time frame_since(std::uint64_t hva) const { return swept_ ? frame_since_sweeps(hva) : 0; }
 
   // The newest version of a word, or nullptr; older ones by `previous`.
   const Version* newest(std::uint64_t hva) const;
@@ -79,13 +75,12 @@ class Image {
   }
 
  private:
+  // What is known of a page that this trace has stored to.
   struct Page {
-    std::uint64_t lines = 0;    // which 64-byte lines are in `words`
-    std::uint32_t index = 0;    // its place in the directory
+    std::uint32_t index = 0;    // its number, from kHvaBase
     std::uint32_t history = 0;  // 1 + index into histories_, 0 = none
     Time frame_since = 0;
     bool zeroed = false;
-    std::uint64_t words[512];
   };
   struct History {
     std::uint32_t newest[512];
@@ -97,27 +92,37 @@ class Image {
     Time time = 0;
     bool zeroes = false;
   };
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
+  // In places_: the kernel has given memory to the page's words. The rest is 1 + index into pages_,
+  // 0 = none.
+  static constexpr std::uint32_t kBacked = std::uint32_t{1} << 31;
+  // That much memory (16 MiB) is kept from trace to trace.
+  static constexpr std::size_t kMostBacked = 4096;
 
   static std::size_t index_of(std::uint64_t hva) { return (hva - kHvaBase) / kPageBytes; }
+  const Page* find(std::uint64_t hva) const {
+    const std::uint32_t place = places_[index_of(hva)] & ~kBacked;
+    return place == 0 ? nullptr : &pages_[place - 1];
+  }
   Page& touch(std::uint64_t hva);
-  std::uint64_t untouched_word(std::uint64_t hva) const;
+  std::uint64_t unstored_word(std::uint64_t offset) const;
+  Time frame_since_sweeps(std::uint64_t hva) const;
   Time sweep_time(std::uint64_t hva) const;
+  bool sweep_zeroes(std::uint64_t hva) const;
   void sweep(std::uint64_t hva, std::uint64_t pages, Time now, bool zeroes);
   void drop_page(Page& page, Time now);
-  std::uint64_t& word(Page& page, std::uint64_t hva);
+  std::uint64_t& word(const Page& page, std::uint64_t hva);
   void record(Page& page, std::uint64_t hva, std::uint64_t before, std::uint64_t after, Time now,
               Hand hand, std::uint64_t through);
 
-  std::unique_ptr<Page*[], Free>
-      directory_;  // one a hva page; zero pages of the kernel until touched
-  std::vector<std::unique_ptr<Page>> pages_;
+  LazyArray<std::uint64_t> words_, lines_;  // a word; a page: which 64-byte lines are in words_
+  LazyArray<std::uint32_t> places_;         // a page
+  std::vector<std::uint32_t> backed_;       // pages with kBacked
+  std::vector<Page> pages_;
   std::vector<std::unique_ptr<History>> histories_;
   std::vector<Sweep> sweeps_;
   std::vector<Version> versions_;  // [0] is unused
-  std::size_t used_pages_ = 0, used_histories_ = 0;
+  std::size_t used_histories_ = 0;
+  bool swept_ = false;  // the host has dropped or moved frames in this trace
 };
 
 }  // namespace twinwalk::oracle

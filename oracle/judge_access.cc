@@ -363,7 +363,7 @@ class AccessJudge {
   }
 
   bool fault_of_open_table() const {
-    const std::uint32_t tried = attempt_bits(context_.controls, query().kind);
+    const std::uint32_t tried = attempt_bits(context_.controls(), query().kind);
     const std::uint32_t reserved = tried | pfec::kP | pfec::kRsvd;
     return got_.error_code == tried || (fresh_.table_without_memory && got_.error_code == reserved);
   }
@@ -436,7 +436,7 @@ class AccessJudge {
   bool accept_old_fetch_fault() {
     if (kvm() || query().kind != AccessKind::kFetch || got_.kind != OutcomeKind::kPageFault)
       return false;
-    if (fresh_.parts == 0 || got_.error_code != attempt_bits(context_.controls, query().kind))
+    if (fresh_.parts == 0 || got_.error_code != attempt_bits(context_.controls(), query().kind))
       return false;
     if (!seen_.fault_address_is_ours()) return false;
     const Walk& w = fresh_.part[0].walk;

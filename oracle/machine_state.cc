@@ -150,7 +150,7 @@ void MachineState::cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t
   const std::uint64_t change = before ^ after;
   bool everything = (change & cr4::kPge) || (change & before & cr4::kPcide);
   if (machine_.vendor == Vendor::kAmd) {
-    everything |= (change & (cr4::kPae | cr4::kPse | cr4::kPcide)) || (change & after & cr4::kPke);
+    everything |= (change & (cr4::kPae | cr4::kPse)) || (change & after & cr4::kPke);
   } else if (change & after & cr4::kSmep) {
     v.history.drop_pcid(current_pcid(v.registers), now, rules::kStale9);
   }

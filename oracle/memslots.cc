@@ -11,7 +11,7 @@ constexpr bool page_aligned(std::uint64_t address) { return address % kPageBytes
 
 void Memslots::reset(const Machine& machine) {
   slots_ = {};
-  hint_ = 0;
+  hint_ = &slots_[0];
   gpa_limit_ = bit(machine.maxphyaddr);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0};
 }
@@ -19,8 +19,8 @@ void Memslots::reset(const Machine& machine) {
 const Memslot* Memslots::find_slowly(std::uint64_t gpa) const {
   for (unsigned i = 0; i < kMaxSlots; ++i) {
     if (gpa - slots_[i].gpa < slots_[i].bytes) {
-      hint_ = i;
-      return &slots_[i];
+      hint_ = &slots_[i];
+      return hint_;
     }
   }
   return nullptr;

@@ -28,13 +28,16 @@ struct Memslot {
 
 class Memslots {
  public:
+  Memslots() = default;
+  Memslots(const Memslots&) = delete;
+  Memslots& operator=(const Memslots&) = delete;
+
   // Slot 0 alone, over all of the machine's memory.
   void reset(const Machine& machine);
 
   // The slot that holds `gpa`, or nullptr (MMIO).
   const Memslot* find(std::uint64_t gpa) const {
-    const Memslot& hint = slots_[hint_];
-    if (gpa - hint.gpa < hint.bytes) return &hint;
+    if (gpa - hint_->gpa < hint_->bytes) return hint_;
     return find_slowly(gpa);
   }
   const Memslot& slot(std::uint64_t id) const { return slots_[id]; }
@@ -61,8 +64,8 @@ class Memslots {
   const Memslot* find_slowly(std::uint64_t gpa) const;
   bool range_is_free(std::uint64_t gpa, std::uint64_t bytes, std::uint64_t except) const;
 
-  std::array<Memslot, kMaxSlots> slots_;  // a dead slot has bytes == 0
-  mutable unsigned hint_ = 0;
+  std::array<Memslot, kMaxSlots> slots_;      // a dead slot has bytes == 0
+  mutable const Memslot* hint_ = &slots_[0];  // what was found last
   std::uint64_t gpa_limit_ = 0;
 };
 

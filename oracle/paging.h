@@ -26,6 +26,10 @@ struct PagingMode {
   std::uint8_t linear_bits = 0;  // of a canonical gva
   std::uint8_t leaf_levels = 0;  // bit L: PS=1 at level L maps a page (level 1 always does)
 
+  // Whether a present entry at `level` maps a page.
+  constexpr bool is_leaf(std::uint64_t entry, unsigned level) const {
+    return level == 1 || ((entry & pte::kPs) && (leaf_levels >> level & 1));
+  }
   // Lowest bit of the gva that an entry at `level` translates.
   constexpr unsigned shift(unsigned level) const { return 12u + index_bits * (level - 1u); }
   constexpr std::uint64_t page_bytes(unsigned level) const {
@@ -61,9 +65,7 @@ struct EntryRules {
   std::uint64_t table[kMaxLevels + 1] = {};  // [level]: of an entry that refers to a table
   std::uint64_t leaf[kMaxLevels + 1] = {};   // [level]: of one that maps a page
 
-  bool is_leaf(std::uint64_t entry, unsigned level) const {
-    return level == 1 || ((entry & pte::kPs) && (mode->leaf_levels >> level & 1));
-  }
+  bool is_leaf(std::uint64_t entry, unsigned level) const { return mode->is_leaf(entry, level); }
   // Precondition: P=1.
   bool reserved(std::uint64_t entry, unsigned level) const {
     return (entry & (is_leaf(entry, level) ? leaf : table)[level]) != 0;

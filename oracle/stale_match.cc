@@ -8,7 +8,17 @@ bool StaleMatcher::search(Profile profile, bool ignore_windows) {
   too_large_ = false;
   if (seen_.fresh.parts == 0) return false;
   if (seen_.got.kind == OutcomeKind::kPageFault) return search_fault();
-  return completes(seen_.got.kind) && search_from(0);
+  return completes(seen_.got.kind) && search_completion();
+}
+
+// First without explanations that walk entries off the present path and owe them A or D: a subject
+// that used a cached translation, as is likely, set none, and cannot show that it did not.
+bool StaleMatcher::search_completion() {
+  for (const bool only_seen : {true, false}) {
+    only_seen_bits_ = only_seen;
+    if (search_from(0)) return true;
+  }
+  return false;
 }
 
 SearchResult StaleMatcher::search_part(unsigned part) {
@@ -45,6 +55,7 @@ bool StaleMatcher::visit(const StaleWalk& walk) {
     return true;
   }
   if (walk.faults || !part_ok(part, walk.gpa)) return false;
+  if (only_seen_bits_ && sets_unseen_bits(part, walk)) return false;
   parts_[part] = {true, walk};
   return part + 1u == seen_.fresh.parts ? whole_ok() : search_from(part + 1);
 }
@@ -75,6 +86,15 @@ bool StaleMatcher::bits_ok(unsigned part) const {
     if (owed & ~path.entry[s]) return false;
   }
   return true;
+}
+
+bool StaleMatcher::sets_unseen_bits(unsigned part, const StaleWalk& walk) const {
+  const Walk& w = seen_.fresh.part[part].walk;
+  for (unsigned s = 0; s < walk.count; ++s) {
+    const bool seen = s < w.count && w.entry_gpa[s] == walk.entry_gpa[s];
+    if (!seen && walk.owed(s, seen_.store()) != 0) return true;
+  }
+  return false;
 }
 
 bool StaleMatcher::whole_ok() const {

@@ -34,11 +34,13 @@ class StaleMatcher final : private StaleVisitor {
 
  private:
   bool visit(const StaleWalk& walk) override;
+  bool search_completion();
   bool search_fault();
   bool search_from(unsigned part);
   SearchResult search_part(unsigned part);
   bool part_ok(unsigned part, std::uint64_t gpa) const;
   bool bits_ok(unsigned part) const;
+  bool sets_unseen_bits(unsigned part, const StaleWalk& walk) const;
   bool whole_ok() const;
   std::uint64_t loaded_value() const;
 
@@ -48,6 +50,8 @@ class StaleMatcher final : private StaleVisitor {
   unsigned part_ = 0;  // the part that is being searched
   Profile profile_ = Profile::kKvm;
   bool ignore_windows_ = false;
+  bool only_seen_bits_ =
+      false;  // leave out what would set A or D in entries the subject does not show
   bool too_large_ = false;
 };
 

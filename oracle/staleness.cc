@@ -203,7 +203,7 @@ StaleQuery make_stale_query(const MachineState& state, const AccessContext& cont
   q.cr3 = context.query->registers.cr3;
   q.pcid = current_pcid(context.query->registers);
   q.pge = context.query->registers.cr4 & cr4::kPge;
-  q.controls = context.controls;
+  q.controls = context.controls();
   q.kind = context.query->kind;
   q.gva = gva;
   q.now = state.now();

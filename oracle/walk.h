@@ -33,7 +33,19 @@ struct Controls {
   bool implicit = false;
   std::uint32_t pkru = 0;
 };
-Controls controls_of(const Registers& registers, bool implicit);
+inline Controls controls_of(const Registers& r, bool implicit) {
+  Controls c;
+  c.wp = r.cr0 & cr0::kWp;
+  c.smep = r.cr4 & cr4::kSmep;
+  c.smap = r.cr4 & cr4::kSmap;
+  c.pke = r.cr4 & cr4::kPke;
+  c.nxe = r.efer & efer::kNxe;
+  c.ac = r.ac;
+  c.implicit = implicit;
+  c.user_mode = r.cpl == 3 && !implicit;
+  c.pkru = r.pkru;
+  return c;
+}
 
 constexpr bool stores(AccessKind kind) {
   return kind == AccessKind::kWrite || kind == AccessKind::kRmw;
@@ -41,6 +53,32 @@ constexpr bool stores(AccessKind kind) {
 
 // Error-code bits that say what was tried: W, U, I. SDM 3A §"Page-Fault Exceptions".
 std::uint32_t attempt_bits(const Controls& controls, AccessKind kind);
+
+// What an access asks of the entries used, keys apart. SDM 3A §"Determination of Access Rights".
+struct Needs {
+  std::uint64_t all = 0;      // bits that every entry must have
+  std::uint64_t not_all = 0;  // bits that some entry must lack
+  std::uint64_t none = 0;     // bits that no entry may have
+  bool keys = false;          // PKRU has a say in it
+
+  bool met_by(const Rights& rights) const {
+    return ((~rights.every & all) | (rights.every & not_all) | (rights.any & none)) == 0;
+  }
+};
+inline Needs needs_of(const Controls& c, AccessKind kind) {
+  const bool fetch = kind == AccessKind::kFetch;
+  Needs needs;
+  if (stores(kind) && (c.user_mode || c.wp)) needs.all |= pte::kW;
+  if (c.user_mode) {
+    needs.all |= pte::kU;
+  } else if (fetch ? c.smep : c.smap && (c.implicit || !c.ac)) {
+    // SMAP: explicit accesses pass with EFLAGS.AC=1, implicit ones never.
+    needs.not_all |= pte::kU;
+  }
+  if (fetch && c.nxe) needs.none |= pte::kXd;
+  needs.keys = c.pke && !fetch;
+  return needs;
+}
 
 // Whether a translation with `rights` lets the access pass; if not, the error code. SDM 3A
 // §"Determination of Access Rights" and §"Protection Keys".
@@ -88,9 +126,60 @@ class GuestMemory {
   const Image& image_;
 };
 
+// The walk in the mode of one row of kModes, known when it is compiled: this is where the time
+// goes.
+template <unsigned kRow>
+inline void walk_in(const GuestMemory& memory, const EntryRules& rules, std::uint64_t cr3,
+                    std::uint64_t gva, Walk& out) {
+  constexpr const PagingMode& kMode = kModes[kRow];
+  constexpr std::uint64_t kIndexMask =
+      ((std::uint64_t{1} << kMode.index_bits) - 1) * kMode.entry_bytes;
+  std::uint64_t table = cr3 & pte::kAddressMask;
+  Rights rights;
+  const Memslot* slot = memory.slots().find(table);
+  Stop stop = Stop::kNoMemory;
+  unsigned n = 0, level = kMode.levels;
+#pragma GCC unroll 8
+  for (; n < kMode.levels; ++n, --level) {
+    const unsigned shift = kMode.shift(kMode.levels - n);
+    const std::uint64_t at = table + ((gva >> shift) * kMode.entry_bytes & kIndexMask);
+    // Tables mostly lie in one slot: looked up again only where they do not.
+    if (slot == nullptr || at - slot->gpa >= slot->bytes) [[unlikely]] {
+      slot = memory.slots().find(at);
+      if (slot == nullptr) break;
+    }
+    const std::uint64_t entry = memory.image().load(Memslots::hva_of(*slot, at));
+    out.entry[n] = entry;
+    out.entry_gpa[n] = at;
+    const bool leaf = kMode.is_leaf(entry, kMode.levels - n);
+    const std::uint64_t reserved = (leaf ? rules.leaf : rules.table)[kMode.levels - n];
+    if ((entry & (reserved | pte::kP)) != pte::kP) [[unlikely]] {
+      stop = entry & pte::kP ? Stop::kReserved : Stop::kNotPresent;
+      ++n;
+      break;
+    }
+    rights.take(entry);
+    table = entry & pte::kAddressMask;
+    if (leaf) {
+      const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
+      rights.key = static_cast<std::uint8_t>((entry & pte::kPkeyMask) >> pte::kPkeyShift);
+      out.gpa = (table & ~offset) | (gva & offset);
+      stop = Stop::kLeaf;
+      ++n;
+      break;
+    }
+  }
+  out.stop = stop;
+  out.level = static_cast<std::uint8_t>(level);
+  out.count = static_cast<std::uint8_t>(n);
+  out.rights = rights;
+}
+
 // Precondition: gva is canonical. `cr3` as the register holds it.
-void walk(const GuestMemory& memory, const EntryRules& rules, std::uint64_t cr3, std::uint64_t gva,
-          Walk& out);
+inline void walk(const GuestMemory& memory, const EntryRules& rules, std::uint64_t cr3,
+                 std::uint64_t gva, Walk& out) {
+  walk_in<0>(memory, rules, cr3, gva, out);
+}
 
 }  // namespace twinwalk::oracle
 
