@@ -28,7 +28,8 @@ std::size_t any_position(Rng& rng, std::size_t ops) {
   return rng.flip() ? ops : ops - rng.below(ops + 1);
 }
 
-// Short traces find the same in a fraction of the time; a long one now and then is for what needs a crowd.
+// Short traces find the same in a fraction of the time; a long one now and then is for what needs a
+// crowd.
 std::size_t any_limit(Rng& rng) { return rng.chance(1, 64) ? kMaxFuzzOps : 72; }
 
 void limit(Trace& trace, std::size_t most) {

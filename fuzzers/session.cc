@@ -124,7 +124,8 @@ int Session::run(const std::uint8_t* data, std::size_t size) {
   const CheckResult result = checker_->check(trace_);
   end_states();
   count(result);
-  if (stats_->execs.load(std::memory_order_relaxed) % kSampleEvery == 0) stats_->samples.push(data, size);
+  if (stats_->execs.load(std::memory_order_relaxed) % kSampleEvery == 0)
+    stats_->samples.push(data, size);
   if (result.divergence == DivergenceClass::kNone) return 0;
   diverged(result);
   return -1;

@@ -82,8 +82,8 @@ class HostMemory {
                   std::uint64_t pages);  // frames are dropped; content is zero from now on
   void remap(std::uint64_t hva, std::uint64_t pages);  // content moves to other frames
   void protect(std::uint64_t hva, std::uint64_t pages, bool writable);
-  void break_cow(std::uint64_t hva);      // the page moves to a frame of its own, writable
-  void huge_split(std::uint64_t hva);     // the 2M page around hva becomes 4K ones, frames stay
+  void break_cow(std::uint64_t hva);   // the page moves to a frame of its own, writable
+  void huge_split(std::uint64_t hva);  // the 2M page around hva becomes 4K ones, frames stay
   // And back: content moves into one 2M run. Nothing happens where protections differ.
   void huge_collapse(std::uint64_t hva);
   bool is_huge(std::uint64_t hva) const;

@@ -23,13 +23,14 @@ class Subject {
   virtual ~Subject() = default;
   virtual const SubjectInfo& info() const = 0;
 
-  // Runs the program from the initial machine state and replaces `out`: one outcome a step, in order. What the
-  // subject cannot do is OutcomeKind::kSkip with a reason, and changes nothing. If the subject has to stop early
-  // the remaining steps are kSkip/kSubjectStopped. The same program gives the same stream.
+  // Runs the program from the initial machine state and replaces `out`: one outcome a step, in
+  // order. What the subject cannot do is OutcomeKind::kSkip with a reason, and changes nothing. If
+  // the subject has to stop early the remaining steps are kSkip/kSubjectStopped. The same program
+  // gives the same stream.
   virtual void run(const Program& program, OutcomeStream& out) = 0;
 
-  // After run(): the guest's memory of slot 0 at the end as 8-byte words, at `gpa` (8-aligned). False where the
-  // subject cannot give its own image.
+  // After run(): the guest's memory of slot 0 at the end as 8-byte words, at `gpa` (8-aligned).
+  // False where the subject cannot give its own image.
   virtual bool read_image(std::uint64_t gpa, std::uint64_t& word) const {
     (void)gpa, (void)word;
     return false;

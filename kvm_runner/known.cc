@@ -10,6 +10,7 @@
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
 #include "kvm_runner/layout.h"
+#include "kvm_runner/step_limits.h"
 
 namespace twinwalk {
 namespace {
@@ -17,8 +18,8 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kFacts[] = {
-    "verb", "class",      "field",        "access",    "register",
-    "cpl",  "root-index", "crosses-edge", "high-half", "after-torn-store"};
+    "verb",       "class",        "field",     "access",         "register",        "cpl",
+    "root-index", "crosses-edge", "high-half", "lacked-cr4-bit", "after-torn-store"};
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -50,6 +51,21 @@ bool after_torn_store(const DivergentStep& s) {
   if (op.verb != Verb::kAccess) return false;
   for (std::uint32_t i = 0; i < s.index; ++i) {
     if (is_torn_store(s, i) && op_of(s, i).gva / kvm::kPage == op.gva / kvm::kPage) return true;
+  }
+  return false;
+}
+
+bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Reg::kCr4; }
+
+bool lacked_cr4_bit(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (is_cr4_write(op)) return kvm::sets_lacked_cr4_bit(op.value, s.program.machine);
+  if (op.verb != Verb::kAccess) return false;
+  for (std::uint32_t i = s.index; i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    const bool took = s.outcomes.steps[i].kind == OutcomeKind::kDone;
+    if (is_cr4_write(earlier) && earlier.vcpu == op.vcpu && took)
+      return kvm::sets_lacked_cr4_bit(earlier.value, s.program.machine);
   }
   return false;
 }
@@ -117,6 +133,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "crosses-edge")
     return access && kvm::canonical(op.gva) != kvm::canonical(last_byte(op)) ? "1" : "0";
   if (name == "high-half") return mov && op.value >> 32 != 0 ? "1" : "0";
+  if (name == "lacked-cr4-bit") return lacked_cr4_bit(s) ? "1" : "0";
   if (name == "after-torn-store") return after_torn_store(s) ? "1" : "0";
   throw std::runtime_error(fmt::format("no fact is called \"{}\"", name));
 }

@@ -65,6 +65,28 @@ TEST(KnownDeviations, AllConditionsSubjectAndHostMustHold) {
   EXPECT_EQ(covered_by(entry(R"([{"fact":"crosses-edge","is":"1"}])").c_str(), "h"), "");
 }
 
+TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
+  const ParseResult parsed = parse(
+      "walk 1\nmachine core=shadow memory=64M vcpus=2 features=-smep\nmov cr4=pae|smep\n"
+      "access read gva=0x0\naccess read gva=0x0 vcpu=1\nmov cr4=pae|pge\naccess read gva=0x0\n",
+      "test");
+  ASSERT_TRUE(parsed);
+  Program program;
+  Lowering lowering;
+  lowering.lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(program.steps.size());
+  const SubjectInfo info{"kvm", "", Profile::kKvm};
+  const Verdict verdict;
+  std::string facts;
+  for (std::uint32_t i = 0; i < program.steps.size(); ++i)
+    facts += fact_of({info, program, outcomes, i, verdict}, "lacked-cr4-bit");
+  EXPECT_EQ(facts, "11000");
+  outcomes.steps[0].kind = OutcomeKind::kGp;  // not taken: the write is still one, the CR4 is not
+  EXPECT_EQ(fact_of({info, program, outcomes, 0, verdict}, "lacked-cr4-bit"), "1");
+  EXPECT_EQ(fact_of({info, program, outcomes, 1, verdict}, "lacked-cr4-bit"), "0");
+}
+
 // Ids under which the divergences of a trace of corpus/known fall.
 std::vector<std::string> ids_in(const std::string& file, Subject& subject) {
   std::vector<std::string> ids;

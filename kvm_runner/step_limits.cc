@@ -75,6 +75,13 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
   }
 }
 
+bool sets_lacked_cr4_bit(std::uint64_t value, const Machine& machine) {
+  for (const Cr4Feature& f : kCr4Features) {
+    if ((value & f.mask) != 0 && !machine.has(f.feature)) return true;
+  }
+  return false;
+}
+
 void adopt_register(const Op& op, Registers& registers) {
   switch (op.reg()) {
     case Reg::kCr0:

@@ -16,6 +16,9 @@ namespace twinwalk::kvm {
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& registers,
                    std::uint32_t host_features);
 
+// Whether a value of CR4 has a bit whose CPUID feature the machine lacks: it is reserved there.
+bool sets_lacked_cr4_bit(std::uint64_t value, const Machine& machine);
+
 // The register as it is after a write that the processor accepted. SDM 3A "Control Registers".
 void adopt_register(const Op& op, Registers& registers);
 

@@ -60,7 +60,8 @@ void reset_vcpu(VcpuState& v) {
 // SDM 3A "Control Registers"; "Restrictions on MOV CR".
 bool Vcpu::set_cr0(u64 value) {
   VcpuState& v = *state_;
-  if (value & ~cr0::kKnown) return false;
+  if (value >> 32) return false;
+  value &= cr0::kKnown;  // reserved bits below 32 are ignored
   if ((value & cr0::kPg) && !(value & cr0::kPe)) return false;
   if ((value & cr0::kNw) && !(value & cr0::kCd)) return false;
   if (!(value & cr0::kPg) && (long_mode(v.regs) || (v.regs.cr4 & cr4::kPcide))) return false;

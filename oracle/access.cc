@@ -239,7 +239,10 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
     const Walk& w = f.part[i].walk;
     out.path[i].count = w.count;
     for (unsigned s = 0; s < w.count; ++s) out.path[i].entry[s] = w.entry[s] | owed;
-    if (owed != 0 && stores(c.query->kind)) out.path[i].entry[w.count - 1] |= pte::kD;
+    if (owed == 0 || !stores(c.query->kind)) continue;
+    // Through a self-map the leaf may serve at other steps too: it shows D at each.
+    for (unsigned s = 0; s < w.count; ++s)
+      if (w.entry_gpa[s] == w.entry_gpa[w.count - 1]) out.path[i].entry[s] |= pte::kD;
   }
   return out;
 }

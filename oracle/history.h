@@ -58,8 +58,11 @@ class History {
     std::uint32_t trace = 0;  // entry is of this trace iff equal to trace_
     Cover cover;
   };
+  // Level above the 45 bits of a page number above the 13 of a tag: no two pages share a key.
   static std::uint64_t key_of(unsigned tag, std::uint64_t gva, std::uint64_t bytes) {
-    return (gva & ~(bytes - 1)) << 13 ^ bytes >> 12 << 59 ^ tag;
+    const std::uint64_t level = bytes == kPageBytes ? 1 : bytes == kPageBytes << 9 ? 2 : 3;
+    const std::uint64_t number = (gva & ((std::uint64_t{1} << 57) - 1) & ~(bytes - 1)) >> 12;
+    return level << 60 | number << 13 | tag;
   }
   PageCover& slot(std::uint64_t key);
   const PageCover* find(std::uint64_t key) const;

@@ -54,6 +54,9 @@ class AccessJudge {
 
   void tell_observer() {
     if (fresh_.table_without_memory || fresh_.table_read_only) return;
+    // Which half of an access across the canonical edge faults first is open: nothing to compare.
+    const std::uint64_t offset = query().gva & (kPageBytes - 1);
+    if (fresh_.kind == OutcomeKind::kGp && offset + byte_count(query()) > kPageBytes) return;
     for (unsigned i = 0; i < fresh_.parts; ++i) {
       const Walk& w = fresh_.part[i].walk;
       for (unsigned s = 0; s < w.count; ++s) state_.announce(w.entry_gpa[s]);

@@ -207,7 +207,7 @@ class Zoo {
       plan.folder = run + "/" + std::to_string(n);
       plan.seed = n + 1;
       workers.emplace_back();
-      const std::string why = workers.back().start(plan);
+      std::string why = workers.back().start(plan);
       if (!why.empty()) return why;
     }
     return {};

@@ -15,6 +15,10 @@ constexpr const char kUsage[] =
 
 }  // namespace
 
+// Under the leak sanitizer: what Unicorn itself does not free at exit is not ours to report.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() { return "leak:libunicorn.so\n"; }
+
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "--serve") == 0) return twinwalk::oracle::unicorn::serve();
   if (argc == 2 && std::strcmp(argv[1], "--bench") == 0)
