@@ -122,9 +122,18 @@ void switch_to(VcpuState& vcpu, u64 cr3) {
   zap::commit(vm);
 }
 
+// At once, not at the next entry: by then another CR3 may be loaded, and the one that was named be
+// forgotten.
+void refresh_current(VcpuState& vcpu) {
+  Locked lock(*vcpu.vm, LockId::kMmu);
+  sync::current_root(vcpu);
+  zap::commit(*vcpu.vm);
+  flush::current(vcpu);
+}
+
 void invalidate_pcid(VcpuState& vcpu, u16 pcid) {
   mmio::forget(vcpu);
-  if (pcid == flush::hardware_pcid(vcpu)) vcpu.requests |= request::kSync | request::kFlushCurrent;
+  if (pcid == flush::hardware_pcid(vcpu)) refresh_current(vcpu);
   if (!(vcpu.regs.cr4 & cr4::kPcide)) return;
   // Previous roots of this PCID may hold unsync tables that nobody will sync for them: let them go.
   VmState& vm = *vcpu.vm;

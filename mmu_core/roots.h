@@ -24,6 +24,7 @@ void free_obsolete(VcpuState& vcpu);
 
 // Guest invalidations. Each leaves nothing stale that the instruction names, in hardware or in the
 // shadow.
+void refresh_current(VcpuState& vcpu);              // what is current: synced and flushed
 void invalidate_pcid(VcpuState& vcpu, u16 pcid);    // all but globals
 void invalidate_address(VcpuState& vcpu, Gva gva);  // in every cached root
 void invalidate_everything(VcpuState& vcpu);

@@ -23,7 +23,7 @@ struct Root {
 inline constexpr u32 kPreviousRoots = 3;
 
 namespace request {
-inline constexpr u32 kFreeObsoleteRoots = 1, kSync = 2, kFlushCurrent = 4;
+inline constexpr u32 kFreeObsoleteRoots = 1;
 }  // namespace request
 
 // The last MMIO access, so that its next fault needs no walk of the shadow (KVM:

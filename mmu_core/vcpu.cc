@@ -106,7 +106,7 @@ bool Vcpu::set_cr4(u64 value) {
     roots::invalidate_everything(v);
     roots::free_previous_locked(v);
   } else if (((value ^ old) & cr4::kPae) || ((value & ~old) & cr4::kSmep)) {
-    v.requests |= request::kSync | request::kFlushCurrent;
+    roots::refresh_current(v);
   }
   return true;
 }
@@ -162,15 +162,7 @@ EntryState Vcpu::enter() {
   EntryState e;
   if (!v.root.valid()) {
     if (!roots::load(v)) return e;
-    v.requests &= ~(request::kSync | request::kFlushCurrent);
   }
-  if (v.requests & request::kSync) {
-    Locked lock(*v.vm, LockId::kMmu);
-    sync::current_root(v);
-    zap::commit(*v.vm);
-  }
-  if (v.requests & request::kFlushCurrent) flush::current(v);
-  v.requests = 0;
   if (v.vm->config.options.extra_flush) flush::all(*v.vm);
   e.ok = true;
   e.root = v.root.dummy ? v.vm->dummy.hpa : v.root.page->hpa;

@@ -52,7 +52,9 @@ void MachineState::store_word(std::uint64_t gpa, std::uint64_t value, Hand hand)
   if (slot == nullptr) return;
   if (hand != Hand::kHost) note_dirty(*slot, gpa);
   image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, gpa & ~(kPageBytes - 1));
-  if (observer != nullptr) observer->on_memory(gpa, 8, value);
+  if (observer == nullptr) return;
+  slots_.for_each_gpa(Memslots::hva_of(*slot, gpa),
+                      [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
 }
 
 // Within one page; touches one or two words.

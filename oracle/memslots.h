@@ -48,6 +48,19 @@ class Memslots {
     const Memslot* sb = find(b);
     return sa != nullptr && sb != nullptr && hva_of(*sa, a) == hva_of(*sb, b);
   }
+  // Calls f(gpa) for every guest address of the byte at `hva`: several where slots alias.
+  template <class F>
+  void for_each_gpa(std::uint64_t hva, F&& f) const {
+    for (const Memslot& s : slots_)
+      if (hva - s.hva < s.bytes) f(s.gpa + (hva - s.hva));
+  }
+  // More than one guest address names this byte.
+  bool is_aliased(std::uint64_t gpa) const {
+    const Memslot* s = find(gpa);
+    unsigned n = 0;
+    if (s != nullptr) for_each_gpa(hva_of(*s, gpa), [&](std::uint64_t) { ++n; });
+    return n > 1;
+  }
   static std::uint64_t hva_of(const Memslot& slot, std::uint64_t gpa) {
     return slot.hva + (gpa - slot.gpa);
   }
