@@ -33,7 +33,6 @@ std::uint64_t GuestView::gpa_of(std::uint64_t hva, std::uint64_t expected) const
     if (!s.used || hva - s.hva >= s.bytes) continue;
     const std::uint64_t gpa = s.gpa + (hva - s.hva);
     if (gpa == expected) return gpa;
-    if (found != kUnknownGpa && expected == kUnknownGpa) return kUnknownGpa;
     if (found == kUnknownGpa) found = gpa;
   }
   return found;

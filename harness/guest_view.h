@@ -46,9 +46,8 @@ class GuestView {
   std::uint64_t walk(std::uint64_t cr3, std::uint64_t gva, Path& path) const;
 
   // The gpa at which the guest sees host virtual address `hva`. `expected`, where the guest's own
-  // walk says the access goes, settles it if it is one of several aliases; if it is another address
-  // the lowest memslot does. kUnknownGpa if no memslot shows the hva, or several and nothing is
-  // expected.
+  // walk says the access goes, settles it if it is one of several aliases; otherwise the lowest
+  // memslot does. kUnknownGpa if no memslot shows the hva.
   std::uint64_t gpa_of(std::uint64_t hva, std::uint64_t expected) const;
 
  private:

@@ -108,7 +108,8 @@ class Installer {
     const unsigned level = page_->role.level();
     const SpteRef ref = here();
     const Gfn base{walk_.gfn.raw & ~(pages_of_level(level) - 1)};
-    const PageRole role = child_role(*page_, true, fault_.access);
+    PageRole role = child_role(*page_, true, fault_.access);
+    role.set<PageRole::Pkey>(key());
     ShadowPage* child = existing_child(vm_, ref, base, role);
     if (!child) {
       child = pages::get(vcpu_, base, role);
@@ -119,6 +120,9 @@ class Installer {
     }
     page_ = child;
   }
+
+  // As the hardware sees it.
+  u8 key() const { return vcpu_.context.pke ? walk_.pkey : u8{0}; }
 
   FetchResult install() {
     if (page_->has_gptes()) page_->info->seen[here().index] = walk_.entry[walk_.level - 1];
@@ -146,7 +150,7 @@ class Installer {
     parts.pfn = Pfn{fault_.frame.pfn.raw & ~mask};
     parts.level = level;
     parts.access = fault_.access;
-    parts.pkey = vcpu_.context.pke ? walk_.pkey : u8{0};
+    parts.pkey = key();
     parts.host_writable = fault_.frame.writable && !fault_.slot->read_only;
     u64 fresh = spte::make_leaf(parts);
 

@@ -165,6 +165,8 @@ void sync_address(VcpuState& vcpu, Gva gva) {
   VmState& vm = *vcpu.vm;
   Locked lock(vm, LockId::kMmu);
   sync_entry_in(vcpu, vcpu.root, gva);
+  for (const Root& r : vcpu.previous)  // of the same PCID, kept by a load that did not flush
+    if (r.valid() && ((r.cr3 ^ vcpu.regs.cr3) & cr3::kPcid) == 0) sync_entry_in(vcpu, r, gva);
   zap::commit(vm);
 }
 

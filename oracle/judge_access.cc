@@ -210,12 +210,11 @@ class AccessJudge {
     if (!store_) return;
     const std::uint64_t value =
         query().kind == AccessKind::kRmw ? old + query().value : query().value;
-    // A store through an alias that the subject cannot name: whether a shadow MMU could see that
-    // the byte is a guest table's depends on the name, so it counts as unannounced.
-    const bool nameless =
-        got_.gpa[0] == kUnknownGpa && state_.memory().slots().is_aliased(landing.gpa[0]);
+    // Of a frame with several names nobody can say which one the store went through, and whether a
+    // shadow MMU could see that the byte is a guest table's depends on it: it counts as unannounced.
+    const bool aliased = state_.memory().slots().is_aliased(landing.gpa[0]);
     state_.store(landing.gpa[0], landing.gpa[1], query().size, value,
-                 nameless ? Hand::kHost : Hand::kGuest);
+                 aliased ? Hand::kHost : Hand::kGuest);
   }
 
   Landing fresh_landing() const { return {{fresh_.part[0].walk.gpa, fresh_.part[1].walk.gpa}}; }

@@ -93,7 +93,9 @@ std::uint64_t open_bits(const AccessQuery& query, const FreshOutcome& fresh, uns
   const bool other_page_faults =
       page == 0 && crosses(query) &&
       (fresh.kind != OutcomeKind::kPageFault || ((fresh.cr2 ^ query.gva) & ~kPageMask) != 0);
-  const bool leaf = entry + 1u == fresh.path[page].count;
+  // Through a self-map the leaf's entry serves at other steps too, where it has the leaf's value.
+  const Path& path = fresh.path[page];
+  const bool leaf = path.entry[entry] == path.entry[path.count - 1];
   return pte::kA | (other_page_faults && leaf && query.kind != AccessKind::kRead ? pte::kD : 0);
 }
 
