@@ -49,6 +49,7 @@ std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std
     for (unsigned s = 0; s < w.count; ++s) {
       const std::uint64_t owed = owed_bits(w, s, store);
       if (owed == 0) continue;
+      if (!state.range_meets(gpa, f.part[1].walk.gpa, bytes, w.entry_gpa[s])) continue;
       for (unsigned b = 0; b < bytes; ++b) {
         // A and D lie in the entry's first byte.
         const std::uint64_t page_rest = kPageBytes - (gpa & (kPageBytes - 1));
