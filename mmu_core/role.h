@@ -30,7 +30,7 @@ struct PageRole {
   using GuestMode = Field<17, 17, bool>;
   using Smm = Field<18, 18, bool>;
   using Pke = Field<19, 19, bool>;  // CR4.PKE: entries carry the guest's protection key
-  using Pkey = Field<20, 23, u8>;  // direct pages: protection key of the guest's large page
+  using Pkey = Field<20, 23, u8>;   // direct pages: protection key of the guest's large page
 
   constexpr u8 level() const { return Level::get(word); }
   constexpr bool direct() const { return Direct::get(word); }

@@ -29,8 +29,8 @@ void invalidate_pcid(VcpuState& vcpu, u16 pcid);    // all but globals
 void invalidate_address(VcpuState& vcpu, Gva gva);  // in every cached root
 void invalidate_everything(VcpuState& vcpu);
 // The shadow entry of one address in the roots of the current PCID: before a #PF is handed to the
-// guest, which by itself invalidates that address there (SDM 3A "Operations that Invalidate TLBs and
-// Paging-Structure Caches").
+// guest, which by itself invalidates that address there (SDM 3A "Operations that Invalidate TLBs
+// and Paging-Structure Caches").
 void sync_address(VcpuState& vcpu, Gva gva);
 
 }  // namespace mmu::roots
