@@ -48,6 +48,16 @@ void sync_entry_in(VcpuState& vcpu, const Root& root, Gva gva) {
   });
 }
 
+// Neutral options: more than an invalidation owes, which no guest may notice.
+void do_more_than_owed(VcpuState& vcpu) {
+  VmState& vm = *vcpu.vm;
+  if (vm.config.options.eager_sync) {
+    sync::current_root(vcpu);
+    sync::previous_roots(vcpu);
+  }
+  if (vm.config.options.extra_zap) zap::all_fast(vm);
+}
+
 }  // namespace
 
 bool load(VcpuState& vcpu) {
@@ -127,6 +137,7 @@ void switch_to(VcpuState& vcpu, u64 cr3) {
 void refresh_current(VcpuState& vcpu) {
   Locked lock(*vcpu.vm, LockId::kMmu);
   sync::current_root(vcpu);
+  do_more_than_owed(vcpu);
   zap::commit(*vcpu.vm);
   flush::current(vcpu);
 }
@@ -157,6 +168,7 @@ void invalidate_address(VcpuState& vcpu, Gva gva) {
   count(vm, Event::kInvlpg, 0, vcpu.role);
   sync_entry_in(vcpu, vcpu.root, gva);
   for (const Root& r : vcpu.previous) sync_entry_in(vcpu, r, gva);
+  do_more_than_owed(vcpu);
   zap::commit(vm);
   flush::address(vcpu, gva);
 }
