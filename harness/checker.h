@@ -47,9 +47,6 @@ struct CheckResult {
   std::string_view rule;  // id of the rule broken, "" if none
 };
 
-// A divergence class that mirrors a complaint of the subject.
-DivergenceClass class_of(Complaint complaint);
-
 // True if the trace's `requires` words hold for its machine: a feature's name, "mode=4-level" (the
 // mode in which traces start; others are not there yet), "intel", "amd".
 bool requirements_hold(const Trace& trace);

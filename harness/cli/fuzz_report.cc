@@ -76,6 +76,16 @@ reports::Walk reference_walk(const oracle::WalkView& view) {
   return walk;
 }
 
+// What became of an entry: A and D come and go, anything else is a store into the table.
+std::string change_note(std::uint64_t before, std::uint64_t after) {
+  const std::uint64_t change = before ^ after;
+  if (change & ~(pte::kA | pte::kD)) return "overwritten";
+  std::string note;
+  if (change & after) note += "set " + bits_text(change & after, pte::kNames);
+  if (change & before) note += " cleared " + bits_text(change & before, pte::kNames);
+  return note;
+}
+
 // The same entries as the subject left them.
 reports::Walk subject_walk(const oracle::WalkView& view, const Outcome& got,
                            const std::string& name) {
@@ -86,13 +96,8 @@ reports::Walk subject_walk(const oracle::WalkView& view, const Outcome& got,
     const auto& steps = view.parts[half].steps;
     const Path& path = got.path[half];
     for (std::size_t i = 0; i < steps.size() && i < path.count; ++i) {
-      const std::uint64_t set = path.entry[i] & ~steps[i].entry,
-                          gone = steps[i].entry & ~path.entry[i];
-      std::string note;
-      if (set) note += "set " + bits_text(set, pte::kNames);
-      if (gone) note += (note.empty() ? "cleared " : ", cleared ") + bits_text(gone, pte::kNames);
-      walk.levels.push_back(
-          {steps[i].level, steps[i].table_gpa, steps[i].index, path.entry[i], note});
+      walk.levels.push_back({steps[i].level, steps[i].table_gpa, steps[i].index, path.entry[i],
+                             change_note(steps[i].entry, path.entry[i])});
     }
   }
   return walk;

@@ -151,4 +151,44 @@ void Trace::clear() {
   expectations.clear();
 }
 
+DivergenceClass class_of(Complaint complaint) {
+  switch (complaint) {
+    case Complaint::kNone:
+      return DivergenceClass::kNone;
+    case Complaint::kEscape:
+      return DivergenceClass::kEscape;
+    case Complaint::kAuditRmap:
+      return DivergenceClass::kAuditRmap;
+    case Complaint::kAuditParent:
+      return DivergenceClass::kAuditParent;
+    case Complaint::kAuditUnsync:
+      return DivergenceClass::kAuditUnsync;
+    case Complaint::kAuditHash:
+      return DivergenceClass::kAuditHash;
+    case Complaint::kAuditCount:
+      return DivergenceClass::kAuditCount;
+    case Complaint::kAuditRole:
+      return DivergenceClass::kAuditRole;
+    case Complaint::kAuditContent:
+      return DivergenceClass::kAuditContent;
+    case Complaint::kAuditReserved:
+      return DivergenceClass::kAuditReserved;
+    case Complaint::kAuditWritable:
+      return DivergenceClass::kAuditWritable;
+    case Complaint::kAuditNotifier:
+      return DivergenceClass::kAuditNotifier;
+    case Complaint::kAuditDirty:
+      return DivergenceClass::kAuditDirty;
+    case Complaint::kAuditLeak:
+      return DivergenceClass::kAuditLeak;
+    case Complaint::kTableFreedInUse:
+      return DivergenceClass::kTableFreedInUse;
+    case Complaint::kLiveness:
+      return DivergenceClass::kLiveness;
+    case Complaint::kTrap:
+      return DivergenceClass::kTrap;
+  }
+  return DivergenceClass::kTrap;
+}
+
 }  // namespace twinwalk

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "harness/trace/outcome.h"
+
 namespace twinwalk {
 
 enum class Profile : std::uint8_t { kKvm, kArchitecture };
@@ -51,6 +53,9 @@ enum class DivergenceClass : std::uint8_t {
   kHang,
   kCount,
 };
+
+// The class that mirrors a complaint of the subject.
+DivergenceClass class_of(Complaint complaint);
 
 // A rule of the oracle: `id` as in oracle/rules.cc ("fresh", "stale-6", ...), with the manual's
 // section title.
