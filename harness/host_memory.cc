@@ -52,7 +52,8 @@ HostMemory::HostMemory()
 }
 
 HostMemory::~HostMemory() {
-  unpoison(arena_, kFrames * kPage);
+  // Only small frames are ever poisoned; the whole arena's shadow would be gigabytes.
+  unpoison(bytes(kSmallFirst * kPage), blocks_poisoned_ * kBlock * kPage);
   munmap(arena_, kFrames * kPage);
   munmap(frames_, kFrames * sizeof(Frame));
   munmap(hva_, kHvaPages * sizeof(HvaPage));

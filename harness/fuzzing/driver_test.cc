@@ -287,7 +287,11 @@ bool no_worker() { return find_programs().worker.empty(); }
 
 TEST_F(Fuzz, ARunCountsAndReports) {
   if (no_worker()) GTEST_SKIP() << "no fuzz target in this build";
-  const int code = run_fuzz(quick(at("out")));
+  FuzzOptions options = quick(at("out"));
+  options.write_report = [](const RunRecord& run, const Output& output) {
+    return write_atomically(output.report(), "execs " + std::to_string(run.total.execs));
+  };
+  const int code = run_fuzz(options);
   EXPECT_TRUE(code == 0 || code == 1) << code;
   const auto summary = nlohmann::json::parse(text(at("out/summary.json")));
   EXPECT_GT(summary["execs"], 100);
@@ -297,12 +301,22 @@ TEST_F(Fuzz, ARunCountsAndReports) {
   EXPECT_GT(summary["mmu_states"], 20);
   EXPECT_EQ(summary["engine"], "libfuzzer");
   EXPECT_EQ(summary["new_divergences"] > 0, code == 1);
-  EXPECT_NE(text(at("out/report.html")).find("<svg"), std::string::npos);
-  EXPECT_NE(text(at("out/junit.xml")).find("<testsuite"), std::string::npos);
+  EXPECT_EQ(text(at("out/report.html")),
+            "execs " + std::to_string(summary["execs"].get<std::uint64_t>()));
   std::size_t walks = 0;
   for (const auto& f : fs::directory_iterator(at("out/findings")))
     walks += f.path().extension() == ".walk";
   EXPECT_EQ(walks, summary["divergences"]);
+}
+
+// Until worker 0 has executed something: how soon that is depends on the build and the machine.
+bool worker_runs(const std::string& out) {
+  for (unsigned tenths = 0; tenths < 300; ++tenths) {
+    StatsFile stats;
+    if (stats.open(out + "/workers/0/stats") && stats->execs.load() > 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return false;
 }
 
 TEST_F(Fuzz, AnInterruptEndsItCleanly) {
@@ -315,7 +329,7 @@ TEST_F(Fuzz, AnInterruptEndsItCleanly) {
       o.seconds = 0;
       return run_fuzz(o);
     }));
-    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    ASSERT_TRUE(worker_runs(out));
     child.send(signal);
     ASSERT_TRUE(child.wait(40));
     EXPECT_TRUE(child.exit_code() == 0 || child.exit_code() == 1) << child.exit_code();
@@ -327,8 +341,12 @@ TEST_F(Fuzz, AnInterruptEndsItCleanly) {
 TEST_F(Fuzz, AKillLeavesWholeFindingsAndNoWorkers) {
   if (no_worker()) GTEST_SKIP() << "no fuzz target in this build";
   Child child;
-  ASSERT_TRUE(child.call([&] { return run_fuzz(quick(at("out"))); }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  ASSERT_TRUE(child.call([&] {
+    FuzzOptions o = quick(at("out"));
+    o.seconds = 0;
+    return run_fuzz(o);
+  }));
+  ASSERT_TRUE(worker_runs(at("out")));
   child.send(SIGKILL);
   ASSERT_TRUE(child.wait(20));
   StatsFile stats;
