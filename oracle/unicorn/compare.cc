@@ -114,6 +114,18 @@ bool stored_over(const AccessQuery& query, const FreshOutcome& fresh, std::uint6
   return false;
 }
 
+bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
+  for (unsigned page = 0; page < 2; ++page) {
+    const Path& path = fresh.path[page];
+    const std::uint64_t gva = page ? (query.gva | kPageMask) + 1 : query.gva;
+    for (unsigned i = 0; i < path.count; ++i) {
+      const std::uint64_t table = i ? path.entry[i - 1] : query.registers.cr3;
+      if (stored_over(query, fresh, entry_address(table, gva, 4 - i))) return true;
+    }
+  }
+  return false;
+}
+
 std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
                                        const Result* results) {
   for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
@@ -224,6 +236,8 @@ std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fr
   };
   const bool second_page_faults =
       crosses(query) && fresh.kind == OutcomeKind::kPageFault && !in_first_page(fresh.cr2);
+  // One access to the architecture, which sets D before it loads; to Unicorn a load, then a store.
+  if (rmw && meets_own_path(query, fresh)) return "a read-modify-write of an entry of its own path";
   if (result.event == Event::kUnmapped) {
     // Unicorn stops where it first finds no memory, so it never sees the second page, or RMW's
     // store.
