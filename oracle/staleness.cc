@@ -148,7 +148,12 @@ class Search {
     }
     const std::uint64_t base = q_.rules_now->frame(choice.value, level);
     const std::uint64_t gpa = base | (q_.gva & (q_.rules_now->mode->page_bytes(level) - 1));
-    if (choice.old && !frame_still_theirs(gpa, choice.left_at)) return SearchResult::kNone;
+    // An unannounced edit leaves a link in a shadow MMU that no invalidation has to end: the frame
+    // that backs the gpa now may come in again below it, by another path to the same tables (rule
+    // 31).
+    const bool unannounced = kvm() && choice.end == kStillThere;
+    if (choice.old && !frame_still_theirs(gpa, choice.left_at, unannounced))
+      return SearchResult::kNone;
     prefix.rights.key =
         static_cast<std::uint8_t>((choice.value & pte::kPkeyMask) >> pte::kPkeyShift);
     const RightsCheck check = check_rights(q_.controls, q_.kind, prefix.rights);
@@ -162,11 +167,11 @@ class Search {
   }
 
   // Host memory management and memslot changes end every translation to the frame (rule 30).
-  bool frame_still_theirs(std::uint64_t gpa, Time left_at) const {
+  bool frame_still_theirs(std::uint64_t gpa, Time left_at, bool unannounced) const {
     const Memslot* slot = q_.memory->slots().find(gpa);
     if (slot == nullptr) return true;  // MMIO then and now
     if (left_at <= slot->since) return false;
-    return left_at > q_.memory->image().frame_since(Memslots::hva_of(*slot, gpa));
+    return unannounced || left_at > q_.memory->image().frame_since(Memslots::hva_of(*slot, gpa));
   }
 
   bool faults_allowed() const { return !kvm() && q_.vendor != Vendor::kAmd; }
