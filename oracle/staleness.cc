@@ -148,10 +148,10 @@ class Search {
     }
     const std::uint64_t base = q_.rules_now->frame(choice.value, level);
     const std::uint64_t gpa = base | (q_.gva & (q_.rules_now->mode->page_bytes(level) - 1));
-    // An unannounced edit leaves a link in a shadow MMU that no invalidation has to end: the frame
-    // that backs the gpa now may come in again below it, by another path to the same tables (rule
-    // 31).
-    const bool unannounced = kvm() && choice.end == kStillThere;
+    // A large page is shadowed by a link to pages of its own size's pieces, which another large
+    // page may share. An unannounced edit leaves the link, and no invalidation has to end it: the
+    // frame that backs the gpa now may come in again below it, by the other page (rule 31).
+    const bool unannounced = kvm() && level > 1 && choice.end == kStillThere;
     if (choice.old && !frame_still_theirs(gpa, choice.left_at, unannounced))
       return SearchResult::kNone;
     prefix.rights.key =
