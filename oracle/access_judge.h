@@ -8,6 +8,7 @@
 #include "oracle/judge.h"
 #include "oracle/observation.h"
 #include "oracle/stale_match.h"
+#include "oracle/ways.h"
 
 namespace twinwalk::oracle {
 
@@ -44,6 +45,8 @@ class AccessJudge {
   // --- The straight line, in judge_access.cc.
   void tell_observer();
   bool fresh_matches();
+  // A load that completes shows A and D bits of the words it reads that were open.
+  void settle_loaded();
   bool path_equals(unsigned i) const;
   void store_data(const Landing& landing, std::uint64_t old);
   // False: the entries are wrong; out_ says so and nothing was changed.
@@ -73,11 +76,18 @@ class AccessJudge {
   // Some A or D is missing although the outcome is that of the fresh walk: did a cached
   // translation give it?
   bool explain_unset_bits();
-  // The access stores to an entry of its own path: the subject's path shows the tables after that
-  // store. All but A and D is compared there. Precondition: the A and D that are owed have been
-  // set.
-  void settle_self_store(const Landing& landing, std::uint64_t old);
-  bool same_table(unsigned i, unsigned s, const Walk& after) const;
+  // Says in out_ which A or D the subject's path lacks. Returns false.
+  bool missing_bits();
+  // The subject's path has that entry.
+  bool is_shown(std::uint64_t entry_gpa) const;
+  // A and D of entries that the subject does not show: set, or left open. Precondition: what it
+  // shows has been adopted.
+  void settle_unseen(const Ways& ways);
+  void set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may, std::uint64_t must);
+  // A completed store to an entry of its own path: what the subject shows are the tables after it.
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_self_store(const Landing& landing, std::uint64_t old);
+  bool tables_after_store_are_shown(unsigned i);
 
   // --- Outcomes that the fresh walk does not give but something permits, in judge_stale.cc.
   // An access that crosses between a canonical and a non-canonical page: #GP, or the #PF of the
@@ -90,9 +100,6 @@ class AccessJudge {
   bool accept_stale();
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_stale_completion(const StaleMatcher& matcher);
-  // A and D of the entries that the explanation walks now, as the manual has it. `adopted`: the
-  // present path is as the subject shows it; what is left is entries off that path.
-  void set_owed_of_stale(const StaleMatcher& matcher, bool adopted);
   // Rule 1: on bare hardware a fetch's walk may seem to precede a store of this processor until it
   // serializes.
   bool accept_old_fetch_fault();
