@@ -66,7 +66,7 @@ bool AccessJudge::fresh_matches() {
 
 void AccessJudge::settle_loaded() {
   if (fresh_.kind != OutcomeKind::kOk || got_.kind != OutcomeKind::kOk) return;
-  if (query().kind == AccessKind::kWrite || got_.value == fresh_.value) return;
+  if (query().kind == AccessKind::kWrite) return;
   const std::uint64_t first = query().kind == AccessKind::kFetch
                                   ? fresh_.part[0].walk.gpa & ~std::uint64_t{7}
                                   : fresh_.part[0].walk.gpa;
@@ -77,7 +77,7 @@ void AccessJudge::settle_loaded() {
     const std::uint64_t open = at & 7 ? 0 : state_.open_bits(at);
     if (open == 0) continue;
     const std::uint64_t before = state_.load_word(at);
-    state_.store_word(at, (before & ~open) | (got_.value >> (8 * b) & open), Hand::kWalker);
+    state_.store_word(at, (before & ~open) | (got_.value >> (8 * b) & open), Hand::kOpen);
   }
   fresh_access(state_, context_, fresh_);
   if (got_.value != fresh_.value) return;  // the bytes came from elsewhere

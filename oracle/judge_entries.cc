@@ -77,18 +77,23 @@ void AccessJudge::adopt_path() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     const Walk& w = fresh_.part[i].walk;
     for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
-      // Looked up again: an entry used at two steps is one word.
-      if (got_.path[i].entry[s] != state_.load_word(w.entry_gpa[s])) {
-        state_.store_word(w.entry_gpa[s], got_.path[i].entry[s], Hand::kWalker);
-      }
+      show(w.entry_gpa[s], got_.path[i].entry[s]);
       state_.settle_open(w.entry_gpa[s]);
     }
   }
 }
 
+void AccessJudge::show(std::uint64_t entry_gpa, std::uint64_t value) {
+  // Looked up again: an entry used at two steps is one word.
+  const std::uint64_t change = state_.load_word(entry_gpa) ^ value;
+  if (change == 0) return;
+  const bool known = change & ~state_.open_bits(entry_gpa);
+  state_.store_word(entry_gpa, value, known ? Hand::kWalker : Hand::kOpen);
+}
+
 void AccessJudge::set_bits(std::uint64_t entry_gpa, std::uint64_t bits) {
   if (bits == 0 || !state_.is_writable(entry_gpa)) return;
-  state_.store_word(entry_gpa, state_.load_word(entry_gpa) | bits, Hand::kWalker);
+  show(entry_gpa, state_.load_word(entry_gpa) | bits);
 }
 
 void AccessJudge::set_owed(unsigned i) {
@@ -150,8 +155,9 @@ void AccessJudge::settle_unseen(const Ways& ways) {
 void AccessJudge::set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may,
                                     std::uint64_t must) {
   if (!state_.is_writable(entry_gpa)) return;
-  set_bits(entry_gpa, may);
+  set_bits(entry_gpa, must);
   state_.leave_open(entry_gpa, may & ~must);
+  set_bits(entry_gpa, may);
 }
 
 bool AccessJudge::settle_self_store(const Landing& landing, std::uint64_t old) {
@@ -200,7 +206,7 @@ bool AccessJudge::tables_after_store_are_shown(unsigned i) {
               fmt::format("entry={:#x}", want));
       return false;
     }
-    if (change != 0) state_.store_word(after.entry_gpa[s], path.entry[s], Hand::kWalker);
+    show(after.entry_gpa[s], path.entry[s]);
     state_.settle_open(after.entry_gpa[s]);
   }
   return true;

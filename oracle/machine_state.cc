@@ -56,8 +56,9 @@ void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_
   const Memslot* slot = slots_.find(gpa);
   if (slot == nullptr) return;
   // What a walk sets says nothing of the bits that were open before; who sets them settles them.
-  if (!open_.empty() && hand != Hand::kWalker) open_.close(Memslots::hva_of(*slot, gpa), mask);
-  if (hand != Hand::kHost) note_dirty(*slot, gpa);
+  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
+    open_.close(Memslots::hva_of(*slot, gpa), mask);
+  if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
   image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, gpa & ~(kPageBytes - 1));
   if (observer == nullptr) return;
   slots_.for_each_gpa(Memslots::hva_of(*slot, gpa),
