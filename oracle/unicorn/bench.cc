@@ -66,7 +66,7 @@ std::uint64_t table_of(const TableLayout& layout, unsigned level) {
 
 std::uint64_t entry_of(const Row& row, unsigned level, unsigned page) {
   if (level == 1) return (kFrames + page * kPageBytes) | (row.faults ? 0 : kUpper | pte::kD);
-  const TableLayout layout = layout_of(row.mode);
+  const TableLayout& layout = layout_of(row.mode);
   const bool pdpte = row.mode == Mode::kPae && level == layout.levels;
   return table_of(layout, level - 1) | (pdpte ? pte::kP : kUpper);
 }
@@ -77,7 +77,7 @@ struct Word {
 };
 
 std::vector<Word> tables_of(const Row& row) {
-  const TableLayout layout = layout_of(row.mode);
+  const TableLayout& layout = layout_of(row.mode);
   std::vector<Word> words;
   for (unsigned level = layout.levels; level >= 1; --level) {
     for (unsigned page = 0; page < (level == 1 ? kPages : 1); ++page) {

@@ -157,10 +157,15 @@ void UnicornClient::on_memory(std::uint64_t gpa, unsigned size, std::uint64_t va
   record->target.value = value;
 }
 
-void UnicornClient::on_access(std::uint32_t step, const AccessQuery& wanted,
+void UnicornClient::on_access(std::uint32_t step, const AccessQuery& query,
                               const FreshOutcome& fresh) {
+  const std::uint64_t linear = unicorn::layout_of(query).linear(query.gva);
+  if (linear != query.gva) [[unlikely]] {
+    AccessQuery shorter = query;
+    shorter.gva = linear;
+    return on_access(step, shorter, fresh);
+  }
   Impl& self = *impl_;
-  const AccessQuery query = unicorn::linear_query(wanted);
   if (!unicorn::not_expressible(query, fresh, self.machine.memory_bytes()).empty()) {
     ++self.result.skipped;
     return;

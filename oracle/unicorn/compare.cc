@@ -139,7 +139,7 @@ bool stored_over(const AccessQuery& query, const FreshOutcome& fresh, std::uint6
 }
 
 bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
-  const TableLayout layout = layout_of(query);
+  const TableLayout& layout = layout_of(query);
   for (unsigned page = 0; page < 2; ++page) {
     const PathPlaces places = places_of(query, layout, fresh.path[page], page);
     for (unsigned i = 0; i < fresh.path[page].count; ++i)
@@ -150,7 +150,7 @@ bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
 
 std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
                                        const Result* results) {
-  const TableLayout layout = layout_of(query);
+  const TableLayout& layout = layout_of(query);
   for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
     const Path& want = fresh.path[page];
     const Result& got = results[page];
@@ -199,19 +199,13 @@ std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh
   return {};
 }
 
-TableLayout layout_of(const AccessQuery& query) {
+const TableLayout& layout_of(const AccessQuery& query) {
   const Registers& r = query.registers;
   return layout_of(mode_of(r.cr0, r.cr4, r.efer));
 }
 
-AccessQuery linear_query(const AccessQuery& query) {
-  AccessQuery linear = query;
-  linear.gva = layout_of(query).linear(query.gva);
-  return linear;
-}
-
 RegisterRecord registers_of(const Registers& r) {
-  const TableLayout layout = layout_of(mode_of(r.cr0, r.cr4, r.efer));
+  const TableLayout& layout = layout_of(mode_of(r.cr0, r.cr4, r.efer));
   const Deciding& deciding = layout.long_mode()   ? kLongMode
                              : layout.levels != 0 ? kLegacy
                                                   : kPagingOff;

@@ -19,16 +19,14 @@ struct Difference {
   std::string spec, unicorn;
 };
 
-// The access with the linear address that the processor makes of it in its mode.
-AccessQuery linear_query(const AccessQuery& query);
-
-// All below take linear queries. Can Unicorn execute this access at all on a machine with
+// Queries have the linear address that the processor makes of the trace's in its mode
+// (TableLayout::linear). Can Unicorn execute this access at all on a machine with
 // `memory_bytes` of memory? Empty if so, else why not.
 std::string_view not_expressible(const AccessQuery& query, const FreshOutcome& fresh,
                                  std::uint64_t memory_bytes);
 
 // The paging mode's tables, as the query's registers select them.
-TableLayout layout_of(const AccessQuery& query);
+const TableLayout& layout_of(const AccessQuery& query);
 
 // Does the access touch two pages? Then it has two results, one behind the other.
 bool crosses(const AccessQuery& query);

@@ -171,7 +171,7 @@ Engine::Context Engine::build(const RegisterRecord& registers) {
       read_register(UC_X86_REG_CR3) == registers.cr3 &&
       ((read_register(UC_X86_REG_CR0) ^ registers.cr0) & (cr0::kPe | cr0::kWp | cr0::kPg)) == 0;
   if (!kept) return nullptr;
-  const Context context = save_context();
+  Context context = save_context();
   if (poke_efer) {
     std::memcpy(reinterpret_cast<std::uint8_t*>(context) + efer_at_, &registers.efer,
                 sizeof registers.efer);

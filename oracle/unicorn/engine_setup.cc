@@ -60,7 +60,7 @@ Engine::Engine(GuestImage& image, code::Width width)
 }
 
 Engine::~Engine() {
-  for (const Context context : contexts_) uc_context_free(context);
+  for (Context context : contexts_) uc_context_free(context);
   uc_close(uc_);
   munmap(own_, kHostPages * kPageBytes);
 }

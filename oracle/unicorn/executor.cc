@@ -139,7 +139,8 @@ void Executor::watch_word(std::uint64_t gpa) {
 }
 
 void Executor::watch_trail(const Trail& trail) {
-  for (unsigned i = 0; i < trail.count; ++i) watch_word(trail.entry_gpa[i]);
+  const unsigned count = trail.count;
+  for (unsigned i = 0; i < count; ++i) watch_word(trail.entry_gpa[i]);
 }
 
 void Executor::watch_data(std::uint64_t gpa, unsigned size) {
@@ -269,7 +270,7 @@ void Executor::watch(const Record& record, const Access& a, const Trails& trails
     watch_trail(trails[i]);
     if (part == 0) continue;
     watch_data(trails[i].target, part);
-    watch_data(record.target.gpa[i], part);
+    if (record.target.gpa[i] != trails[i].target) watch_data(record.target.gpa[i], part);
   }
   watch_trail(trail_of(engine().code_gva(a.gva, a.second_page)));
   if (!translates_) watch_data(a.gva, a.size);

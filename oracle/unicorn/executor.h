@@ -47,7 +47,8 @@ class Executor {
   };
   // Where the image's tables lead for one page. For keeping books only: nothing is judged by it.
   struct Trail {
-    std::array<std::uint64_t, kMostLevels> entry_gpa{};
+    // The first `count` mean something; left unset otherwise.
+    std::array<std::uint64_t, kMostLevels> entry_gpa;
     unsigned count = 0;
     std::uint64_t target = kNowhere;  // gpa of the byte, if every entry is present
     bool large = false;

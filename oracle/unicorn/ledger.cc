@@ -134,7 +134,7 @@ std::uint64_t address_bits(const TableLayout& layout, const AccessQuery& query, 
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
                            const FreshOutcome& fresh, const Result& result,
                            const Difference& difference) {
-  const TableLayout layout = layout_of(query);
+  const TableLayout& layout = layout_of(query);
   std::uint64_t all = 0;
   for (const Path& path : fresh.path) {
     for (unsigned i = 0; i < path.count; ++i) all |= address_bits(layout, query, path, i);

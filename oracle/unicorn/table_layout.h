@@ -49,22 +49,13 @@ struct TableLayout {
   }
 };
 
-inline TableLayout layout_of(Mode mode) {
-  constexpr std::uint64_t kRoot32 = 0xffff'f000, kRootPae = 0xffff'ffe0;
-  switch (mode) {
-    case Mode::kNone:
-      break;
-    case Mode::k32Bit:
-      return {mode, 2, 10, 4, kRoot32};
-    case Mode::kPae:
-      return {mode, 3, 9, 8, kRootPae};
-    case Mode::k4Level:
-      return {mode, 4, 9, 8, pte::kAddressMask};
-    case Mode::k5Level:
-      return {mode, 5, 9, 8, pte::kAddressMask};
-  }
-  return {};
-}
+// By mode.
+inline constexpr TableLayout kLayouts[] = {{Mode::kNone, 0, 0, 0, 0},
+                                           {Mode::k32Bit, 2, 10, 4, 0xffff'f000},
+                                           {Mode::kPae, 3, 9, 8, 0xffff'ffe0},
+                                           {Mode::k4Level, 4, 9, 8, pte::kAddressMask},
+                                           {Mode::k5Level, 5, 9, 8, pte::kAddressMask}};
+inline const TableLayout& layout_of(Mode mode) { return kLayouts[static_cast<unsigned>(mode)]; }
 
 }  // namespace twinwalk::oracle::unicorn
 
