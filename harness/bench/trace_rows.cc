@@ -22,7 +22,8 @@ constexpr unsigned kRepeats = 5;
 constexpr std::uint64_t kGva = 0x40'0000'0000;
 constexpr std::uint64_t kAccessed = pte::kA | pte::kD;
 constexpr unsigned kManyShadowPages = 100'000;
-constexpr std::uint64_t kLargeGuestData = 0x2000'0000;  // data of a 1 GiB guest, above its tables
+// Data of a 1 GiB guest, above its tables.
+constexpr std::uint64_t kLargeGuestData = 0x2000'0000, kOthersData = 0x3000'0000;
 
 Op op_of(Verb verb, std::initializer_list<std::pair<Field, std::uint64_t>> fields) {
   Op op = make_op(verb);
@@ -187,7 +188,7 @@ void add_shadow_pages(Workload& workload, unsigned count) {
     const std::uint64_t gva = kGva + (i + 1) * 0x20'0000ull;
     if (i % kRights == 0) {
       table = gva;
-      workload.map(gva, kLargeGuestData, kAccessed);
+      workload.map(gva, kOthersData + i / kRights * 0x1000u, kAccessed);
     } else {
       workload.share(gva, table,
                      (i & 1 ? 0 : pte::kW) | (i & 2 ? 0 : pte::kU) | (i & 4 ? pte::kXd : 0));
