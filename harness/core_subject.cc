@@ -115,7 +115,9 @@ void CoreSubject::add_complaints() {
 }
 
 SkipReason CoreSubject::why_not(const Op& op) const {
-  if (machine_.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
+  if (machine_.core != Dimension::kShadow || machine_.mode != Mode::k4Level ||
+      machine_.host_levels > 4)
+    return SkipReason::kModeNotSupported;
   if (machine_.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
@@ -131,7 +133,18 @@ SkipReason CoreSubject::why_not(const Op& op) const {
     case Verb::kInit:
     case Verb::kSmm:
     case Verb::kAsyncDone:
+    case Verb::kGet:
+    case Verb::kInvlpga:
+    case Verb::kSregs:
+    case Verb::kCpuid:
+    case Verb::kNewVcpu:
       return SkipReason::kVerbNotSupported;
+    case Verb::kSlotAdd:
+    case Verb::kSlotDelete:
+    case Verb::kSlotMove:
+    case Verb::kSlotFlags:
+    case Verb::kDirtyGet:
+      return op.space ? SkipReason::kVerbNotSupported : SkipReason::kNone;
     case Verb::kInvpcid:
       return machine_.has(feature::kInvpcid) ? SkipReason::kNone : SkipReason::kFeatureNotSupported;
     default:

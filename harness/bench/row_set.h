@@ -1,7 +1,9 @@
 #ifndef TWINWALK_HARNESS_BENCH_ROW_SET_H_
 #define TWINWALK_HARNESS_BENCH_ROW_SET_H_
 
-// The rows measured so far, and the ways in which a value is held against its limit.
+// The rows measured so far, and the ways in which a value is held against its limit. A value or a
+// limit that is not a positive number is no measurement: the row does not hold, whatever its
+// target.
 
 #include <functional>
 #include <string>
@@ -29,6 +31,9 @@ class RowSet {
   // A row whose workload diverged does not hold, whatever its time: adds a row that says how often.
   void agreed(std::string_view row, std::uint64_t divergences);
 
+  // The row could not be measured at all.
+  void missing(std::string_view row, std::string_view unit);
+
   double value_of(std::string_view row) const;  // 0 if it was not measured
 
  private:
@@ -40,7 +45,7 @@ class RowSet {
 void memory_rows(RowSet& rows);  // first: what others leave resident would count
 void access_rows(RowSet& rows);
 void trace_rows(RowSet& rows);
-// `program`: path of twinwalk-unicorn; empty: no rows.
+// `program`: path of twinwalk-unicorn; empty: it was not built, and there are no rows.
 void unicorn_rows(RowSet& rows, const std::string& program);
 
 }  // namespace twinwalk::bench

@@ -16,6 +16,8 @@ struct Row {
   double ratio = 0;  // value / limit
   std::string target;
   bool holds = false;
+  bool measured =
+      false;  // false: value or limit is not a positive number, and the row says nothing
 };
 
 std::string to_json(const Row& row);  // one line, no newline; keys in the order of the schema

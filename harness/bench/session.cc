@@ -29,7 +29,7 @@ void Session::run_and_judge(const Program& program) {
 double beyond_ns(unsigned repeats, std::uint64_t count, const std::function<void()>& whole,
                  const std::function<void()>& part) {
   const Pair pair = best_pair(repeats, count, whole, part);
-  return std::max(0.0, pair.value_ns - pair.limit_ns);
+  return pair.value_ns - pair.limit_ns;
 }
 
 }  // namespace twinwalk::bench

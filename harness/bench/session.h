@@ -32,7 +32,8 @@ class Session {
 };
 
 // Nanoseconds of CPU time that `whole` takes beyond `part`, for each of `count` units: the cost of
-// what only `whole` does. By turns, best of `repeats` each.
+// what only `whole` does. By turns, best of `repeats` each. Not above zero if noise drowned it,
+// which is no measurement.
 double beyond_ns(unsigned repeats, std::uint64_t count, const std::function<void()>& whole,
                  const std::function<void()>& part);
 

@@ -31,7 +31,7 @@ void unicorn_rows(RowSet& rows, const std::string& program) {
   const auto json =
       nlohmann::json::parse(output_of(fmt::format("'{}' --bench", program)), nullptr, false);
   if (!json.is_object() || !json.contains("rows")) {
-    fmt::print(stderr, "twinwalk: no rows about unicorn: it cannot be measured here\n");
+    rows.missing("unicorn-access", "ns");
     return;
   }
   // One row over all kinds of access: the mean, as the program weighs them.

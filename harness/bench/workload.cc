@@ -57,6 +57,11 @@ void Workload::map(std::uint64_t gva, std::uint64_t gpa, std::uint64_t set, std:
   host_write(entry_gpa(table, gva, 1), gpa | pte::kP | pte::kW | pte::kU | set);
 }
 
+void Workload::share(std::uint64_t gva, std::uint64_t of, std::uint64_t bits, std::uint64_t cr3) {
+  const std::uint64_t table = leaf_gpa(of, cr3) & ~std::uint64_t{0xfff};
+  host_write(entry_gpa(table_for(gva, cr3, 2), gva, 2), table | pte::kP | bits);
+}
+
 std::uint64_t Workload::leaf_gpa(std::uint64_t gva, std::uint64_t cr3) const {
   std::uint64_t table = cr3 & pte::kAddressMask;
   for (unsigned above = 4; above > 1; --above) table = below_.at(entry_gpa(table, gva, above));
@@ -85,6 +90,8 @@ void Workload::guest_write(std::uint64_t gpa, std::uint64_t value) {
 }
 
 void Workload::invlpg(std::uint64_t gva) { set(add(Verb::kInvlpg), Field::kGva, gva); }
+
+void Workload::quota(std::uint64_t pages) { set(add(Verb::kQuota), Field::kPages, pages); }
 
 void Workload::set_register(Reg reg, std::uint64_t value) {
   Op& op = add(Verb::kMov);

@@ -23,6 +23,10 @@ class Workload {
   // of the leaf (pte::kA and so on).
   void map(std::uint64_t gva, std::uint64_t gpa, std::uint64_t set = 0,
            std::uint64_t cr3 = kInitialCr3);
+  // Makes the 2M around `gva` lead to the level-1 table of `of`, with the rights of `bits`
+  // (pte::kW, pte::kU, pte::kXd). Precondition: map() made that table.
+  void share(std::uint64_t gva, std::uint64_t of, std::uint64_t bits,
+             std::uint64_t cr3 = kInitialCr3);
   // gpa of the level-1 entry that maps `gva`. Precondition: map() made it.
   std::uint64_t leaf_gpa(std::uint64_t gva, std::uint64_t cr3 = kInitialCr3) const;
   // A new, empty root table.
@@ -33,6 +37,7 @@ class Workload {
   void guest_write(std::uint64_t gpa, std::uint64_t value);
   void invlpg(std::uint64_t gva);
   void set_register(Reg reg, std::uint64_t value);
+  void quota(std::uint64_t pages);  // most shadow pages in use
 
   const Program& program() const { return program_; }
   // Steps so far: what comes later is what is timed.

@@ -3,8 +3,8 @@
 
 namespace twinwalk::cli {
 
-// `bench`: measures and prints the rows. Always exit 0: what a figure is worth is for its reader to
-// say.
+// `bench`: measures and prints the rows. Exit 0 whatever the figures are worth, which is for their
+// reader to say; 1 if some row gave none.
 int bench(bool json);
 
 }  // namespace twinwalk::cli

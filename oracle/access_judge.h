@@ -1,0 +1,133 @@
+#ifndef TWINWALK_ORACLE_ACCESS_JUDGE_H_
+#define TWINWALK_ORACLE_ACCESS_JUDGE_H_
+
+// Judges one access step and follows it. Between the folder's own files only:
+// others call judge_access (judge.h).
+
+#include "oracle/access.h"
+#include "oracle/judge.h"
+#include "oracle/observation.h"
+#include "oracle/stale_match.h"
+#include "oracle/ways.h"
+
+namespace twinwalk::oracle {
+
+class AccessJudge {
+ public:
+  AccessJudge(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out)
+      : state_(state), got_(*in.got), index_(in.index), counters_(counters), out_(out) {
+    const unsigned vcpu = in.step->what.vcpu;
+    query_ = query_of(*in.step, state.vcpu(vcpu).registers);
+    context_ = make_context(state, vcpu, query_);
+    store_ = stores(query_.kind);
+  }
+  AccessJudge(const AccessJudge&) = delete;
+  AccessJudge& operator=(const AccessJudge&) = delete;
+
+  void run();
+
+ private:
+  static constexpr std::uint64_t kAd = pte::kA | pte::kD;
+
+  // Where the bytes of an access landed, once it is settled.
+  struct Landing {
+    std::uint64_t gpa[2] = {0, 0};
+  };
+
+  bool kvm() const { return state_.profile() == Profile::kKvm; }
+  bool amd() const { return state_.machine().vendor == Vendor::kAmd; }
+  const AccessQuery& query() const { return query_; }
+  bool same_byte(std::uint64_t a, std::uint64_t b) const {
+    return state_.memory().slots().same_byte(a, b);
+  }
+  Landing fresh_landing() const { return {{fresh_.part[0].walk.gpa, fresh_.part[1].walk.gpa}}; }
+
+  // --- The straight line, in judge_access.cc.
+  void tell_observer();
+  bool fresh_matches();
+  // A load that completes shows A and D bits of the words it reads that were open.
+  void settle_loaded();
+  bool path_equals(unsigned i) const;
+  void store_data(const Landing& landing, std::uint64_t old);
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_fresh_completion();
+  void deliver_fault(unsigned which);
+  bool settle_fresh_fault();
+  void adopt_fresh();
+
+  // --- A and D, and what else a step leaves in the entries, in judge_entries.cc.
+  // The store goes to an entry of its own path.
+  bool store_touches_path(const Landing& landing) const;
+  // An entry may have D after the step only if it maps a page that this access may write, or had it
+  // before.
+  bool may_become_dirty(std::uint64_t entry_gpa) const;
+  void wrong_entry(const Rule& rule, DivergenceClass divergence, unsigned i, unsigned s,
+                   std::uint64_t want);
+  // Whether the subject changed nothing in the entries that it must not. Says so in out_ if it did.
+  // `may_write`: the step may set D in the leaf.
+  bool changes_are_lawful(bool may_write);
+  // Takes over the entries as the subject has them.
+  void adopt_path();
+  // An entry turned out to have `value`, which differs in A and D at most.
+  void show(std::uint64_t entry_gpa, std::uint64_t value);
+  void set_bits(std::uint64_t entry_gpa, std::uint64_t bits);
+  // Sets what the fresh walk of a part owes.
+  void set_owed(unsigned i);
+  void set_owed();
+  bool owed_is_there() const;
+  // Some A or D is missing although the outcome is that of the fresh walk: did a cached
+  // translation give it?
+  bool explain_unset_bits();
+  // Says in out_ which A or D the subject's path lacks. Returns false.
+  bool missing_bits();
+  // The subject's path has that entry.
+  bool is_shown(std::uint64_t entry_gpa) const;
+  // A and D of entries that the subject does not show: set, or left open. Precondition: what it
+  // shows has been adopted.
+  void settle_unseen(const Ways& ways);
+  void set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may, std::uint64_t must);
+  // A completed store to an entry of its own path: what the subject shows are the tables after it.
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_self_store(const Landing& landing, std::uint64_t old);
+  bool tables_after_store_are_shown(unsigned i);
+
+  // --- Outcomes that the fresh walk does not give but something permits, in judge_stale.cc.
+  // An access that crosses between a canonical and a non-canonical page: #GP, or the #PF of the
+  // canonical half if that comes first.
+  bool accept_fault_before_gp();
+  // A table without memory, or A/D due in a read-only one: #PF with P=0 (or RSVD for the former).
+  bool accept_open_table();
+  bool fault_of_open_table() const;
+  bool fault_of_some_part() const;
+  bool accept_stale();
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_stale_completion(const StaleMatcher& matcher);
+  // Rule 1: on bare hardware a fetch's walk may seem to precede a store of this processor until it
+  // serializes.
+  bool accept_old_fetch_fault();
+
+  // --- What is wrong, once nothing permits it, in judge_difference.cc.
+  void classify();
+  static std::string_view field_of(DivergenceClass divergence);
+  DivergenceClass class_of_difference() const;
+  const Rule& rule_of_difference() const;
+  // The invalidation that forbids the only explanation there is, or nullptr.
+  const Rule* covering_rule();
+  // Under profile kvm: hardware with its own TLB would have been right.
+  bool explained_without_profile();
+
+  MachineState& state_;
+  const Outcome& got_;
+  std::uint32_t index_;
+  Counters& counters_;
+  Verdict& out_;
+  AccessQuery query_;
+  AccessContext context_;
+  FreshAccess fresh_;
+  Observation seen_{context_, fresh_, got_};
+  bool store_ = false;
+};
+
+}  // namespace twinwalk::oracle
+
+#endif  // TWINWALK_ORACLE_ACCESS_JUDGE_H_

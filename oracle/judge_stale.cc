@@ -1,0 +1,114 @@
+// Outcomes that the fresh walk does not give: permitted staleness, and what nobody defines.
+
+#include "oracle/access_judge.h"
+#include "oracle/rules.h"
+
+namespace twinwalk::oracle {
+
+bool AccessJudge::accept_fault_before_gp() {
+  if (fresh_.kind != OutcomeKind::kGp || got_.kind != OutcomeKind::kPageFault) return false;
+  if (!walk_canonical_half(state_, context_, fresh_)) return false;
+  const unsigned half = fresh_.which;
+  const bool there = seen_.faulting_part() == half && seen_.fault_address_is_ours();
+  if (there && (fault_of_some_part() || (fresh_.table_without_memory && fault_of_open_table()) ||
+                StaleMatcher(state_, seen_).search(state_.profile()))) {
+    if (changes_are_lawful(false)) {
+      adopt_path();
+      deliver_fault(half);
+      unspecified(out_, rules::kCrossing, "outcome", to_text(got_),
+                  to_text(to_outcome(context_, fresh_)));
+      return true;
+    }
+  }
+  fresh_.parts = fresh_.which = 0;
+  return false;
+}
+
+bool AccessJudge::accept_open_table() {
+  if (!fresh_.table_without_memory && !fresh_.table_read_only) return false;
+  if (got_.kind != OutcomeKind::kPageFault) return false;
+  const bool known =
+      fault_of_open_table() || (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
+  if (!known || !seen_.fault_address_is_ours()) return false;
+  if (!changes_are_lawful(true)) return adopt_fresh(), true;
+  adopt_path();
+  deliver_fault(seen_.faulting_part());
+  const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;
+  unspecified(out_, rule, "outcome", to_text(got_), to_text(to_outcome(context_, fresh_)));
+  return true;
+}
+
+bool AccessJudge::fault_of_open_table() const {
+  const std::uint32_t tried = attempt_bits(context_.controls(), query().kind);
+  const std::uint32_t reserved = tried | pfec::kP | pfec::kRsvd;
+  return got_.error_code == tried || (fresh_.table_without_memory && got_.error_code == reserved);
+}
+
+bool AccessJudge::fault_of_some_part() const {
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    if (fresh_.part[i].faults && seen_.fault_matches(i, fresh_.part[i].error_code)) return true;
+  }
+  return false;
+}
+
+bool AccessJudge::accept_stale() {
+  StaleMatcher matcher(state_, seen_);
+  if (!matcher.search(state_.profile())) {
+    if (!matcher.too_large()) return false;
+    unspecified(out_, rules::kStale5, "outcome", to_text(got_),
+                "more former values than the search looks at");
+    adopt_fresh();
+    return true;
+  }
+  if (got_.kind == OutcomeKind::kPageFault) {
+    if (!changes_are_lawful(true)) return false;
+    Ways ways(state_, seen_);
+    ways.of_fault(matcher.fault_part());
+    adopt_path();
+    settle_unseen(ways);
+    deliver_fault(matcher.fault_part());
+  } else if (!settle_stale_completion(matcher)) {
+    return false;
+  }
+  ++counters_.stale;
+  return true;
+}
+
+bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
+  const Landing landing{{matcher.gpa(0), fresh_.parts == 2 ? matcher.gpa(1) : 0}};
+  const bool lands = got_.kind == OutcomeKind::kOk;
+  if (lands && store_touches_path(landing)) return settle_self_store(landing, got_.value);
+  if (!changes_are_lawful(true)) return false;
+  Ways ways(state_, seen_);
+  // A shadow MMU sets nothing off the present path.
+  const bool unseen = !kvm() || !seen_.has_path(0);
+  if (unseen) ways.of_completion(landing.gpa);
+  adopt_path();
+  if (unseen) settle_unseen(ways);
+  if (lands) store_data(landing, got_.value);
+  return true;
+}
+
+bool AccessJudge::accept_old_fetch_fault() {
+  if (kvm() || query().kind != AccessKind::kFetch || got_.kind != OutcomeKind::kPageFault)
+    return false;
+  if (fresh_.parts == 0 || got_.error_code != attempt_bits(context_.controls(), query().kind))
+    return false;
+  if (!seen_.fault_address_is_ours()) return false;
+  const Walk& w = fresh_.part[0].walk;
+  bool recent = false;
+  for (unsigned s = 0; s < w.count; ++s) {
+    const Memslot* slot = state_.memory().slots().find(w.entry_gpa[s]);
+    const Version* v = state_.memory().image().newest(Memslots::hva_of(*slot, w.entry_gpa[s]));
+    if (v == nullptr || v->begin <= state_.vcpu(context_.vcpu).serialized) continue;
+    const Version* before = state_.memory().image().older(*v);
+    recent |= before == nullptr || before->end != v->begin;  // there was a time with P=0
+  }
+  if (!recent || !changes_are_lawful(false)) return false;
+  adopt_path();
+  deliver_fault(0);
+  ++counters_.stale;
+  return true;
+}
+
+}  // namespace twinwalk::oracle
