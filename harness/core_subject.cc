@@ -32,7 +32,7 @@ class CoreSubject final : public CoreRun {
 
  private:
   // ---- CoreRun
-  bool prepare(const Machine& machine) override;
+  SkipReason prepare(const Machine& machine) override;
   void before_tear_down() override { processor_.flush({}); }  // no vCPU runs any more
   std::uint64_t live_tables() const override { return memory_.live_tables(); }
   std::uint64_t live_objects() const override { return objects_.live(); }
@@ -98,13 +98,16 @@ class CoreSubject final : public CoreRun {
 
 // ---- a run
 
-bool CoreSubject::prepare(const Machine& machine) {
+SkipReason CoreSubject::prepare(const Machine& machine) {
   memory_.reset(machine.host_page_level);
   objects_.reset();
   processor_.reset(machine);
   fail_after_ = fail_count_ = 0;
   failures_ = failures_seen_ = 0;
-  return true;
+  if (machine.core != Dimension::kShadow || machine.mode != Mode::k4Level ||
+      machine.host_levels > 4)
+    return SkipReason::kModeNotSupported;
+  return machine.nested != Nesting::kNone ? SkipReason::kNestedNotSupported : SkipReason::kNone;
 }
 
 // What memory saw comes first: a panic or an audit finding may follow from it.
@@ -115,10 +118,6 @@ void CoreSubject::add_complaints() {
 }
 
 SkipReason CoreSubject::why_not(const Op& op) const {
-  if (machine_.core != Dimension::kShadow || machine_.mode != Mode::k4Level ||
-      machine_.host_levels > 4)
-    return SkipReason::kModeNotSupported;
-  if (machine_.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
   switch (op.verb) {

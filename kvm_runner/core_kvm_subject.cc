@@ -24,32 +24,32 @@ bool CoreKvmSubject::open(std::string& why) {
   return true;
 }
 
-// The processor of the VM: everything that the host has, MAXPHYADDR as the core believes, WP and
-// NXE on.
-bool CoreKvmSubject::prepare(const Machine& machine) {
+SkipReason CoreKvmSubject::prepare(const Machine& machine) {
   vm_.reset();
   arena_.reset();
   lender_.reset();
-  image_valid_ = broken_ = false;
-  if (machine.host_maxphyaddr > host_.maxphyaddr())
-    return why_ = "the host has a smaller MAXPHYADDR", false;
-  if (machine.core != Dimension::kShadow) return why_ = "the core only shadows here", false;
+  broken_ = false;
+  image_valid_ = machine.core == Dimension::kShadow &&
+                 machine.host_maxphyaddr <= host_.maxphyaddr() && open_vm(machine);
+  if (!image_valid_) return SkipReason::kHostLacksFeature;
+  return why_not_machine(machine);
+}
+
+// Its processor: everything that the host has, MAXPHYADDR as the core believes, WP and NXE on.
+bool CoreKvmSubject::open_vm(const Machine& machine) {
   Machine processor = machine;
+  processor.mode = Mode::k4Level;
   processor.vendor = host_.vendor();  // the guest's vendor is the core's affair
   processor.maxphyaddr = machine.host_maxphyaddr;
   processor.features = host_.features();
   Registers registers;
   registers.cr3 = CoreArena::kArenaBase;
   registers.cr4 = cr4::kPae | cr4::kPge;
-  vm_ = Vm::create(host_, processor, registers, why_);
-  if (!vm_ ||
-      vm_->set_slot(0, CoreArena::kArenaBase, CoreArena::kArenaBytes, arena_.memory(), 0) != 0) {
-    vm_.reset();
-    return false;
-  }
+  std::string why;
+  vm_ = Vm::create(host_, processor, registers, why);
   for (unsigned v = 0; v < machine.vcpus; ++v) loaded_cr3_[v] = loaded_pcid_[v] = 0;
-  image_valid_ = true;
-  return true;
+  return vm_ &&
+         vm_->set_slot(0, CoreArena::kArenaBase, CoreArena::kArenaBytes, arena_.memory(), 0) == 0;
 }
 
 void CoreKvmSubject::after_run(bool trapped) {

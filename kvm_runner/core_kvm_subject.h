@@ -38,7 +38,8 @@ class CoreKvmSubject final : public CoreRun, private WordReader {
 
  private:
   // CoreRun
-  bool prepare(const Machine& machine) override;
+  SkipReason prepare(const Machine& machine) override;
+  bool open_vm(const Machine& machine);
   void after_run(bool trapped) override;
   std::uint64_t live_tables() const override { return arena_.live_tables(); }
   std::uint64_t live_objects() const override { return arena_.live_objects(); }
@@ -97,7 +98,6 @@ class CoreKvmSubject final : public CoreRun, private WordReader {
   bool broken_ = false;  // no step can be executed any more
   FetchLender lender_;
   std::vector<Candidate> candidates_;
-  std::string why_;  // why the last program was not started
 };
 
 }  // namespace twinwalk::kvm

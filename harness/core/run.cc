@@ -19,7 +19,9 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
   current_ = 0;
   complaints_.clear();
   machine_ = program.machine;
-  if (!prepare(machine_)) return skip_from(0, SkipReason::kHostLacksFeature, out);
+  slots_.reset(machine_.memory_bytes());
+  const SkipReason reason = prepare(machine_);
+  if (reason != SkipReason::kNone) return skip_from(0, reason, out);
   const bool ended = trap_.run([&] {
     start();
     run_steps(program, out);
@@ -30,7 +32,6 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
 }
 
 void CoreRun::start() {
-  slots_.reset(machine_.memory_bytes());
   locked_[0] = locked_[1] = false;
   core_.create(*this, machine_, options_.state_counters);
 }

@@ -31,10 +31,10 @@ class CoreRun : public Subject, protected CoreHost {
   explicit CoreRun(CoreRunOptions options)
       : options_(options), steps_(core_, slots_, *this, complaints_, options.refault_bound) {}
 
-  // The host as a trace finds it. False: it cannot be that, and no step is executed.
-  virtual bool prepare(const Machine& machine) = 0;
+  // The host as a trace finds it. Why no step can be executed on this machine, kNone if some can.
+  virtual SkipReason prepare(const Machine& machine) = 0;
   virtual void before_tear_down() {}
-  // After every run that was prepared; `trapped`: it ended in a panic of the core.
+  // After every run that began; `trapped`: it ended in a panic of the core.
   virtual void after_run(bool trapped) { (void)trapped; }
   virtual std::uint64_t live_tables() const = 0;
   virtual std::uint64_t live_objects() const = 0;
