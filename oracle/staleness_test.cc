@@ -572,7 +572,7 @@ class Alias : public HostEdit {
     op.gva = window + 5 * 8;
     op.size = 8;
     op.value = leaf;
-    const std::string said = says(bed.step(op, bed.fresh(AccessKind::kWrite, op.gva)));
+    std::string said = says(bed.step(op, bed.fresh(AccessKind::kWrite, op.gva)));
     EXPECT_EQ(bed.spec.read_word(kLeaf), leaf) << "same host page";
     return said;
   }
