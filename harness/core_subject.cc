@@ -315,7 +315,9 @@ void CoreSubject::on_finding(const mmu::AuditFinding& finding) {
 // ---- steps
 
 SkipReason CoreSubject::unsupported(const Op& op) const {
-  if (machine_.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
+  if (machine_.core != Dimension::kShadow || machine_.mode != Mode::k4Level ||
+      machine_.host_levels > 4)
+    return SkipReason::kModeNotSupported;
   if (machine_.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
@@ -329,7 +331,18 @@ SkipReason CoreSubject::unsupported(const Op& op) const {
     case Verb::kInit:
     case Verb::kSmm:
     case Verb::kAsyncDone:
+    case Verb::kGet:
+    case Verb::kInvlpga:
+    case Verb::kSregs:
+    case Verb::kCpuid:
+    case Verb::kNewVcpu:
       return SkipReason::kVerbNotSupported;
+    case Verb::kSlotAdd:
+    case Verb::kSlotDelete:
+    case Verb::kSlotMove:
+    case Verb::kSlotFlags:
+    case Verb::kDirtyGet:
+      return op.space ? SkipReason::kVerbNotSupported : SkipReason::kNone;
     case Verb::kInvpcid:
       return machine_.has(feature::kInvpcid) ? SkipReason::kNone : SkipReason::kFeatureNotSupported;
     default:
