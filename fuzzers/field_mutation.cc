@@ -119,6 +119,7 @@ std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old,
       break;
     case FieldKind::kDecimal:
     case FieldKind::kQuota:
+    case FieldKind::kWidth:
     case FieldKind::kRegisterValue:
       v = any_number(rng, old);
       break;

@@ -231,11 +231,7 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
     if (!subject_.read_image(gpa, word)) continue;
     const std::uint64_t want = spec_.read_word(gpa);
     ++result.checks;
-    // A and D are judged at each step, on the entries that the subject shows. Of a walk that it
-    // cannot show (a store that overwrites its own path) nobody knows whether it happened, so here
-    // they are not compared.
-    const std::uint64_t unseen = word & want & pte::kP ? pte::kA | pte::kD : 0;
-    if (((word ^ want) & ~unseen) == 0) {
+    if (((word ^ want) & ~spec_.open_bits(gpa, word)) == 0) {
       ++result.agree;
       continue;
     }

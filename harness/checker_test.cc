@@ -32,10 +32,10 @@ class Lying final : public Subject {
   }
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
     if (!core_->read_image(gpa, word)) return false;
-    if (gpa == spoilt) word ^= 1;
+    if (gpa == spoilt) word ^= spoilt_bits;
     return true;
   }
-  std::uint64_t spoilt = kUnknownGpa;
+  std::uint64_t spoilt = kUnknownGpa, spoilt_bits = 1;
 
  private:
   std::unique_ptr<Subject> core_;
@@ -115,6 +115,46 @@ TEST(Checker, ComparesWholeImages) {
   EXPECT_EQ(checker.check(trace_of(kWrite)).divergence, DivergenceClass::kWrongImage);
 }
 
+// Both name the entries of the first address mapped: tables follow the root in order.
+constexpr std::uint64_t kPde = 0x102010, kLeaf = 0x103000;
+
+// The class found if the image has other bits at `gpa` than the core left there.
+DivergenceClass class_of_image(const std::string& ops, std::uint64_t gpa, std::uint64_t bits) {
+  Lying subject([](const Program&, OutcomeStream&) {});
+  Checker checker(subject);
+  EXPECT_EQ(checker.check(trace_of(ops)).divergence, DivergenceClass::kNone);
+  subject.spoilt = gpa, subject.spoilt_bits = bits;
+  return checker.check(trace_of(ops)).divergence;
+}
+
+TEST(Checker, ImagesAreComparedInAccessedAndDirtyToo) {
+  // Data that looks like an entry is data.
+  const std::string data = "map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=p|w|u\n";
+  EXPECT_EQ(class_of_image(data, 0x5000, pte::kA), DivergenceClass::kWrongImage);
+  EXPECT_EQ(class_of_image(data, 0x5000, pte::kD), DivergenceClass::kWrongImage);
+  // Entries that were walked, and one that was not.
+  EXPECT_EQ(class_of_image(data, kLeaf, pte::kD), DivergenceClass::kWrongImage);
+  const std::string idle = data + "map gva=0x401000 gpa=0x6000\n";
+  EXPECT_EQ(class_of_image(idle, kLeaf + 8, pte::kA), DivergenceClass::kWrongImage);
+}
+
+TEST(Checker, ImagesTellOfEntriesThatAStoreTookOffItsOwnPath) {
+  // The page is the address's own page directory: afterwards nothing shows the leaf.
+  const std::string own = "map gva=0x400000 gpa=0x102000\n";
+  const std::string store = "access write gva=0x400010 value=0\n";
+  EXPECT_EQ(class_of_image(own + store, kLeaf, pte::kD), DivergenceClass::kWrongImage);
+  EXPECT_EQ(class_of_image(own + store, kLeaf, pte::kA), DivergenceClass::kWrongImage);
+  EXPECT_EQ(class_of_image(own + store, kPde, pte::kA), DivergenceClass::kWrongImage);
+  // With a translation cached whose A and D were cleared since, nobody knows whether it was used.
+  const std::string cached = own +
+                             "access write gva=0x400018\nwrite gpa=0x103000 "
+                             "value=0x102000|p|w|u\n";
+  EXPECT_EQ(class_of_image(cached + store, kLeaf, pte::kD), DivergenceClass::kNone);
+  EXPECT_EQ(class_of_image(cached + store, kLeaf, pte::kPcd), DivergenceClass::kWrongImage);
+  EXPECT_EQ(class_of_image(cached + "invlpg gva=0x400010\n" + store, kLeaf, pte::kD),
+            DivergenceClass::kWrongImage);
+}
+
 TEST(Checker, ExpectationsAreAboutTheLastStepOfTheirOperation) {
   const auto subject = make_core_subject();
   Checker checker(*subject);
@@ -141,7 +181,7 @@ TEST(Checker, KnownDivergencesAreCountedApart) {
   Lying subject([](const Program&, OutcomeStream& out) { out.steps.back().value ^= 1; });
   Checker checker(subject);
   Trace trace = trace_of(kRead);
-  trace.known.push_back("wrong-value");
+  trace.known.emplace_back("wrong-value");
   bool known = false;
   const CheckResult r = checker.check(trace, [&](const CheckEvent& e) { known = e.known; });
   EXPECT_TRUE(known);
@@ -206,8 +246,8 @@ TEST(Checker, FindingsAreMinimisedAndReplayed) {
   std::string ops;
   for (unsigned n = 0; n < 40; ++n) {
     const std::string page = std::to_string(n % 10);
-    ops += "map gva=0x40" + page + "000 gpa=0x" + page + "000\naccess read gva=0x40" + page +
-           "000 cpl=3\n";
+    ops.append("map gva=0x40").append(page).append("000 gpa=0x").append(page);
+    ops.append("000\naccess read gva=0x40").append(page).append("000 cpl=3\n");
   }
   const Trace trace = trace_of(ops);
   EXPECT_TRUE(replays(checker, trace));

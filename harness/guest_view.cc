@@ -4,11 +4,6 @@
 
 namespace twinwalk {
 
-void GuestView::reset(std::uint64_t memory_bytes) {
-  for (SlotView& s : slots_) s = SlotView{};
-  slots_[0] = {true, false, false, 0, memory_bytes, kHvaBase};
-}
-
 std::uint64_t GuestView::walk(std::uint64_t cr3, std::uint64_t gva, Path& path) const {
   std::uint64_t table = cr3 & pte::kAddressMask;
   path.count = 0;
@@ -25,17 +20,6 @@ std::uint64_t GuestView::walk(std::uint64_t cr3, std::uint64_t gva, Path& path) 
     table = entry & pte::kAddressMask;
   }
   return kUnknownGpa;
-}
-
-std::uint64_t GuestView::gpa_of(std::uint64_t hva, std::uint64_t expected) const {
-  std::uint64_t found = kUnknownGpa;
-  for (const SlotView& s : slots_) {
-    if (!s.used || hva - s.hva >= s.bytes) continue;
-    const std::uint64_t gpa = s.gpa + (hva - s.hva);
-    if (gpa == expected) return gpa;
-    if (found == kUnknownGpa) found = gpa;
-  }
-  return found;
 }
 
 }  // namespace twinwalk

@@ -49,9 +49,15 @@ SkipReason why_not_mov(const Op& op, const Machine& machine, const Registers& no
 
 }  // namespace
 
+SkipReason why_not_machine(const Machine& machine) {
+  return machine.mode != Mode::k4Level || machine.host_levels > 4 ? SkipReason::kModeNotSupported
+                                                                  : SkipReason::kNone;
+}
+
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, std::uint32_t host) {
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
+  if (why_not_machine(machine) != SkipReason::kNone) return why_not_machine(machine);
   switch (op.verb) {
     case Verb::kMov:
       return why_not_mov(op, machine, now, host);
@@ -66,10 +72,21 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
     case Verb::kInit:
     case Verb::kSmm:
     case Verb::kAsyncDone:
+    case Verb::kGet:
+    case Verb::kInvlpga:
+    case Verb::kSregs:
+    case Verb::kCpuid:
+    case Verb::kNewVcpu:
     case Verb::kCpu:
     case Verb::kMap:
     case Verb::kCount:
       return SkipReason::kVerbNotSupported;
+    case Verb::kSlotAdd:
+    case Verb::kSlotDelete:
+    case Verb::kSlotMove:
+    case Verb::kSlotFlags:
+    case Verb::kDirtyGet:
+      return op.space ? SkipReason::kVerbNotSupported : SkipReason::kNone;
     default:
       return SkipReason::kNone;
   }

@@ -8,18 +8,21 @@
 #include "oracle/judge.h"
 #include "oracle/observation.h"
 #include "oracle/stale_match.h"
+#include "oracle/ways.h"
 
 namespace twinwalk::oracle {
 
 class AccessJudge {
  public:
   AccessJudge(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out)
-      : state_(state), got_(*in.got), index_(in.index), counters_(counters), out_(out) {
-    const unsigned vcpu = in.step->what.vcpu;
-    query_ = query_of(*in.step, state.vcpu(vcpu).registers);
-    context_ = make_context(state, vcpu, query_);
-    store_ = stores(query_.kind);
-  }
+      : state_(state),
+        got_(*in.got),
+        index_(in.index),
+        counters_(counters),
+        out_(out),
+        query_(query_of(*in.step, state.vcpu(in.step->what.vcpu).registers)),
+        context_(make_context(state, in.step->what.vcpu, query_)),
+        store_(stores(query_.kind)) {}
   AccessJudge(const AccessJudge&) = delete;
   AccessJudge& operator=(const AccessJudge&) = delete;
 
@@ -44,8 +47,15 @@ class AccessJudge {
   // --- The straight line, in judge_access.cc.
   void tell_observer();
   bool fresh_matches();
+  // A load that completes shows A and D bits of the words it reads that were open.
+  void settle_loaded();
   bool path_equals(unsigned i) const;
   void store_data(const Landing& landing, std::uint64_t old);
+  // Which stores a shadow MMU can see, decides by which gfn they went (rule virtual-31).
+  Hand hand_of_store(const Landing& landing, unsigned part) {
+    const bool aliased = state_.memory().slots().is_aliased(landing.gpa[part]);
+    return aliased && went_by_another_gfn(landing.gpa[part], part) ? Hand::kHost : Hand::kGuest;
+  }
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion();
   void deliver_fault(unsigned which);
@@ -65,6 +75,8 @@ class AccessJudge {
   bool changes_are_lawful(bool may_write);
   // Takes over the entries as the subject has them.
   void adopt_path();
+  // An entry turned out to have `value`, which differs in A and D at most.
+  void show(std::uint64_t entry_gpa, std::uint64_t value);
   void set_bits(std::uint64_t entry_gpa, std::uint64_t bits);
   // Sets what the fresh walk of a part owes.
   void set_owed(unsigned i);
@@ -73,11 +85,18 @@ class AccessJudge {
   // Some A or D is missing although the outcome is that of the fresh walk: did a cached
   // translation give it?
   bool explain_unset_bits();
-  // The access stores to an entry of its own path: the subject's path shows the tables after that
-  // store. All but A and D is compared there. Precondition: the A and D that are owed have been
-  // set.
-  void settle_self_store(const Landing& landing, std::uint64_t old);
-  bool same_table(unsigned i, unsigned s, const Walk& after) const;
+  // Says in out_ which A or D the subject's path lacks. Returns false.
+  bool missing_bits();
+  // The subject's path has that entry.
+  bool is_shown(std::uint64_t entry_gpa) const;
+  // A and D of entries that the subject does not show: set, or left open. Precondition: what it
+  // shows has been adopted.
+  void settle_unseen(const Ways& ways);
+  void set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may, std::uint64_t must);
+  // A completed store to an entry of its own path: what the subject shows are the tables after it.
+  // False: the entries are wrong; out_ says so and nothing was changed.
+  bool settle_self_store(const Landing& landing, std::uint64_t old);
+  bool tables_after_store_are_shown(unsigned i);
 
   // --- Outcomes that the fresh walk does not give but something permits, in judge_stale.cc.
   // An access that crosses between a canonical and a non-canonical page: #GP, or the #PF of the
@@ -88,11 +107,10 @@ class AccessJudge {
   bool fault_of_open_table() const;
   bool fault_of_some_part() const;
   bool accept_stale();
+  // A permitted way of that part leads to the byte at `gpa` by another gfn of it.
+  bool went_by_another_gfn(std::uint64_t gpa, unsigned part);
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_stale_completion(const StaleMatcher& matcher);
-  // A and D of the entries that the explanation walks now, as the manual has it. `adopted`: the
-  // present path is as the subject shows it; what is left is entries off that path.
-  void set_owed_of_stale(const StaleMatcher& matcher, bool adopted);
   // Rule 1: on bare hardware a fetch's walk may seem to precede a store of this processor until it
   // serializes.
   bool accept_old_fetch_fault();
@@ -116,7 +134,7 @@ class AccessJudge {
   AccessContext context_;
   FreshAccess fresh_;
   Observation seen_{context_, fresh_, got_};
-  bool store_ = false;
+  bool store_;
 };
 
 }  // namespace twinwalk::oracle

@@ -28,6 +28,7 @@ enum class Hand : std::uint8_t {
   kGuest,   // a store of the guest, native or emulated
   kHost,    // an untracked edit by the host process
   kWalker,  // accessed and dirty bits set by a walk
+  kOpen,  // the same, but the walk may have been, or not: open_bits.h. Nothing was written for sure
 };
 
 // One value with bit 0 (P) set that a word had during [begin, end).

@@ -7,6 +7,8 @@ namespace twinwalk::oracle {
 
 void AccessJudge::run() {
   fresh_access(state_, context_, fresh_);
+  if (state_.anything_open()) [[unlikely]]
+    settle_loaded();
   if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
   if (fresh_matches()) {
     if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {
@@ -62,6 +64,29 @@ bool AccessJudge::fresh_matches() {
   }
 }
 
+void AccessJudge::settle_loaded() {
+  if (fresh_.kind != OutcomeKind::kOk || got_.kind != OutcomeKind::kOk) return;
+  if (query().kind == AccessKind::kWrite) return;
+  const std::uint64_t first = query().kind == AccessKind::kFetch
+                                  ? fresh_.part[0].walk.gpa & ~std::uint64_t{7}
+                                  : fresh_.part[0].walk.gpa;
+  const std::uint64_t rest = kPageBytes - (first & (kPageBytes - 1));
+  for (unsigned b = 0; b < byte_count(query()); ++b) {
+    // A and D lie in an entry's first byte.
+    const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
+    const std::uint64_t open = at & 7 ? 0 : state_.open_bits(at);
+    if (open == 0) continue;
+    const std::uint64_t before = state_.load_word(at);
+    state_.store_word(at, (before & ~open) | (got_.value >> (8 * b) & open), Hand::kOpen);
+  }
+  fresh_access(state_, context_, fresh_);
+  if (got_.value != fresh_.value) return;  // the bytes came from elsewhere
+  for (unsigned b = 0; b < byte_count(query()); ++b) {
+    const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
+    if ((at & 7) == 0) state_.settle_open(at);
+  }
+}
+
 bool AccessJudge::path_equals(unsigned i) const {
   const Walk& w = fresh_.part[i].walk;
   const Path& p = got_.path[i];
@@ -76,26 +101,21 @@ void AccessJudge::store_data(const Landing& landing, std::uint64_t old) {
   if (!store_) return;
   const std::uint64_t value =
       query().kind == AccessKind::kRmw ? old + query().value : query().value;
-  // Of a frame with several names nobody can say which one the store went through, and whether a
-  // shadow MMU could see that the byte is a guest table's depends on it: it counts as
-  // unannounced.
-  const bool aliased = state_.memory().slots().is_aliased(landing.gpa[0]);
-  state_.store(landing.gpa[0], landing.gpa[1], query().size, value,
-               aliased ? Hand::kHost : Hand::kGuest);
+  state_.store(landing.gpa[0], landing.gpa[1], query().size, value, hand_of_store(landing, 0),
+               fresh_.parts == 2 ? hand_of_store(landing, 1) : Hand::kGuest);
 }
 
 bool AccessJudge::settle_fresh_completion() {
   const bool lands = fresh_.kind == OutcomeKind::kOk;
   const bool owed = fresh_.anything_owed;
   if (!owed && path_equals(0) && (fresh_.parts == 1 || path_equals(1))) {
+    if (state_.anything_open()) [[unlikely]]
+      adopt_path();
     if (lands) store_data(fresh_landing(), fresh_.value);
     return true;
   }
-  if (lands && store_touches_path(fresh_landing())) {
-    set_owed();
-    settle_self_store(fresh_landing(), fresh_.value);
-    return true;
-  }
+  if (lands && store_touches_path(fresh_landing()))
+    return settle_self_store(fresh_landing(), fresh_.value);
   if (!changes_are_lawful(true)) return false;
   if (owed && !owed_is_there()) {
     if (fresh_.table_read_only) {

@@ -49,7 +49,8 @@ bool AccessJudge::changes_are_lawful(bool may_write) {
                 fmt::format("{} entries", w.count));
         return false;
       }
-      const std::uint64_t after = got_.path[i].entry[s], change = before ^ after;
+      const std::uint64_t after = got_.path[i].entry[s];
+      const std::uint64_t change = (before ^ after) & ~state_.open_bits(w.entry_gpa[s]);
       if (change == 0) continue;
       if (change & ~kAd)
         return wrong_entry(rules::kPath, DivergenceClass::kWrongPath, i, s, before), false;
@@ -76,17 +77,23 @@ void AccessJudge::adopt_path() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     const Walk& w = fresh_.part[i].walk;
     for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
-      // Looked up again: an entry used at two steps is one word.
-      if (got_.path[i].entry[s] != state_.load_word(w.entry_gpa[s])) {
-        state_.store_word(w.entry_gpa[s], got_.path[i].entry[s], Hand::kWalker);
-      }
+      show(w.entry_gpa[s], got_.path[i].entry[s]);
+      state_.settle_open(w.entry_gpa[s]);
     }
   }
 }
 
+void AccessJudge::show(std::uint64_t entry_gpa, std::uint64_t value) {
+  // Looked up again: an entry used at two steps is one word.
+  const std::uint64_t change = state_.load_word(entry_gpa) ^ value;
+  if (change == 0) return;
+  const bool known = change & ~state_.open_bits(entry_gpa);
+  state_.store_word(entry_gpa, value, known ? Hand::kWalker : Hand::kOpen);
+}
+
 void AccessJudge::set_bits(std::uint64_t entry_gpa, std::uint64_t bits) {
   if (bits == 0 || !state_.is_writable(entry_gpa)) return;
-  state_.store_word(entry_gpa, state_.load_word(entry_gpa) | bits, Hand::kWalker);
+  show(entry_gpa, state_.load_word(entry_gpa) | bits);
 }
 
 void AccessJudge::set_owed(unsigned i) {
@@ -111,10 +118,13 @@ bool AccessJudge::owed_is_there() const {
 
 bool AccessJudge::explain_unset_bits() {
   StaleMatcher matcher(state_, seen_);
-  if (matcher.search(state_.profile())) return true;
+  return matcher.search(state_.profile()) || missing_bits();
+}
+
+bool AccessJudge::missing_bits() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     const Walk& w = fresh_.part[i].walk;
-    for (unsigned s = 0; s < w.count; ++s) {
+    for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
       const std::uint64_t missing = owed_bits(w, s, store_) & ~got_.path[i].entry[s];
       if (missing == 0) continue;
       wrong_entry(missing & pte::kA ? rules::kAccessed : rules::kDirty,
@@ -125,29 +135,81 @@ bool AccessJudge::explain_unset_bits() {
   return false;
 }
 
-void AccessJudge::settle_self_store(const Landing& landing, std::uint64_t old) {
-  store_data(landing, old);
+bool AccessJudge::is_shown(std::uint64_t entry_gpa) const {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     if (!seen_.has_path(i)) continue;
-    Walk after;
-    walk(state_.memory(), *context_.rules, query().registers.cr3, fresh_.part[i].gva, after);
-    for (unsigned s = 0; s < after.count && s < got_.path[i].count; ++s) {
-      const std::uint64_t change = after.entry[s] ^ got_.path[i].entry[s];
-      if (change == 0) continue;
-      if (change & ~kAd) {
-        diverge(out_, DivergenceClass::kWrongPath, rules::kPath, "path",
-                fmt::format("entry={:#x} at gpa={:#x}", got_.path[i].entry[s], after.entry_gpa[s]),
-                fmt::format("entry={:#x}", after.entry[s]));
-        return;  // the answer is adopted already
-      }
-      state_.store_word(after.entry_gpa[s], got_.path[i].entry[s], Hand::kWalker);
-      if (!same_table(i, s, after)) break;
-    }
+    const Walk& w = fresh_.part[i].walk;
+    for (unsigned s = 0; s < w.count; ++s)
+      if (same_byte(w.entry_gpa[s], entry_gpa)) return true;
   }
+  return false;
 }
 
-bool AccessJudge::same_table(unsigned i, unsigned s, const Walk& after) const {
-  return s < fresh_.part[i].walk.count && fresh_.part[i].walk.entry_gpa[s] == after.entry_gpa[s];
+void AccessJudge::settle_unseen(const Ways& ways) {
+  ways.for_each([this](std::uint64_t gpa, std::uint64_t may, std::uint64_t must) {
+    if (!is_shown(gpa)) set_or_leave_open(gpa, may, must);
+  });
+}
+
+// What may be set counts as set: the staleness model then knows all that may be cached from it.
+void AccessJudge::set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may,
+                                    std::uint64_t must) {
+  if (!state_.is_writable(entry_gpa)) return;
+  set_bits(entry_gpa, must);
+  state_.leave_open(entry_gpa, may & ~must);
+  set_bits(entry_gpa, may);
+}
+
+bool AccessJudge::settle_self_store(const Landing& landing, std::uint64_t old) {
+  Ways ways(state_, seen_);
+  ways.of_completion(landing.gpa);
+  if (!ways.found()) {
+    if (!fresh_.table_read_only) return missing_bits();
+    unspecified(out_, rules::kTableReadOnly, "path", to_text(got_),
+                to_text(to_outcome(context_, fresh_)));
+  }
+  ways.for_each([this](std::uint64_t gpa, std::uint64_t may, std::uint64_t must) {
+    set_or_leave_open(gpa, may, must);
+  });
+  store_data(landing, old);
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    if (seen_.has_path(i) && !tables_after_store_are_shown(i)) break;  // the answer is adopted
+  }
+  return true;
+}
+
+bool AccessJudge::tables_after_store_are_shown(unsigned i) {
+  const Path& path = got_.path[i];
+  Walk after;
+  walk(state_.memory(), *context_.rules, query().registers.cr3, fresh_.part[i].gva, after);
+  // A path as it is shown goes on behind a reserved bit, a walk does not.
+  const bool same_length =
+      path.count == after.count || (path.count > after.count && after.stop == Stop::kReserved);
+  if (!same_length) {
+    diverge(out_, DivergenceClass::kWrongPath, rules::kPath, "path",
+            fmt::format("{} with {} entries", to_text(got_), path.count),
+            fmt::format("{} entries", after.count));
+    return false;
+  }
+  for (unsigned s = 0; s < after.count; ++s) {
+    const std::uint64_t want = after.entry[s], change = want ^ path.entry[s];
+    // Speculation may have walked the new tables already (rule stale-10).
+    const std::uint64_t speculative = !kvm() && (want & pte::kP) ? pte::kA & ~want : 0;
+    const std::uint64_t wrong = change & ~state_.open_bits(after.entry_gpa[s]) & ~speculative;
+    if (wrong != 0) {
+      const bool flags = (wrong & ~kAd) == 0;
+      diverge(out_, flags ? DivergenceClass::kAccessedDirty : DivergenceClass::kWrongPath,
+              !flags            ? rules::kPath
+              : wrong & pte::kA ? rules::kAccessed
+                                : rules::kDirty,
+              "path", fmt::format("entry={:#x} at gpa={:#x}", path.entry[s], after.entry_gpa[s]),
+              fmt::format("entry={:#x}", want));
+      return false;
+    }
+    show(after.entry_gpa[s], path.entry[s]);
+    state_.settle_open(after.entry_gpa[s]);
+  }
+  return true;
 }
 
 }  // namespace twinwalk::oracle

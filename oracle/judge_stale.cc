@@ -62,7 +62,10 @@ bool AccessJudge::accept_stale() {
   }
   if (got_.kind == OutcomeKind::kPageFault) {
     if (!changes_are_lawful(true)) return false;
+    Ways ways(state_, seen_);
+    ways.of_fault(matcher.fault_part());
     adopt_path();
+    settle_unseen(ways);
     deliver_fault(matcher.fault_part());
   } else if (!settle_stale_completion(matcher)) {
     return false;
@@ -71,35 +74,42 @@ bool AccessJudge::accept_stale() {
   return true;
 }
 
+namespace {
+
+class OtherName final : public StaleVisitor {
+ public:
+  OtherName(const Memslots& slots, std::uint64_t gpa) : slots_(slots), gpa_(gpa) {}
+  bool visit(const StaleWalk& walk) override {
+    return !walk.faults && walk.gpa != gpa_ && slots_.same_byte(walk.gpa, gpa_);
+  }
+
+ private:
+  const Memslots& slots_;
+  const std::uint64_t gpa_;
+};
+
+}  // namespace
+
+bool AccessJudge::went_by_another_gfn(std::uint64_t gpa, unsigned part) {
+  const AccessPart& fresh = fresh_.part[part];
+  if (!fresh.faults && fresh.walk.gpa != gpa && same_byte(fresh.walk.gpa, gpa)) return true;
+  OtherName other(state_.memory().slots(), gpa);
+  return search_stale(make_stale_query(state_, context_, fresh.gva), other) != SearchResult::kNone;
+}
+
 bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
   const Landing landing{{matcher.gpa(0), fresh_.parts == 2 ? matcher.gpa(1) : 0}};
   const bool lands = got_.kind == OutcomeKind::kOk;
-  if (lands && store_touches_path(landing)) {
-    for (unsigned i = 0; i < fresh_.parts; ++i) {
-      if (!matcher.part(i).stale) set_owed(i);
-    }
-    set_owed_of_stale(matcher, false);
-    settle_self_store(landing, got_.value);
-    return true;
-  }
+  if (lands && store_touches_path(landing)) return settle_self_store(landing, got_.value);
   if (!changes_are_lawful(true)) return false;
+  Ways ways(state_, seen_);
+  // A shadow MMU sets nothing off the present path.
+  const bool unseen = !kvm() || !seen_.has_path(0);
+  if (unseen) ways.of_completion(landing.gpa);
   adopt_path();
-  set_owed_of_stale(matcher, true);
+  if (unseen) settle_unseen(ways);
   if (lands) store_data(landing, got_.value);
   return true;
-}
-
-void AccessJudge::set_owed_of_stale(const StaleMatcher& matcher, bool adopted) {
-  for (unsigned i = 0; i < fresh_.parts; ++i) {
-    if (!matcher.part(i).stale) continue;
-    const StaleWalk& w = matcher.part(i).walk;
-    for (unsigned s = 0; s < w.count; ++s) {
-      const bool shown =
-          s < fresh_.part[i].walk.count && fresh_.part[i].walk.entry_gpa[s] == w.entry_gpa[s];
-      if (adopted && shown && seen_.has_path(i)) continue;
-      set_bits(w.entry_gpa[s], w.owed(s, store_));
-    }
-  }
 }
 
 bool AccessJudge::accept_old_fetch_fault() {

@@ -28,6 +28,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
   slots_.reset(machine);
   image_.reset();
   dirty_.reset();
+  open_.reset();
   for (const bool nxe : {false, true}) rules_[nxe] = make_entry_rules(kModes[0], machine, nxe);
   const Registers start = initial_registers(machine);
   for (VcpuState& v : vcpus_) {
@@ -48,9 +49,16 @@ void MachineState::note_dirty(const Memslot& slot, std::uint64_t gpa) {
 }
 
 void MachineState::store_word(std::uint64_t gpa, std::uint64_t value, Hand hand) {
+  put_word(gpa, value, ~std::uint64_t{0}, hand);
+}
+
+void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_t mask, Hand hand) {
   const Memslot* slot = slots_.find(gpa);
   if (slot == nullptr) return;
-  if (hand != Hand::kHost) note_dirty(*slot, gpa);
+  // What a walk sets says nothing of the bits that were open before; who sets them settles them.
+  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
+    open_.close(Memslots::hva_of(*slot, gpa), mask);
+  if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
   image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, gpa & ~(kPageBytes - 1));
   if (observer == nullptr) return;
   slots_.for_each_gpa(Memslots::hva_of(*slot, gpa),
@@ -63,15 +71,15 @@ void MachineState::store_part(std::uint64_t gpa, unsigned size, std::uint64_t va
   const unsigned here = std::min(size, 8 - offset);
   const std::uint64_t at = gpa & ~std::uint64_t{7};
   const std::uint64_t mask = byte_mask(here) << (8 * offset);
-  store_word(at, (load_word(at) & ~mask) | (value << (8 * offset) & mask), hand);
+  put_word(at, (load_word(at) & ~mask) | (value << (8 * offset) & mask), mask, hand);
   if (here < size) store_part(gpa + here, size - here, value >> (8 * here), hand);
 }
 
 void MachineState::store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value,
-                         Hand hand) {
+                         Hand hand, Hand hand2) {
   const unsigned here = bytes_in_page(gpa, size);
   if (is_memory(gpa)) store_part(gpa, here, value, hand);
-  if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand);
+  if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand2);
 }
 
 std::uint64_t MachineState::load_two_words(std::uint64_t gpa, std::uint64_t gpa2,
@@ -128,6 +136,7 @@ bool MachineState::slot_flags(const Op& op) {
 
 void MachineState::frames_dropped(std::uint64_t hva, std::uint64_t pages) {
   image_.drop(hva, pages, now_);
+  open_.close_range(hva & ~(kPageBytes - 1), std::min(pages, kHvaBytes / kPageBytes) * kPageBytes);
   views_changed_ = true;
   announced_.clear();
 }

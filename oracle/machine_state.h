@@ -12,6 +12,7 @@
 #include "oracle/history.h"
 #include "oracle/image.h"
 #include "oracle/memslots.h"
+#include "oracle/open_bits.h"
 #include "oracle/paging.h"
 #include "oracle/spec.h"
 #include "oracle/walk.h"
@@ -45,8 +46,12 @@ class MachineState {
 
   // Stores `size` bytes of `value` at `gpa`; pages without memory are left out. Guest and walker
   // stores are noted in the dirty log. gpa2: where the bytes of the second page go, if the range
-  // crosses one.
-  void store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value, Hand hand);
+  // crosses one, and by whose hand.
+  void store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value, Hand hand,
+             Hand hand2);
+  void store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value, Hand hand) {
+    store(gpa, gpa2, size, value, hand, hand);
+  }
   // The same for a whole aligned word in memory; nothing happens where there is none.
   void store_word(std::uint64_t gpa, std::uint64_t value, Hand hand);
   // `size` bytes at gpa (second page at gpa2). Memory only: bytes without a memslot read as
@@ -62,6 +67,23 @@ class MachineState {
   }
   // Whether that range has a byte in the aligned word at gpa `word`, also by an alias.
   bool range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t word) const;
+
+  // A and D of the entry at `gpa` (8-aligned) that a subject may lawfully hold other than load_word
+  // says: see open_bits.h.
+  bool anything_open() const { return !open_.empty(); }
+  std::uint64_t open_bits(std::uint64_t gpa) const {
+    if (open_.empty()) return 0;
+    const Memslot* slot = slots_.find(gpa);
+    return slot == nullptr ? 0 : open_.at(Memslots::hva_of(*slot, gpa));
+  }
+  void leave_open(std::uint64_t gpa, std::uint64_t bits) {
+    if (const Memslot* slot = slots_.find(gpa)) open_.open(Memslots::hva_of(*slot, gpa), bits);
+  }
+  // They are as load_word has them.
+  void settle_open(std::uint64_t gpa) {
+    const Memslot* slot = open_.empty() ? nullptr : slots_.find(gpa);
+    if (slot != nullptr) open_.close(Memslots::hva_of(*slot, gpa), ~std::uint64_t{0});
+  }
 
   bool is_memory(std::uint64_t gpa) const { return slots_.find(gpa) != nullptr; }
   bool is_writable(std::uint64_t gpa) const {
@@ -100,6 +122,8 @@ class MachineState {
   void announce(std::uint64_t gpa);
 
  private:
+  // Of the word's bits those in `mask` are stored; the others of `value` are what they were.
+  void put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_t mask, Hand hand);
   void store_part(std::uint64_t gpa, unsigned size, std::uint64_t value, Hand hand);
   std::uint64_t load_two_words(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   void note_dirty(const Memslot& slot, std::uint64_t gpa);
@@ -112,6 +136,7 @@ class MachineState {
   Image image_;
   GuestMemory memory_;
   DirtyLog dirty_;
+  OpenBits open_;
   EntryRules rules_[2];  // by EFER.NXE
   std::array<VcpuState, kMaxVcpus> vcpus_;
   Time now_ = 0;

@@ -46,6 +46,14 @@ const Registers& Spec::registers(unsigned vcpu) const { return impl_->state.vcpu
 
 std::uint64_t Spec::read_word(std::uint64_t gpa) const { return impl_->state.load_word(gpa); }
 
+std::uint64_t Spec::open_bits(std::uint64_t gpa, std::uint64_t got) const {
+  const std::uint64_t open = impl_->state.open_bits(gpa), want = read_word(gpa);
+  // SDM 3A §"Accessed and Dirty Flags": a processor may set A for accesses that it only speculates.
+  const bool speculates =
+      impl_->state.profile() == Profile::kArchitecture && (want & got & pte::kP);
+  return speculates ? open | (pte::kA & ~want) : open;
+}
+
 void Spec::write_word(std::uint64_t gpa, std::uint64_t value) {
   impl_->state.store_word(gpa, value, Hand::kHost);
 }

@@ -90,6 +90,10 @@ class Spec {
 
   const Registers& registers(unsigned vcpu) const;
   std::uint64_t read_word(std::uint64_t gpa) const;  // 8-aligned; memory only
+  // A subject whose word at `gpa` is `got` may lawfully hold these bits other than read_word: A and
+  // D of an entry that nothing could show yet, and under profile architecture A that speculation
+  // set.
+  std::uint64_t open_bits(std::uint64_t gpa, std::uint64_t got) const;
   void write_word(std::uint64_t gpa,
                   std::uint64_t value);  // sweep set-up: as Writer::kHost before any access
   const Counters& counters() const;

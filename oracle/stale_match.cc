@@ -2,6 +2,34 @@
 
 namespace twinwalk::oracle {
 
+bool shown_bits_fit(const MachineState& state, const Observation& seen, unsigned part,
+                    const std::uint64_t (&landing)[2], const StaleWalk* stale) {
+  if (!seen.has_path(part)) return true;
+  const Walk& w = seen.fresh.part[part].walk;
+  const Path& path = seen.got.path[part];
+  const bool overwrites = seen.store() && seen.got.kind == OutcomeKind::kOk;
+  for (unsigned s = 0; s < w.count && s < path.count; ++s) {
+    if (overwrites &&
+        state.range_meets(landing[0], landing[1], seen.context.query->size, w.entry_gpa[s])) {
+      break;
+    }
+    if (stale != nullptr && (s >= stale->count || stale->entry_gpa[s] != w.entry_gpa[s])) continue;
+    const std::uint64_t owed =
+        stale != nullptr ? stale->owed(s, seen.store()) : owed_bits(w, s, seen.store());
+    if (owed & ~path.entry[s]) return false;
+  }
+  return true;
+}
+
+bool sets_unseen_bits(const Observation& seen, unsigned part, const StaleWalk& walk) {
+  const Walk& w = seen.fresh.part[part].walk;
+  for (unsigned s = 0; s < walk.count; ++s) {
+    const bool shown = s < w.count && w.entry_gpa[s] == walk.entry_gpa[s];
+    if (!shown && walk.owed(s, seen.store()) != 0) return true;
+  }
+  return false;
+}
+
 bool StaleMatcher::search(Profile profile, bool ignore_windows) {
   profile_ = profile;
   ignore_windows_ = ignore_windows;
@@ -12,9 +40,13 @@ bool StaleMatcher::search(Profile profile, bool ignore_windows) {
 }
 
 // First without explanations that walk entries off the present path and owe them A or D: a subject
-// that used a cached translation, as is likely, set none, and cannot show that it did not.
+// that used a cached translation, as is likely, set none, and cannot show that it did not. A shadow
+// MMU has no others: the guest's A and D are set by its own walk of the tables as they are, and
+// what it shadows from an entry off that path it shadows only with A=1 (for a store D=1) there
+// (KVM: FNAME(walk_addr_generic), FNAME(prefetch_invalid_gpte)).
 bool StaleMatcher::search_completion() {
   for (const bool only_seen : {true, false}) {
+    if (!only_seen && profile_ == Profile::kKvm) break;
     only_seen_bits_ = only_seen;
     if (search_from(0)) return true;
   }
@@ -55,7 +87,7 @@ bool StaleMatcher::visit(const StaleWalk& walk) {
     return true;
   }
   if (walk.faults || !part_ok(part, walk.gpa)) return false;
-  if (only_seen_bits_ && sets_unseen_bits(part, walk)) return false;
+  if (only_seen_bits_ && sets_unseen_bits(seen_, part, walk)) return false;
   parts_[part] = {true, walk};
   return part + 1u == seen_.fresh.parts ? whole_ok() : search_from(part + 1);
 }
@@ -67,43 +99,15 @@ bool StaleMatcher::part_ok(unsigned part, std::uint64_t gpa) const {
   return state_.memory().slots().same_byte(gpa, seen_.got.gpa[part]);
 }
 
-// Entries that are walked now must have got their A and D. The subject shows them as they are after
-// the step: from an entry on that the access itself overwrites they say nothing.
-bool StaleMatcher::bits_ok(unsigned part) const {
-  if (!seen_.has_path(part)) return true;
-  const Walk& w = seen_.fresh.part[part].walk;
-  const Path& path = seen_.got.path[part];
-  const StaleWalk* stale = parts_[part].stale ? &parts_[part].walk : nullptr;
-  const bool overwrites = seen_.store() && seen_.got.kind == OutcomeKind::kOk;
-  for (unsigned s = 0; s < w.count && s < path.count; ++s) {
-    if (overwrites && state_.range_meets(gpa(0), seen_.fresh.parts == 2 ? gpa(1) : 0,
-                                         seen_.context.query->size, w.entry_gpa[s])) {
-      break;
-    }
-    if (stale != nullptr && (s >= stale->count || stale->entry_gpa[s] != w.entry_gpa[s])) continue;
-    const std::uint64_t owed =
-        stale != nullptr ? stale->owed(s, seen_.store()) : owed_bits(w, s, seen_.store());
-    if (owed & ~path.entry[s]) return false;
-  }
-  return true;
-}
-
-bool StaleMatcher::sets_unseen_bits(unsigned part, const StaleWalk& walk) const {
-  const Walk& w = seen_.fresh.part[part].walk;
-  for (unsigned s = 0; s < walk.count; ++s) {
-    const bool seen = s < w.count && w.entry_gpa[s] == walk.entry_gpa[s];
-    if (!seen && walk.owed(s, seen_.store()) != 0) return true;
-  }
-  return false;
-}
-
 bool StaleMatcher::whole_ok() const {
   std::uint64_t mmio = kUnknownGpa;
   for (unsigned i = 0; i < seen_.fresh.parts && mmio == kUnknownGpa; ++i) {
     if (seen_.store() ? !state_.is_writable(gpa(i)) : !state_.is_memory(gpa(i))) mmio = gpa(i);
   }
+  const std::uint64_t landing[2] = {gpa(0), seen_.fresh.parts == 2 ? gpa(1) : 0};
   for (unsigned i = 0; i < seen_.fresh.parts; ++i) {
-    if (!bits_ok(i)) return false;
+    if (!shown_bits_fit(state_, seen_, i, landing, parts_[i].stale ? &parts_[i].walk : nullptr))
+      return false;
   }
   if (seen_.got.kind == OutcomeKind::kMmio)
     return seen_.got.gpa[0] == mmio && seen_.mmio_direction_matches();

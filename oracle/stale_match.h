@@ -9,6 +9,14 @@
 
 namespace twinwalk::oracle {
 
+// Whether the path that the subject shows has the A and D that a way of `part` sets: `stale`, or
+// the fresh walk if that is null. Of a store from an entry on that the access itself overwrites it
+// says nothing: entries are shown as they are after the step.
+bool shown_bits_fit(const MachineState& state, const Observation& seen, unsigned part,
+                    const std::uint64_t (&landing)[2], const StaleWalk* stale);
+// Whether that way sets A or D in an entry off the present path, which no subject shows.
+bool sets_unseen_bits(const Observation& seen, unsigned part, const StaleWalk& walk);
+
 class StaleMatcher final : private StaleVisitor {
  public:
   struct Part {
@@ -39,8 +47,6 @@ class StaleMatcher final : private StaleVisitor {
   bool search_from(unsigned part);
   SearchResult search_part(unsigned part);
   bool part_ok(unsigned part, std::uint64_t gpa) const;
-  bool bits_ok(unsigned part) const;
-  bool sets_unseen_bits(unsigned part, const StaleWalk& walk) const;
   bool whole_ok() const;
   std::uint64_t loaded_value() const;
 

@@ -11,6 +11,8 @@ void constrain_shadow_64(Machine& m) {
   m.core = Dimension::kShadow;
   m.nested = Nesting::kNone;
   m.features = (m.features | feature::kPae | feature::kPse) & ~feature::kLa57;
+  m.mode = Mode::k4Level;
+  m.host_levels = 3;
   m.memory_mib = std::min<std::uint32_t>(m.memory_mib, 64);
 }
 

@@ -33,12 +33,13 @@ struct Weight {
   unsigned count;
 };
 constexpr Weight kWeights[] = {
-    {Verb::kAccess, 60},      {Verb::kWrite, 50},    {Verb::kMap, 30},    {Verb::kMov, 18},
+    {Verb::kAccess, 55},      {Verb::kWrite, 47},    {Verb::kMap, 28},    {Verb::kMov, 18},
     {Verb::kInvlpg, 14},      {Verb::kCpu, 4},       {Verb::kInvpcid, 4}, {Verb::kInvalidate, 4},
     {Verb::kRemap, 3},        {Verb::kProtect, 3},   {Verb::kAge, 2},     {Verb::kHugeSplit, 2},
     {Verb::kHugeCollapse, 2}, {Verb::kDirtyGet, 3},  {Verb::kSlotAdd, 2}, {Verb::kSlotDelete, 1},
     {Verb::kSlotMove, 1},     {Verb::kSlotFlags, 2}, {Verb::kReclaim, 2}, {Verb::kZapAll, 1},
-    {Verb::kQuota, 1},        {Verb::kFailAlloc, 1}};
+    {Verb::kQuota, 1},        {Verb::kFailAlloc, 1}, {Verb::kSregs, 2},   {Verb::kSmm, 2},
+    {Verb::kInit, 1}};
 
 constexpr std::array<Verb, kVcpuPrefix> verb_table() {
   std::array<Verb, kVcpuPrefix> table{};
@@ -74,7 +75,8 @@ const std::array<Prototype, kWeighted>& prototypes() {
 // The value that a register has at the start, if `f` is one.
 std::uint64_t usual_of(const FieldInfo& f, const Op& op) {
   if (op.verb == Verb::kMov) return register_info(static_cast<Reg>(op.kind % kRegs)).usual;
-  if (op.verb != Verb::kCpu) return 0;
+  if (op.verb == Verb::kCpuid && f.id == Field::kFlags) return feature::kUsual;
+  if (op.verb != Verb::kCpu && op.verb != Verb::kSregs) return 0;
   return register_info(
              static_cast<Reg>(static_cast<unsigned>(f.id) - static_cast<unsigned>(Field::kCr0)))
       .usual;

@@ -15,7 +15,7 @@
 namespace twinwalk {
 
 inline constexpr std::string_view kBinaryMagic{"TWWALK1\0", 8};
-inline constexpr std::uint8_t kBinaryVersion = 1;
+inline constexpr std::uint8_t kBinaryVersion = 2;
 
 bool has_binary_magic(std::span<const std::uint8_t> bytes);
 

@@ -202,7 +202,7 @@ std::uint64_t get_field(Reader& in, const FieldInfo& f, std::uint64_t usual) {
     case FieldKind::kBytes:
       return std::uint64_t{8} >> in.byte() % 4;
     case FieldKind::kBits:
-      if (!fits_a_byte(f)) return get_register(in, f.names, usual);
+      if (!fits_a_byte(f)) return make_legal(f, get_register(in, f.names, usual));
       [[fallthrough]];
     default:
       return make_legal(f, fits_a_byte(f) ? in.byte() : get_count(in));

@@ -28,12 +28,15 @@ enum class TlbPolicy : std::uint8_t {
 namespace feature {
 inline constexpr std::uint32_t kNx = 1u << 0, k1G = 1u << 1, kPge = 1u << 2, kPcid = 1u << 3,
                                kInvpcid = 1u << 4, kSmep = 1u << 5, kSmap = 1u << 6, kPku = 1u << 7,
-                               kLa57 = 1u << 8, kPse = 1u << 9, kPse36 = 1u << 10, kPae = 1u << 11;
-inline constexpr std::uint32_t kAll = (1u << 12) - 1;
-inline constexpr BitName kNames[] = {{"nx", kNx},     {"1g", k1G},           {"pge", kPge},
-                                     {"pcid", kPcid}, {"invpcid", kInvpcid}, {"smep", kSmep},
-                                     {"smap", kSmap}, {"pku", kPku},         {"la57", kLa57},
-                                     {"pse", kPse},   {"pse36", kPse36},     {"pae", kPae}};
+                               kLa57 = 1u << 8, kPse = 1u << 9, kPse36 = 1u << 10, kPae = 1u << 11,
+                               kSvm = 1u << 12;
+inline constexpr std::uint32_t kAll = (1u << 13) - 1;
+// What a machine has that does not say: neither changes what a 4-level guest sees.
+inline constexpr std::uint32_t kUsual = kAll & ~(kLa57 | kSvm);
+inline constexpr BitName kNames[] = {
+    {"nx", kNx},       {"1g", k1G},     {"pge", kPge}, {"pcid", kPcid}, {"invpcid", kInvpcid},
+    {"smep", kSmep},   {"smap", kSmap}, {"pku", kPku}, {"la57", kLa57}, {"pse", kPse},
+    {"pse36", kPse36}, {"pae", kPae},   {"svm", kSvm}};
 }  // namespace feature
 
 // Options of the core under test; each is a neutral change, so none may alter a verdict.
@@ -52,7 +55,7 @@ struct Machine {
   Nesting nested = Nesting::kNone;
   std::uint8_t maxphyaddr = 40;       // the guest's, bits; 36..52
   std::uint8_t host_maxphyaddr = 46;  // the host's, bits; >= maxphyaddr
-  std::uint32_t features = feature::kAll & ~feature::kLa57;
+  std::uint32_t features = feature::kUsual;
   std::uint32_t memory_mib = 64;  // memslot 0: gpa [0, memory), 2..1024, even
   std::uint8_t vcpus = 1;         // 1..4
   TlbPolicy tlb = TlbPolicy::kStale;
@@ -60,21 +63,27 @@ struct Machine {
   std::uint8_t host_page_level = 1;  // how the host backs slot memory: 1 = 4K, 2 = 2M, 3 = 1G
   std::uint32_t options = 0;         // option::*
   std::uint16_t quota = 0;           // most shadow pages in use; 0 = the core's default; else >= 8
+  Mode mode = Mode::k4Level;         // in which every vCPU starts
+  // Least levels of the table that the hardware walks, 3..5. A guest outside long mode has 3: the
+  // PAE table of a processor in legacy mode; with 4 or 5 its roots hang below tables of the host's.
+  std::uint8_t host_levels = 3;
   friend bool operator==(const Machine&, const Machine&) = default;
   bool has(std::uint32_t f) const { return (features & f) == f; }
   std::uint64_t memory_bytes() const { return std::uint64_t{memory_mib} << 20; }
 };
 
 // Where the guest and the host keep things at the start of every trace.
-// The root table; `map` takes new tables from above it.
+// The root table; `map` takes new tables from above it. Memslot 0 is in both address spaces.
 inline constexpr std::uint64_t kInitialCr3 = 0x100000;
 inline constexpr std::uint64_t kTablePool = 0x100000;  // gpa of the first table page
 inline constexpr std::uint64_t kTablePoolPages = 64;   // `map` takes no more than these, then wraps
 inline constexpr std::uint64_t kHvaBase = 0x7f00'0000'0000;  // slot 0: hva = kHvaBase + gpa
 inline constexpr unsigned kMaxVcpus = 4;
-inline constexpr unsigned kMaxSlots = 8;
+inline constexpr unsigned kMaxSlots = 8;  // in one address space
+inline constexpr unsigned kSpaces = 2;    // 0: outside SMM, 1: inside
 
-// The registers that decide a translation, as each vCPU starts: 64-bit mode, 4-level paging, CPL 0.
+// The registers that decide a translation, as each vCPU starts in a 4-level machine at CPL 0;
+// initial_registers() gives those of its mode.
 struct Registers {
   std::uint64_t cr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
   std::uint64_t cr3 = kInitialCr3;

@@ -19,11 +19,11 @@ std::string_view pick(const std::array<std::string_view, N>& names, Enum e) {
 }
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Verb::kCount)> kVerbs = {
-    "cpu",           "mov",        "map",      "write",    "access",      "invlpg",
-    "invpcid",       "init",       "smm",      "slot-add", "slot-delete", "slot-move",
-    "slot-flags",    "invalidate", "remap",    "protect",  "age",         "huge-split",
-    "huge-collapse", "dirty-get",  "reclaim",  "zap-all",  "quota",       "fail-alloc",
-    "async-done",    "nested-map", "vm-enter", "vm-exit",  "invept",      "invvpid"};
+    "cpu",     "mov",     "map",        "write",       "access",        "invlpg",     "invpcid",
+    "init",    "smm",     "slot-add",   "slot-delete", "slot-move",     "slot-flags", "invalidate",
+    "remap",   "protect", "age",        "huge-split",  "huge-collapse", "dirty-get",  "reclaim",
+    "zap-all", "quota",   "fail-alloc", "async-done",  "nested-map",    "vm-enter",   "vm-exit",
+    "invept",  "invvpid", "get",        "invlpga",     "sregs",         "cpuid",      "new-vcpu"};
 static_assert(!kVerbs.back().empty());
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Point::kCount)> kPoints = {
@@ -108,9 +108,9 @@ std::string_view name_of(Reg r) {
 std::string_view name_of(Point p) { return pick(kPoints, p); }
 
 std::string_view name_of(OutcomeKind k) {
-  return pick(
-      std::array<std::string_view, 8>{"done", "ok", "#PF", "#GP", "#SS", "mmio", "refused", "skip"},
-      k);
+  return pick(std::array<std::string_view, 9>{"done", "ok", "#PF", "#GP", "#SS", "mmio", "refused",
+                                              "skip", "#UD"},
+              k);
 }
 std::string_view name_of(SkipReason r) {
   return pick(std::array<std::string_view, 9>{"none", "mode-not-supported", "nested-not-supported",
@@ -131,7 +131,15 @@ std::string_view name_of(DivergenceClass c) { return pick(kClasses, c); }
 
 Registers initial_registers(const Machine& machine) {
   Registers r;
-  if (!machine.has(feature::kNx)) r.efer &= ~efer::kNxe;
+  const Mode mode = machine.mode;
+  const bool long_mode = mode == Mode::k4Level || mode == Mode::k5Level;
+  if (mode == Mode::kNone) r.cr0 &= ~cr0::kPg;
+  r.cr4 = 0;
+  if (mode == Mode::k32Bit && machine.has(feature::kPse)) r.cr4 |= cr4::kPse;
+  if (mode == Mode::kPae || long_mode) r.cr4 |= cr4::kPae;
+  if (mode == Mode::k5Level) r.cr4 |= cr4::kLa57;
+  r.efer = long_mode ? efer::kLme | efer::kLma : 0;
+  if (machine.has(feature::kNx)) r.efer |= efer::kNxe;
   return r;
 }
 

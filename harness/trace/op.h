@@ -24,8 +24,8 @@ enum class Verb : std::uint8_t {
   kAccess,  // a native access through the MMU
   kInvlpg,
   kInvpcid,
-  kInit,  // INIT to the vCPU; not executed yet
-  kSmm,   // `enter` is Op::value; not executed yet
+  kInit,  // INIT, or with `type` RESET, to the vCPU
+  kSmm,   // `enter` is Op::value: memory is address space 1 while in SMM; registers stay
   // host: memslots
   kSlotAdd,
   kSlotDelete,
@@ -51,6 +51,13 @@ enum class Verb : std::uint8_t {
   kVmExit,
   kInvept,
   kInvvpid,
+  // guest, continued: what is new comes last, binary traces count by position
+  kGet,      // MOV from CR, RDMSR, RDPKRU: the outcome's value
+  kInvlpga,  // AMD: `gva`, and the ASID in Op::value; #UD without EFER.SVME
+  // host: the vCPU's state
+  kSregs,    // any subset of cr0 cr3 cr4 efer at once, as KVM_SET_SREGS: refused if inconsistent
+  kCpuid,    // capabilities change under the guest: features, maxphyaddr
+  kNewVcpu,  // the vCPU is destroyed, in whatever state it is, and created anew
   kCount,
 };
 
@@ -107,8 +114,9 @@ enum class Field : std::uint8_t {
   kPcid,
   kAfter,
   kCountField,
+  kSpace,
 };
-inline constexpr unsigned kFields = 24;
+inline constexpr unsigned kFields = 25;
 constexpr std::uint32_t given_bit(Field f) { return std::uint32_t{1} << static_cast<unsigned>(f); }
 
 // Mask of Op::given: an access that says its CPL; otherwise it runs at the vCPU's current one.
@@ -133,6 +141,7 @@ struct Op {
   std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0, pkru = 0, cpl = 0, ac = 0;
   std::uint64_t implicit = 0;  // access: implicit supervisor access (descriptor table, TSS)
   std::uint64_t slot = 0, pages = 0, flags = 0, type = 0, pcid = 0, after = 0, count = 0;
+  std::uint64_t space = 0;  // address space of a memslot: 0, or 1 for SMM
 
   bool gives(Field f) const { return (given & given_bit(f)) != 0; }
   AccessKind access() const { return static_cast<AccessKind>(kind); }

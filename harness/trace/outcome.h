@@ -23,6 +23,7 @@ enum class OutcomeKind : std::uint8_t {
   kRefused,  // a host request that the subject refused (overlapping slot, no such slot, allocation
              // failed): nothing changed
   kSkip,     // not executed; `reason` says why. Nothing changed
+  kUd,       // #UD: an instruction that the vCPU does not have
 };
 
 enum class SkipReason : std::uint8_t {
@@ -77,7 +78,8 @@ struct Outcome {
   // kOk: where the first byte (and, if the access crosses a page, the first byte of the second
   // page) was seen to land, kUnknownGpa if the subject cannot tell. kMmio: the address.
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
-  // kOk read/rmw: the old data, zero-extended; fetch: the 8-byte word at gva & ~7.
+  // kOk read/rmw: the old data, zero-extended; fetch: the 8-byte word at gva & ~7; get: the
+  // register.
   std::uint64_t value = 0;
   Path path[2];  // kAccess only; [1] only if the access crosses a page
   std::uint32_t extra_begin = 0, extra_count = 0;  // kDirtyGet: sorted gfns in OutcomeStream::extra

@@ -252,7 +252,7 @@ TEST(Load, NamesWhatIsWrongWithAFile) {
               ::testing::Eq("/nowhere/x.walk: No such file or directory"));
   EXPECT_THAT(to_text(*load_trace("/").error), HasSubstr("found a folder"));
   const std::string path = ::testing::TempDir() + "twinwalk_load_test.bin";
-  const std::string magic("TWWALK1\0\1", 9);
+  const std::string magic("TWWALK1\0\2", 9);
   std::ofstream(path, std::ios::binary) << magic;
   EXPECT_THAT(to_text(*load_trace(path).error), HasSubstr("truncated or damaged"));
   EXPECT_TRUE(load_trace(path, Form::kRaw));

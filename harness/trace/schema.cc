@@ -20,6 +20,7 @@ constexpr BitName kWriterNames[] = {{"guest", 0}, {"host", 1}};
 constexpr BitName kRegNames[] = {{"cr0", 0},  {"cr3", 1}, {"cr4", 2}, {"efer", 3},
                                  {"pkru", 4}, {"cpl", 5}, {"ac", 6}};
 static_assert(std::size(kRegNames) == kRegs);
+constexpr BitName kInitNames[] = {{"init", 0}, {"reset", 1}};
 
 constexpr Registers kUsual;
 constexpr RegisterInfo kRegisters[] = {
@@ -88,14 +89,22 @@ constexpr FieldInfo kAccessFields[] = {
     value("value", K::kData, kOptional),
     {Field::kCpl, "cpl", &Op::cpl, K::kDecimal, kOptional, 0, 3},
     {Field::kImplicit, "implicit", &Op::implicit, K::kFlag, kDefault, 0, 1}};
+constexpr FieldInfo space() {
+  return {Field::kSpace, "as", &Op::space, K::kDecimal, kDefault, 0, kSpaces - 1};
+}
+constexpr FieldInfo register_word() {
+  return {Field::kKind, "register", &Op::kind, K::kEnumWord, kRequired, 0, kRegs - 1, kRegNames};
+}
 constexpr FieldInfo kInvlpgFields[] = {gva()};
 constexpr FieldInfo kInvpcidFields[] = {type(), pcid(), gva(kDefault)};
+constexpr FieldInfo kInitFields[] = {
+    {Field::kType, "type", &Op::type, K::kEnum, kDefault, 0, 1, kInitNames}};
 constexpr FieldInfo kSmmFields[] = {value("enter", K::kFlag, kRequired, 1)};
-constexpr FieldInfo kSlotAddFields[] = {slot(), gpa(), pages(kRequired), hva(),
-                                        slot_flags(kDefault)};
-constexpr FieldInfo kSlotFields[] = {slot()};
-constexpr FieldInfo kSlotMoveFields[] = {slot(), gpa()};
-constexpr FieldInfo kSlotFlagsFields[] = {slot(), slot_flags(kRequired)};
+constexpr FieldInfo kSlotAddFields[] = {
+    slot(), gpa(), pages(kRequired), hva(), slot_flags(kDefault), space()};
+constexpr FieldInfo kSlotFields[] = {slot(), space()};
+constexpr FieldInfo kSlotMoveFields[] = {slot(), gpa(), space()};
+constexpr FieldInfo kSlotFlagsFields[] = {slot(), slot_flags(kRequired), space()};
 constexpr FieldInfo kHvaRangeFields[] = {hva(), pages(kDefault)};
 constexpr FieldInfo kProtectFields[] = {hva(), pages(kDefault),
                                         value("writable", K::kFlag, kRequired, 1)};
@@ -111,6 +120,16 @@ constexpr FieldInfo kNestedMapFields[] = {gva(), gpa(), leaf_bits()};
 constexpr FieldInfo kVmEnterFields[] = {value("value", K::kHex)};
 constexpr FieldInfo kInveptFields[] = {type(), value("value", K::kHex)};
 constexpr FieldInfo kInvvpidFields[] = {type(), pcid(), gva(kDefault)};
+constexpr FieldInfo kGetFields[] = {register_word()};
+constexpr FieldInfo kInvlpgaFields[] = {gva(), value("asid", K::kHex)};
+constexpr FieldInfo kSregsFields[] = {
+    {Field::kCr0, "cr0", &Op::cr0, K::kBits, kOptional, 0, kAny, cr0::kNames},
+    {Field::kCr3, "cr3", &Op::cr3, K::kRoot, kOptional, 0, kAny, cr3::kNames},
+    {Field::kCr4, "cr4", &Op::cr4, K::kBits, kOptional, 0, kAny, cr4::kNames},
+    {Field::kEfer, "efer", &Op::efer, K::kBits, kOptional, 0, kAny, efer::kNames}};
+constexpr FieldInfo kCpuidFields[] = {
+    {Field::kFlags, "features", &Op::flags, K::kBits, kOptional, 0, feature::kAll, feature::kNames},
+    {Field::kValue, "maxphyaddr", &Op::value, K::kWidth, kOptional, 40, kMaxWidth}};
 
 constexpr VerbInfo kVerbs[] = {
     {Verb::kCpu, kCpuFields, true,
@@ -122,7 +141,7 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kAccess, kAccessFields, true, "Accesses memory natively, through the MMU."},
     {Verb::kInvlpg, kInvlpgFields, true, "INVLPG."},
     {Verb::kInvpcid, kInvpcidFields, true, "INVPCID."},
-    {Verb::kInit, {}, false, "INIT to the vCPU."},
+    {Verb::kInit, kInitFields, false, "INIT or RESET to the vCPU."},
     {Verb::kSmm, kSmmFields, false, "Enters or leaves SMM."},
     {Verb::kSlotAdd, kSlotAddFields, true, "Adds a memslot."},
     {Verb::kSlotDelete, kSlotFields, true, "Deletes a memslot."},
@@ -147,7 +166,12 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kVmEnter, kVmEnterFields, false, "VM entry with that EPTP or nCR3."},
     {Verb::kVmExit, {}, false, "VM exit."},
     {Verb::kInvept, kInveptFields, false, "INVEPT."},
-    {Verb::kInvvpid, kInvvpidFields, false, "INVVPID."}};
+    {Verb::kInvvpid, kInvvpidFields, false, "INVVPID."},
+    {Verb::kGet, kGetFields, false, "Reads a register."},
+    {Verb::kInvlpga, kInvlpgaFields, false, "INVLPGA."},
+    {Verb::kSregs, kSregsFields, false, "The host sets control registers, all at once."},
+    {Verb::kCpuid, kCpuidFields, false, "The host changes the processor's capabilities."},
+    {Verb::kNewVcpu, {}, false, "The host destroys the vCPU and creates it anew."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
 
 constexpr bool in_order() {
@@ -164,6 +188,8 @@ static_assert(in_order(), "schema_of and register_info index by number");
 constexpr BitName kVendorNames[] = {{"intel", 0}, {"amd", 1}};
 constexpr BitName kDimensionNames[] = {{"shadow", 0}, {"ept", 1}, {"npt", 2}};
 constexpr BitName kNestingNames[] = {{"none", 0}, {"ept", 1}, {"npt", 2}, {"shadow", 3}};
+constexpr BitName kModeNames[] = {
+    {"none", 0}, {"32-bit", 1}, {"pae", 2}, {"4-level", 3}, {"5-level", 4}};
 constexpr BitName kTlbNames[] = {{"stale", 0}, {"small", 1}, {"fresh", 2}};
 
 template <auto Member>
@@ -188,14 +214,16 @@ constexpr MachineField kMachineFields[] = {
     field<&Machine::memory_mib>("memory", MK::kMebibytes, 2, 1024, {}, true),
     field<&Machine::vcpus>("vcpus", MK::kDecimal, 1, kMaxVcpus, {}, true),
     field<&Machine::vendor>("vendor", MK::kEnum, 0, 1, kVendorNames),
-    field<&Machine::maxphyaddr>("maxphyaddr", MK::kDecimal, 36, 52),
-    field<&Machine::host_maxphyaddr>("host-maxphyaddr", MK::kDecimal, 36, 52),
+    field<&Machine::maxphyaddr>("maxphyaddr", MK::kDecimal, kMinWidth, kMaxWidth),
+    field<&Machine::host_maxphyaddr>("host-maxphyaddr", MK::kDecimal, kMinWidth, kMaxWidth),
     field<&Machine::features>("features", MK::kBits, 0, feature::kAll, feature::kNames),
     field<&Machine::tlb>("tlb", MK::kEnum, 0, 2, kTlbNames),
     field<&Machine::tlb_entries>("tlb-entries", MK::kDecimal, 1, 256),
     field<&Machine::host_page_level>("host-pages", MK::kPageLevel, 1, 3),
     field<&Machine::options>("options", MK::kBits, 0, option::kAll, option::kNames),
-    field<&Machine::quota>("quota", MK::kQuota, 0, kMaxQuota)};
+    field<&Machine::quota>("quota", MK::kQuota, 0, kMaxQuota),
+    field<&Machine::mode>("mode", MK::kEnum, 0, 4, kModeNames),
+    field<&Machine::host_levels>("host-levels", MK::kDecimal, 3, 5)};
 
 bool legal_quota(std::uint64_t pages) { return pages == 0 || pages >= kMinQuota; }
 
@@ -227,6 +255,8 @@ bool legal(const FieldInfo& field, std::uint64_t value) {
       return value <= 8 && std::has_single_bit(value);
     case K::kQuota:
       return value <= field.max && legal_quota(value);
+    case K::kWidth:
+      return value >= kMinWidth && value <= kMaxWidth;
     default:
       return value <= field.max;
   }
@@ -239,6 +269,8 @@ std::uint64_t make_legal(const FieldInfo& field, std::uint64_t value) {
       return 1 + value % 3;
     case K::kBytes:
       return std::uint64_t{1} << value % 4;
+    case K::kWidth:
+      return kMinWidth + value % (kMaxWidth - kMinWidth + 1);
     default:
       value = fold(value, field.max);
       return legal(field, value) ? value : value + kMinQuota;
@@ -299,7 +331,9 @@ std::uint64_t make_legal(const MachineField& field, std::uint64_t value) {
 
 void reconcile(Machine& machine) {
   if (machine.host_maxphyaddr < machine.maxphyaddr) machine.host_maxphyaddr = machine.maxphyaddr;
-  machine.features |= feature::kPae;  // traces start in 64-bit mode, which needs it
+  if (machine.mode == Mode::kPae || machine.mode == Mode::k4Level || machine.mode == Mode::k5Level)
+    machine.features |= feature::kPae;
+  if (machine.mode == Mode::k5Level) machine.features |= feature::kLa57;
 }
 
 }  // namespace twinwalk

@@ -27,6 +27,7 @@ enum class FieldKind : std::uint8_t {
   kData,     // data or an entry: as kEntry if P is set, else a number
   kPageLevel,      // 4K 2M 1G, held as 1 2 3
   kBytes,          // 1 2 4 8
+  kWidth,          // MAXPHYADDR, bits
   kEnum,           // one of FieldInfo::names
   kEnumWord,       // the same without `name=`: the word alone, first on the line
   kRegister,       // `mov`: the name of a register, and ...
@@ -102,13 +103,14 @@ struct MachineField {
 std::span<const MachineField> machine_fields();
 bool legal(const MachineField& field, std::uint64_t value);
 std::uint64_t make_legal(const MachineField& field, std::uint64_t value);
-// Fields that bound each other: raises host_maxphyaddr to maxphyaddr, and adds PAE.
+// Fields that bound each other: raises host_maxphyaddr to maxphyaddr, and adds what the mode needs.
 void reconcile(Machine& machine);
 
 // Most that a field of that sort may say.
 inline constexpr std::uint64_t kMaxPages = 1u << 20;  // 4 GiB, the size of the hva space
 inline constexpr std::uint64_t kMaxSlotNumber = 2 * kMaxSlots - 1;
 inline constexpr std::uint64_t kMaxQuota = 0xffff, kMinQuota = 8;
+inline constexpr std::uint64_t kMinWidth = 36, kMaxWidth = 52;  // of MAXPHYADDR
 
 }  // namespace twinwalk
 

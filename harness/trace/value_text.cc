@@ -143,6 +143,8 @@ Value read_value(const FieldInfo& field, std::string_view text) {
         allowed = "1, 2, 4 or 8";
       else if (field.kind == FieldKind::kQuota)
         allowed = fmt::format("0, or {}", range_text(kMinQuota, field.max));
+      else if (field.kind == FieldKind::kWidth)
+        allowed = range_text(kMinWidth, field.max);
       else if (field.max != ~std::uint64_t{0})
         allowed = range_text(0, field.max);
       const auto number = read_number(text);

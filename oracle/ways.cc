@@ -1,0 +1,107 @@
+#include "oracle/ways.h"
+
+#include "oracle/stale_match.h"
+
+namespace twinwalk::oracle {
+
+Ways::Word* Ways::Set::at(const Memslots& slots, std::uint64_t gpa) {
+  for (unsigned i = 0; i < count; ++i)
+    if (slots.same_byte(words[i].gpa, gpa)) return &words[i];
+  if (count == words.size()) return nullptr;
+  words[count] = {gpa};
+  return &words[count++];
+}
+
+void Ways::of_completion(const std::uint64_t (&landing)[2]) {
+  landing_[0] = landing[0], landing_[1] = landing[1];
+  for (unsigned i = 0; i < seen_.fresh.parts; ++i) {
+    part_ = i;
+    add_fresh_way();
+    search(i);
+    end_part();
+    add_walk_beside();
+  }
+}
+
+void Ways::of_fault(unsigned part) {
+  part_ = part;
+  // The fault says nothing of how far the walk got, nor whether it set A: no way sets anything for
+  // sure.
+  begin_way();
+  end_way();
+  search(part);
+  end_part();
+}
+
+void Ways::search(unsigned part) {
+  static_cast<void>(
+      search_stale(make_stale_query(state_, seen_.context, seen_.fresh.part[part].gva), *this));
+}
+
+void Ways::add_fresh_way() {
+  const AccessPart& part = seen_.fresh.part[part_];
+  if (part.faults || part.walk.stop != Stop::kLeaf) return;
+  if (!state_.memory().slots().same_byte(part.walk.gpa, landing_[part_])) return;
+  if (!shown_bits_fit(state_, seen_, part_, landing_, nullptr)) return;
+  begin_way();
+  for (unsigned s = 0; s < part.walk.count; ++s)
+    sets(part.walk.entry_gpa[s], owed_bits(part.walk, s, seen_.store()));
+  end_way();
+}
+
+// Whatever way the access took, the present path may have been walked as well, by speculation or by
+// a hypervisor that looks at the tables: A of its present entries is open (rule stale-10).
+void Ways::add_walk_beside() {
+  const Walk& w = seen_.fresh.part[part_].walk;
+  for (unsigned s = 0; s < w.count; ++s) {
+    if (!(w.entry[s] & pte::kP) || w.entry[s] & pte::kA) continue;
+    if (Word* word = all_.at(state_.memory().slots(), w.entry_gpa[s])) word->may |= pte::kA;
+  }
+}
+
+bool Ways::visit(const StaleWalk& walk) {
+  const bool fault = seen_.got.kind == OutcomeKind::kPageFault;
+  if (walk.faults != fault) return false;
+  if (fault) {
+    if (walk.error_code != seen_.got.error_code) return false;
+  } else {
+    if (!state_.memory().slots().same_byte(walk.gpa, landing_[part_])) return false;
+    if (!shown_bits_fit(state_, seen_, part_, landing_, &walk)) return false;
+    if (state_.profile() == Profile::kKvm && sets_unseen_bits(seen_, part_, walk)) return false;
+  }
+  begin_way();
+  for (unsigned s = 0; s < walk.count; ++s) sets(walk.entry_gpa[s], walk.owed(s, seen_.store()));
+  end_way();
+  return false;
+}
+
+void Ways::begin_way() {
+  for (unsigned i = 0; i < of_part_.count; ++i) of_part_.words[i].here = 0;
+}
+
+void Ways::sets(std::uint64_t entry_gpa, std::uint64_t bits) {
+  if (bits == 0) return;
+  if (Word* word = of_part_.at(state_.memory().slots(), entry_gpa)) word->here |= bits;
+}
+
+void Ways::end_way() {
+  for (unsigned i = 0; i < of_part_.count; ++i) {
+    Word& word = of_part_.words[i];
+    word.may |= word.here;
+    word.must = ways_ == 0 ? word.here : word.must & word.here;
+  }
+  ++ways_;
+}
+
+void Ways::end_part() {
+  found_ = found_ && ways_ != 0;
+  for (unsigned i = 0; i < of_part_.count; ++i) {
+    const Word& word = of_part_.words[i];
+    if (Word* all = all_.at(state_.memory().slots(), word.gpa))
+      all->may |= word.may, all->must |= word.must;
+  }
+  of_part_.count = 0;
+  ways_ = 0;
+}
+
+}  // namespace twinwalk::oracle
