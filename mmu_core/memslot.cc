@@ -63,10 +63,9 @@ bool fits(Gfn base, u64 pages, u8 maxphyaddr) {
 
 }  // namespace
 
-Memslot* Memslots::find(Gfn gfn) {
+Memslot* Memslots::find_and_note(Gfn gfn) {
   SlotTable& table = copy_[active_];
   // An unused slot has no pages, so it contains nothing.
-  if (table.slot[hint_].contains(gfn)) return &table.slot[hint_];
   for (u32 id = 0; id < kMaxMemslots; ++id) {
     if (!table.slot[id].contains(gfn)) continue;
     hint_ = id;
@@ -74,8 +73,6 @@ Memslot* Memslots::find(Gfn gfn) {
   }
   return nullptr;
 }
-
-const Memslot* Memslots::find(Gfn gfn) const { return const_cast<Memslots*>(this)->find(gfn); }
 
 Memslot* Memslots::by_id(u32 id) {
   if (id >= kMaxMemslots || !copy_[active_].slot[id].used) return nullptr;

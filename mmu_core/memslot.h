@@ -93,8 +93,11 @@ class Memslots {
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
-  Memslot* find(Gfn gfn);  // null: no slot, i.e. MMIO. Invalid slots are found.
-  const Memslot* find(Gfn gfn) const;
+  Memslot* find(Gfn gfn) {  // null: no slot, i.e. MMIO. Invalid slots are found.
+    Memslot& likely = copy_[active_].slot[hint_];
+    return likely.contains(gfn) ? &likely : find_and_note(gfn);
+  }
+  const Memslot* find(Gfn gfn) const { return const_cast<Memslots*>(this)->find(gfn); }
   Memslot* by_id(u32 id);  // null if not used
 
   // Checks a request against the active table without changing anything.
@@ -122,6 +125,7 @@ class Memslots {
   u64 generation() const { return active().generation; }
 
  private:
+  Memslot* find_and_note(Gfn gfn);
   Status prepare(const MemslotRequest& request, Memslot& next);
   void swap_in(u32 id, const Memslot& next);
   Status set_log_dirty(Memslot& slot, bool on);
