@@ -76,10 +76,10 @@ void MachineState::store_part(std::uint64_t gpa, unsigned size, std::uint64_t va
 }
 
 void MachineState::store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value,
-                         Hand hand) {
+                         Hand hand, Hand hand2) {
   const unsigned here = bytes_in_page(gpa, size);
   if (is_memory(gpa)) store_part(gpa, here, value, hand);
-  if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand);
+  if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand2);
 }
 
 std::uint64_t MachineState::load_two_words(std::uint64_t gpa, std::uint64_t gpa2,
@@ -218,8 +218,7 @@ void MachineState::invpcid(unsigned vcpu, std::uint64_t type, std::uint64_t pcid
 void MachineState::page_faulted(unsigned vcpu, std::uint64_t gva, std::uint64_t bytes) {
   VcpuState& v = vcpus_[vcpu];
   v.serialized = now_;
-  v.history.drop_page(current_pcid(v.registers), gva, bytes, now_, rules::kStale4);
-  v.history.drop_global_page(gva, bytes, now_, rules::kStale4);
+  v.history.fault_page(current_pcid(v.registers), gva, bytes, now_, rules::kStale4);
 }
 
 void MachineState::announce(std::uint64_t gpa) {
