@@ -4,6 +4,7 @@
 // Stores filled before an operation, so that nothing is allocated in the
 // middle of one (KVM: struct kvm_mmu_memory_cache).
 
+#include "mmu_core/paging_mode.h"
 #include "mmu_core/platform.h"
 #include "mmu_core/rmap.h"
 #include "mmu_core/shadow_page.h"
@@ -17,9 +18,9 @@ struct TablePage {
 
 class MemoryCaches {
  public:
-  // What one fault may need at most: a shadow page a level, a chain descriptor for the leaf, each
-  // prefetched neighbour and each new link.
-  static constexpr u32 kPages = 4, kChains = 16;
+  // What one fault may need at most: a shadow page a level below the root, a chain descriptor for
+  // the leaf, each prefetched neighbour and each new link.
+  static constexpr u32 kPages = kMaxLevels - 1, kChains = 16;
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
   bool top_up();  // false: the source is exhausted; what was got stays for the next try
