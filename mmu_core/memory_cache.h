@@ -20,8 +20,8 @@ struct TablePage {
 class MemoryCaches {
  public:
   // What one fault may need at most: a shadow page a level below the root, a chain descriptor for
-  // the leaf, each prefetched neighbour and each new link; of a memslot, a chunk for each new table,
-  // the leaf and each neighbour.
+  // the leaf, each prefetched neighbour and each new link; of a memslot, a chunk for each new
+  // table, the leaf and each neighbour.
   static constexpr u32 kPages = kMaxLevels - 1, kChains = 16, kChunks = 12;
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
