@@ -51,7 +51,7 @@ void reset_vcpu(VcpuState& v) {
   v.regs.cr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
   v.regs.cr4 = cr4::kPae;
   v.regs.efer = efer::kLme | efer::kLma | (v.vm->config.caps.nx ? efer::kNxe : 0);
-  v.requests = 0;
+  v.free_obsolete_roots = false;
   v.mmio = MmioCache{};
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   v.role = root_role(v.context);
@@ -155,8 +155,8 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
 
 EntryState Vcpu::enter() {
   VcpuState& v = *state_;
-  if (v.requests & request::kFreeObsoleteRoots) {
-    v.requests &= ~request::kFreeObsoleteRoots;
+  if (v.free_obsolete_roots) {
+    v.free_obsolete_roots = false;
     roots::free_obsolete(v);
   }
   EntryState e;
