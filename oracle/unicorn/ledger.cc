@@ -172,7 +172,10 @@ std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
           number("added-bits", result.error_code & ~fresh.error_code),
           number("last-entry", last),
           number("last-level", level),
-          number("disputed-address-bits", disputed)};
+          number("disputed-address-bits", disputed),
+          number("own-path", meets_own_path(query, fresh) ? 1 : 0),
+          number("lost-value-bits", fresh.value & ~result.value),
+          number("added-value-bits", result.value & ~fresh.value)};
 }
 
 bool Condition::holds(const std::vector<Fact>& facts) const {
