@@ -181,7 +181,7 @@ TEST(Checker, KnownDivergencesAreCountedApart) {
   Lying subject([](const Program&, OutcomeStream& out) { out.steps.back().value ^= 1; });
   Checker checker(subject);
   Trace trace = trace_of(kRead);
-  trace.known.push_back("wrong-value");
+  trace.known.emplace_back("wrong-value");
   bool known = false;
   const CheckResult r = checker.check(trace, [&](const CheckEvent& e) { known = e.known; });
   EXPECT_TRUE(known);
@@ -246,8 +246,8 @@ TEST(Checker, FindingsAreMinimisedAndReplayed) {
   std::string ops;
   for (unsigned n = 0; n < 40; ++n) {
     const std::string page = std::to_string(n % 10);
-    ops += "map gva=0x40" + page + "000 gpa=0x" + page + "000\naccess read gva=0x40" + page +
-           "000 cpl=3\n";
+    ops.append("map gva=0x40").append(page).append("000 gpa=0x").append(page);
+    ops.append("000\naccess read gva=0x40").append(page).append("000 cpl=3\n");
   }
   const Trace trace = trace_of(ops);
   EXPECT_TRUE(replays(checker, trace));

@@ -100,6 +100,11 @@ TEST_F(CoreSubjectTest, SkipsWhatItCannotDo) {
   EXPECT_EQ(run("vm-exit\n").reason, SkipReason::kNestedNotSupported);
   EXPECT_EQ(run("access read gva=0x400000\n", "machine core=ept memory=64M vcpus=1").reason,
             SkipReason::kModeNotSupported);
+  EXPECT_EQ(run("access read gva=0x400000\n", "machine core=shadow memory=64M mode=pae").reason,
+            SkipReason::kModeNotSupported);
+  std::uint64_t word = 0;
+  ASSERT_TRUE(subject->read_image(0x5008, word));  // memory is as at the start
+  EXPECT_EQ(word, seed_word(0x5008));
 }
 
 TEST_F(CoreSubjectTest, HostEvents) {

@@ -6,53 +6,33 @@
 
 #include <cstdint>
 
+#include "harness/core/slot_map.h"
 #include "harness/host_memory.h"
 #include "harness/trace/machine.h"
 #include "harness/trace/outcome.h"
 
 namespace twinwalk {
 
-struct SlotView {
-  bool used = false;
-  bool read_only = false, log_dirty = false;
-  std::uint64_t gpa = 0, bytes = 0, hva = 0;
-};
-
 class GuestView {
  public:
-  explicit GuestView(const HostMemory& memory) : memory_(memory) {}
+  GuestView(const HostMemory& memory, const SlotMap& slots) : memory_(memory), slots_(slots) {}
 
-  // One slot 0 over [0, memory).
-  void reset(std::uint64_t memory_bytes);
-  // Precondition: id < kMaxSlots. The caller has seen the core accept it.
-  SlotView& slot(std::uint64_t id) { return slots_[id]; }
-  const SlotView& slot(std::uint64_t id) const { return slots_[id]; }
-
-  const SlotView* find(std::uint64_t gpa) const {
-    for (const SlotView& s : slots_) {
-      if (gpa - s.gpa < s.bytes && s.used) return &s;
-    }
-    return nullptr;
-  }
   // The 8-aligned word at `gpa`; false if no memslot holds it. Faults nothing in.
   bool read(std::uint64_t gpa, std::uint64_t& word) const {
-    const SlotView* s = find(gpa);
-    if (s) word = memory_.peek(s->hva + (gpa - s->gpa), 8);
+    const SlotView* s = slots_.find(gpa);
+    if (s) word = memory_.peek(s->hva_of(gpa), 8);
     return s != nullptr;
   }
 
-  // Walks the guest's 4-level tables for `gva`, as Outcome::path wants it. Returns the gpa that the
-  // leaf names, kUnknownGpa if the walk ends before one. `cr3` as the register holds it.
-  std::uint64_t walk(std::uint64_t cr3, std::uint64_t gva, Path& path) const;
-
-  // The gpa at which the guest sees host virtual address `hva`. `expected`, where the guest's own
-  // walk says the access goes, settles it if it is one of several aliases; otherwise the lowest
-  // memslot does. kUnknownGpa if no memslot shows the hva.
-  std::uint64_t gpa_of(std::uint64_t hva, std::uint64_t expected) const;
+  // Walks the guest's tables for `gva` in the mode that the registers select, as Outcome::path
+  // wants it: in PAE mode the first entry is the PDPTE that is in memory, whatever was latched;
+  // with paging off there is none. Returns the gpa that the leaf names, kUnknownGpa if the walk
+  // ends before one.
+  std::uint64_t walk(const Registers& registers, std::uint64_t gva, Path& path) const;
 
  private:
   const HostMemory& memory_;
-  SlotView slots_[kMaxSlots];
+  const SlotMap& slots_;
 };
 
 }  // namespace twinwalk

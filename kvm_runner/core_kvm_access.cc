@@ -1,5 +1,6 @@
 // Accesses of subject `core-kvm`: the processor tries, the core answers its faults.
 
+#include "harness/core/access_shape.h"
 #include "harness/trace/content.h"
 #include "kvm_runner/core_kvm_subject.h"
 #include "kvm_runner/layout.h"
@@ -7,21 +8,6 @@
 
 namespace twinwalk::kvm {
 namespace {
-
-constexpr unsigned kMostRefaults = 16;  // of one access, with nothing changing in between
-
-mmu::Access access_of(AccessKind kind) {
-  switch (kind) {
-    case AccessKind::kWrite:
-      return mmu::Access::kWrite;
-    case AccessKind::kFetch:
-      return mmu::Access::kFetch;
-    case AccessKind::kRmw:
-      return mmu::Access::kRmw;
-    default:
-      return mmu::Access::kRead;
-  }
-}
 
 Stub stub_of(const Op& op) {
   switch (op.access()) {
@@ -36,16 +22,6 @@ Stub stub_of(const Op& op) {
   }
 }
 
-bool stores(const Op& op) {
-  return op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
-}
-
-bool crosses(const Op& op) {
-  return op.access() != AccessKind::kFetch && (op.gva & (kPage - 1)) + op.size > kPage;
-}
-
-std::uint64_t second_page(const Op& op) { return (op.gva | (kPage - 1)) + 1; }
-
 }  // namespace
 
 // The runner's own linear space, and where a KVM that emulates does not do as a processor: a
@@ -56,50 +32,36 @@ bool CoreKvmSubject::is_out_of_reach(const Op& op) const {
   if (op.implicit != 0) return true;
   if (op.gva >= kReservedLinear || op.gva + op.size - 1 >= kReservedLinear) return true;
   if (!host_.emulates_supervisor()) return false;
-  const bool supervisor = cpl_of(op, registers_[op.vcpu]) == 0;
+  const bool supervisor = cpl_of(op, registers_of(op)) == 0;
   if (!supervisor && (op.gva >> 39 & 511) == 256) return true;
   return crosses(op) &&
          ((supervisor && stores(op)) || canonical(op.gva) != canonical(second_page(op)));
 }
 
-void CoreKvmSubject::access(const Op& op, Outcome& out) {
-  if (is_out_of_reach(op)) return skip(out, SkipReason::kHostLacksFeature);
-  const Registers& r = registers_[op.vcpu];
-  if (op.gives(Field::kCpl)) vcpu(op).set_cpl(cpl_of(op, r));
-  const bool ended = try_access(op, out);
-  if (op.gives(Field::kCpl)) vcpu(op).set_cpl(r.cpl);
-  if (!ended) {
-    complain(Complaint::kLiveness, "the access faults again and again though nothing changes");
-    return skip(out, SkipReason::kSubjectStopped);
+Attempt CoreKvmSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome& out) {
+  steps().note_core_ran();
+  const GuestWalk fresh =
+      canonical(op.gva) ? walk(*this, registers_of(op).cr3, op.gva) : GuestWalk{};
+  if (op.access() == AccessKind::kFetch && !choose_fetch_words(op, fresh)) {
+    out.kind = OutcomeKind::kSkip;
+    out.reason = SkipReason::kHostLacksFeature;
+    return Attempt::kOver;
   }
-  if (out.kind == OutcomeKind::kGp || out.kind == OutcomeKind::kSkip) return;
-  out.path[0] = walk(*this, r.cr3, op.gva).path;
-  if (crosses(op)) out.path[1] = walk(*this, r.cr3, second_page(op)).path;
+  if (stores(op)) collect_candidates(op);
+  return resolve(op, run_stub(op, entry), out);
 }
 
-// False if it never ends.
-bool CoreKvmSubject::try_access(const Op& op, Outcome& out) {
-  for (unsigned refaults = 0; refaults <= kMostRefaults; ++refaults) {
-    const mmu::EntryState entry = vcpu(op).enter();
-    if (!entry.ok) continue;
-    const GuestWalk fresh =
-        canonical(op.gva) ? walk(*this, registers_[op.vcpu].cr3, op.gva) : GuestWalk{};
-    if (op.access() == AccessKind::kFetch && !choose_fetch_words(op, fresh)) {
-      skip(out, SkipReason::kHostLacksFeature);
-      return true;
-    }
-    if (stores(op)) collect_candidates(op);
-    const StubExit exit = run_stub(op, entry);
-    if (resolve(op, exit, out)) return true;
-  }
-  return false;
+void CoreKvmSubject::finish_access(const Op& op, Outcome& out) {
+  const std::uint64_t cr3 = registers_of(op).cr3;
+  out.path[0] = walk(*this, cr3, op.gva).path;
+  if (crosses(op)) out.path[1] = walk(*this, cr3, second_page(op)).path;
 }
 
 // The hpa of the byte at gva by the guest's own tables; kNoKey if it is no memory. Remembers it.
 std::uint64_t CoreKvmSubject::landing_of(std::uint64_t gva, const GuestWalk& fresh) {
-  const Slot* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  const SlotView* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
   const std::uint64_t frame =
-      slot != nullptr ? arena_.frame_of(slot->offset + (fresh.gpa - slot->gpa)) : 0;
+      slot != nullptr ? arena_.frame_of(slot->hva_of(fresh.gpa) - kHvaBase) : 0;
   if (frame == 0) return FetchLender::kNoKey;
   lender_.remember(gva, frame);
   return frame + gva % kPage;
@@ -115,7 +77,7 @@ void CoreKvmSubject::collect_candidates(const Op& op) {
   const std::uint64_t parts[] = {op.gva, second_page(op)};
   for (unsigned i = 0; i < (crosses(op) ? 2u : 1u); ++i) {
     if (!canonical(parts[i])) continue;
-    landing_of(parts[i], walk(*this, registers_[op.vcpu].cr3, parts[i]));
+    landing_of(parts[i], walk(*this, registers_of(op).cr3, parts[i]));
     lender_.each_landing(parts[i], [&](std::uint64_t hpa) {
       candidates_.push_back({i, hpa, frame_word(hpa)});
     });
@@ -127,7 +89,7 @@ void CoreKvmSubject::note_landings(Outcome& out) {
   for (const Candidate& c : candidates_) {
     std::uint64_t offset = 0;
     if (frame_word(c.hpa) == c.before || out.gpa[c.part] != kUnknownGpa) continue;
-    if (arena_.offset_of(c.hpa, offset)) out.gpa[c.part] = slots_.gpa_of(offset);
+    if (arena_.offset_of(c.hpa, offset)) out.gpa[c.part] = slots_.only_gpa_of(kHvaBase + offset);
   }
 }
 
@@ -143,7 +105,7 @@ bool CoreKvmSubject::choose_fetch_words(const Op& op, const GuestWalk& fresh) {
 // Makes the core's root reachable, with the runner's own entry in it while the vCPU runs: the
 // core's audit never sees it.
 StubExit CoreKvmSubject::run_stub(const Op& op, const mmu::EntryState& entry) {
-  const std::uint8_t cpl = cpl_of(op, registers_[op.vcpu]);
+  const std::uint8_t cpl = cpl_of(op, registers_of(op));
   const bool is_fetch = op.access() == AccessKind::kFetch;
   // No tags on this processor: another PCID is another address space.
   if (loaded_cr3_[op.vcpu] != 0 && loaded_pcid_[op.vcpu] != entry.pcid) vm_->zap_translations();
@@ -162,7 +124,7 @@ StubExit CoreKvmSubject::run_stub(const Op& op, const mmu::EntryState& entry) {
   };
   if (is_fetch) lender_.lend(put);
   const std::uint64_t gva = is_fetch ? op.gva & ~std::uint64_t{7} : op.gva;
-  const bool ac = cpl == 0 && registers_[op.vcpu].ac;
+  const bool ac = cpl == 0 && registers_of(op).ac;
   StubExit exit = vm_->run(op.vcpu, {stub_of(op), gva, op.value, cpl, ac});
   if (is_fetch) {
     lender_.give_back(put);
@@ -172,99 +134,51 @@ StubExit CoreKvmSubject::run_stub(const Op& op, const mmu::EntryState& entry) {
   return exit;
 }
 
-// True: the access is over.
-bool CoreKvmSubject::resolve(const Op& op, const StubExit& exit, Outcome& out) {
-  const auto stop = [&](Complaint complaint, const char* text) {
-    complain(complaint, text);
-    skip(out, SkipReason::kSubjectStopped);
-    return true;
-  };
+Attempt CoreKvmSubject::stop(Complaint complaint, const char* text, Outcome& out) {
+  if (complaint != Complaint::kNone) complaints_.add(complaint, text);
+  broken_ = true;
+  out.kind = OutcomeKind::kSkip;
+  out.reason = SkipReason::kSubjectStopped;
+  return Attempt::kOver;
+}
+
+Attempt CoreKvmSubject::resolve(const Op& op, const StubExit& exit, Outcome& out) {
   if (exit.device.seen)
-    return stop(Complaint::kEscape, "a shadow entry leads to memory that is not there");
+    return stop(Complaint::kEscape, "a shadow entry leads to memory that is not there", out);
   switch (exit.kind) {
     case StubExit::Kind::kDone:
       finish_native(op, exit, out);
-      return true;
+      return Attempt::kOver;
     case StubExit::Kind::kHang:
-      return stop(Complaint::kLiveness, "the vCPU does not come back");
+      return stop(Complaint::kLiveness, "the vCPU does not come back", out);
     case StubExit::Kind::kBroken:
-      return stop(exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why.c_str());
+      return stop(exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why.c_str(), out);
     case StubExit::Kind::kException:
       break;
   }
   switch (exit.vector) {
     case kVectorPf:
-      return handle_fault(op, exit, out);
+      return answer_fault(op, exit, out) ? Attempt::kOver : Attempt::kAgain;
     case kVectorGp:
       out.kind = OutcomeKind::kGp;
-      return true;
+      return Attempt::kOver;
     case kVectorSs:
       out.kind = OutcomeKind::kSs;
-      return true;
+      return Attempt::kOver;
     case kVectorBp:
-      if (op.access() == AccessKind::kFetch) {
-        finish_fetch(op, exit, out);
-        return true;
-      }
+      if (op.access() == AccessKind::kFetch) return finish_fetch(op, exit, out);
       break;
     default:
       break;
   }
-  return stop(Complaint::kTrap, "an exception that no access has");
+  return stop(Complaint::kTrap, "an exception that no access has", out);
 }
 
-bool CoreKvmSubject::handle_fault(const Op& op, const StubExit& exit, Outcome& out) {
+bool CoreKvmSubject::answer_fault(const Op& op, const StubExit& exit, Outcome& out) {
   mmu::u32 error_code = exit.error_code;
   // A processor checks read-modify-write as a store from the start; an emulator reads first.
   if (host_.emulates_supervisor() && op.access() == AccessKind::kRmw) error_code |= pfec::kW;
-  const mmu::FaultResult r =
-      vcpu(op).handle_fault(mmu::Gva{exit.cr2}, error_code, op.implicit != 0);
-  switch (r.kind) {
-    case mmu::FaultResult::Kind::kRetry:
-    case mmu::FaultResult::Kind::kNoMemory:
-      return false;
-    case mmu::FaultResult::Kind::kInject:
-      out.kind = OutcomeKind::kPageFault;
-      out.error_code = r.error_code;
-      out.cr2 = exit.cr2;
-      return true;
-    case mmu::FaultResult::Kind::kEmulate:
-      return emulate(op, out);
-    case mmu::FaultResult::Kind::kMmio:
-      if (crosses(op)) return emulate(op, out);  // the other half decides as well
-      out.kind = OutcomeKind::kMmio;
-      out.write = stores(op);
-      out.gpa[0] = r.gpa.raw;
-      return true;
-  }
-  return false;
-}
-
-bool CoreKvmSubject::emulate(const Op& op, Outcome& out) {
-  const mmu::EmulateResult r =
-      vcpu(op).emulate(mmu::Gva{op.gva}, access_of(op.access()), static_cast<unsigned>(op.size),
-                       op.value, op.implicit != 0);
-  switch (r.kind) {
-    case mmu::EmulateResult::Kind::kDone:
-      out.kind = OutcomeKind::kOk;
-      out.gpa[0] = r.gpa.raw;
-      if (crosses(op)) out.gpa[1] = r.gpa2.raw;
-      if (op.access() != AccessKind::kWrite) out.value = r.value;
-      return true;
-    case mmu::EmulateResult::Kind::kInject:
-      out.kind = OutcomeKind::kPageFault;
-      out.error_code = r.error_code;
-      out.cr2 = r.fault_gva.raw;
-      return true;
-    case mmu::EmulateResult::Kind::kMmio:
-      out.kind = OutcomeKind::kMmio;
-      out.write = stores(op);
-      out.gpa[0] = r.gpa.raw;
-      return true;
-    case mmu::EmulateResult::Kind::kNoMemory:
-      return false;
-  }
-  return false;
+  return steps().answer_fault(op, exit.cr2, error_code, out);
 }
 
 void CoreKvmSubject::finish_native(const Op& op, const StubExit& exit, Outcome& out) {
@@ -274,22 +188,21 @@ void CoreKvmSubject::finish_native(const Op& op, const StubExit& exit, Outcome& 
   if (stores(op)) note_landings(out);
 }
 
-void CoreKvmSubject::finish_fetch(const Op& op, const StubExit& exit, Outcome& out) {
+Attempt CoreKvmSubject::finish_fetch(const Op& op, const StubExit& exit, Outcome& out) {
   const FetchLender::Lent* found = lender_.found(exit.rax);
-  if (found == nullptr) {
-    complain(Complaint::kEscape, "a fetch found a word that is nowhere near");
-    return skip(out, SkipReason::kSubjectStopped);
-  }
+  if (found == nullptr)
+    return stop(Complaint::kEscape, "a fetch found a word that is nowhere near", out);
   out.kind = OutcomeKind::kOk;
   out.value = found->original;
   std::uint64_t offset = 0;
-  const GuestWalk fresh = walk(*this, registers_[op.vcpu].cr3, op.gva);
-  const Slot* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
-  const std::uint64_t today = slot != nullptr ? slot->offset + (fresh.gpa - slot->gpa) : 0;
+  const GuestWalk fresh = walk(*this, registers_of(op).cr3, op.gva);
+  const SlotView* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  const std::uint64_t today = slot != nullptr ? slot->hva_of(fresh.gpa) - kHvaBase : 0;
   if (slot != nullptr && arena_.offset_of(found->key, offset) &&
       offset == (today & ~std::uint64_t{7})) {
     out.gpa[0] = fresh.gpa;
   }
+  return Attempt::kOver;
 }
 
 }  // namespace twinwalk::kvm

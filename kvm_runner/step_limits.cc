@@ -49,11 +49,15 @@ SkipReason why_not_mov(const Op& op, const Machine& machine, const Registers& no
 
 }  // namespace
 
+SkipReason why_not_machine(const Machine& machine) {
+  return machine.mode != Mode::k4Level || machine.host_levels > 4 ? SkipReason::kModeNotSupported
+                                                                  : SkipReason::kNone;
+}
+
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, std::uint32_t host) {
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
-  if (machine.mode != Mode::k4Level || machine.host_levels > 4)
-    return SkipReason::kModeNotSupported;
+  if (why_not_machine(machine) != SkipReason::kNone) return why_not_machine(machine);
   switch (op.verb) {
     case Verb::kMov:
       return why_not_mov(op, machine, now, host);

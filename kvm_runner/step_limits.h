@@ -11,6 +11,9 @@
 
 namespace twinwalk::kvm {
 
+// Why no step can be executed on a machine; kNone if some can.
+SkipReason why_not_machine(const Machine& machine);
+
 // Why a step cannot be executed by a subject whose processor has `host_features`; kNone if it can.
 // `registers` are those of the step's vCPU.
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& registers,

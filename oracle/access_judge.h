@@ -15,12 +15,14 @@ namespace twinwalk::oracle {
 class AccessJudge {
  public:
   AccessJudge(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out)
-      : state_(state), got_(*in.got), index_(in.index), counters_(counters), out_(out) {
-    const unsigned vcpu = in.step->what.vcpu;
-    query_ = query_of(*in.step, state.vcpu(vcpu).registers);
-    context_ = make_context(state, vcpu, query_);
-    store_ = stores(query_.kind);
-  }
+      : state_(state),
+        got_(*in.got),
+        index_(in.index),
+        counters_(counters),
+        out_(out),
+        query_(query_of(*in.step, state.vcpu(in.step->what.vcpu).registers)),
+        context_(make_context(state, in.step->what.vcpu, query_)),
+        store_(stores(query_.kind)) {}
   AccessJudge(const AccessJudge&) = delete;
   AccessJudge& operator=(const AccessJudge&) = delete;
 
@@ -49,6 +51,11 @@ class AccessJudge {
   void settle_loaded();
   bool path_equals(unsigned i) const;
   void store_data(const Landing& landing, std::uint64_t old);
+  // Which stores a shadow MMU can see, decides by which gfn they went (rule virtual-31).
+  Hand hand_of_store(const Landing& landing, unsigned part) {
+    const bool aliased = state_.memory().slots().is_aliased(landing.gpa[part]);
+    return aliased && went_by_another_gfn(landing.gpa[part], part) ? Hand::kHost : Hand::kGuest;
+  }
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion();
   void deliver_fault(unsigned which);
@@ -100,6 +107,8 @@ class AccessJudge {
   bool fault_of_open_table() const;
   bool fault_of_some_part() const;
   bool accept_stale();
+  // A permitted way of that part leads to the byte at `gpa` by another gfn of it.
+  bool went_by_another_gfn(std::uint64_t gpa, unsigned part);
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_stale_completion(const StaleMatcher& matcher);
   // Rule 1: on bare hardware a fetch's walk may seem to precede a store of this processor until it
@@ -125,7 +134,7 @@ class AccessJudge {
   AccessContext context_;
   FreshAccess fresh_;
   Observation seen_{context_, fresh_, got_};
-  bool store_ = false;
+  bool store_;
 };
 
 }  // namespace twinwalk::oracle

@@ -101,12 +101,8 @@ void AccessJudge::store_data(const Landing& landing, std::uint64_t old) {
   if (!store_) return;
   const std::uint64_t value =
       query().kind == AccessKind::kRmw ? old + query().value : query().value;
-  // Of a frame with several names nobody can say which one the store went through, and whether a
-  // shadow MMU could see that the byte is a guest table's depends on it: it counts as
-  // unannounced.
-  const bool aliased = state_.memory().slots().is_aliased(landing.gpa[0]);
-  state_.store(landing.gpa[0], landing.gpa[1], query().size, value,
-               aliased ? Hand::kHost : Hand::kGuest);
+  state_.store(landing.gpa[0], landing.gpa[1], query().size, value, hand_of_store(landing, 0),
+               fresh_.parts == 2 ? hand_of_store(landing, 1) : Hand::kGuest);
 }
 
 bool AccessJudge::settle_fresh_completion() {

@@ -74,6 +74,29 @@ bool AccessJudge::accept_stale() {
   return true;
 }
 
+namespace {
+
+class OtherName final : public StaleVisitor {
+ public:
+  OtherName(const Memslots& slots, std::uint64_t gpa) : slots_(slots), gpa_(gpa) {}
+  bool visit(const StaleWalk& walk) override {
+    return !walk.faults && walk.gpa != gpa_ && slots_.same_byte(walk.gpa, gpa_);
+  }
+
+ private:
+  const Memslots& slots_;
+  const std::uint64_t gpa_;
+};
+
+}  // namespace
+
+bool AccessJudge::went_by_another_gfn(std::uint64_t gpa, unsigned part) {
+  const AccessPart& fresh = fresh_.part[part];
+  if (!fresh.faults && fresh.walk.gpa != gpa && same_byte(fresh.walk.gpa, gpa)) return true;
+  OtherName other(state_.memory().slots(), gpa);
+  return search_stale(make_stale_query(state_, context_, fresh.gva), other) != SearchResult::kNone;
+}
+
 bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
   const Landing landing{{matcher.gpa(0), fresh_.parts == 2 ? matcher.gpa(1) : 0}};
   const bool lands = got_.kind == OutcomeKind::kOk;

@@ -76,10 +76,10 @@ void MachineState::store_part(std::uint64_t gpa, unsigned size, std::uint64_t va
 }
 
 void MachineState::store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value,
-                         Hand hand) {
+                         Hand hand, Hand hand2) {
   const unsigned here = bytes_in_page(gpa, size);
   if (is_memory(gpa)) store_part(gpa, here, value, hand);
-  if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand);
+  if (here < size && is_memory(gpa2)) store_part(gpa2, size - here, value >> (8 * here), hand2);
 }
 
 std::uint64_t MachineState::load_two_words(std::uint64_t gpa, std::uint64_t gpa2,

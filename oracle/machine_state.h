@@ -46,8 +46,12 @@ class MachineState {
 
   // Stores `size` bytes of `value` at `gpa`; pages without memory are left out. Guest and walker
   // stores are noted in the dirty log. gpa2: where the bytes of the second page go, if the range
-  // crosses one.
-  void store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value, Hand hand);
+  // crosses one, and by whose hand.
+  void store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value, Hand hand,
+             Hand hand2);
+  void store(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t value, Hand hand) {
+    store(gpa, gpa2, size, value, hand, hand);
+  }
   // The same for a whole aligned word in memory; nothing happens where there is none.
   void store_word(std::uint64_t gpa, std::uint64_t value, Hand hand);
   // `size` bytes at gpa (second page at gpa2). Memory only: bytes without a memslot read as

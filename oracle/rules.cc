@@ -156,10 +156,12 @@ const Rule kVirtual30{
     "virtual-30",
     "A frame that the host took back, moved or unmapped from the guest is never seen again.",
     "SDM 3C §\"Virtual TLB Scheme\"; Linux mmu_notifier"};
-const Rule kVirtual31{"virtual-31",
-                      "Edits of guest tables by the host process may leave old translations until "
-                      "the guest itself stores to the entry.",
-                      "KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kVirtual31{
+    "virtual-31",
+    "Edits of guest tables by the host process, or through another gfn of the same "
+    "host page, may leave old translations until the guest stores to the entry "
+    "by the gfn that the table is walked by.",
+    "KVM API §\"KVM_SET_USER_MEMORY_REGION\"; Linux kvm_gfn_is_write_tracked"};
 const Rule kVirtual32{"virtual-32", "An emulated access obeys the control registers as they are.",
                       "SDM 3A §\"Access Rights\""};
 const Rule kVirtual33{"virtual-33",

@@ -46,7 +46,9 @@ const std::vector<Arrow>& arrows() {
       {"harness/trace/", {"harness/trace/"}},
       {"oracle/", {"oracle/", "harness/trace/"}},
       {"harness/", {"harness/", "oracle/"}},
-      // The one adapter between harness and core.
+      // The one adapter between programs and core, and the subject that puts it on the simulated
+      // processor.
+      {"harness/core/", {"harness/core/", "harness/subject.h", "harness/trace/", "mmu_core/"}},
       {"harness/core_subject", {"harness/", "mmu_core/"}},
       // The command line puts everything together; the core only through the adapter.
       {"harness/cli/", {"harness/", "oracle/", "reports/", "kvm_runner/"}},
@@ -54,7 +56,7 @@ const std::vector<Arrow>& arrows() {
       {"harness/engineering/", {"harness/engineering/"}},
       {"fuzzers/", {"fuzzers/", "harness/"}},
       {"kvm_runner/", {"kvm_runner/", "harness/trace/", "harness/subject.h"}},
-      {"kvm_runner/core_kvm", {"kvm_runner/", "harness/trace/", "harness/subject.h", "mmu_core/"}},
+      {"kvm_runner/core_kvm", {"kvm_runner/", "harness/trace/", "harness/core/", "mmu_core/"}},
       // Tests on real MMUs hold what they saw against the reference.
       {"kvm_runner/testing/", {"kvm_runner/", "harness/trace/", "harness/subject.h", "oracle/"}},
       {"reports/", {"reports/", "harness/trace/"}},

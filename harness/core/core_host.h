@@ -1,0 +1,57 @@
+#ifndef TWINWALK_HARNESS_CORE_CORE_HOST_H_
+#define TWINWALK_HARNESS_CORE_CORE_HOST_H_
+
+// What a subject of the core supplies: a processor that walks the core's tables, and the host's
+// memory behind the memslots. The rest of a run is the same for all of them (run.h).
+
+#include <cstdint>
+
+#include "harness/trace/op.h"
+#include "harness/trace/outcome.h"
+#include "mmu_core/mmu.h"
+
+namespace twinwalk {
+
+enum class Attempt : std::uint8_t {
+  kOver,      // the outcome is there
+  kAgain,     // the core answered a fault: the processor may try once more
+  kHopeless,  // something is broken: trying again leads nowhere
+};
+
+class CoreHost : public mmu::Platform {
+ public:
+  // Why this subject does not execute a step; kNone if it does.
+  virtual SkipReason why_not(const Op& op) const = 0;
+
+  // The processor executes op's access once, on the tables below `entry`. A #PF there goes to
+  // CoreSteps::answer_fault.
+  virtual Attempt attempt(const Op& op, const mmu::EntryState& entry, Outcome& out) = 0;
+  // The access is over and was no #GP: fills in what is read from memory afterwards.
+  virtual void finish_access(const Op& op, Outcome& out) = 0;
+
+  // The host's memory by hva. Preconditions: backs(); page operations take 4K-aligned addresses.
+  virtual bool backs(std::uint64_t hva, std::uint64_t pages) const = 0;
+  virtual bool is_protected(std::uint64_t hva) const = 0;  // a store needs break_cow() first
+  virtual void break_cow(std::uint64_t hva) = 0;           // the page gets a frame of its own
+  // The host process stores; false if no frame is left. Naturally aligned, not protected.
+  virtual bool poke(std::uint64_t hva, unsigned size, std::uint64_t value) = 0;
+  virtual void invalidate(std::uint64_t hva, std::uint64_t pages) = 0;
+  virtual void remap(std::uint64_t hva, std::uint64_t pages) = 0;
+  virtual void protect(std::uint64_t hva, std::uint64_t pages, bool writable) = 0;
+  // Huge host pages and failing allocations: nothing where why_not() skips these verbs.
+  virtual void huge_split(std::uint64_t hva) { (void)hva; }
+  virtual void huge_collapse(std::uint64_t hva) { (void)hva; }
+  virtual void fail_allocations(std::uint64_t after, std::uint64_t count) {
+    (void)after, (void)count;
+  }
+  // After the core ran out of memory: true if that was injected since the last time, and so may go
+  // better now.
+  virtual bool memory_comes_back() { return false; }
+
+ protected:
+  ~CoreHost() = default;
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CORE_CORE_HOST_H_

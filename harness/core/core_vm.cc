@@ -1,0 +1,82 @@
+#include "harness/core/core_vm.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "harness/core/vm_config.h"
+
+namespace twinwalk {
+
+CoreVm::CoreVm()
+    : storage_(std::aligned_alloc(64, (mmu::Vm::object_size() + 63) & ~std::uint64_t{63})) {
+  if (storage_ == nullptr) throw std::bad_alloc();
+}
+
+CoreVm::~CoreVm() { std::free(storage_); }
+
+void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* state_counters) {
+  vm_ = mmu::Vm::create(storage_, platform, config_of(machine));
+  if (vm_ == nullptr) platform.panic("no VM could be created");
+  vm_->set_state_counters(state_counters);
+  mmu::MemslotRequest request;
+  request.pages = machine.memory_bytes() / mmu::kPageSize;
+  request.hva = mmu::Hva{kHvaBase};
+  if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
+  for (unsigned v = 0; v < machine.vcpus; ++v) {
+    const Registers& r = registers_[v] = initial_registers(machine);
+    mmu::Vcpu& cpu = vm_->vcpu(v);
+    if (!cpu.set_efer(r.efer) || !cpu.set_cr4(r.cr4) || !cpu.set_cr3(r.cr3) ||
+        !cpu.set_cr0(r.cr0)) {
+      platform.panic("the initial registers were refused");
+    }
+  }
+}
+
+void CoreVm::destroy() {
+  vm_->destroy();
+  vm_ = nullptr;
+}
+
+void CoreVm::set_cpl(unsigned v, std::uint8_t cpl) {
+  if (registers_[v].cpl == cpl) return;
+  registers_[v].cpl = cpl;
+  vcpu(v).set_cpl(cpl);
+}
+
+bool CoreVm::write_register(unsigned v, Reg reg, std::uint64_t value) {
+  mmu::Vcpu& cpu = vcpu(v);
+  Registers& r = registers_[v];
+  bool accepted = true;
+  switch (reg) {
+    case Reg::kCr0:
+      accepted = cpu.set_cr0(value);
+      break;
+    case Reg::kCr3:
+      accepted = cpu.set_cr3(value);
+      break;
+    case Reg::kCr4:
+      accepted = cpu.set_cr4(value);
+      break;
+    case Reg::kEfer:
+      accepted = cpu.set_efer(value);
+      break;
+    case Reg::kPkru:
+      r.pkru = static_cast<std::uint32_t>(value);
+      cpu.set_pkru(r.pkru);
+      break;
+    case Reg::kCpl:
+      set_cpl(v, value == 3 ? 3 : 0);
+      break;
+    case Reg::kAc:
+      r.ac = value != 0;
+      cpu.set_ac(r.ac);
+      break;
+  }
+  r.cr0 = cpu.cr0();
+  r.cr3 = cpu.cr3();
+  r.cr4 = cpu.cr4();
+  r.efer = cpu.efer();
+  return accepted;
+}
+
+}  // namespace twinwalk

@@ -1,0 +1,79 @@
+#include "harness/core/fault_answer.h"
+
+#include "harness/core/access_shape.h"
+
+namespace twinwalk {
+namespace {
+
+mmu::Access access_of(AccessKind kind) {
+  switch (kind) {
+    case AccessKind::kRead:
+      return mmu::Access::kRead;
+    case AccessKind::kWrite:
+      return mmu::Access::kWrite;
+    case AccessKind::kFetch:
+      return mmu::Access::kFetch;
+    case AccessKind::kRmw:
+      return mmu::Access::kRmw;
+  }
+  return mmu::Access::kRead;
+}
+
+void page_fault(std::uint32_t error_code, std::uint64_t cr2, Outcome& out) {
+  out.kind = OutcomeKind::kPageFault;
+  out.error_code = error_code;
+  out.cr2 = cr2;
+}
+
+void mmio(const Op& op, mmu::Gpa gpa, Outcome& out) {
+  out.kind = OutcomeKind::kMmio;
+  out.gpa[0] = gpa.raw;
+  out.write = stores(op);
+}
+
+bool emulate(mmu::Vcpu& vcpu, const Op& op, Outcome& out) {
+  const mmu::EmulateResult r =
+      vcpu.emulate(mmu::Gva{op.gva}, access_of(op.access()), static_cast<unsigned>(op.size),
+                   op.value, op.implicit != 0);
+  switch (r.kind) {
+    case mmu::EmulateResult::Kind::kDone:
+      out.kind = OutcomeKind::kOk;
+      out.gpa[0] = r.gpa.raw;
+      if (crosses(op)) out.gpa[1] = r.gpa2.raw;
+      if (op.access() != AccessKind::kWrite) out.value = r.value;
+      return true;
+    case mmu::EmulateResult::Kind::kInject:
+      page_fault(r.error_code, r.fault_gva.raw, out);
+      return true;
+    case mmu::EmulateResult::Kind::kMmio:
+      mmio(op, r.gpa, out);
+      return true;
+    case mmu::EmulateResult::Kind::kNoMemory:
+      return false;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool answer_fault(mmu::Vcpu& vcpu, const Op& op, std::uint64_t fault_gva, std::uint32_t error_code,
+                  Outcome& out) {
+  const mmu::FaultResult r = vcpu.handle_fault(mmu::Gva{fault_gva}, error_code, op.implicit != 0);
+  switch (r.kind) {
+    case mmu::FaultResult::Kind::kRetry:
+    case mmu::FaultResult::Kind::kNoMemory:
+      return false;
+    case mmu::FaultResult::Kind::kInject:
+      page_fault(r.error_code, fault_gva, out);
+      return true;
+    case mmu::FaultResult::Kind::kEmulate:
+      return emulate(vcpu, op, out);
+    case mmu::FaultResult::Kind::kMmio:
+      if (crosses(op)) return emulate(vcpu, op, out);  // the other half decides as well
+      mmio(op, r.gpa, out);
+      return true;
+  }
+  return false;
+}
+
+}  // namespace twinwalk

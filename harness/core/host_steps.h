@@ -1,0 +1,42 @@
+#ifndef TWINWALK_HARNESS_CORE_HOST_STEPS_H_
+#define TWINWALK_HARNESS_CORE_HOST_STEPS_H_
+
+// What the host does to a VM of the core: memslots, notifier and backing memory, dirty log, stores
+// of its own.
+
+#include <cstdint>
+#include <vector>
+
+#include "harness/core/core_host.h"
+#include "harness/core/core_vm.h"
+#include "harness/core/slot_map.h"
+
+namespace twinwalk {
+
+class HostSteps {
+ public:
+  HostSteps(CoreVm& core, SlotMap& slots, CoreHost& host)
+      : core_(core), slots_(slots), host_(host) {}
+
+  void change_slot(const Op& op, Outcome& out);
+  void change_backing(const Op& op, Outcome& out);
+  void change_host_page(const Op& op, Outcome& out);
+  void dirty_get(const Op& op, Outcome& out, OutcomeStream& stream);
+  void set_quota(const Op& op);
+  void store(const Op& op, Outcome& out);
+  // What a store of anybody's does first to a page that the host has protected: a notifier event.
+  void break_cow(std::uint64_t hva);
+
+ private:
+  mmu::Status ask_for_slot(const mmu::MemslotRequest& request, const Op& op);
+  void note_slot(const mmu::MemslotRequest& request, const Op& op);
+
+  CoreVm& core_;
+  SlotMap& slots_;
+  CoreHost& host_;
+  std::vector<std::uint64_t> bitmap_;
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CORE_HOST_STEPS_H_

@@ -1,0 +1,74 @@
+#ifndef TWINWALK_HARNESS_CORE_RUN_H_
+#define TWINWALK_HARNESS_CORE_RUN_H_
+
+// A run of a program on the core: start, steps with an audit after each, tear-down, and what a
+// panic leaves of it. A subject derives from it and supplies the host (core_host.h).
+
+#include <cstdint>
+
+#include "harness/core/complaints.h"
+#include "harness/core/core_host.h"
+#include "harness/core/core_vm.h"
+#include "harness/core/slot_map.h"
+#include "harness/core/steps.h"
+#include "harness/core/trap.h"
+#include "harness/subject.h"
+
+namespace twinwalk {
+
+struct CoreRunOptions {
+  bool audit = true;  // check the core's invariants after every step in which it ran
+  unsigned refault_bound = 16;
+  std::uint8_t* state_counters = nullptr;  // see Vm::set_state_counters
+};
+
+class CoreRun : public Subject, protected CoreHost {
+ public:
+  const SubjectInfo& info() const final { return info_; }
+  void run(const Program& program, OutcomeStream& out) final;
+
+ protected:
+  explicit CoreRun(CoreRunOptions options)
+      : options_(options), steps_(core_, slots_, *this, complaints_, options.refault_bound) {}
+
+  // The host as a trace finds it. Why no step can be executed on this machine, kNone if some can.
+  virtual SkipReason prepare(const Machine& machine) = 0;
+  virtual void before_tear_down() {}
+  // After every run that began; `trapped`: it ended in a panic of the core.
+  virtual void after_run(bool trapped) { (void)trapped; }
+  virtual std::uint64_t live_tables() const = 0;
+  virtual std::uint64_t live_objects() const = 0;
+  // What the host's memory has to say about the step.
+  virtual void add_complaints() {}
+
+  const Registers& registers_of(const Op& op) const { return core_.registers(op.vcpu); }
+
+  // mmu::Platform
+  void lock(mmu::LockId id) final;
+  void unlock(mmu::LockId id) final;
+  [[noreturn]] void panic(const char* why) final;
+
+  SubjectInfo info_;
+  Machine machine_;
+  SlotMap slots_;
+  Complaints complaints_;
+  CoreSteps& steps() { return steps_; }
+
+ private:
+  void start();
+  void run_steps(const Program& program, OutcomeStream& out);
+  void tear_down(OutcomeStream& out);
+  void stop(OutcomeStream& out);
+  void collect(OutcomeStream& out, Outcome& outcome);
+
+  const CoreRunOptions options_;
+  CoreVm core_;
+  CoreSteps steps_;
+  Trap trap_;
+  bool locked_[2] = {};
+  std::size_t current_ = 0;  // step
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CORE_RUN_H_

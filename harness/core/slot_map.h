@@ -1,0 +1,69 @@
+#ifndef TWINWALK_HARNESS_CORE_SLOT_MAP_H_
+#define TWINWALK_HARNESS_CORE_SLOT_MAP_H_
+
+// The memslots as the trace defines them. Kept beside the core's own, so that what is looked up
+// here has not passed through the core.
+
+#include <cstdint>
+
+#include "harness/trace/machine.h"
+#include "harness/trace/outcome.h"
+
+namespace twinwalk {
+
+struct SlotView {
+  bool used = false;
+  bool read_only = false, log_dirty = false;
+  std::uint64_t gpa = 0, bytes = 0, hva = 0;
+  std::uint64_t hva_of(std::uint64_t address) const { return hva + (address - gpa); }
+};
+
+class SlotMap {
+ public:
+  // One slot 0 over [0, memory_bytes).
+  void reset(std::uint64_t memory_bytes) {
+    for (SlotView& s : slots_) s = SlotView{};
+    slots_[0] = {true, false, false, 0, memory_bytes, kHvaBase};
+  }
+  // Precondition: id < kMaxSlots. The caller has seen the core accept what it changes.
+  SlotView& operator[](std::uint64_t id) { return slots_[id]; }
+  const SlotView& operator[](std::uint64_t id) const { return slots_[id]; }
+
+  // The slot that holds `gpa`; null: no memory.
+  const SlotView* find(std::uint64_t gpa) const {
+    for (const SlotView& s : slots_) {
+      if (gpa - s.gpa < s.bytes && s.used) return &s;
+    }
+    return nullptr;
+  }
+  // The gpa at which the guest sees host virtual address `hva`. `expected`, where the guest's own
+  // walk says the access goes, settles it if it is one of several aliases; otherwise the lowest
+  // memslot does. kUnknownGpa if no memslot shows the hva.
+  std::uint64_t gpa_of(std::uint64_t hva, std::uint64_t expected) const {
+    std::uint64_t found = kUnknownGpa;
+    for (const SlotView& s : slots_) {
+      if (!s.used || hva - s.hva >= s.bytes) continue;
+      const std::uint64_t gpa = s.gpa + (hva - s.hva);
+      if (gpa == expected) return gpa;
+      if (found == kUnknownGpa) found = gpa;
+    }
+    return found;
+  }
+  // The same if exactly one memslot shows the hva; otherwise kUnknownGpa.
+  std::uint64_t only_gpa_of(std::uint64_t hva) const {
+    std::uint64_t found = kUnknownGpa;
+    for (const SlotView& s : slots_) {
+      if (!s.used || hva - s.hva >= s.bytes) continue;
+      if (found != kUnknownGpa) return kUnknownGpa;
+      found = s.gpa + (hva - s.hva);
+    }
+    return found;
+  }
+
+ private:
+  SlotView slots_[kMaxSlots];
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CORE_SLOT_MAP_H_

@@ -1,0 +1,114 @@
+#include "harness/core/steps.h"
+
+#include "harness/core/fault_answer.h"
+
+namespace twinwalk {
+namespace {
+
+void skip(SkipReason reason, Outcome& out) {
+  out = {};
+  out.kind = OutcomeKind::kSkip;
+  out.reason = reason;
+}
+
+}  // namespace
+
+void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
+  const SkipReason reason = host_.why_not(op);
+  if (reason != SkipReason::kNone) return skip(reason, out);
+  if (op.verb == Verb::kAccess) return access(op, out);
+  core_ran_ = true;
+  switch (op.verb) {
+    case Verb::kMov:
+      if (!core_.write_register(op.vcpu, op.reg(), op.value)) out.kind = OutcomeKind::kGp;
+      return;
+    case Verb::kWrite:
+      return op.writer() == Writer::kHost ? host_steps_.store(op, out) : guest_store(op, out);
+    case Verb::kInvlpg:
+      return vcpu(op).invlpg(mmu::Gva{op.gva});
+    case Verb::kInvpcid:
+      if (!vcpu(op).invpcid(op.type, op.pcid, mmu::Gva{op.gva})) out.kind = OutcomeKind::kGp;
+      return;
+    case Verb::kSlotAdd:
+    case Verb::kSlotDelete:
+    case Verb::kSlotMove:
+    case Verb::kSlotFlags:
+      return host_steps_.change_slot(op, out);
+    case Verb::kInvalidate:
+    case Verb::kRemap:
+    case Verb::kProtect:
+    case Verb::kAge:
+      return host_steps_.change_backing(op, out);
+    case Verb::kHugeSplit:
+    case Verb::kHugeCollapse:
+      return host_steps_.change_host_page(op, out);
+    case Verb::kDirtyGet:
+      return host_steps_.dirty_get(op, out, stream);
+    case Verb::kReclaim:
+      core_.vm().reclaim(op.pages);
+      return;
+    case Verb::kZapAll:
+      return core_.vm().zap_all();
+    case Verb::kQuota:
+      return host_steps_.set_quota(op);
+    case Verb::kFailAlloc:
+      return host_.fail_allocations(op.after, op.count);
+    default:
+      return skip(SkipReason::kVerbNotSupported, out);
+  }
+}
+
+void CoreSteps::access(const Op& op, Outcome& out) {
+  const std::uint8_t cpl = core_.registers(op.vcpu).cpl;
+  if (op.gives(Field::kCpl)) core_.set_cpl(op.vcpu, op.cpl == 3 ? 3 : 0);
+  const bool over = try_access(op, out);
+  core_.set_cpl(op.vcpu, cpl);
+  if (!over) {
+    complaints_.add(Complaint::kLiveness,
+                    "the access faults again and again though nothing changes");
+    return skip(SkipReason::kSubjectStopped, out);
+  }
+  if (out.kind == OutcomeKind::kGp || out.kind == OutcomeKind::kSkip) return;
+  host_.finish_access(op, out);
+}
+
+bool CoreSteps::try_access(const Op& op, Outcome& out) {
+  for (unsigned refaults = 0; refaults <= refault_bound_;) {
+    const mmu::EntryState entry = vcpu(op).enter();
+    if (!entry.ok) {
+      if (!host_.memory_comes_back()) return false;
+      continue;
+    }
+    const Attempt attempt = host_.attempt(op, entry, out);
+    if (attempt == Attempt::kOver) return true;
+    if (attempt == Attempt::kHopeless) return false;
+    if (!host_.memory_comes_back()) ++refaults;
+  }
+  return false;
+}
+
+bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_t error_code,
+                             Outcome& out) {
+  core_ran_ = true;
+  return twinwalk::answer_fault(vcpu(op), op, fault_gva, error_code, out);
+}
+
+void CoreSteps::guest_store(const Op& op, Outcome& out) {
+  using Kind = mmu::EmulateResult::Kind;
+  for (unsigned tries = 0; tries <= refault_bound_;) {
+    const mmu::EmulateResult r =
+        vcpu(op).write_physical(mmu::Gpa{op.gpa}, static_cast<unsigned>(op.size), op.value);
+    if (r.kind == Kind::kDone) return;
+    if (r.kind == Kind::kMmio) {
+      out.kind = OutcomeKind::kMmio;
+      out.gpa[0] = r.gpa.raw;
+      out.write = true;
+      return;
+    }
+    if (!host_.memory_comes_back()) ++tries;
+  }
+  complaints_.add(Complaint::kLiveness, "the emulated store never completes");
+  out.kind = OutcomeKind::kRefused;
+}
+
+}  // namespace twinwalk

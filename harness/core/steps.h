@@ -1,0 +1,60 @@
+#ifndef TWINWALK_HARNESS_CORE_STEPS_H_
+#define TWINWALK_HARNESS_CORE_STEPS_H_
+
+// Carries out the steps of a program on a VM of the core.
+
+#include <cstdint>
+
+#include "harness/core/complaints.h"
+#include "harness/core/core_host.h"
+#include "harness/core/core_vm.h"
+#include "harness/core/host_steps.h"
+#include "harness/core/slot_map.h"
+
+namespace twinwalk {
+
+class CoreSteps {
+ public:
+  // `refault_bound`: refaults of one access with nothing changing in between, before it is a
+  // kLiveness.
+  CoreSteps(CoreVm& core, SlotMap& slots, CoreHost& host, Complaints& complaints,
+            unsigned refault_bound)
+      : core_(core),
+        host_(host),
+        complaints_(complaints),
+        host_steps_(core, slots, host),
+        refault_bound_(refault_bound) {}
+
+  void execute(const Op& op, Outcome& out, OutcomeStream& stream);
+
+  // For CoreHost::attempt: the core answers a #PF of the processor. True: the access is over.
+  bool answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_t error_code, Outcome& out);
+  // For Platform::lookup_frame: the host breaks copy-on-write where it finds it.
+  void break_cow(std::uint64_t hva) { host_steps_.break_cow(hva); }
+
+  // For a host whose processor may have had the core change something without a #PF.
+  void note_core_ran() { core_ran_ = true; }
+  // Whether the core may have changed anything since the last call.
+  bool take_core_ran() {
+    const bool ran = core_ran_;
+    core_ran_ = false;
+    return ran;
+  }
+
+ private:
+  void access(const Op& op, Outcome& out);
+  bool try_access(const Op& op, Outcome& out);
+  void guest_store(const Op& op, Outcome& out);
+  mmu::Vcpu& vcpu(const Op& op) { return core_.vcpu(op.vcpu); }
+
+  CoreVm& core_;
+  CoreHost& host_;
+  Complaints& complaints_;
+  HostSteps host_steps_;
+  const unsigned refault_bound_;
+  bool core_ran_ = false;
+};
+
+}  // namespace twinwalk
+
+#endif  // TWINWALK_HARNESS_CORE_STEPS_H_
