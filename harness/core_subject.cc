@@ -19,7 +19,7 @@ constexpr unsigned kMostFailures = 256;
 class CoreSubject final : public CoreRun {
  public:
   explicit CoreSubject(const CoreSubjectOptions& options)
-      : CoreRun({options.audit, options.refault_bound, options.state_counters}),
+      : CoreRun({options.audit, options.refault_bound, options.state_counters, options.watch}),
         processor_(memory_),
         view_(memory_, slots_) {
     info_.name = "core";

@@ -74,6 +74,7 @@ bool build(VcpuState& vcpu, Root::Kind kind) {
   } else if (!vm.caches.top_up() || !reclaim::make_pages_available(vm)) {
     return false;
   }
+  vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   Root& root = vcpu.root;
   root.kind = kind;
   root.cr3 = vcpu.regs.cr3;

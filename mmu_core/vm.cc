@@ -37,6 +37,7 @@ void drop_all_pages(VmState& vm) {
   zap::commit(vm);
   if (vm.pages.invalid_roots) vm.platform.panic("a root outlived its vCPUs");
   for (VcpuState& v : vm.vcpu) host_tables::free(v);
+  vm.pages.hash.shrink();
   if (vm.dummy.ptr) {
     vm.platform.free_table(vm.dummy.hpa);
     vm.dummy = TablePage{};

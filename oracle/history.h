@@ -41,28 +41,33 @@ class History {
   // The page of `bytes` (4K, 2M, 1G, as a mode has them) around gva: in one PCID, and global ones.
   void drop_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
   void drop_global_page(std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
+  // A #PF: the page in that PCID. Of a global translation only its use under that PCID ends: the
+  // manual promises that the fault will not recur, and names no other PCID.
+  void fault_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now,
+                  const Rule& rule);
 
   void load_root(std::uint64_t cr3, unsigned pcid, Time now);
 
-  // The latest invalidation that a cached translation of gva must have survived.
+  // The latest invalidation that a cached translation of gva must have survived to serve under
+  // `pcid`.
   Cover translation(unsigned pcid, std::uint64_t gva) const;
-  Cover global_translation(std::uint64_t gva) const;
+  Cover global_translation(unsigned pcid, std::uint64_t gva) const;
   // The same for any paging-structure entry of the PCID.
   Cover structures(unsigned pcid) const;
   const std::vector<UsedRoot>& roots() const { return roots_; }
 
  private:
-  static constexpr unsigned kPcids = 4096, kGlobal = kPcids;
+  static constexpr unsigned kPcids = 4096, kFaulted = kPcids, kGlobal = 2 * kPcids;
   struct PageCover {
     std::uint64_t key = 0;
     std::uint32_t trace = 0;  // entry is of this trace iff equal to trace_
     Cover cover;
   };
-  // Level above the 45 bits of a page number above the 13 of a tag: no two pages share a key.
+  // Level above the 45 bits of a page number above the 14 of a tag: no two pages share a key.
   static std::uint64_t key_of(unsigned tag, std::uint64_t gva, std::uint64_t bytes) {
     const std::uint64_t level = bytes == kPageBytes ? 1 : bytes == kPageBytes << 9 ? 2 : 3;
     const std::uint64_t number = (gva & ((std::uint64_t{1} << 57) - 1) & ~(bytes - 1)) >> 12;
-    return level << 60 | number << 13 | tag;
+    return level << 60 | number << 14 | tag;
   }
   PageCover& slot(std::uint64_t key);
   const PageCover* find(std::uint64_t key) const;
