@@ -35,8 +35,11 @@ bool requirements_hold(const Trace& trace) {
     const std::size_t end = std::min(rest.find(' '), rest.size());
     const std::string_view word = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (word.empty() || word == "mode=4-level") continue;
-    bool holds = word == name_of(trace.machine.vendor);
+    if (word.empty()) continue;
+    constexpr std::string_view kMode = "mode=";
+    bool holds =
+        word == name_of(trace.machine.vendor) ||
+        (word.starts_with(kMode) && word.substr(kMode.size()) == name_of(trace.machine.mode));
     for (const BitName& f : feature::kNames) {
       holds |= word == f.name && trace.machine.has(static_cast<std::uint32_t>(f.mask));
     }

@@ -47,8 +47,8 @@ struct CheckResult {
   std::string_view rule;  // id of the rule broken, "" if none
 };
 
-// True if the trace's `requires` words hold for its machine: a feature's name, "mode=4-level" (the
-// mode in which traces start; others are not there yet), "intel", "amd".
+// True if the trace's `requires` words hold for its machine: a feature's name, "mode=pae" (the
+// mode in which its vCPUs start), "intel", "amd".
 bool requirements_hold(const Trace& trace);
 
 class Checker {

@@ -175,6 +175,10 @@ TEST(Checker, RequirementsThatDoNotHold) {
   EXPECT_TRUE(checker.check(trace).executed);
   trace.machine.features &= ~feature::kPcid;
   EXPECT_FALSE(checker.check(trace).executed);
+  trace.requires_line = "mode=pae";
+  EXPECT_FALSE(checker.check(trace).executed);
+  trace.machine.mode = Mode::kPae;
+  EXPECT_TRUE(checker.check(trace).executed);
 }
 
 TEST(Checker, KnownDivergencesAreCountedApart) {

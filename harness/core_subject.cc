@@ -19,7 +19,7 @@ constexpr unsigned kMostFailures = 256;
 class CoreSubject final : public CoreRun {
  public:
   explicit CoreSubject(const CoreSubjectOptions& options)
-      : CoreRun({options.audit, options.refault_bound, options.state_counters}),
+      : CoreRun({options.audit, options.refault_bound, options.state_counters, options.watch}),
         processor_(memory_),
         view_(memory_, slots_) {
     info_.name = "core";
@@ -174,12 +174,18 @@ SkipReason CoreSubject::why_not_mov(const Op& op) const {
   }
 }
 
+// Width of the guest's linear addresses, whatever tables the hardware walks.
+constexpr std::uint8_t gva_bits(Mode mode) {
+  return mode == Mode::k5Level ? 57 : mode == Mode::k4Level ? 48 : 32;
+}
+
 // ---- accesses: until finish_access, out.gpa holds host virtual addresses
 
 Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome& out) {
   const Registers& r = registers_of(op);
   processor::Controls controls;
   controls.root = entry.root.raw;
+  controls.gva_bits = gva_bits(mode_of(r.cr0, r.cr4, r.efer));
   controls.tag = {op.vcpu, entry.pcid};
   controls.smep = entry.smep;
   controls.smap = entry.smap;
@@ -199,6 +205,9 @@ Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome
     case processor::Result::Kind::kGeneralProtection:
       out.kind = OutcomeKind::kGp;
       return Attempt::kOver;
+    case processor::Result::Kind::kEntryFailed:
+      complaints_.add(Complaint::kTrap, "the entry fails: a PDPTE has a reserved bit");
+      return Attempt::kHopeless;
     case processor::Result::Kind::kPageFault:
       break;
   }
@@ -226,10 +235,10 @@ bool CoreSubject::handle_fault(const Op& op, const processor::Result& fault, Out
 }
 
 void CoreSubject::finish_access(const Op& op, Outcome& out) {
-  const std::uint64_t cr3 = registers_of(op).cr3;
+  const Registers& r = registers_of(op);
   const std::uint64_t expected[2] = {
-      view_.walk(cr3, op.gva, out.path[0]),
-      crosses(op) ? view_.walk(cr3, second_page(op), out.path[1]) : kUnknownGpa};
+      view_.walk(r, op.gva, out.path[0]),
+      crosses(op) ? view_.walk(r, second_page(op), out.path[1]) : kUnknownGpa};
   if (out.kind != OutcomeKind::kOk) return;
   for (unsigned i = 0; i < 2; ++i) {
     if (out.gpa[i] != kUnknownGpa) out.gpa[i] = slots_.gpa_of(out.gpa[i], expected[i]);

@@ -19,6 +19,7 @@ struct CoreSubjectOptions {
   // MMU states reached, counted up by the core; core_state_counters() bytes that outlive the
   // subject, or null.
   std::uint8_t* state_counters = nullptr;
+  StepWatch* watch = nullptr;  // outlives the subject
 };
 
 std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options = {});

@@ -1,21 +1,67 @@
 #include "harness/guest_view.h"
 
+#include "harness/trace/content.h"
 #include "harness/trace/x86.h"
 
 namespace twinwalk {
+namespace {
 
-std::uint64_t GuestView::walk(std::uint64_t cr3, std::uint64_t gva, Path& path) const {
-  std::uint64_t table = cr3 & pte::kAddressMask;
+// How a mode reads its tables. Level 1 is the leaf table.
+struct Tables {
+  unsigned levels = 0;
+  unsigned entry_bytes = 8;
+  unsigned index_bits = 9;
+  unsigned largest = 3;  // level up to which PS makes a page
+  std::uint64_t root = 0;
+  std::uint64_t linear = ~std::uint64_t{0};  // the bits of a gva that count
+};
+
+// SDM 3A §"Hierarchical Paging Structures: an Overview".
+Tables tables_of(const Registers& r) {
+  constexpr std::uint64_t kLow = 0xffff'ffff;
+  switch (mode_of(r.cr0, r.cr4, r.efer)) {
+    case Mode::kNone:
+      return {.linear = kLow};
+    case Mode::k32Bit:
+      return {2, 4, 10, r.cr4 & cr4::kPse ? 2u : 1u, r.cr3 & 0xffff'f000, kLow};
+    case Mode::kPae:
+      return {3, 8, 9, 2, r.cr3 & 0xffff'ffe0, kLow};
+    case Mode::k4Level:
+      return {4, 8, 9, 3, r.cr3 & pte::kAddressMask};
+    case Mode::k5Level:
+      return {5, 8, 9, 3, r.cr3 & pte::kAddressMask};
+  }
+  return {};
+}
+
+// Of a page whose leaf is at `level`. A PDE of 32-bit paging has bits 39:32 in 20:13.
+std::uint64_t frame_of(const Tables& tables, std::uint64_t entry, unsigned level,
+                       std::uint64_t in_page) {
+  std::uint64_t frame = entry & pte::kAddressMask & ~in_page;
+  if (tables.entry_bytes == 4 && level == 2) frame |= (entry >> 13 & 0xff) << 32;
+  return frame;
+}
+
+}  // namespace
+
+std::uint64_t GuestView::walk(const Registers& registers, std::uint64_t gva, Path& path) const {
+  const Tables tables = tables_of(registers);
   path.count = 0;
-  for (unsigned level = 4; level >= 1; --level) {
-    const unsigned shift = 12 + 9 * (level - 1);
+  gva &= tables.linear;
+  if (tables.levels == 0) return gva;
+  std::uint64_t table = tables.root;
+  for (unsigned level = tables.levels; level >= 1; --level) {
+    const unsigned shift = 12 + tables.index_bits * (level - 1);
+    const std::uint64_t at =
+        table + (gva >> shift & (bit(tables.index_bits) - 1)) * tables.entry_bytes;
     std::uint64_t entry;
-    if (!read(table + (gva >> shift & 511) * 8, entry)) return kUnknownGpa;
+    if (!read(at & ~std::uint64_t{7}, entry)) return kUnknownGpa;
+    entry = extract(entry, at & 7, tables.entry_bytes);
     path.entry[path.count++] = entry;
     if (!(entry & pte::kP)) return kUnknownGpa;
-    if (level == 1 || (level <= 3 && (entry & pte::kPs))) {
+    if (level == 1 || (level <= tables.largest && (entry & pte::kPs))) {
       const std::uint64_t in_page = bit(shift) - 1;
-      return (entry & pte::kAddressMask & ~in_page) | (gva & in_page);
+      return frame_of(tables, entry, level, in_page) | (gva & in_page);
     }
     table = entry & pte::kAddressMask;
   }

@@ -8,6 +8,7 @@
 
 #include "harness/core/slot_map.h"
 #include "harness/host_memory.h"
+#include "harness/trace/machine.h"
 #include "harness/trace/outcome.h"
 
 namespace twinwalk {
@@ -23,9 +24,11 @@ class GuestView {
     return s != nullptr;
   }
 
-  // Walks the guest's 4-level tables for `gva`, as Outcome::path wants it. Returns the gpa that the
-  // leaf names, kUnknownGpa if the walk ends before one. `cr3` as the register holds it.
-  std::uint64_t walk(std::uint64_t cr3, std::uint64_t gva, Path& path) const;
+  // Walks the guest's tables for `gva` in the mode that the registers select, as Outcome::path
+  // wants it: in PAE mode the first entry is the PDPTE that is in memory, whatever was latched;
+  // with paging off there is none. Returns the gpa that the leaf names, kUnknownGpa if the walk
+  // ends before one.
+  std::uint64_t walk(const Registers& registers, std::uint64_t gva, Path& path) const;
 
  private:
   const HostMemory& memory_;

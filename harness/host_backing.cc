@@ -35,9 +35,9 @@ HostMemory::Giant& HostMemory::giant(std::uint64_t page) {
   return g;
 }
 
-unsigned HostMemory::level_of(const Region& r, std::uint64_t page) const {
+unsigned HostMemory::level_of_giant(std::uint64_t page) const {
   const Giant& g = giants_[page / (kRegionPages * 512)];
-  return r.level == 3 && g.epoch == epoch_ && g.split ? 2 : r.level;
+  return g.epoch == epoch_ && g.split ? 2 : 3;
 }
 
 std::uint64_t HostMemory::bound(const Region& r, std::uint64_t page) const {
@@ -80,13 +80,6 @@ HostMemory::HvaPage& HostMemory::entry(Region& r, std::uint64_t page) {
   return e;
 }
 
-bool HostMemory::page_read_only(std::uint64_t page) const {
-  const HvaPage* e = known(page);
-  if (e && e->protection) return static_cast<Protection>(e->protection) == Protection::kReadOnly;
-  const Region& r = regions_[page / kRegionPages];
-  return r.epoch == epoch_ && r.read_only;
-}
-
 bool HostMemory::page_zero(std::uint64_t page) const {
   const HvaPage* e = known(page);
   const Region& r = regions_[page / kRegionPages];
@@ -118,35 +111,24 @@ std::uint64_t HostMemory::fault_in(std::uint64_t page) {
   return pfn;
 }
 
-HostMemory::Lookup HostMemory::lookup(std::uint64_t hva) {
-  const std::uint64_t page = (hva - kHvaBase) / kPage;
+HostMemory::Lookup HostMemory::fault_in_and_look(std::uint64_t page) {
   const std::uint64_t pfn = fault_in(page);
   if (!pfn) return {};
   return {true, !page_read_only(page), static_cast<std::uint8_t>(level_of(region(page), page)),
           pfn};
 }
 
-std::uint64_t HostMemory::peek(std::uint64_t hva, unsigned size) const {
-  const std::uint64_t offset = hva - kHvaBase, page = offset / kPage;
-  if (const HvaPage* e = known(page); e && e->mapped) {
-    const Frame& f = frames_[e->pfn];
-    if (f.lines >> ((offset & 4095) >> 6) & 1) {
-      std::uint64_t word;
-      std::memcpy(&word, bytes(e->pfn * kPage + (offset & 4088)), 8);
-      return extract(word, offset & 7, size);
-    }
-    return f.flags & kZero ? 0 : extract(seed_word(offset), offset & 7, size);
-  }
-  return page_zero(page) ? 0 : extract(seed_word(offset), offset & 7, size);
+// Of a line that holds no content yet.
+std::uint64_t HostMemory::peek_elsewhere(std::uint64_t offset, unsigned size) const {
+  const HvaPage* e = known(offset / kPage);
+  const bool zero =
+      e && e->mapped ? (frames_[e->pfn].flags & kZero) != 0 : page_zero(offset / kPage);
+  return zero ? 0 : extract(seed_word(offset), offset & 7, size);
 }
 
 void HostMemory::poke(std::uint64_t hva, unsigned size, std::uint64_t value) {
   const std::uint64_t pfn = fault_in((hva - kHvaBase) / kPage);
   if (pfn) store(pfn * kPage + hva % kPage, size, value);
-}
-
-bool HostMemory::is_protected(std::uint64_t hva) const {
-  return page_read_only((hva - kHvaBase) / kPage);
 }
 
 bool HostMemory::is_huge(std::uint64_t hva) const {

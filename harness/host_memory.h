@@ -185,7 +185,12 @@ class HostMemory {
   Region& region(std::uint64_t page);
   Region peek_region(std::uint64_t page) const;
   Giant& giant(std::uint64_t page);
-  unsigned level_of(const Region& r, std::uint64_t page) const;
+  unsigned level_of(const Region& r, std::uint64_t page) const {
+    return r.level < 3 ? r.level : level_of_giant(page);
+  }
+  unsigned level_of_giant(std::uint64_t page) const;
+  Lookup fault_in_and_look(std::uint64_t page);
+  std::uint64_t peek_elsewhere(std::uint64_t offset, unsigned size) const;
   std::uint64_t bind(Region& r,
                      std::uint64_t page);  // pfn that the region's run gives the page; 0: none
   std::uint64_t bound(const Region& r, std::uint64_t page) const;
@@ -226,6 +231,36 @@ class HostMemory {
   const char* complaint_what_ = "";
   std::uint64_t complaint_hpa_ = 0;
 };
+
+inline bool HostMemory::page_read_only(std::uint64_t page) const {
+  const HvaPage* e = known(page);
+  if (e && e->protection) return static_cast<Protection>(e->protection) == Protection::kReadOnly;
+  const Region& r = regions_[page / kRegionPages];
+  return r.epoch == epoch_ && r.read_only;
+}
+
+inline bool HostMemory::is_protected(std::uint64_t hva) const {
+  return page_read_only((hva - kHvaBase) / kPage);
+}
+
+inline HostMemory::Lookup HostMemory::lookup(std::uint64_t hva) {
+  const std::uint64_t page = (hva - kHvaBase) / kPage;
+  const HvaPage* e = known(page);
+  if (!e || !e->mapped) [[unlikely]]
+    return fault_in_and_look(page);
+  const Region& r = regions_[page / kRegionPages];
+  return {true, !page_read_only(page), static_cast<std::uint8_t>(level_of(r, page)), e->pfn};
+}
+
+inline std::uint64_t HostMemory::peek(std::uint64_t hva, unsigned size) const {
+  const std::uint64_t offset = hva - kHvaBase, page = offset / kPage;
+  const HvaPage* e = known(page);
+  if (!e || !e->mapped || !(frames_[e->pfn].lines >> ((offset & 4095) >> 6) & 1))
+    return peek_elsewhere(offset, size);
+  std::uint64_t word;
+  std::memcpy(&word, bytes(e->pfn * kPage + (offset & 4088)), 8);
+  return extract(word, offset & 7, size);
+}
 
 inline HostMemory::Frame* HostMemory::guest_frame(std::uint64_t hpa) {
   const std::uint64_t pfn = hpa / kPage;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <new>
 
 #include "harness/poison.h"
@@ -71,7 +70,7 @@ void* ObjectPool::allocate(std::uint64_t bytes) {
   void* const object = header + 1;
   poison(object, std::uint64_t{16} << c);
   unpoison(object, bytes);
-  std::memset(object, 0, bytes);
+  scribble(object, bytes);
   ++live_;
   return object;
 }

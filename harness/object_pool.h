@@ -1,7 +1,8 @@
 #ifndef TWINWALK_HARNESS_OBJECT_POOL_H_
 #define TWINWALK_HARNESS_OBJECT_POOL_H_
 
-// Storage for the core's descriptors: zeroed, 16-aligned, poisoned and quarantined once freed.
+// Storage for the core's descriptors: 16-aligned, holding anything (the same junk each time where
+// AddressSanitizer is there), poisoned and quarantined once freed.
 // Never allocates from a heap; reset() costs nothing.
 
 #include <cstdint>
@@ -19,7 +20,7 @@ class ObjectPool {
   // Everything that was handed out is gone.
   void reset();
 
-  // `bytes` zeroed bytes; null if the pool is exhausted.
+  // `bytes` bytes; null if the pool is exhausted.
   void* allocate(std::uint64_t bytes);
   // False: `object` of that size is not live (freed twice, wrong size); nothing is done.
   bool release(void* object, std::uint64_t bytes);

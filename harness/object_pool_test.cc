@@ -10,21 +10,20 @@
 namespace twinwalk {
 namespace {
 
-TEST(ObjectPool, ObjectsAreZeroedAlignedAndApart) {
+TEST(ObjectPool, ObjectsAreAlignedAndApart) {
   ObjectPool pool;
   std::set<std::uint8_t*> starts;
   for (const std::uint64_t bytes : {1u, 16u, 17u, 100u, 4096u, 5000u}) {
     auto* p = static_cast<std::uint8_t*>(pool.allocate(bytes));
     ASSERT_NE(p, nullptr);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(p) % 16, 0u);
-    for (std::uint64_t i = 0; i < bytes; ++i) ASSERT_EQ(p[i], 0);
     std::memset(p, 0xff, bytes);
     EXPECT_TRUE(starts.insert(p).second);
   }
   EXPECT_EQ(pool.live(), 6u);
 }
 
-TEST(ObjectPool, FreedObjectsWaitAndAreZeroedAgain) {
+TEST(ObjectPool, FreedObjectsWaitAndComeAgain) {
   ObjectPool pool;
   void* first = pool.allocate(40);
   std::memset(first, 0xff, 40);
@@ -39,7 +38,9 @@ TEST(ObjectPool, FreedObjectsWaitAndAreZeroedAgain) {
       EXPECT_NE(p, first);
     }
     again |= p == first;
-    for (unsigned n = 0; n < 40; ++n) ASSERT_EQ(p[n], 0);
+#ifdef TWINWALK_ASAN
+    for (unsigned n = 0; n < 40; ++n) ASSERT_EQ(p[n], 0xa5) << "junk, but always the same";
+#endif
     EXPECT_TRUE(pool.release(p, 40));
   }
   EXPECT_TRUE(again);

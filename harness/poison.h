@@ -15,6 +15,8 @@
 
 #ifdef TWINWALK_ASAN
 #include <sanitizer/asan_interface.h>
+
+#include <cstring>
 #endif
 
 namespace twinwalk {
@@ -29,6 +31,15 @@ inline void poison(const void* at, std::size_t bytes) {
 inline void unpoison(const void* at, std::size_t bytes) {
 #ifdef TWINWALK_ASAN
   __asan_unpoison_memory_region(at, bytes);
+#else
+  (void)at, (void)bytes;
+#endif
+}
+
+// Fills memory that its owner has to initialise.
+inline void scribble(void* at, std::size_t bytes) {
+#ifdef TWINWALK_ASAN
+  std::memset(at, 0xa5, bytes);
 #else
   (void)at, (void)bytes;
 #endif

@@ -18,6 +18,18 @@ struct SubjectInfo {
   Profile profile = Profile::kKvm;
 };
 
+// Told when a run gets to certain steps: for those who time a part of it.
+class StepWatch {
+ public:
+  // A run is about to execute step `step` (step 0 at first), or has executed the last one. Returns
+  // the next step to be told of, kNoStep if there is none.
+  virtual std::size_t reached(std::size_t step) = 0;
+  static constexpr std::size_t kNoStep = ~std::size_t{0};
+
+ protected:
+  ~StepWatch() = default;
+};
+
 class Subject {
  public:
   virtual ~Subject() = default;

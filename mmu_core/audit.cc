@@ -105,7 +105,7 @@ class Auditor {
 
   void check_hash(const ShadowPage& p) {
     u32 here = 0, twins = 0;
-    for (const ShadowPage* q = vm_.pages.bucket[pages::bucket_of(p.gfn)]; q; q = q->hash_next) {
+    for (const ShadowPage* q = vm_.pages.hash.chain(p.gfn); q; q = q->hash_next) {
       here += q == &p;
       twins += q->gfn == p.gfn && q->role == p.role && q->generation == p.generation;
     }
@@ -125,12 +125,12 @@ class Auditor {
     const Memslot* slot = vm_.slots.find(p.gfn);
     if (!slot) return report(Class::kRole, "shadowed table lies in no memslot", &p);
     u32 upper = 0, all = 0;
-    for (const ShadowPage* q = vm_.pages.bucket[pages::bucket_of(p.gfn)]; q; q = q->hash_next) {
+    for (const ShadowPage* q = vm_.pages.hash.chain(p.gfn); q; q = q->hash_next) {
       if (q->gfn != p.gfn || q->role.direct()) continue;
       ++all;
       upper += q->role.level() > 1;
     }
-    if (slot->arrays.tracked[slot->index(p.gfn, 1)] != upper)
+    if (slot->tracked(p.gfn) != upper)
       report(Class::kCount, "write tracking differs from a recount", &p);
     if (slot->large(p.gfn, 2).disallow < all)
       report(Class::kCount, "a shadowed gfn does not forbid large mappings", &p);
@@ -211,7 +211,8 @@ class Auditor {
     const Gfn gfn = p.leaf_gfn(i);
     Memslot* slot = vm_.slots.find(gfn);
     if (!slot) return report(Class::kRmap, "leaf maps a gfn without a memslot", &p, i);
-    if (occurrences(slot->rmap(gfn, level), {const_cast<ShadowPage*>(&p), i}) != 1)
+    const RmapHead* head = slot->rmap(gfn, level);
+    if (!head || occurrences(*head, {const_cast<ShadowPage*>(&p), i}) != 1)
       report(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", &p, i);
     check_frame(p, i, *slot, gfn, s);
     if (spte::is_writable(s)) check_writable(p, i, *slot, gfn);

@@ -27,12 +27,8 @@ bool collect(VmState& vm, u32 id, u64* bitmap, u64 words) {
 }
 
 void protect_slot(VmState& vm, Memslot& slot) {
-  for (unsigned level = 1; level <= kRmapLevels; ++level) {
-    const u64 n = slot.index(slot.base + (slot.pages - 1), level) + 1;
-    for (u64 i = 0; i < n; ++i)
-      if (slot.arrays.rmap[level - 1][i].word)
-        entries::write_protect_chain(vm, slot.arrays.rmap[level - 1][i]);
-  }
+  slot.for_each_rmap(slot.base, slot.base + (slot.pages - 1),
+                     [&](const RmapHead& head) { entries::write_protect_chain(vm, head); });
   flush::pay(vm);
 }
 

@@ -21,7 +21,10 @@ void fill(VmState& vm, SpteRef ref, u64 value) {
 // The reverse map of a gfn that is mapped, and the count by which the audit knows that no chain
 // holds more.
 void rmap_add(VmState& vm, Memslot& slot, Gfn gfn, SpteRef ref) {
-  chain::add(slot.rmap(gfn, ref.page->role.level()), ref, vm.caches);
+  const unsigned level = ref.page->role.level();
+  RmapHead& head =
+      level == 1 ? vm.caches.chunk_of(slot, gfn).rmap[slot.in_chunk(gfn)] : *slot.rmap(gfn, level);
+  chain::add(head, ref, vm.caches);
   ++vm.rmap_refs;
 }
 
@@ -33,7 +36,8 @@ Memslot& slot_of(VmState& vm, Gfn gfn) {
 }
 
 void rmap_remove(VmState& vm, Gfn gfn, SpteRef ref) {
-  if (!chain::remove(slot_of(vm, gfn).rmap(gfn, ref.page->role.level()), ref, vm.caches))
+  RmapHead* const head = slot_of(vm, gfn).rmap(gfn, ref.page->role.level());
+  if (!head || !chain::remove(*head, ref, vm.caches))
     vm.platform.panic("leaf missing from the reverse map");
   --vm.rmap_refs;
 }
@@ -122,7 +126,7 @@ bool write_protect_chain(VmState& vm, const RmapHead& head) {
 bool write_protect_gfn(VmState& vm, Memslot& slot, Gfn gfn) {
   bool any = false;
   for (unsigned level = 1; level <= kRmapLevels; ++level)
-    any |= write_protect_chain(vm, slot.rmap(gfn, level));
+    if (const RmapHead* head = slot.rmap(gfn, level)) any |= write_protect_chain(vm, *head);
   if (any) ++vm.stats.write_protects;
   return any;
 }

@@ -75,6 +75,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   VmState& vm = *vcpu.vm;
   Locked lock(vm, LockId::kMmu);
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
+  vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   // Only now: making pages available may have zapped the root in use.
   if (root_is_stale(vcpu) || fault.slot_generation != vm.slots.generation()) {
     count(vm, Event::kRetryStale, 0, vcpu.role);

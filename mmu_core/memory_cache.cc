@@ -25,6 +25,11 @@ bool MemoryCaches::top_up() {
     if (!p) return false;
     chain_[chains_++] = new (p) RmapChain;
   }
+  while (chunks_ < kChunks) {
+    void* p = platform_.alloc_object(sizeof(SlotChunk));
+    if (!p) return false;
+    chunk_[chunks_++] = static_cast<SlotChunk*>(p);
+  }
   return true;
 }
 
@@ -33,6 +38,7 @@ void MemoryCaches::drain() {
   while (descriptors_) platform_.free_object(descriptor_[--descriptors_], sizeof(ShadowPage));
   while (infos_) platform_.free_object(info_[--infos_], sizeof(EntryInfo));
   while (chains_) platform_.free_object(chain_[--chains_], sizeof(RmapChain));
+  while (chunks_) platform_.free_object(chunk_[--chunks_], sizeof(SlotChunk));
 }
 
 ShadowPage* MemoryCaches::take_page() {
@@ -62,6 +68,15 @@ void MemoryCaches::give_chain(RmapChain* chain) {
   } else {
     platform_.free_object(chain, sizeof(RmapChain));
   }
+}
+
+SlotChunk& MemoryCaches::chunk_of(const Memslot& slot, Gfn gfn) {
+  SlotChunk*& chunk = slot.chunk(gfn);
+  if (!chunk) {
+    if (!chunks_) platform_.panic("memory cache ran dry: part of a memslot");
+    chunk = new (chunk_[--chunks_]) SlotChunk;
+  }
+  return *chunk;
 }
 
 }  // namespace mmu

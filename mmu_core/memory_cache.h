@@ -4,6 +4,7 @@
 // Stores filled before an operation, so that nothing is allocated in the
 // middle of one (KVM: struct kvm_mmu_memory_cache).
 
+#include "mmu_core/memslot.h"
 #include "mmu_core/platform.h"
 #include "mmu_core/rmap.h"
 #include "mmu_core/shadow_page.h"
@@ -18,8 +19,9 @@ struct TablePage {
 class MemoryCaches {
  public:
   // What one fault may need at most: a shadow page a level, a chain descriptor for the leaf, each
-  // prefetched neighbour and each new link.
-  static constexpr u32 kPages = 4, kChains = 16;
+  // prefetched neighbour and each new link; of a memslot, a chunk for each new table, the leaf and
+  // each neighbour.
+  static constexpr u32 kPages = 4, kChains = 16, kChunks = 12;
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
   bool top_up();  // false: the source is exhausted; what was got stays for the next try
@@ -30,15 +32,18 @@ class MemoryCaches {
   ShadowPage* take_page();  // descriptor with table and info attached
   RmapChain* take_chain();
   void give_chain(RmapChain* chain);
+  // The part of the slot that holds the gfn, made if it is not there yet.
+  SlotChunk& chunk_of(const Memslot& slot, Gfn gfn);
   void free_page(ShadowPage* page);
 
  private:
   Platform& platform_;
-  u32 tables_ = 0, descriptors_ = 0, infos_ = 0, chains_ = 0;
+  u32 tables_ = 0, descriptors_ = 0, infos_ = 0, chains_ = 0, chunks_ = 0;
   TablePage table_[kPages];
   ShadowPage* descriptor_[kPages];
   EntryInfo* info_[kPages];
   RmapChain* chain_[kChains];
+  SlotChunk* chunk_[kChunks];
 };
 
 }  // namespace mmu

@@ -13,9 +13,13 @@ u64 entries_at(Gfn base, u64 pages, unsigned level) {
 
 u64 dirty_bytes(u64 pages) { return (pages + 63) / 64 * sizeof(u64); }
 
+u64 chunks_of(u64 pages) { return (pages + SlotChunk::kPages - 1) / SlotChunk::kPages; }
+
+// All zero: nothing mapped, nothing forbidden, nothing dirty.
 template <class T>
 bool allocate(Platform& platform, u64 count, T*& array) {
   array = static_cast<T*>(platform.alloc_object(count * sizeof(T)));
+  if (array) std::memset(static_cast<void*>(array), 0, count * sizeof(T));
   return array != nullptr;
 }
 
@@ -26,7 +30,7 @@ void release(Platform& platform, T*& array, u64 count) {
 }
 
 template <class T>
-T* detach(T*& old, const T* kept) {
+T* detach(T*& old, T* kept) {
   T* const taken = old == kept ? nullptr : old;
   old = nullptr;
   return taken;
@@ -59,10 +63,9 @@ bool fits(Gfn base, u64 pages, u8 maxphyaddr) {
 
 }  // namespace
 
-Memslot* Memslots::find(Gfn gfn) {
+Memslot* Memslots::find_and_note(Gfn gfn) {
   SlotTable& table = copy_[active_];
   // An unused slot has no pages, so it contains nothing.
-  if (table.slot[hint_].contains(gfn)) return &table.slot[hint_];
   for (u32 id = 0; id < kMaxMemslots; ++id) {
     if (!table.slot[id].contains(gfn)) continue;
     hint_ = id;
@@ -70,8 +73,6 @@ Memslot* Memslots::find(Gfn gfn) {
   }
   return nullptr;
 }
-
-const Memslot* Memslots::find(Gfn gfn) const { return const_cast<Memslots*>(this)->find(gfn); }
 
 Memslot* Memslots::by_id(u32 id) {
   if (id >= kMaxMemslots || !copy_[active_].slot[id].used) return nullptr;
@@ -180,11 +181,11 @@ void Memslots::finish_update() {
 
 Status Memslots::allocate_arrays(Memslot& slot) {
   SlotArrays fresh;
-  bool all = allocate(platform_, slot.pages, fresh.tracked);
-  for (unsigned level = 1; level <= kRmapLevels; ++level) {
+  bool all = allocate(platform_, chunks_of(slot.pages), fresh.chunk);
+  for (unsigned level = 2; level <= kRmapLevels; ++level) {
     const u64 count = entries_at(slot.base, slot.pages, level);
     all = all && allocate(platform_, count, fresh.rmap[level - 1]);
-    if (level > 1) all = all && allocate(platform_, count, fresh.large[level - 1]);
+    all = all && allocate(platform_, count, fresh.large[level - 1]);
   }
   if (!all) {
     free_arrays(fresh, slot.pages, slot.base);
@@ -196,9 +197,11 @@ Status Memslots::allocate_arrays(Memslot& slot) {
 }
 
 void Memslots::free_arrays(SlotArrays& arrays, u64 pages, Gfn base) {
-  release(platform_, arrays.tracked, pages);
+  const u64 chunks = arrays.chunk ? chunks_of(pages) : 0;
+  for (u64 i = 0; i < chunks; ++i) release(platform_, arrays.chunk[i], 1);
+  release(platform_, arrays.chunk, chunks);
   release(platform_, arrays.dirty, dirty_bytes(pages) / sizeof(u64));
-  for (unsigned level = 1; level <= kRmapLevels; ++level) {
+  for (unsigned level = 2; level <= kRmapLevels; ++level) {
     const u64 count = entries_at(base, pages, level);
     release(platform_, arrays.rmap[level - 1], count);
     release(platform_, arrays.large[level - 1], count);
@@ -209,7 +212,7 @@ SlotArrays Memslots::take_arrays(u32 id) {
   SlotArrays& old = copy_[1 - active_].slot[id].arrays;
   const SlotArrays& kept = copy_[active_].slot[id].arrays;
   SlotArrays taken;
-  taken.tracked = detach(old.tracked, kept.tracked);
+  taken.chunk = detach(old.chunk, kept.chunk);
   taken.dirty = detach(old.dirty, kept.dirty);
   for (unsigned i = 0; i < kRmapLevels; ++i) {
     taken.rmap[i] = detach(old.rmap[i], kept.rmap[i]);

@@ -18,14 +18,21 @@ struct LargeInfo {
 
 inline constexpr unsigned kRmapLevels = 3;  // 4K, 2M, 1G
 
+// What the slot keeps for each of some 4K pages in a row. Made when the first of them is mapped or
+// its frame shadowed, so that a slot costs what is used of it, not what it could hold.
+struct SlotChunk {
+  static constexpr u64 kPages = 128;
+  RmapHead rmap[kPages];
+  u16 tracked[kPages] = {};  // shadow pages of level > 1, which write-track the gfn
+};
+
 // Arrays by page of the slot; they outlive a flags change. A move makes new ones, the dirty bitmap
 // apart.
 struct SlotArrays {
-  RmapHead* rmap[kRmapLevels] = {};    // [level - 1][index at level]
-  LargeInfo* large[kRmapLevels] = {};  // [level - 1], level >= 2
-  u16* tracked =
-      nullptr;           // shadow pages (level > 1 or not allowed unsync) that write-track the gfn
-  u64* dirty = nullptr;  // bitmap; null until log_dirty is first set
+  SlotChunk** chunk = nullptr;         // [4K index / SlotChunk::kPages]; null: nothing there
+  RmapHead* rmap[kRmapLevels] = {};    // [level - 1][index at level], level >= 2
+  LargeInfo* large[kRmapLevels] = {};  // the same
+  u64* dirty = nullptr;                // bitmap; null until log_dirty is first set
 };
 
 struct Memslot {
@@ -43,7 +50,34 @@ struct Memslot {
   u64 index(Gfn g, unsigned level) const {  // into arrays at that level
     return (g.raw >> (9 * (level - 1))) - (base.raw >> (9 * (level - 1)));
   }
-  RmapHead& rmap(Gfn g, unsigned level) const { return arrays.rmap[level - 1][index(g, level)]; }
+  SlotChunk*& chunk(Gfn g) const { return arrays.chunk[index(g, 1) / SlotChunk::kPages]; }
+  u64 in_chunk(Gfn g) const { return index(g, 1) % SlotChunk::kPages; }
+  // The reverse map of g at a level; null: nothing ever mapped it, or its neighbours, there.
+  RmapHead* rmap(Gfn g, unsigned level) const {
+    if (level > 1) return &arrays.rmap[level - 1][index(g, level)];
+    SlotChunk* const c = chunk(g);
+    return c ? &c->rmap[in_chunk(g)] : nullptr;
+  }
+  // Calls f(RmapHead&) for the reverse maps, of all levels and in their order, that hold something
+  // of [first, last].
+  template <class F>
+  void for_each_rmap(Gfn first, Gfn last, F&& f) const {
+    for (u64 i = index(first, 1); i <= index(last, 1); ++i) {
+      SlotChunk* const c = arrays.chunk[i / SlotChunk::kPages];
+      if (!c) {
+        i |= SlotChunk::kPages - 1;  // on to the next chunk
+      } else if (c->rmap[i % SlotChunk::kPages].word) {
+        f(c->rmap[i % SlotChunk::kPages]);
+      }
+    }
+    for (unsigned level = 2; level <= kRmapLevels; ++level)
+      for (u64 i = index(first, level); i <= index(last, level); ++i)
+        if (arrays.rmap[level - 1][i].word) f(arrays.rmap[level - 1][i]);
+  }
+  u16 tracked(Gfn g) const {
+    const SlotChunk* const c = chunk(g);
+    return c ? c->tracked[in_chunk(g)] : u16{0};
+  }
   LargeInfo& large(Gfn g, unsigned level) const { return arrays.large[level - 1][index(g, level)]; }
 };
 
@@ -59,8 +93,11 @@ class Memslots {
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
-  Memslot* find(Gfn gfn);  // null: no slot, i.e. MMIO. Invalid slots are found.
-  const Memslot* find(Gfn gfn) const;
+  Memslot* find(Gfn gfn) {  // null: no slot, i.e. MMIO. Invalid slots are found.
+    Memslot& likely = copy_[active_].slot[hint_];
+    return likely.contains(gfn) ? &likely : find_and_note(gfn);
+  }
+  const Memslot* find(Gfn gfn) const { return const_cast<Memslots*>(this)->find(gfn); }
   Memslot* by_id(u32 id);  // null if not used
 
   // Checks a request against the active table without changing anything.
@@ -88,6 +125,7 @@ class Memslots {
   u64 generation() const { return active().generation; }
 
  private:
+  Memslot* find_and_note(Gfn gfn);
   Status prepare(const MemslotRequest& request, Memslot& next);
   void swap_in(u32 id, const Memslot& next);
   Status set_log_dirty(Memslot& slot, bool on);

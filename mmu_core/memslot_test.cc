@@ -175,7 +175,7 @@ TEST_F(MemslotTest, MoveGetsArraysForItsNewPlaceAndKeepsTheLog) {
   MemslotRequest request = add_request(0, 0x100, 0x10);
   request.log_dirty = true;
   ASSERT_EQ(apply(request), Status::kOk);
-  slots_.find(Gfn{0x100})->rmap(Gfn{0x100}, 1).word = 1;
+  slots_.find(Gfn{0x100})->rmap(Gfn{0x100}, 2)->word = 1;
   slots_.find(Gfn{0x100})->arrays.dirty[0] = 5;
   const std::size_t in_use = platform_.objects_in_use();
   ASSERT_EQ(slots_.publish_invalid(0), Status::kOk);
@@ -185,7 +185,8 @@ TEST_F(MemslotTest, MoveGetsArraysForItsNewPlaceAndKeepsTheLog) {
   ASSERT_NE(moved, nullptr);
   EXPECT_FALSE(moved->invalid);
   EXPECT_EQ(moved->hva, kHost);
-  EXPECT_EQ(moved->rmap(Gfn{0x1f8}, 1).word, 0u);
+  EXPECT_EQ(moved->rmap(Gfn{0x1f8}, 1), nullptr);
+  EXPECT_EQ(moved->rmap(Gfn{0x1f8}, 2)->word, 0u);
   EXPECT_EQ(moved->index(Gfn{0x200}, 2), 1u) << "it crosses a 2M border now";
   EXPECT_EQ(moved->arrays.dirty[0], 5u);
   EXPECT_EQ(platform_.objects_in_use(), in_use);
@@ -193,11 +194,11 @@ TEST_F(MemslotTest, MoveGetsArraysForItsNewPlaceAndKeepsTheLog) {
 
 TEST_F(MemslotTest, FlagsKeepTheArrays) {
   ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
-  RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[0];
+  RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[1];
   ASSERT_EQ(apply(flags(0, true, true)), Status::kOk);
-  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[0], rmap);
+  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[1], rmap);
   EXPECT_TRUE(slots_.by_id(0)->read_only);
-  EXPECT_EQ(slots_.take_arrays(0).rmap[0], nullptr) << "the slot still has them";
+  EXPECT_EQ(slots_.take_arrays(0).rmap[1], nullptr) << "the slot still has them";
 }
 
 TEST_F(MemslotTest, LogBeginsEmptyEachTimeItIsSwitchedOn) {
@@ -230,7 +231,7 @@ TEST_F(MemslotTest, EveryFailedAllocationLeavesEverythingAsItWas) {
     EXPECT_EQ(slots_.generation(), generation);
     EXPECT_EQ(platform_.objects_in_use(), in_use);
   }
-  EXPECT_EQ(enough, 7u) << "rmap of three levels, limits of two, tracking, log";
+  EXPECT_EQ(enough, 6u) << "rmap and limits of two levels, the chunks of the third, log";
   platform_.object_source = LimitedPages(0);
   EXPECT_EQ(slots_.publish(change(Kind::kMove, 0, 0x300)), Status::kNoMemory);
   EXPECT_EQ(slots_.publish(flags(0, true, true)), Status::kNoMemory);
@@ -240,14 +241,14 @@ TEST_F(MemslotTest, EveryFailedAllocationLeavesEverythingAsItWas) {
 
 TEST_F(MemslotTest, RecycleKeepsTheArraysForTheSameSlot) {
   ASSERT_EQ(apply(add_request(0, 0x1ff, 0x400)), Status::kOk);
-  const RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[0];
+  const RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[1];
   const std::size_t in_use = platform_.objects_in_use();
   slots_.recycle();
   EXPECT_EQ(slots_.generation(), 0u);
   EXPECT_EQ(slots_.find(Gfn{0x200}), nullptr);
   platform_.object_source = LimitedPages(0);
   ASSERT_EQ(apply(add_request(0, 0x1ff, 0x400)), Status::kOk);
-  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[0], rmap);
+  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[1], rmap);
   EXPECT_EQ(platform_.objects_in_use(), in_use);
 }
 

@@ -24,14 +24,11 @@ void for_each_range(VmState& vm, Hva start, Hva end, F&& f) {
   }
 }
 
-// Calls f(RmapHead&) for every chain, of every level, that covers a part of the range.
+// Calls f(RmapHead&) for every chain, of every level, that maps a part of the range.
 template <class F>
 void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
-  for_each_range(vm, start, end, [&](Memslot& slot, Gfn first, Gfn last) {
-    for (unsigned level = 1; level <= kRmapLevels; ++level)
-      for (u64 i = slot.index(first, level); i <= slot.index(last, level); ++i)
-        f(slot.arrays.rmap[level - 1][i]);
-  });
+  for_each_range(vm, start, end,
+                 [&](Memslot& slot, Gfn first, Gfn last) { slot.for_each_rmap(first, last, f); });
 }
 
 }  // namespace
@@ -61,7 +58,7 @@ void begin(VmState& vm, Hva start, Hva end) {
       if (end > n.end) n.end = end;
     }
     for_each_chain(vm, start, end, [&](RmapHead& head) {
-      if (!chain::empty(head)) count(vm, Event::kNotifierZap, *chain::front(head).page);
+      count(vm, Event::kNotifierZap, *chain::front(head).page);
       entries::drop_chain(vm, head);
     });
     zap::commit(vm);

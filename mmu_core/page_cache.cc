@@ -12,7 +12,7 @@ namespace {
 ShadowPage* find(VcpuState& vcpu, Gfn gfn, PageRole role) {
   VmState& vm = *vcpu.vm;
   ShadowPage* next = nullptr;
-  for (ShadowPage* p = vm.pages.bucket[bucket_of(gfn)]; p; p = next) {
+  for (ShadowPage* p = vm.pages.hash.chain(gfn); p; p = next) {
     next = p->hash_next;
     if (p->gfn != gfn || is_obsolete(vm, *p)) continue;
     if (p->role != role) {
@@ -43,7 +43,7 @@ ShadowPage* find(VcpuState& vcpu, Gfn gfn, PageRole role) {
 
 void insert(VmState& vm, ShadowPage* page) {
   PageCache& c = vm.pages;
-  ShadowPage*& head = c.bucket[bucket_of(page->gfn)];
+  ShadowPage*& head = c.hash.chain(page->gfn);
   page->hash_next = head;
   head = page;
   page->prev = nullptr;
@@ -55,7 +55,7 @@ void insert(VmState& vm, ShadowPage* page) {
 }
 
 void remove_from_hash(VmState& vm, ShadowPage* page) {
-  ShadowPage** link = &vm.pages.bucket[bucket_of(page->gfn)];
+  ShadowPage** link = &vm.pages.hash.chain(page->gfn);
   while (*link && *link != page) link = &(*link)->hash_next;
   if (!*link) vm.platform.panic("page missing from the hash");
   *link = page->hash_next;

@@ -8,11 +8,6 @@
 
 namespace mmu::pages {
 
-inline u32 bucket_of(Gfn gfn) {
-  const u64 h = gfn.raw * 0x9E37'79B9'7F4A'7C15u;
-  return static_cast<u32>(h >> 54) % PageCache::kBuckets;
-}
-
 // The valid page for exactly this gfn and role, in step with its guest table or freshly synced (an
 // unsync page that is found is brought up to date but stays unsync); a new one if there is none.
 // Precondition: caches topped up; gfn has a memslot if the role is indirect.
@@ -32,7 +27,7 @@ template <class F>
 void for_each_indirect(VmState& vm, Gfn gfn, F&& f) {
   if (!vm.pages.indirect) return;
   ShadowPage* next = nullptr;
-  for (ShadowPage* p = vm.pages.bucket[bucket_of(gfn)]; p; p = next) {
+  for (ShadowPage* p = vm.pages.hash.chain(gfn); p; p = next) {
     next = p->hash_next;
     if (p->gfn == gfn && p->has_gptes() && !is_obsolete(vm, *p) && !f(*p)) return;
   }

@@ -71,8 +71,8 @@ class Platform {
     __builtin_trap();
   }
   // Storage for descriptors (shadow pages, rmap chains, dirty bitmaps, slot arrays); size bytes,
-  // 16-aligned, zeroed; nullptr when exhausted. The platform may poison and quarantine what is
-  // freed.
+  // 16-aligned, holding anything; nullptr when exhausted. The platform may poison and quarantine
+  // what is freed.
   virtual void* alloc_object(u64 size) {
     (void)size;
     __builtin_trap();

@@ -33,6 +33,7 @@ bool load_dummy(VcpuState& vcpu) {
 bool load_page(VcpuState& vcpu, Gfn gfn) {
   VmState& vm = *vcpu.vm;
   if (!vm.caches.top_up() || !reclaim::make_pages_available(vm)) return false;
+  vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   vcpu.root.page = pages::get(vcpu, gfn, vcpu.role);
   ++vcpu.root.page->root_count;
   return true;

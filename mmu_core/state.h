@@ -9,6 +9,7 @@
 #include "mmu_core/memory_cache.h"
 #include "mmu_core/memslot.h"
 #include "mmu_core/mmu.h"
+#include "mmu_core/page_hash.h"
 #include "mmu_core/shadow_page.h"
 
 namespace mmu {
@@ -51,10 +52,10 @@ struct VcpuState {
   MmioCache mmio;
 };
 
-// Shadow pages by (gfn, role), and the list of those in use (KVM: mmu_page_hash, active_mmu_pages).
+// The shadow pages in use, by gfn and as a list (KVM: mmu_page_hash, active_mmu_pages).
 struct PageCache {
-  static constexpr u32 kBuckets = 1024;
-  ShadowPage* bucket[kBuckets] = {};
+  explicit PageCache(Platform& platform) : hash(platform) {}
+  PageHash hash;
   ShadowPage* newest = nullptr;
   ShadowPage* oldest = nullptr;
   u32 used = 0;           // on the active list
@@ -74,7 +75,7 @@ struct Notifier {
 };
 
 struct VmState {
-  VmState(Platform& p) : platform(p), slots(p), memory(p, slots), caches(p) {}
+  VmState(Platform& p) : platform(p), slots(p), memory(p, slots), caches(p), pages(p) {}
   Platform& platform;
   VmConfig config;
   Memslots slots;

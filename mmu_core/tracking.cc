@@ -19,7 +19,8 @@ void shadow(VmState& vm, const ShadowPage& page) {
   Memslot* slot = vm.slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
   change_disallow(*slot, page.gfn, true);
-  if (page.role.level() > 1) ++slot->arrays.tracked[slot->index(page.gfn, 1)];
+  if (page.role.level() > 1)
+    ++vm.caches.chunk_of(*slot, page.gfn).tracked[slot->in_chunk(page.gfn)];
   entries::write_protect_gfn(vm, *slot, page.gfn);
   flush::pay(vm);
 }
@@ -28,7 +29,10 @@ void unshadow(VmState& vm, const ShadowPage& page) {
   Memslot* slot = vm.slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
   change_disallow(*slot, page.gfn, false);
-  if (page.role.level() > 1) --slot->arrays.tracked[slot->index(page.gfn, 1)];
+  if (page.role.level() == 1) return;
+  SlotChunk* const chunk = slot->chunk(page.gfn);
+  if (!chunk) vm.platform.panic("a table that is write-tracked has no count");
+  --chunk->tracked[slot->in_chunk(page.gfn)];
 }
 
 u8 max_level(const Memslot& slot, Gfn gfn) {

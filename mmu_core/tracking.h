@@ -8,9 +8,7 @@
 
 namespace mmu::tracking {
 
-inline bool is_tracked(const Memslot& slot, Gfn gfn) {
-  return slot.arrays.tracked[slot.index(gfn, 1)] != 0;
-}
+inline bool is_tracked(const Memslot& slot, Gfn gfn) { return slot.tracked(gfn) != 0; }
 
 // Called when an indirect page enters or leaves the cache. shadow() write-protects existing
 // mappings of the gfn.

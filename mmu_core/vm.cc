@@ -33,6 +33,7 @@ void drop_all_pages(VmState& vm) {
   while (vm.pages.oldest) zap::page(vm, vm.pages.oldest);
   zap::commit(vm);
   if (vm.pages.invalid_roots) vm.platform.panic("a root outlived its vCPUs");
+  vm.pages.hash.shrink();
   if (vm.dummy.ptr) {
     vm.platform.free_table(vm.dummy.hpa);
     vm.dummy = TablePage{};

@@ -56,6 +56,12 @@ void History::drop_global_page(std::uint64_t gva, std::uint64_t bytes, Time now,
   note_page(kGlobal, gva, bytes, now, rule);
 }
 
+void History::fault_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now,
+                         const Rule& rule) {
+  note_page(pcid, gva, bytes, now, rule);
+  note_page(kFaulted + pcid, gva, bytes, now, rule);
+}
+
 void History::load_root(const Root& root, unsigned pcid, Time now) {
   UsedRoot* same = nullptr;
   for (UsedRoot& r : roots_) {
@@ -73,8 +79,8 @@ Cover History::translation(unsigned pcid, std::uint64_t gva) const {
   return later(later(everything_, all_but_globals_), later(by_pcid_[pcid], page_cover(pcid, gva)));
 }
 
-Cover History::global_translation(std::uint64_t gva) const {
-  return later(everything_, page_cover(kGlobal, gva));
+Cover History::global_translation(unsigned pcid, std::uint64_t gva) const {
+  return later(everything_, later(page_cover(kGlobal, gva), page_cover(kFaulted + pcid, gva)));
 }
 
 Cover History::structures(unsigned pcid) const {

@@ -51,30 +51,35 @@ class History {
   // ones.
   void drop_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
   void drop_global_page(std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
+  // A #PF: the page in that PCID. Of a global translation only its use under that PCID ends: the
+  // manual promises that the fault will not recur, and names no other PCID.
+  void fault_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now,
+                  const Rule& rule);
 
   void load_root(const Root& root, unsigned pcid, Time now);
 
-  // The latest invalidation that a cached translation of gva must have survived.
+  // The latest invalidation that a cached translation of gva must have survived to serve under
+  // `pcid`.
   Cover translation(unsigned pcid, std::uint64_t gva) const;
-  Cover global_translation(std::uint64_t gva) const;
+  Cover global_translation(unsigned pcid, std::uint64_t gva) const;
   // The same for any paging-structure entry of the PCID.
   Cover structures(unsigned pcid) const;
   const std::vector<UsedRoot>& roots() const { return roots_; }
 
  private:
-  static constexpr unsigned kPcids = 4096, kGlobal = kPcids;
+  static constexpr unsigned kPcids = 4096, kFaulted = kPcids, kGlobal = 2 * kPcids;
   static constexpr std::uint64_t kPageSizes[] = {bit(12), bit(21), bit(22), bit(30)};
   struct PageCover {
     std::uint64_t key = 0;
     std::uint32_t trace = 0;  // entry is of this trace iff equal to trace_
     Cover cover;
   };
-  // Size above the 45 bits of a page number above the 13 of a tag: no two pages share a key.
+  // Size above the 45 bits of a page number above the 14 of a tag: no two pages share a key.
   static std::uint64_t key_of(unsigned tag, std::uint64_t gva, std::uint64_t bytes) {
     std::uint64_t size = 0;
     while (size + 1 < std::size(kPageSizes) && kPageSizes[size] != bytes) ++size;
     const std::uint64_t number = (gva & ((std::uint64_t{1} << 57) - 1) & ~(bytes - 1)) >> 12;
-    return size << 60 | number << 13 | tag;
+    return size << 60 | number << 14 | tag;
   }
   PageCover& slot(std::uint64_t key);
   const PageCover* find(std::uint64_t key) const;

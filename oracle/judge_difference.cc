@@ -87,7 +87,7 @@ const Rule* AccessJudge::covering_rule() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     if (!matcher.part(i).stale) continue;
     const StaleWalk& w = matcher.part(i).walk;
-    const Cover cover = w.global ? history.global_translation(fresh_.part[i].gva)
+    const Cover cover = w.global ? history.global_translation(pcid, fresh_.part[i].gva)
                                  : history.translation(pcid, fresh_.part[i].gva);
     if (cover.time >= w.oldest_end && cover.rule != nullptr) return cover.rule;
   }

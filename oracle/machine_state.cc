@@ -259,8 +259,7 @@ void MachineState::invpcid(unsigned vcpu, std::uint64_t type, std::uint64_t pcid
 void MachineState::page_faulted(unsigned vcpu, std::uint64_t gva, std::uint64_t bytes) {
   VcpuState& v = vcpus_[vcpu];
   v.serialized = now_;
-  v.history.drop_page(current_pcid(v.registers), gva, bytes, now_, rules::kStale4);
-  v.history.drop_global_page(gva, bytes, now_, rules::kStale4);
+  v.history.fault_page(current_pcid(v.registers), gva, bytes, now_, rules::kStale4);
 }
 
 void MachineState::announce(std::uint64_t gpa) {

@@ -33,7 +33,7 @@ class Search {
  public:
   Search(const StaleQuery& query, StaleVisitor& visitor) : q_(query), visitor_(visitor) {
     local_ = q_.history->translation(q_.pcid, q_.gva).time;
-    global_ = q_.pge ? q_.history->global_translation(q_.gva).time : local_;
+    global_ = q_.pge ? q_.history->global_translation(q_.pcid, q_.gva).time : local_;
     structures_ = q_.history->structures(q_.pcid).time;
     if (q_.ignore_windows) local_ = global_ = structures_ = 0;
   }

@@ -152,6 +152,22 @@ TEST_P(Stale, Rule4FaultLeavesOtherAddressesAlone) {
       "ok");
 }
 
+TEST_P(Stale, Rule4FaultEndsAGlobalTranslationInItsOwnPcidOnly) {
+  constexpr std::uint64_t kOther = 0x180000, kKeep = bit(63);
+  bed.mov(Reg::kCr4, cr4::kPae | cr4::kPge | cr4::kPcide);
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1);
+  bed.write(kLeaf, kOld | kLeafUsed | pte::kG);
+  EXPECT_EQ(read_old(), "ok");
+  bed.write(kLeaf, 0);
+  bed.write(kOther + (kGva >> 39 & 511) * 8, 0);
+  bed.mov(Reg::kCr3, kOther | 2);
+  EXPECT_EQ(fault_read(0), "ok");
+  bed.mov(Reg::kCr3, Testbed::kRoot | 1 | kKeep);
+  EXPECT_EQ(read_old(), "ok");
+  EXPECT_EQ(fault_read(0), "ok");
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-4");
+}
+
 TEST_P(Stale, Rule5OldUpperEntryOnBareHardwareOnly) {
   const std::uint64_t table = 0x110000;
   bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);

@@ -77,7 +77,7 @@ refuses "no such configuration" "$twinwalk" fuzz --config none
 refuses "no such engine" "$twinwalk" fuzz --engine steam
 refuses "shard out of range" "$twinwalk" sweep --shard 3/2
 refuses "no shard" "$twinwalk" sweep --shard half
-refuses "no such mode" "$twinwalk" sweep --mode none
+refuses "no such mode" "$twinwalk" sweep --mode real
 refuses "no such seed" "$twinwalk" zoo --only no-such-bug
 
 # A file that may not be read. root may read everything, so root tries it as somebody else where it can.

@@ -35,6 +35,16 @@ void parse_shard(const std::string& text, sweep::SweepOptions& options) {
   }
 }
 
+void parse_mode(const std::string& text, sweep::SweepOptions& options) {
+  if (text == "all") return;
+  for (const Mode mode : {Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
+    if (text == name_of(mode)) options.mode = mode;
+  }
+  if (options.mode) return;
+  throw Failure(
+      fmt::format("--mode: found `{}`; allowed: none, 32-bit, pae, 4-level, 5-level, all", text));
+}
+
 void show_progress(const sweep::SweepProgress& at) {
   fmt::print(stderr, "\r{:<28} {:>12} cases, {} diverge\x1b[K", at.block, at.cases, at.diverge);
   std::fflush(stderr);
@@ -95,10 +105,7 @@ void print_for_people(const sweep::SweepResult& result) {
 int run_sweep_verb(const SweepOptionsOfVerb& words) {
   sweep::SweepOptions options;
   parse_shard(words.shard, options);
-  if (words.mode != name_of(Mode::k4Level)) {
-    throw Failure(
-        fmt::format("--mode: found `{}`; allowed: {}", words.mode, name_of(Mode::k4Level)));
-  }
+  parse_mode(words.mode, options);
   options.only = words.block;
   const NamedSubject core = make_subject("core");
   const auto unicorn = start_unicorn(parse_references(""));

@@ -6,7 +6,7 @@
 namespace twinwalk::cli {
 
 struct SweepOptionsOfVerb {
-  std::string mode = "4-level";
+  std::string mode = "all";
   std::string shard = "0/1";  // "i/n", i from 0
   std::string block;          // one block alone; empty: all
   bool json = false;

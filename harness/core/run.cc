@@ -39,7 +39,9 @@ void CoreRun::start() {
 void CoreRun::run_steps(const Program& program, OutcomeStream& out) {
   steps_.take_core_ran();
   bool due = options_.audit;  // once for what the start made
+  std::size_t watched = options_.watch != nullptr ? 0 : StepWatch::kNoStep;
   for (; current_ < program.steps.size(); ++current_) {
+    if (current_ == watched) watched = options_.watch->reached(current_);
     Outcome& outcome = out.steps[current_];
     steps_.execute(program.steps[current_].what, outcome, out);
     due |= steps_.take_core_ran();
@@ -47,6 +49,7 @@ void CoreRun::run_steps(const Program& program, OutcomeStream& out) {
     due = false;
     collect(out, outcome);
   }
+  if (current_ == watched) options_.watch->reached(current_);
 }
 
 // Nothing may be left behind.

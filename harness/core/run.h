@@ -20,6 +20,7 @@ struct CoreRunOptions {
   bool audit = true;  // check the core's invariants after every step in which it ran
   unsigned refault_bound = 16;
   std::uint8_t* state_counters = nullptr;  // see Vm::set_state_counters
+  StepWatch* watch = nullptr;
 };
 
 class CoreRun : public Subject, protected CoreHost {

@@ -11,15 +11,16 @@ constexpr std::uint32_t kEcPresent = 1, kEcWrite = 2, kEcUser = 4, kEcReserved =
                         kEcKey = 32;
 constexpr unsigned kBitPresent = 0, kBitWrite = 1, kBitUser = 2, kBitAccessed = 5, kBitDirty = 6,
                    kBitSize = 7, kBitGlobal = 8, kBitXd = 63;
-constexpr unsigned kLevels = 4;
+constexpr unsigned kPaeLevels = 3;  // the third are the PDPTE registers
 
 constexpr bool has(std::uint64_t entry, unsigned n) { return entry >> n & 1; }
 constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
 constexpr std::uint64_t frame_of(std::uint64_t entry, unsigned level) {
   return entry & 0x000f'ffff'ffff'f000 & ~((std::uint64_t{1} << shift_of(level)) - 1);
 }
-constexpr bool canonical(std::uint64_t gva) {
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << 16) >> 16) == gva;
+constexpr bool canonical(std::uint64_t gva, unsigned bits) {
+  const unsigned rest = 64 - bits;
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << rest) >> rest) == gva;
 }
 
 // Sets `bits` in the entry by a locked update if it still is `seen`; false: it changed, look again.
@@ -63,31 +64,74 @@ struct Processor::Need {
 void Processor::reset(const Machine& machine) {
   policy_ = machine.tlb;
   cache_.reset(policy_ == TlbPolicy::kSmall ? machine.tlb_entries : TranslationCache::kCapacity);
+  for (Pdptes& p : pdptes_) p = {};
   above_maxphyaddr_ = 0x000f'ffff'ffff'ffff & ~((std::uint64_t{1} << machine.host_maxphyaddr) - 1);
   amd_ = machine.vendor == Vendor::kAmd;
 }
 
-// SDM 3A §"4-Level Paging and 5-Level Paging", the reserved bits of each entry; APM 2 §"Long-Mode
-// Page Translation".
-bool Processor::reserved(std::uint64_t entry, unsigned level) const {
+// SDM 3A §"4-Level Paging and 5-Level Paging" and §"PAE Paging", the reserved bits of each entry;
+// APM 2 §"Long-Mode Page Translation".
+bool Processor::reserved(std::uint64_t entry, unsigned level, unsigned levels) const {
   if (entry & above_maxphyaddr_) return true;
-  if (level == 4) return has(entry, kBitSize) || (amd_ && has(entry, kBitGlobal));
+  if (levels == kPaeLevels) {
+    // Bits 62:52 are neither ignored nor a key.
+    if (entry << 1 >> 53) return true;
+  } else if (level >= 4) {
+    return has(entry, kBitSize) || (amd_ && has(entry, kBitGlobal));
+  }
   if (level > 1 && has(entry, kBitSize)) {  // bit 12 is PAT
     return entry & ((std::uint64_t{1} << shift_of(level)) - (std::uint64_t{1} << 13));
   }
   return false;
 }
 
+// SDM 3A §"PDPTE Registers", 3C §"Loading Page-Directory-Pointer-Table Entries": all four, or the
+// entry fails.
+bool Processor::load_pdptes(const Controls& controls) {
+  Pdptes& p = pdptes_[controls.tag.vcpu];
+  if (p.loaded && p.root == controls.root && policy_ != TlbPolicy::kFresh) return true;
+  p.loaded = false;
+  constexpr std::uint64_t kReserved = 0xfff0'0000'0000'01e6;  // 63:52, 8:5, 2:1
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint64_t* const slot = memory_.table_entry(controls.root + i * 8);
+    p.entry[i] = slot ? *slot : 0;
+    if (!has(p.entry[i], kBitPresent)) continue;
+    if (p.entry[i] & (kReserved | above_maxphyaddr_)) return false;
+    memory_.note_reached(frame_of(p.entry[i], 1) >> 12);
+  }
+  p.loaded = true;
+  p.root = controls.root;
+  return true;
+}
+
+bool Processor::pdptes_reach(std::uint64_t pfn, std::uint64_t count) const {
+  for (const Pdptes& p : pdptes_) {
+    if (!p.loaded) continue;
+    for (const std::uint64_t entry : p.entry) {
+      if (has(entry, kBitPresent) && (frame_of(entry, 1) >> 12) - pfn < count) return true;
+    }
+  }
+  return false;
+}
+
 bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t gva,
                      std::uint64_t& hpa, std::uint32_t& error_code) {
-  unsigned level = kLevels;
+  const bool pae = controls.levels == kPaeLevels;
+  unsigned level = pae ? 2 : controls.levels;
   std::uint64_t table = controls.root;
   Rights rights;
-  unsigned cached_level = 0;
+  unsigned cached_level = level;
   if (const StructureEntry* e = cache_.find_structure(controls.tag, gva, cached_level)) {
     level = cached_level - 1;
     table = e->table;
     rights = e->rights;
+  } else if (pae) {
+    const std::uint64_t pdpte = pdptes_[controls.tag.vcpu].entry[gva >> 30 & 3];
+    if (!has(pdpte, kBitPresent)) {
+      error_code = need.code;
+      return false;
+    }
+    table = frame_of(pdpte, 1);
   }
   while (true) {
     std::uint64_t* const slot = memory_.table_entry(table + (gva >> shift_of(level) & 511) * 8);
@@ -96,7 +140,7 @@ bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t g
       error_code = need.code;
       return false;
     }
-    if (reserved(entry, level)) {
+    if (reserved(entry, level, controls.levels)) {
       error_code = need.code | kEcPresent | kEcReserved;
       return false;
     }
@@ -105,7 +149,7 @@ bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t g
     here.user &= has(entry, kBitUser);
     here.execute &= !has(entry, kBitXd);
     const bool leaf = level == 1 || (level < 4 && has(entry, kBitSize));
-    const auto key = static_cast<std::uint8_t>(entry >> 59 & 15);
+    const auto key = static_cast<std::uint8_t>(pae ? 0 : entry >> 59 & 15);
     bool dirty = leaf && has(entry, kBitDirty);
     if (leaf) {
       error_code = need.violation(controls, here, key);
@@ -152,16 +196,27 @@ bool Processor::translate(const Controls& controls, const Need& need, std::uint6
 
 void Processor::access(const Controls& controls, const Access& access, Result& result) {
   if (policy_ == TlbPolicy::kFresh) cache_.clear();
+  if (controls.levels != kPaeLevels) {
+    pdptes_[controls.tag.vcpu].loaded = false;
+  } else if (!load_pdptes(controls)) {
+    result.kind = Result::Kind::kEntryFailed;
+    return;
+  }
   const bool fetch = access.kind == AccessKind::kFetch;
   const Need need(controls, access);
-  const std::uint64_t last = access.gva + (fetch ? 0u : access.size - 1u);
-  result.parts = (access.gva ^ last) >> 12 ? 2 : 1;
-  if (!canonical(access.gva) || !canonical(last)) {
+  // What wraps at 4G goes on at 0: SDM 1 §"Specifying a Segment Selector and Offset" leaves it
+  // open.
+  const bool legacy = controls.gva_bits == 32;
+  const std::uint64_t linear = legacy ? 0xffff'ffff : ~std::uint64_t{0};
+  const std::uint64_t first = access.gva & linear;
+  const std::uint64_t last = (first + (fetch ? 0u : access.size - 1u)) & linear;
+  result.parts = (first ^ last) >> 12 ? 2 : 1;
+  if (!legacy && (!canonical(first, controls.gva_bits) || !canonical(last, controls.gva_bits))) {
     result.kind = Result::Kind::kGeneralProtection;
     return;
   }
   for (unsigned part = 0; part < result.parts; ++part) {
-    const std::uint64_t gva = part == 0 ? access.gva : last & ~std::uint64_t{4095};
+    const std::uint64_t gva = part == 0 ? first : last & ~std::uint64_t{4095};
     if (!translate(controls, need, gva, result.hpa[part], result.error_code)) {
       result.kind = Result::Kind::kPageFault;
       result.fault_gva = gva;
@@ -193,6 +248,12 @@ void Processor::touch_memory(const Access& access, Result& result, unsigned firs
 }
 
 void Processor::flush(const Flush& flush) {
+  // INVLPG leaves the PDPTE registers alone.
+  if (flush.kind != Flush::Kind::kAddress) {
+    for (unsigned v = 0; v < kMaxVcpus; ++v) {
+      if (flush.vcpu == TranslationCache::kEveryVcpu || flush.vcpu == v) pdptes_[v].loaded = false;
+    }
+  }
   if (cache_.empty()) return;
   switch (flush.kind) {
     case Flush::Kind::kAll:

@@ -11,6 +11,9 @@
 //             deepest paging-structure entry,   #PF exit: drops the page's TLB entries and the
 //             else the root: walk on from there  paging-structure entries on its way
 //                 │ sets A, then caches; sets D for a store
+//
+// Tables of 4 and 5 levels are walked from the root. With 3 levels it is a processor in PAE mode:
+// its root is the four PDPTEs, which it holds in registers of its own from one load to the next.
 
 #include <cstdint>
 
@@ -23,7 +26,9 @@ namespace twinwalk::processor {
 
 // What a vCPU runs with. CR0.WP and EFER.NXE are on: the core enters the guest with nothing else.
 struct Controls {
-  std::uint64_t root = 0;  // hpa of the top table, 4 levels
+  std::uint64_t root = 0;   // hpa of the top table; 3 levels: of four PDPTEs, aligned to 32 bytes
+  std::uint8_t levels = 4;  // of the tables, 3..5
+  std::uint8_t gva_bits = 48;  // linear addresses: 32 (taken modulo 2^32), or canonical to 48 or 57
   Tag tag;
   bool smep = false, smap = false, pke = false;
   std::uint8_t cpl = 0;
@@ -40,7 +45,12 @@ struct Access {
 };
 
 struct Result {
-  enum class Kind : std::uint8_t { kDone, kPageFault, kGeneralProtection } kind = Kind::kDone;
+  enum class Kind : std::uint8_t {
+    kDone,
+    kPageFault,
+    kGeneralProtection,
+    kEntryFailed,  // the PDPTEs cannot be loaded: a present one has a reserved bit
+  } kind = Kind::kDone;
   std::uint32_t error_code = 0;  // kPageFault
   std::uint64_t fault_gva = 0;   // kPageFault: CR2
   unsigned parts = 1;            // 2 if the access crosses a page
@@ -69,7 +79,7 @@ class Processor final : public FrameReaders {
 
   void flush(const Flush& flush);
   bool reaches(std::uint64_t pfn, std::uint64_t count) const override {
-    return cache_.reaches(pfn, count);
+    return cache_.reaches(pfn, count) || pdptes_reach(pfn, count);
   }
 
  private:
@@ -79,11 +89,22 @@ class Processor final : public FrameReaders {
                  std::uint32_t& error_code);
   bool walk(const Controls& controls, const Need& need, std::uint64_t gva, std::uint64_t& hpa,
             std::uint32_t& error_code);
-  bool reserved(std::uint64_t entry, unsigned level) const;
+  bool reserved(std::uint64_t entry, unsigned level, unsigned levels) const;
+  bool load_pdptes(const Controls& controls);
+  bool pdptes_reach(std::uint64_t pfn, std::uint64_t count) const;
   void touch_memory(const Access& access, Result& result, unsigned first);
+
+  // A vCPU's PDPTE registers. They serve until the vCPU is entered with another root, or what is
+  // cached for it is dropped as a whole.
+  struct Pdptes {
+    bool loaded = false;
+    std::uint64_t root = 0;
+    std::uint64_t entry[4] = {};
+  };
 
   HostMemory& memory_;
   TranslationCache cache_;
+  Pdptes pdptes_[kMaxVcpus];
   TlbPolicy policy_ = TlbPolicy::kStale;
   std::uint64_t above_maxphyaddr_ = 0;
   bool amd_ = false;

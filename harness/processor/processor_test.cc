@@ -30,13 +30,13 @@ class ProcessorTest : public testing::Test {
   // The entry that maps `gva` at `level` from the root, tables made on the way.
   std::uint64_t& entry(std::uint64_t gva, unsigned level, std::uint64_t upper = kP | kW | kU) {
     std::uint64_t table = controls.root;
-    for (unsigned l = 4;; --l) {
+    for (unsigned l = controls.levels;; --l) {
       std::uint64_t& e = *memory.table_entry(table + (gva >> (12 + 9 * (l - 1)) & 511) * 8);
       if (l == level) return e;
       if (!(e & kP)) {
         std::uint64_t next = 0;
         memory.alloc_table(next);
-        e = next | upper;
+        e = next | (controls.levels == 3 && l == 3 ? kP : upper);
       }
       table = e & 0x000f'ffff'ffff'f000;
     }
@@ -47,10 +47,11 @@ class ProcessorTest : public testing::Test {
     processor.access(controls, {gva, size, kind, implicit, value}, result);
     return result;
   }
-  // "ok", "gp" or the error code.
+  // "ok", "gp", "entry failed" or the error code.
   std::string text(const Result& r) {
     return r.kind == Result::Kind::kDone                ? "ok"
            : r.kind == Result::Kind::kGeneralProtection ? "gp"
+           : r.kind == Result::Kind::kEntryFailed       ? "entry failed"
                                                         : std::to_string(r.error_code);
   }
 
@@ -305,6 +306,226 @@ TEST_F(ProcessorTest, GivingBackWhatIsReachedIsSeen) {
   processor.flush({});
   memory.free_table(controls.root);
   EXPECT_EQ(memory.take_complaint(), Complaint::kNone);
+}
+
+// ---- 5 levels
+
+class FiveLevelTest : public ProcessorTest {
+ protected:
+  FiveLevelTest() { five(); }
+  void five() {
+    controls.levels = 5;
+    controls.gva_bits = 57;
+  }
+};
+
+constexpr std::uint64_t kWide = 0x0076'7654'3210'f000;
+
+TEST_F(FiveLevelTest, WalksFiveTables) {
+  entry(kWide, 1) = frame(5) | kP | kW | kU;
+  EXPECT_EQ(run(kWide + 8).value, seed_word(0x5008));
+  for (unsigned level = 1; level <= 5; ++level) EXPECT_TRUE(entry(kWide, level) & kA);
+  EXPECT_EQ(text(run(kWide ^ std::uint64_t{1} << 48)), "0");  // another PML5E
+}
+
+TEST_F(FiveLevelTest, CanonicalTo57Bits) {
+  EXPECT_EQ(text(run(0x00ff'ffff'ffff'fff8)), "0");
+  EXPECT_EQ(text(run(0x0100'0000'0000'0000)), "gp");
+  EXPECT_EQ(text(run(0xfeff'ffff'ffff'fff8)), "gp");
+  EXPECT_EQ(text(run(0xff00'0000'0000'0000)), "0");
+}
+
+TEST_F(FiveLevelTest, FortyEightBitAddressesAreExtendedBySign) {
+  controls.gva_bits = 48;
+  EXPECT_EQ(text(run(0x0000'8000'0000'0000)), "gp");
+  const std::uint64_t high = 0xffff'8000'0000'0000;
+  entry(high, 1) = frame(5) | kP;
+  EXPECT_EQ(text(run(high)), "ok");
+}
+
+TEST_F(FiveLevelTest, ReservedBitsOfPml5e) {
+  entry(kWide, 1) = frame(5) | kP;
+  entry(kWide, 5) |= kPs;
+  EXPECT_EQ(text(run(kWide)), "9");
+  Machine amd;
+  amd.vendor = Vendor::kAmd;
+  start(amd);
+  five();
+  entry(kWide, 1) = frame(5) | kP;
+  entry(kWide, 5) |= kG;
+  EXPECT_EQ(text(run(kWide)), "9");
+}
+
+TEST_F(FiveLevelTest, PagesThatDifferInTheUppermostBitsAreDifferent) {
+  const std::uint64_t other = kWide ^ std::uint64_t{1} << 52;
+  entry(kWide, 1) = frame(5) | kP;
+  entry(other, 1) = frame(6) | kP;
+  EXPECT_EQ(run(kWide).value, seed_word(0x5000));
+  EXPECT_EQ(run(other).value, seed_word(0x6000));
+  EXPECT_EQ(run(kWide).value, seed_word(0x5000));
+}
+
+TEST_F(FiveLevelTest, Pml5esAreCachedUntilTheirPcidIsFlushed) {
+  const std::uint64_t neighbour = kWide ^ std::uint64_t{1} << 39;  // below the same PML5E only
+  entry(kWide, 1) = frame(5) | kP;
+  entry(neighbour, 1) = frame(6) | kP;
+  run(kWide);
+  const std::uint64_t was = entry(kWide, 5);
+  entry(kWide, 5) = 0;
+  EXPECT_EQ(run(neighbour).value, seed_word(0x6000));
+  entry(kWide, 5) = 0;
+  processor.flush({Flush::Kind::kAddress, 0, 0, 0x1000});
+  EXPECT_EQ(run(neighbour).value, seed_word(0x6000));  // its TLB entry is left
+  entry(kWide, 5) = 0;
+  EXPECT_EQ(text(run(neighbour ^ 0x1000)), "0");
+  entry(kWide, 5) = was;
+}
+
+// ---- 3 levels: a processor in PAE mode
+
+class PaeTest : public ProcessorTest {
+ protected:
+  PaeTest() { pae(); }
+  void pae() {
+    controls.levels = 3;
+    controls.gva_bits = 32;
+  }
+};
+
+constexpr std::uint64_t kLow = 0xc234'5000;
+
+TEST_F(PaeTest, WalksThroughThePdpteRegisters) {
+  entry(kLow, 1) = frame(5) | kP | kW | kU;
+  const Result r = run(kLow + 8, AccessKind::kWrite, 7);
+  EXPECT_EQ(text(r), "ok");
+  EXPECT_EQ(memory.peek(kHvaBase + 0x5008, 8), 7u);
+  EXPECT_EQ(entry(kLow, 1) & (kA | kD), kA | kD);
+  EXPECT_TRUE(entry(kLow, 2) & kA);
+  EXPECT_FALSE(entry(kLow, 3) & kA);  // bit 5 is reserved there
+  EXPECT_EQ(text(run(0x1000)), "0");
+}
+
+TEST_F(PaeTest, PdptesCarryNoRights) {
+  entry(kLow, 1) = frame(5) | kP | kW | kU;
+  controls.cpl = 3;
+  EXPECT_EQ(text(run(kLow, AccessKind::kWrite)), "ok");
+}
+
+TEST_F(PaeTest, RootIsAlignedTo32Bytes) {
+  controls.root += 0x60;
+  entry(kLow, 1) = frame(5) | kP;
+  EXPECT_EQ(text(run(kLow)), "ok");
+}
+
+TEST_F(PaeTest, AddressesAreTakenModulo4G) {
+  entry(kLow, 1) = frame(5) | kP;
+  EXPECT_EQ(run(0xffff'7fff'0000'0000 | kLow).value, seed_word(0x5000));
+  entry(0xffff'f000, 1) = frame(6) | kP;
+  entry(0, 1) = frame(7) | kP;
+  processor.flush({});
+  const Result r = run(0xffff'fffc);
+  EXPECT_EQ(text(r), "ok");
+  EXPECT_EQ(r.value, seed_word(0x6ff8) >> 32 | seed_word(0x7000) << 32);
+  entry(0, 1) = 0;
+  processor.flush({});
+  EXPECT_EQ(run(0xffff'fffc).fault_gva, 0u);
+}
+
+TEST_F(PaeTest, PdptesServeUntilAFlushOrAnotherRoot) {
+  entry(kLow, 1) = frame(5) | kP;
+  run(kLow);
+  std::uint64_t& pdpte = entry(kLow, 3);
+  const std::uint64_t was = pdpte, neighbour = kLow ^ 0x20'0000;  // of the same PDPTE only
+  entry(neighbour, 1) = frame(6) | kP;
+  pdpte = 0;
+  EXPECT_EQ(run(neighbour).value, seed_word(0x6000));
+  processor.flush({Flush::Kind::kAddress, 0, 0, neighbour});
+  EXPECT_EQ(run(neighbour).value, seed_word(0x6000));
+  processor.flush({Flush::Kind::kAll, 1, 0, 0});
+  processor.flush({Flush::Kind::kAddress, 0, 0, neighbour});
+  EXPECT_EQ(run(neighbour).value, seed_word(0x6000));
+  processor.flush({Flush::Kind::kPcid, 0, 0, 0});
+  EXPECT_EQ(text(run(neighbour)), "0");
+  pdpte = was;
+  EXPECT_EQ(text(run(neighbour)), "0");  // what is not present serves as well
+  const std::uint64_t root = controls.root;
+  memory.alloc_table(controls.root);
+  EXPECT_EQ(text(run(neighbour)), "0");
+  controls.root = root;
+  EXPECT_EQ(text(run(neighbour)), "ok");
+}
+
+TEST_F(PaeTest, TheTlbOutlivesThePdpteRegisters) {
+  entry(kLow, 1) = frame(5) | kP;
+  run(kLow);
+  memory.alloc_table(controls.root);  // another root, the same tag
+  EXPECT_EQ(run(kLow).value, seed_word(0x5000));
+  EXPECT_EQ(run(kLow ^ 0x1000).error_code, 0u);  // by the PDE cache: the table's next entry
+}
+
+TEST_F(PaeTest, AReservedBitInAPresentPdpteFailsTheEntry) {
+  for (const unsigned n : {1u, 2u, 5u, 6u, 7u, 8u, 46u, 51u, 52u, 62u, 63u}) {
+    start({});
+    pae();
+    entry(kLow, 1) = frame(5) | kP;
+    entry(kLow, 3) |= std::uint64_t{1} << n;
+    EXPECT_EQ(text(run(0x1000)), "entry failed") << n;
+    entry(kLow, 3) &= ~kP;
+    EXPECT_EQ(text(run(0x1000)), "0") << n;
+  }
+}
+
+TEST_F(PaeTest, ReservedBitsBelowThePdptes) {
+  for (const unsigned n : {46u, 52u, 59u, 62u}) {
+    for (unsigned level = 1; level <= 2; ++level) {
+      start({});
+      pae();
+      entry(kLow, 1) = frame(5) | kP;
+      entry(kLow, level) |= std::uint64_t{1} << n;
+      EXPECT_EQ(text(run(kLow)), "9") << n << " at level " << level;
+    }
+  }
+  start({});
+  pae();
+  entry(kLow, 1) = frame(5) | kP | kXd;
+  EXPECT_EQ(text(run(kLow)), "ok");
+  EXPECT_EQ(text(run(kLow, AccessKind::kFetch)), "17");
+}
+
+TEST_F(PaeTest, FramesBelowThePdpteRegistersAreReached) {
+  entry(kLow, 1) = frame(5) | kP;
+  const std::uint64_t table = entry(kLow, 3) & 0x000f'ffff'ffff'f000;
+  run(0x1000);
+  EXPECT_TRUE(processor.reaches(table >> 12, 1));
+  processor.flush({Flush::Kind::kAll, 0, 0, 0});
+  EXPECT_FALSE(processor.reaches(table >> 12, 1));
+}
+
+TEST_F(PaeTest, AChangeOfModeDropsNothingByItself) {
+  entry(kLow, 1) = frame(5) | kP;
+  run(kLow);
+  const std::uint64_t root = controls.root;
+  controls.levels = 4;
+  controls.gva_bits = 48;
+  memory.alloc_table(controls.root);
+  EXPECT_EQ(run(kLow).value, seed_word(0x5000));
+  EXPECT_EQ(text(run(kLow | std::uint64_t{1} << 32)), "0");
+  entry(kLow, 1) = frame(6) | kP;
+  processor.flush({Flush::Kind::kPcid, 0, 0, 0});
+  EXPECT_EQ(run(kLow).value, seed_word(0x6000));
+  controls.root = root;
+  pae();
+  EXPECT_EQ(run(kLow).value, seed_word(0x6000));
+}
+
+TEST_F(PaeTest, GuestsOutsideLongModeAlsoRunOnDeeperTables) {
+  for (std::uint8_t levels = 4; levels <= 5; ++levels) {
+    start({});
+    pae();
+    controls.levels = levels;
+    entry(kLow, 1) = frame(5) | kP;
+    EXPECT_EQ(run(kLow | std::uint64_t{0xffff} << 48).value, seed_word(0x5000)) << int{levels};
+  }
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 namespace twinwalk::processor {
 namespace {
 
-constexpr unsigned kVcpus = 4, kPageSizes = 3, kTopLevel = 4;
+constexpr unsigned kVcpus = 4, kPageSizes = 3, kTopLevel = 5;
 
 }  // namespace
 
@@ -30,7 +30,8 @@ void TranslationCache::insert(Tag tag, std::uint64_t gva, bool global, const Tlb
 
 const StructureEntry* TranslationCache::find_structure(Tag tag, std::uint64_t gva,
                                                        unsigned& level) {
-  for (level = 2; level <= kTopLevel; ++level) {
+  const unsigned top = level;
+  for (level = 2; level <= top; ++level) {
     if (const StructureEntry* e = structures_.find(page_key(tag, gva, level, false))) return e;
   }
   return nullptr;

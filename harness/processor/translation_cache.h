@@ -1,9 +1,10 @@
 #ifndef TWINWALK_HARNESS_PROCESSOR_TRANSLATION_CACHE_H_
 #define TWINWALK_HARNESS_PROCESSOR_TRANSLATION_CACHE_H_
 
-// What a processor may remember of the tables: TLB entries and paging-structure entries (PML4E,
-// PDPTE and PDE caches), tagged by vCPU (its VPID) and PCID, never by root. SDM 3A §"Caching
-// Translation Information".
+// What a processor may remember of the tables: TLB entries and paging-structure entries (PML5E,
+// PML4E, PDPTE and PDE caches), tagged by vCPU (its VPID) and PCID, never by root and never by
+// paging mode: a change of either drops nothing by itself. SDM 3A §"Caching Translation
+// Information".
 
 #include <cstdint>
 
@@ -67,8 +68,8 @@ class TranslationCache {
   }
   void insert(Tag tag, std::uint64_t gva, bool global, const TlbEntry& entry);
 
-  // The deepest paging-structure entry on the way to the address, and the level of the entry that
-  // it caches (2 = PDE, 3 = PDPTE, 4 = PML4E); null if there is none.
+  // The deepest paging-structure entry on the way to the address that caches an entry at most at
+  // `level` (2 = PDE, 3 = PDPTE, 4 = PML4E, 5 = PML5E), and its level; null if there is none.
   const StructureEntry* find_structure(Tag tag, std::uint64_t gva, unsigned& level);
   void insert_structure(Tag tag, std::uint64_t gva, unsigned level, const StructureEntry& entry);
 
@@ -87,7 +88,7 @@ class TranslationCache {
  private:
   // Keys: page number at the entry's size, level, vCPU, global, PCID (0 if global).
   static std::uint64_t page_key(Tag tag, std::uint64_t gva, unsigned level, bool global) {
-    const std::uint64_t number = (gva & 0xffff'ffff'ffff) >> (12 + 9 * (level - 1));
+    const std::uint64_t number = (gva & 0x01ff'ffff'ffff'ffff) >> (12 + 9 * (level - 1));
     return number << 18 | level << 15 | std::uint64_t{tag.vcpu} << 13 |
            (global ? 0x1000u : tag.pcid & 0xfffu);
   }

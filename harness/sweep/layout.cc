@@ -5,8 +5,17 @@
 namespace twinwalk::sweep {
 namespace {
 
-constexpr std::uint64_t entry_gpa(unsigned level, std::uint64_t gva) {
-  return kTable[level] + ((gva >> (12 + 9 * (level - 1))) & 511) * 8;
+constexpr unsigned index_bits(Mode mode) { return mode == Mode::k32Bit ? 10 : 9; }
+
+// kTable has those below the root.
+std::uint64_t table_of(Mode mode, unsigned level) {
+  return level == levels_of(mode) ? kInitialCr3 : kTable[level];
+}
+
+std::uint64_t entry_gpa(Mode mode, unsigned level, std::uint64_t gva) {
+  const unsigned bits = index_bits(mode);
+  return table_of(mode, level) +
+         ((gva >> (12 + bits * (level - 1))) & (bit(bits) - 1)) * (mode == Mode::k32Bit ? 4 : 8);
 }
 
 // The address bits of the entry at `level`: the next table, or the frame.
@@ -14,7 +23,37 @@ std::uint64_t address_of(const SweepCase& c, unsigned level) {
   return level == c.leaf_level ? kFrame[level] : kTable[level - 1];
 }
 
+std::uint64_t key_of(Mode mode) {
+  return is_long(mode) ? std::uint64_t{kKey} << pte::kPkeyShift : 0;
+}
+
 }  // namespace
+
+std::uint64_t low_gva(Mode mode) {
+  switch (mode) {
+    case Mode::kNone:
+      return 0x305000;
+    case Mode::k4Level:
+      return 0x0000'1234'0020'5000;
+    case Mode::k5Level:
+      return 0x0012'1234'0020'5000;
+    default:
+      return 0x1220'5000;
+  }
+}
+
+std::uint64_t high_gva(Mode mode) {
+  switch (mode) {
+    case Mode::kNone:
+      return 0x305000;  // gva is gpa: memory is below
+    case Mode::k4Level:
+      return 0xffff'9234'0020'5000;
+    case Mode::k5Level:
+      return 0xff12'9234'0020'5000;
+    default:
+      return 0xd220'5000;
+  }
+}
 
 void CaseWriter::begin(const SweepCase& c) {
   program_.machine = c.machine;
@@ -37,29 +76,30 @@ void CaseWriter::mov(Reg reg, std::uint64_t value) {
   op.given = given_bit(Field::kKind) | given_bit(Field::kValue);
 }
 
-void CaseWriter::write_entry(std::uint64_t gpa, std::uint64_t value) {
+void CaseWriter::write_entry(Mode mode, std::uint64_t gpa, std::uint64_t value) {
   Op& op = add(Verb::kWrite);
   op.gpa = gpa;
   op.value = value;
   op.given = given_bit(Field::kGpa) | given_bit(Field::kValue);
+  if (mode != Mode::k32Bit) return;
+  op.size = 4;
+  op.given |= given_bit(Field::kSize);
 }
 
+// The load of CR3 drops what is cached, and in PAE mode takes over the PDPTEs.
 void CaseWriter::write_entries(const SweepCase& c) {
   const std::uint64_t last_page = 0xfff;
-  for (unsigned level = 4; level >= c.leaf_level; --level) {
+  const Mode mode = c.machine.mode;
+  for (unsigned level = levels_of(mode); level >= c.leaf_level; --level) {
     std::uint64_t entry = c.entry[level] | address_of(c, level);
-    if (level == c.leaf_level) {
-      entry |= std::uint64_t{kKey} << pte::kPkeyShift;
-      if (level > 1) entry |= pte::kPs;
-    }
-    write_entry(entry_gpa(level, c.gva), entry);
+    if (level == c.leaf_level) entry |= key_of(mode) | (level > 1 ? pte::kPs : 0);
+    write_entry(mode, entry_gpa(mode, level, c.gva), entry);
   }
-  // The next page shares all tables with this one (its leaf index is not 511), if both are
+  // The next page shares all tables with this one (its leaf index is not the last), if both are
   // canonical.
-  const std::uint64_t next = (c.gva | last_page) + 1;
-  if (c.leaf_level == 1 && ((c.gva >> 12) & 511) != 511) {
-    write_entry(entry_gpa(1, next),
-                c.second_leaf | kSecondFrame | std::uint64_t{kKey} << pte::kPkeyShift);
+  const std::uint64_t next = (c.gva | last_page) + 1, last_index = bit(index_bits(mode)) - 1;
+  if (mode != Mode::kNone && c.leaf_level == 1 && ((c.gva >> 12) & last_index) != last_index) {
+    write_entry(mode, entry_gpa(mode, 1, next), c.second_leaf | kSecondFrame | key_of(mode));
   }
   mov(Reg::kCr3, kInitialCr3);
 }

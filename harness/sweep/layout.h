@@ -12,11 +12,11 @@
 
 namespace twinwalk::sweep {
 
-inline constexpr unsigned kKey = 5;  // protection key of every leaf
-inline constexpr std::uint64_t kLowGva = 0x0000'1234'0020'5000;
-inline constexpr std::uint64_t kHighGva = 0xffff'9234'0020'5000;
-inline constexpr std::uint64_t kTable[5] = {0, 0x203000, 0x202000, 0x201000,
-                                            kInitialCr3};  // [level]
+inline constexpr unsigned kKey = 5;  // protection key of every leaf of a mode that has keys
+// A linear address in the low and one in the high half of what the mode can say.
+std::uint64_t low_gva(Mode mode);
+std::uint64_t high_gva(Mode mode);
+inline constexpr std::uint64_t kTable[6] = {0, 0x203000, 0x202000, 0x201000, 0x204000, 0};
 // Frames of a leaf at a level. The 1G page is all of memory, so that its bytes lie away from the
 // tables: gpa 0x205000.
 inline constexpr std::uint64_t kFrame[4] = {0, 0x300000, 0x400000, 0};
@@ -40,7 +40,7 @@ class CaseWriter {
  private:
   Op& add(Verb verb);
   void mov(Reg reg, std::uint64_t value);
-  void write_entry(std::uint64_t gpa, std::uint64_t value);
+  void write_entry(Mode mode, std::uint64_t gpa, std::uint64_t value);
 
   Program program_;
   Registers now_;

@@ -35,12 +35,13 @@ std::uint64_t class_of(const SweepCase& c, const Outcome& got, std::size_t block
   std::uint64_t h = block;
   const Registers& r = c.registers;
   const bool pke = r.cr4 & cr4::kPke;
+  const unsigned top = is_long(c.machine.mode) ? 63 : 31;
   mix(h, static_cast<std::uint64_t>(c.kind) | c.implicit << 2 | (r.cpl == 3) << 3 | r.ac << 4 |
              std::uint64_t{c.leaf_level} << 5 | std::uint64_t{c.size} << 8 |
-             ((c.gva & 4095) + c.size > 4096) << 12 | (c.gva >> 63) << 13 |
+             ((c.gva & 4095) + c.size > 4096) << 12 | (c.gva >> top & 1) << 13 |
              std::uint64_t{c.machine.vendor == Vendor::kAmd} << 14);
-  mix(h,
-      (r.cr0 & cr0::kWp) | (r.cr4 & (cr4::kSmep | cr4::kSmap | cr4::kPke)) | (r.efer & efer::kNxe));
+  mix(h, (r.cr0 & cr0::kWp) | (r.cr4 & (cr4::kPse | cr4::kSmep | cr4::kSmap | cr4::kPke)) |
+             (r.efer & efer::kNxe));
   mix(h, pke ? r.pkru : 0);
   mix(h, static_cast<std::uint64_t>(got.kind) | std::uint64_t{got.error_code} << 8 |
              (got.cr2 != c.gva && got.kind == OutcomeKind::kPageFault) << 30);
@@ -64,13 +65,15 @@ class Sweeper {
     for (std::size_t i = 0; i < blocks().size() && !stopped(); ++i) {
       const Block& block = blocks()[i];
       if (!options_.only.empty() && options_.only != block.name) continue;
-      result_.blocks.push_back({std::string(block.name), std::string(block.about), 0, 0, 0});
+      if (options_.mode && *options_.mode != block.mode) continue;
+      result_.blocks.push_back({std::string(name_of(block.mode)) + " " + std::string(block.name),
+                                std::string(block.about), 0, 0, 0});
       block_ = &block;
       block_index_ = i;
       count_ = &result_.blocks.back();
       seen_.clear();
       next_program_ = 0;
-      turn_program_axis(0, base_case());
+      turn_program_axis(0, base_case(block.mode));
       flush_representatives();
       count_->classes = seen_.size();
       result_.classes += seen_.size();
@@ -181,7 +184,7 @@ class Sweeper {
 
   void keep_mismatch(std::uint32_t step, const SweepCase& c) {
     SweepMismatch m;
-    m.block = block_->name;
+    m.block = count_->name;
     m.what = describe(c);
     m.verdict = verdict_;
     CaseWriter alone;
@@ -211,8 +214,8 @@ class Sweeper {
 
   static std::string describe(const SweepCase& c) {
     std::string text = print(c.machine);
-    constexpr std::string_view kNames[] = {"", "pte", "pde", "pdpte", "pml4e"};
-    for (unsigned level = 4; level >= c.leaf_level; --level) {
+    constexpr std::string_view kNames[] = {"", "pte", "pde", "pdpte", "pml4e", "pml5e"};
+    for (unsigned level = levels_of(c.machine.mode); level >= c.leaf_level; --level) {
       text += " " + std::string(kNames[level]) + "=" + entry_text(c.entry[level]);
     }
     text += " cr0=" + bits_text(c.registers.cr0, cr0::kNames) +
@@ -270,7 +273,7 @@ class Sweeper {
 
   void keep_disagreement(const CaseWriter& writer, const CheckEvent& e) {
     SweepMismatch m;
-    m.block = block_->name;
+    m.block = count_->name;
     m.what = print(e.what.what);
     m.verdict = e.verdict;
     m.alone = false;

@@ -9,10 +9,12 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "harness/subject.h"
+#include "harness/trace/machine.h"
 #include "harness/trace/verdict.h"
 #include "oracle/unicorn/client.h"
 
@@ -27,8 +29,9 @@ struct SweepProgress {
 
 struct SweepOptions {
   unsigned shard = 0,
-           shards = 1;  // this run takes every shards-th program, beginning with the shard-th
-  std::string only;     // name of the one block to run; empty = all
+           shards = 1;       // this run takes every shards-th program, beginning with the shard-th
+  std::string only;          // name of the one block to run, in each mode; empty = all
+  std::optional<Mode> mode;  // none: every mode
   oracle::UnicornClient* unicorn = nullptr;  // for the classes' representatives; null = none
   std::size_t max_mismatches = 20;           // kept with their trace; all are counted
   const std::atomic<bool>* stop = nullptr;   // ends the sweep early, with what is known so far
@@ -44,7 +47,7 @@ struct SweepMismatch {
 };
 
 struct SweepBlockCount {
-  std::string name, about;
+  std::string name, about;     // the name begins with the mode's
   std::uint64_t cases = 0;     // accesses judged
   std::uint64_t programs = 0;  // run on the subject
   std::uint64_t classes = 0;   // distinct equivalence classes met

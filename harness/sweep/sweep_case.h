@@ -13,11 +13,12 @@
 
 namespace twinwalk::sweep {
 
-// Everything that decides one access: machine, the entries of its path, registers, the access.
+// Everything that decides one access: machine, the entries of its path, registers, the access. The
+// paging mode is the machine's: no case leaves the one that it starts in.
 struct SweepCase {
   Machine machine;
-  std::uint8_t leaf_level = 1;  // 1 = 4K, 2 = 2M, 3 = 1G
-  std::uint64_t entry[5] = {};  // [level]: bits without address; levels below the leaf are not used
+  std::uint8_t leaf_level = 1;  // 1 = 4K, 2 = 2M (4M in 32-bit mode), 3 = 1G
+  std::uint64_t entry[6] = {};  // [level]: bits without address; levels below the leaf are not used
   std::uint64_t second_leaf = 0;  // bits of the leaf of the next page, for accesses that cross
   Registers registers;
   AccessKind kind = AccessKind::kRead;
@@ -45,6 +46,7 @@ enum class Part : std::uint8_t {
   kVendor,
   kFeatures,
   kMaxphyaddr,
+  kHostLevels,
 };
 
 // `part` becomes (part & ~clear) | set. `top_reserved`: set the lowest reserved address bit of the
@@ -75,6 +77,7 @@ struct Axis {
 
 // A cross product of axes, slowest first; all kProgram axes come first.
 struct Block {
+  Mode mode = Mode::k4Level;
   std::string_view name;
   std::string_view about;
   std::vector<Axis> axes;
@@ -90,8 +93,13 @@ struct Filter {
   bool (*applies)(const SweepCase&);
 };
 
-SweepCase base_case();
+// Levels of the mode's tables; 0 with paging off.
+unsigned levels_of(Mode mode);
+constexpr bool is_long(Mode mode) { return mode == Mode::k4Level || mode == Mode::k5Level; }
+
+SweepCase base_case(Mode mode);
 void apply(const Change& change, SweepCase& to);
+// Every block of every mode, mode by mode.
 const std::vector<Block>& blocks();
 std::span<const Filter> filters();
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "harness/core_subject.h"
@@ -50,8 +51,12 @@ class FreshSubject final : public Subject {
   oracle::Spec spec_;
 };
 
-SweepOptions shard_of(unsigned shard, unsigned shards, std::string only = {}) {
+// Modes that core and reference execute.
+constexpr Mode kServed[] = {Mode::k4Level};
+
+SweepOptions shard_of(Mode mode, unsigned shard, unsigned shards, std::string only = {}) {
   SweepOptions o;
+  o.mode = mode;
   o.shard = shard;
   o.shards = shards;
   o.only = std::move(only);
@@ -62,8 +67,8 @@ TEST(Sweep, ShardsPartitionTheCases) {
   FreshSubject subject;
   std::uint64_t sum = 0;
   for (unsigned i = 0; i < 3; ++i)
-    sum += run_sweep(subject, shard_of(i, 3, "accessed-dirty")).cases;
-  const SweepResult whole = run_sweep(subject, shard_of(0, 1, "accessed-dirty"));
+    sum += run_sweep(subject, shard_of(Mode::k4Level, i, 3, "accessed-dirty")).cases;
+  const SweepResult whole = run_sweep(subject, shard_of(Mode::k4Level, 0, 1, "accessed-dirty"));
   EXPECT_EQ(sum, whole.cases);
   EXPECT_TRUE(whole.clean());
   EXPECT_EQ(whole.agree, whole.cases);
@@ -72,13 +77,17 @@ TEST(Sweep, ShardsPartitionTheCases) {
 TEST(Sweep, EveryBlockMeetsCompletionsAndFaults) {
   FreshSubject subject;
   for (const Block& b : blocks()) {
-    const SweepResult r =
-        run_sweep(subject, shard_of(0, b.name == "addresses" ? 1 : 97, std::string(b.name)));
-    EXPECT_GT(r.by_outcome[static_cast<std::size_t>(OutcomeKind::kOk)], 0u) << b.name;
-    EXPECT_GT(r.by_outcome[static_cast<std::size_t>(OutcomeKind::kPageFault)], 0u) << b.name;
-    EXPECT_EQ(r.diverge, 0u) << b.name << "\n"
-                             << (r.mismatches.empty() ? "" : r.mismatches[0].trace);
-    EXPECT_EQ(r.skip, 0u) << b.name;
+    if (std::ranges::find(kServed, b.mode) == std::end(kServed)) continue;
+    // The small blocks whole.
+    const unsigned shards = !is_long(b.mode) || b.name == "addresses" ? 1 : 97;
+    const SweepResult r = run_sweep(subject, shard_of(b.mode, 0, shards, std::string(b.name)));
+    const std::string what = std::string(name_of(b.mode)) + " " + std::string(b.name);
+    EXPECT_GT(r.by_outcome[static_cast<std::size_t>(OutcomeKind::kOk)], 0u) << what;
+    EXPECT_EQ(r.by_outcome[static_cast<std::size_t>(OutcomeKind::kPageFault)] > 0,
+              b.mode != Mode::kNone)
+        << what;
+    EXPECT_EQ(r.diverge, 0u) << what << "\n" << (r.mismatches.empty() ? "" : r.mismatches[0].trace);
+    EXPECT_EQ(r.skip, 0u) << what;
   }
 }
 
@@ -90,7 +99,7 @@ TEST(Sweep, OneWrongAnswerIsFoundWithAMinimalTrace) {
     if (o.error_code == (pfec::kP | pfec::kW) && !(o.path[0].entry[0] & pte::kW))
       o.kind = OutcomeKind::kOk;
   };
-  const SweepResult r = run_sweep(subject, shard_of(0, 199, "rights"));
+  const SweepResult r = run_sweep(subject, shard_of(Mode::k4Level, 0, 199, "rights"));
   EXPECT_FALSE(r.clean());
   ASSERT_FALSE(r.mismatches.empty());
   EXPECT_EQ(r.mismatches[0].verdict.divergence, DivergenceClass::kMissedFault);
@@ -100,7 +109,7 @@ TEST(Sweep, OneWrongAnswerIsFoundWithAMinimalTrace) {
 
 TEST(Sweep, EveryFilterHasAReasonAndLeavesSomethingOut) {
   FreshSubject subject;
-  const SweepResult r = run_sweep(subject, shard_of(0, 211));
+  const SweepResult r = run_sweep(subject, shard_of(Mode::k4Level, 0, 211));
   ASSERT_EQ(r.left_out.size(), filters().size());
   for (const auto& left : r.left_out) {
     EXPECT_FALSE(left.reason.empty());
@@ -111,7 +120,7 @@ TEST(Sweep, EveryFilterHasAReasonAndLeavesSomethingOut) {
 TEST(Sweep, StopsWhenAsked) {
   FreshSubject subject;
   std::atomic<bool> stop{true};
-  SweepOptions o = shard_of(0, 1);
+  SweepOptions o = shard_of(Mode::k4Level, 0, 1);
   o.stop = &stop;
   const SweepResult r = run_sweep(subject, o);
   EXPECT_TRUE(r.stopped);
@@ -136,13 +145,15 @@ TEST(Sweep, CoreEqualsTheReferenceOnASample) {
   CoreSubjectOptions options;
   options.audit = false;
   const auto core = make_core_subject(options);
-  const SweepResult r = run_sweep(*core, shard_of(5, 61));
-  EXPECT_GT(r.cases, 100'000u);
-  for (const SweepMismatch& m : r.mismatches) {
-    ADD_FAILURE() << m.what << "\n"
-                  << name_of(m.verdict.divergence) << " got " << m.verdict.got << " allowed "
-                  << m.verdict.allowed << "\n"
-                  << m.trace;
+  for (const Mode mode : kServed) {
+    const SweepResult r = run_sweep(*core, shard_of(mode, 5, mode == Mode::k5Level ? 487 : 61));
+    EXPECT_GT(r.cases, is_long(mode) ? 100'000u : 500u);
+    for (const SweepMismatch& m : r.mismatches) {
+      ADD_FAILURE() << m.what << "\n"
+                    << name_of(m.verdict.divergence) << " got " << m.verdict.got << " allowed "
+                    << m.verdict.allowed << "\n"
+                    << m.trace;
+    }
   }
 }
 

@@ -13,16 +13,80 @@ constexpr std::uint64_t kRoots[] = {kInitialCr3, kInitialCr3, 0x140000};
 void RandomTrace::next(const RandomTraceOptions& options, Trace& out) {
   out.clear();
   if (options.machines) machine(out.machine);
-  Op window = make_op(Verb::kMap);  // the guest's tables, for native stores to them
-  set(window, Field::kGva, kDirectMap);
-  set(window, Field::kGpa, 0);
-  set(window, Field::kSize, 2);
-  out.ops.push_back(window);
+  if (options.modes) modes(out.machine);
+  begin(out.machine);
+  say(window(), out);
   while (out.ops.size() < options.operations) {
-    Op op = options.host_events && one_in(8) ? host_op() : guest_op();
-    op.vcpu = static_cast<std::uint8_t>(below(out.machine.vcpus));
-    out.ops.push_back(op);
+    vcpu_ = static_cast<std::uint8_t>(below(out.machine.vcpus));
+    if (options.modes && one_in(12)) {
+      change_mode(out);
+    } else {
+      say(options.host_events && one_in(8) ? host_op() : guest_op(), out);
+    }
   }
+}
+
+void RandomTrace::begin(const Machine& machine) {
+  machine_ = machine;
+  for (FollowedRegisters& r : registers_) r.reset(machine);
+  vcpu_ = 0;
+}
+
+void RandomTrace::say(Op op, Trace& out) {
+  op.vcpu = vcpu_;
+  if (op.verb == Verb::kMov) registers_[vcpu_].write(op.reg(), op.value);
+  if (op.verb == Verb::kSregs) registers_[vcpu_].set(op);
+  out.ops.push_back(op);
+}
+
+Registers RandomTrace::usual() const {
+  Machine m = machine_;
+  m.mode = mode();
+  return initial_registers(m);
+}
+
+// As a guest goes through the modes, or at once by the host.
+void RandomTrace::change_mode(Trace& out) {
+  Machine m = machine_;
+  m.mode = static_cast<Mode>(below(5));
+  Registers to = initial_registers(m);
+  to.cr3 = pick(kRoots);
+  if (m.mode == Mode::kPae) to.cr3 |= below(4) * 32;
+  if (one_in(4)) {
+    Op op = make_op(Verb::kSregs);
+    set(op, Field::kCr0, to.cr0);
+    set(op, Field::kCr3, to.cr3);
+    set(op, Field::kCr4, to.cr4);
+    set(op, Field::kEfer, to.efer);
+    say(op, out);
+    return say(window(), out);
+  }
+  const auto write = [&](Reg reg, std::uint64_t value) {
+    Op op = make_op(Verb::kMov);
+    set(op, Field::kKind, static_cast<std::uint64_t>(reg));
+    set(op, Field::kValue, value);
+    say(op, out);
+  };
+  const Registers now = usual();
+  if (mode() != Mode::kNone) {
+    if (one_in(2)) write(Reg::kCr4, now.cr4);  // PCIDE=1 would hold paging on
+    write(Reg::kCr0, now.cr0 & ~cr0::kPg);
+  }
+  write(Reg::kCr4, to.cr4);
+  write(Reg::kEfer, to.efer & ~efer::kLma);
+  if (one_in(2)) write(Reg::kCr3, to.cr3);
+  write(Reg::kCr0, to.cr0);
+  say(window(), out);
+}
+
+// The guest's tables, for native stores to them. Outside long mode the low half of its address
+// counts: 0.
+Op RandomTrace::window() {
+  Op op = make_op(Verb::kMap);
+  set(op, Field::kGva, kDirectMap);
+  set(op, Field::kGpa, 0);
+  set(op, Field::kSize, 2);
+  return op;
 }
 
 void RandomTrace::machine(Machine& m) {
@@ -37,7 +101,15 @@ void RandomTrace::machine(Machine& m) {
   reconcile(m);
 }
 
+void RandomTrace::modes(Machine& m) {
+  m.mode = static_cast<Mode>(below(5));
+  m.host_levels = static_cast<std::uint8_t>(3 + below(3));
+  if (one_in(2)) m.features |= feature::kLa57;
+  reconcile(m);
+}
+
 std::uint64_t RandomTrace::gva() {
+  if (mode() != Mode::k4Level && mode() != Mode::kNone && one_in(2)) return gva_of_mode();
   constexpr std::uint64_t kPages[] = {0x400000,
                                       0x401000,
                                       0x402000,
@@ -53,6 +125,16 @@ std::uint64_t RandomTrace::gva() {
   if (one_in(100)) return 0x8000'0000'0000;
   if (one_in(12)) return kDirectMap + table();
   return pick(kPages);
+}
+
+std::uint64_t RandomTrace::gva_of_mode() {
+  // Both halves of a 4M region, every PDPTE, both ends; the PML5Es.
+  constexpr std::uint64_t kLegacy[] = {0x40'0000,   0x60'0000,   0x4000'0000, 0x8020'1000,
+                                       0xc000'0000, 0xc030'0000, 0xffff'f000, 0x1'0040'0000};
+  constexpr std::uint64_t kWide[] = {0x0001'0000'0040'0000, 0x0000'8000'0000'0000,
+                                     0xff00'0000'0000'0000, 0x00ff'ffff'ffff'f000,
+                                     0x0100'0000'0000'0000};
+  return mode() == Mode::k5Level ? pick(kWide) : pick(kLegacy);
 }
 
 std::uint64_t RandomTrace::gpa() {
@@ -132,26 +214,38 @@ Op RandomTrace::access() {
 
 // An entry of a page table: by emulation, by the host, or natively through the direct map.
 Op RandomTrace::table_store() {
-  const std::uint64_t at = table() + (one_in(2) ? below(4) : below(512)) * 8;
+  const bool small = mode() == Mode::k32Bit;
+  const std::uint64_t at = table() + (small ? (one_in(2) ? below(4) : below(1024)) * 4
+                                            : (one_in(2) ? below(4) : below(512)) * 8);
   if (one_in(3)) {
     Op op = make_op(Verb::kAccess);
     set(op, Field::kKind, static_cast<std::uint64_t>(AccessKind::kWrite));
     set(op, Field::kGva, kDirectMap + at);
     set(op, Field::kValue, entry());
+    if (small && !one_in(6)) set(op, Field::kSize, 4);
     return op;
   }
   constexpr std::uint64_t kSizes[] = {1, 2, 4};
   Op op = make_op(Verb::kWrite);
   set(op, Field::kGpa, one_in(10) ? at + below(8) : at);
   set(op, Field::kValue, entry());
-  if (one_in(6)) set(op, Field::kSize, pick(kSizes));
+  if (small && !one_in(6)) {
+    set(op, Field::kSize, 4);
+  } else if (one_in(6)) {
+    set(op, Field::kSize, pick(kSizes));
+  }
+  // PDPTEs have no rights.
+  if (mode() == Mode::kPae && one_in(4)) {
+    set(op, Field::kGpa, (registers_[vcpu_].root() & ~std::uint64_t{31}) + below(4) * 8);
+    set(op, Field::kValue, table() | (one_in(8) ? entry_bits() : pte::kP));
+  }
   if (one_in(6)) set(op, Field::kBy, static_cast<std::uint64_t>(Writer::kHost));
   return op;
 }
 
 Op RandomTrace::move_register() {
   Op op = make_op(Verb::kMov);
-  const Registers usual;
+  const Registers usual = this->usual();
   switch (below(7)) {
     case 0:
       set(op, Field::kKind, static_cast<std::uint64_t>(Reg::kCr0));

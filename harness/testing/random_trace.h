@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <random>
 
+#include "harness/trace/followed_registers.h"
 #include "harness/trace/op.h"
 
 namespace twinwalk {
@@ -15,6 +16,7 @@ struct RandomTraceOptions {
   unsigned operations = 64;
   bool machines = true;     // vary the machine line too
   bool host_events = true;  // memslots, notifier, dirty log, footprint
+  bool modes = false;       // start in any paging mode, and change it on the way
 };
 
 class RandomTrace {
@@ -31,7 +33,16 @@ class RandomTrace {
     return pool[below(N)];
   }
   void machine(Machine& m);
+  void modes(Machine& m);
+  void begin(const Machine& machine);
+  void say(Op op, Trace& out);
+  void change_mode(Trace& out);
+  // Registers as a vCPU has them that starts in the current one's mode.
+  Registers usual() const;
+  Mode mode() const { return registers_[vcpu_].mode(); }
+  Op window();
   std::uint64_t gva();
+  std::uint64_t gva_of_mode();
   std::uint64_t gpa();
   std::uint64_t table();
   std::uint64_t entry_bits();
@@ -46,6 +57,9 @@ class RandomTrace {
   Op slot_op();
 
   std::mt19937_64 random_;
+  Machine machine_;
+  FollowedRegisters registers_[kMaxVcpus];
+  std::uint8_t vcpu_ = 0;  // whose operation comes next
 };
 
 }  // namespace twinwalk

@@ -7,18 +7,50 @@ namespace twinwalk {
 namespace {
 
 constexpr std::uint64_t kPageSize = 4096;
-constexpr unsigned kRootLevel = 4;
+// The tables of a paging mode. Level 1 is the leaf table.
+struct Format {
+  unsigned levels;
+  unsigned entry_bytes;
+  unsigned index_bits;         // of the gva, by a table below the root
+  unsigned largest;            // level of the largest page
+  std::uint64_t address_bits;  // of an entry
 
-// Lowest bit of the gva that an entry at `level` (1 = leaf table) translates.
-constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
+  // Lowest bit of the gva that an entry at `level` translates.
+  unsigned shift_of(unsigned level) const { return 12 + index_bits * (level - 1); }
+  std::uint64_t entry_gpa(std::uint64_t table, std::uint64_t gva, unsigned level) const {
+    return table + ((gva >> shift_of(level)) & (bit(index_bits) - 1)) * entry_bytes;
+  }
+};
 
-constexpr std::uint64_t entry_gpa(std::uint64_t table, std::uint64_t gva, unsigned level) {
-  return table + ((gva >> shift_of(level)) & 511) * 8;
+// SDM 3A §"Paging-Mode Modifiers" and the sections on each mode.
+constexpr Format format_of(Mode mode) {
+  switch (mode) {
+    case Mode::kNone:
+      return {};
+    case Mode::k32Bit:
+      return {2, 4, 10, 2, 0xffff'f000};
+    case Mode::kPae:
+      return {3, 8, 9, 2, pte::kAddressMask};
+    case Mode::k4Level:
+      return {4, 8, 9, 3, pte::kAddressMask};
+    case Mode::k5Level:
+      return {5, 8, 9, 3, pte::kAddressMask};
+  }
+  return {};
 }
 
-// The gva bits that choose a table whose entries have `level`.
-constexpr std::uint64_t prefix_of(std::uint64_t gva, unsigned level) {
-  return (gva & 0xffff'ffff'ffff) >> shift_of(level + 1);
+// The bits of a gva that its translation looks at.
+constexpr std::uint64_t linear(Mode mode, std::uint64_t gva) {
+  return gva & (bit(mode == Mode::k5Level ? 57 : mode == Mode::k4Level ? 48 : 32) - 1);
+}
+
+// The leaf's address field, and PS. In a PDE of 32-bit paging bits 39:32 of the frame are in 20:13:
+// SDM 3A §"32-Bit Paging".
+std::uint64_t leaf_address(Mode mode, const Format& format, unsigned level, std::uint64_t gpa) {
+  const std::uint64_t in_page = bit(format.shift_of(level)) - 1;
+  std::uint64_t address = gpa & format.address_bits & ~in_page;
+  if (mode == Mode::k32Bit && level == 2) address |= (gpa >> 32 & 0xff) << 13;
+  return address | (level > 1 ? pte::kPs : 0);
 }
 
 constexpr std::uint64_t low_bytes(std::uint64_t value, std::uint64_t size) {
@@ -34,6 +66,18 @@ bool stores(const Op& op) {
 Step& append(Program& out, std::uint32_t index, const Op& op) {
   out.steps.push_back({index, op});
   return out.steps.back();
+}
+
+void append_mov(std::uint32_t index, const Op& op, Reg reg, std::uint64_t value, Program& out) {
+  Op mov;
+  mov.verb = Verb::kMov;
+  mov.vcpu = op.vcpu;
+  mov.point = op.point;
+  mov.line = op.line;
+  mov.kind = static_cast<std::uint64_t>(reg);
+  mov.value = value;
+  mov.given = given_bit(Field::kKind) | given_bit(Field::kValue);
+  append(out, index, mov);
 }
 
 }  // namespace
@@ -75,11 +119,15 @@ void Lowering::Table::grow() {
   }
 }
 
-void Lowering::name_root(unsigned vcpu, std::uint64_t cr3) {
-  const std::uint64_t root = cr3 & pte::kAddressMask;
-  root_[vcpu % kMaxVcpus] = root;
+void Lowering::name_root(std::uint64_t root) {
   const std::uint64_t page = (root - kTablePool) / kPageSize;
   if (root >= kTablePool && page < kTablePoolPages) pool_roots_ |= bit(static_cast<unsigned>(page));
+}
+
+void Lowering::write_register(const Op& op, Reg reg, std::uint64_t value) {
+  FollowedRegisters& registers = registers_[op.vcpu % kMaxVcpus];
+  registers.write(reg, value);
+  if (reg == Reg::kCr3) name_root(registers.root());
 }
 
 std::uint64_t Lowering::take_table_page() {
@@ -103,21 +151,31 @@ void Lowering::lower_cpu(std::uint32_t index, const Op& op, Program& out) {
       {Field::kAc, Reg::kAc, &Op::ac}};
   for (const Part& part : kOrder) {
     if (!op.gives(part.field) && op.*part.value == 0) continue;
-    Op mov;
-    mov.verb = Verb::kMov;
-    mov.vcpu = op.vcpu;
-    mov.point = op.point;
-    mov.line = op.line;
-    mov.kind = static_cast<std::uint64_t>(part.reg);
-    mov.value = op.*part.value;
-    mov.given = given_bit(Field::kKind) | given_bit(Field::kValue);
-    append(out, index, mov);
-    if (part.reg == Reg::kCr3) name_root(op.vcpu, mov.value);
+    append_mov(index, op, part.reg, op.*part.value, out);
+    write_register(op, part.reg, op.*part.value);
   }
 }
 
+// Remembers an entry that `map` writes; false if it is what `map` last wrote there. No upper entry
+// is 0, so that a half which no one wrote is none.
+bool Lowering::note_written(const Op& write) {
+  bool fresh;
+  Table::Slot& word = entries_.find(write.gpa & ~std::uint64_t{7}, 0, fresh);
+  const std::uint64_t mask = (write.size == 8 ? ~std::uint64_t{0} : 0xffff'ffffu)
+                             << (8 * (write.gpa & 7));
+  const std::uint64_t value = write.value << (8 * (write.gpa & 7));
+  if (!fresh && (word.value & mask) == value) return false;
+  word.value = (word.value & ~mask) | value;
+  return true;
+}
+
 void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
-  const unsigned leaf = op.size >= 1 && op.size <= 3 ? static_cast<unsigned>(op.size) : 1;
+  const FollowedRegisters& registers = registers_[op.vcpu % kMaxVcpus];
+  const Mode mode = registers.mode();
+  const Format format = format_of(mode);
+  if (format.levels == 0) return;
+  const unsigned asked = op.size >= 1 && op.size <= 3 ? static_cast<unsigned>(op.size) : 1;
+  const unsigned leaf = asked < format.largest ? asked : format.largest;
 
   Op write;
   write.verb = Verb::kWrite;
@@ -125,29 +183,35 @@ void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
   write.point = op.point;
   write.line = op.line;
   write.by = op.by;
-  write.size = 8;
+  write.size = format.entry_bytes;
   write.given = given_bit(Field::kGpa) | given_bit(Field::kValue) | given_bit(Field::kBy);
+  if (write.size != 8) write.given |= given_bit(Field::kSize);
 
-  const std::uint64_t root = root_[op.vcpu % kMaxVcpus];
+  const std::uint64_t gva = linear(mode, op.gva);
+  const std::uint64_t root = registers.root();
+  name_root(root);
   std::uint64_t table = root;
-  bool fresh;
-  for (unsigned level = kRootLevel; level > leaf; --level) {
-    const std::uint64_t next_tag = prefix_of(op.gva, level - 1) << 3 | (level - 1);
-    Table::Slot& next = tables_.find(root, next_tag, fresh);
+  bool pdpte_written = false;
+  for (unsigned level = format.levels; level > leaf; --level) {
+    const bool pdpte = mode == Mode::kPae && level == 3;
+    const std::uint64_t tag =
+        (gva >> format.shift_of(level)) << 6 | static_cast<std::uint64_t>(mode) << 3 | (level - 1);
+    bool fresh;
+    Table::Slot& next = tables_.find(root, tag, fresh);
     if (fresh) next.value = take_table_page();
-    write.gpa = entry_gpa(table, op.gva, level);
-    write.value = next.value | op.upper;
+    write.gpa = format.entry_gpa(table, gva, level);
+    write.value =
+        low_bytes(next.value | (pdpte ? op.upper & pte::kP : op.upper), format.entry_bytes);
     table = next.value;
-    Table::Slot& entry = entries_.find(write.gpa, 0, fresh);
-    if (!fresh && entry.value == write.value) continue;
-    entry.value = write.value;
+    if (!note_written(write)) continue;
+    pdpte_written |= pdpte;
     append(out, index, write);
   }
-  const std::uint64_t in_page = bit(shift_of(leaf)) - 1;
-  write.gpa = entry_gpa(table, op.gva, leaf);
-  write.value = (op.gpa & pte::kAddressMask & ~in_page) | op.pte | (leaf > 1 ? pte::kPs : 0);
-  entries_.find(write.gpa, 0, fresh).value = write.value;
+  write.gpa = format.entry_gpa(table, gva, leaf);
+  write.value = low_bytes(leaf_address(mode, format, leaf, op.gpa) | op.pte, format.entry_bytes);
+  note_written(write);
   append(out, index, write);
+  if (pdpte_written) append_mov(index, op, Reg::kCr3, registers.cr3(), out);
 }
 
 void Lowering::begin(const Machine& machine, Program& out) {
@@ -155,9 +219,34 @@ void Lowering::begin(const Machine& machine, Program& out) {
   entries_.clear();
   pool_roots_ = 0;
   next_ = 0;
-  for (unsigned v = 0; v < kMaxVcpus; ++v) name_root(v, kInitialCr3);
+  name_root(kInitialCr3);
+  for (FollowedRegisters& registers : registers_) registers.reset(machine);
   out.machine = machine;
   out.steps.clear();
+}
+
+// What the operation does to the registers that decide how a later `map` is lowered.
+void Lowering::follow(const Op& op, const Machine& machine) {
+  FollowedRegisters& registers = registers_[op.vcpu % kMaxVcpus];
+  switch (op.verb) {
+    case Verb::kMov:
+      return write_register(op, op.reg(), op.value);
+    case Verb::kSregs:
+      registers.set(op);
+      return name_root(registers.root());
+    case Verb::kInit:
+      return registers.init();
+    case Verb::kNewVcpu:
+      return registers.reset(machine);
+    case Verb::kCpuid:
+      if (op.gives(Field::kFlags)) {
+        for (FollowedRegisters& r : registers_)
+          r.set_features(static_cast<std::uint32_t>(op.flags));
+      }
+      return;
+    default:
+      return;
+  }
 }
 
 void Lowering::add(std::uint32_t index, const Op& op, Program& out) {
@@ -175,8 +264,8 @@ void Lowering::add(std::uint32_t index, const Op& op, Program& out) {
         if (!op.gives(Field::kValue) && op.value == 0) what.value = store_stamp(number);
         what.value = low_bytes(what.value, op.size);
         what.given |= given_bit(Field::kValue);
-      } else if (op.verb == Verb::kMov && op.kind == static_cast<std::uint64_t>(Reg::kCr3)) {
-        name_root(op.vcpu, op.value);
+      } else {
+        follow(op, out.machine);
       }
     }
   }

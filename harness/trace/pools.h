@@ -43,7 +43,14 @@ inline constexpr Groups kGpa = {
      {0, k1G},
      {kTablePool - 8 * k4K, k4K}}};
 
-// Guest-linear pages. The last three groups are windows of a self-map at index 493 of the root.
+// Guest-linear pages. The last three groups are windows of a self-map at index 493 of a 4-level
+// root. Outside 4- and 5-level mode the low 32 bits count: the groups then are pages at the ends of
+// the 4 GiB, in every gigabyte, in both halves of a 4M region, and below the first pages.
+// kNotCanonical gives each page a meaning in every mode: with 4 levels none is canonical, with 5
+// levels each has its own index in the root (the last is not canonical either), and of the low 32
+// bits the second is the page directory that maps itself at index 768.
+inline constexpr std::uint64_t kNotCanonical = 0x0000'8000'0000'0000,
+                               kNotCanonicalStride = 0x0012'0000'c030'0000;
 inline constexpr Groups kGva = {{{0, k4K},
                                  {16 * k4K, k4K},
                                  {0, k2M},
@@ -56,7 +63,7 @@ inline constexpr Groups kGva = {{{0, k4K},
                                  {0xffff'ffff'8000'0000, k4K},
                                  {0xffff'ffff'ffff'0000, k4K},  // last of all
                                  {0xffff'8000'0000'0000, k512G},
-                                 {0x0000'8000'0000'0000, k4K},              // not canonical
+                                 {kNotCanonical, kNotCanonicalStride},
                                  {0xffff'f680'0000'0000, k4K},              // level-1 tables
                                  {0xffff'f6fb'4000'0000, k4K},              // level-2 tables
                                  {0xffff'f6fb'7dbe'd000 - 8 * k4K, k4K}}};  // around the root

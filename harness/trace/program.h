@@ -8,12 +8,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "harness/trace/followed_registers.h"
 #include "harness/trace/op.h"
 
 namespace twinwalk {
 
 // A step's verb is never kCpu or kMap: kCpu becomes one kMov a given register (order efer, cr4,
-// cr3, cr0, pkru, cpl, ac), kMap becomes kWrite steps from the root down. A kAccess write/rmw and a
+// cr3, cr0, pkru, cpl, ac), kMap becomes kWrite steps from the root down, in PAE
+// mode perhaps with a kMov after them, with paging off none at all. A kAccess write/rmw and a
 // kWrite without `value=` carry store_stamp(step index). kAccess has cpl resolved only if it was
 // given (see kCplGiven).
 struct Step {
@@ -26,13 +28,20 @@ struct Program {
   std::vector<Step> steps;
 };
 
-// How `map` chooses table pages: for each (root gpa, level, gva prefix) the first `map` that needs
-// it takes the next page of the pool (kTablePool + n * 4K, skipping every root seen so far), n
-// modulo kTablePoolPages. The root is the last CR3 that a `cpu cr3=` or `mov cr3=` of that vCPU
-// named, kInitialCr3 before. An upper entry is written unless it is what `map` last wrote there;
-// the leaf is always written. The leaf's gpa is aligned down to the page's size; `ps` is added for
-// 2M and 1G. Upper and leaf bits default to p|w|u. Bits of `pte=` and `upper=` within the address
-// field are or'ed in: that is how reserved bits get there.
+// How `map` chooses table pages: for each (mode, root gpa, level, gva prefix) the first `map` that
+// needs it takes the next page of the pool (kTablePool + n * 4K, skipping every root seen so far),
+// n modulo kTablePoolPages. Mode and root are those of the vCPU as the trace's register writes make
+// them (followed_registers.h), the machine's mode and kInitialCr3 before. An upper entry is written
+// unless it is what `map` last wrote there; the leaf is always written. The leaf's gpa is aligned
+// down to the page's size; `ps` is added for 2M and 1G. Upper and leaf bits default to p|w|u. Bits
+// of `pte=` and `upper=` within the address field are or'ed in: that is how reserved bits get
+// there. By mode:
+//   none     nothing to write
+//   32-bit   entries of four bytes; 2M and 1G make a 4M page, with bits 39:32 of its gpa in 20:13
+//   PAE      a PDPTE gets of `upper=` only P, for the rest is reserved there; where one is written
+//            the vCPU loads its CR3 again, so that it counts; 1G makes a 2M page
+//   4-level, 5-level
+// Outside the last two, 32 bits of the gva count.
 class Lowering {
  public:
   // Replaces `out`. Reuses its memory: no allocation once warm.
@@ -65,12 +74,15 @@ class Lowering {
 
   void lower_cpu(std::uint32_t index, const Op& op, Program& out);
   void lower_map(std::uint32_t index, const Op& op, Program& out);
-  void name_root(unsigned vcpu, std::uint64_t cr3);
+  bool note_written(const Op& write);
+  void follow(const Op& op, const Machine& machine);
+  void write_register(const Op& op, Reg reg, std::uint64_t value);
+  void name_root(std::uint64_t root);
   std::uint64_t take_table_page();
 
-  Table tables_;   // (root, level and gva prefix) -> gpa of the table
-  Table entries_;  // (gpa of an entry, 0) -> what `map` last wrote there
-  std::uint64_t root_[kMaxVcpus] = {};
+  Table tables_;   // (root, mode, level and gva prefix) -> gpa of the table
+  Table entries_;  // (gpa of a word, 0) -> what `map` last wrote there
+  FollowedRegisters registers_[kMaxVcpus];
   std::uint64_t pool_roots_ = 0;  // bit n: page n of the pool is a root
   std::uint64_t next_ = 0;        // pages of the pool taken, modulo nothing
 };

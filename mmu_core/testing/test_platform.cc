@@ -103,7 +103,7 @@ void RecordingPlatform::free_table(Hpa hpa) {
 void* RecordingPlatform::alloc_object(u64 size) {
   if (!object_source.take()) return nullptr;
   void* const object = ::operator new(size, kObjectAlignment);
-  std::memset(object, 0, size);
+  std::memset(object, 0xa5, size);  // to be initialised by the core
   objects_[object] = size;
   return object;
 }
