@@ -143,8 +143,11 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   out.parts = out.which = 0;
   out.table_without_memory = out.table_read_only = out.anything_owed = false;
   out.value = 0;
-  out.part[0].gva = c.rules->mode->linear(c.query->gva);
-  if (!c.rules->mode->canonical(out.part[0].gva)) {
+  constexpr const PagingMode& kHot = kModes[kRow4Level];
+  const PagingMode& mode = *c.rules->mode;
+  const bool hot = &mode == &kHot;
+  out.part[0].gva = hot ? c.query->gva : mode.linear(c.query->gva);
+  if (!(hot ? kHot.canonical(c.query->gva) : mode.canonical(out.part[0].gva))) {
     out.kind = OutcomeKind::kGp;
   } else if ((first_byte(*c.query) & (kPageBytes - 1)) + byte_count(*c.query) > kPageBytes) {
     fresh_crossing(state, c, out);
