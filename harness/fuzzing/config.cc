@@ -48,6 +48,8 @@ constexpr Config kConfigs[] = {
      constrain_shadow},
 };
 
+}  // namespace
+
 std::span<const Config> configs() { return kConfigs; }
 
 const Config* find_config(std::string_view name) {
