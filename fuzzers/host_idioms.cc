@@ -68,11 +68,11 @@ void device(Sketch& s) {
   const std::uint64_t gva = s.pool_gva(), io = s.rng().pick(kDevices);
   s.say(phrase::map(gva, s.rng().flip() ? io : s.frame(), 1));
   s.touch(gva);
-  const Survey::Entry e = s.survey().walk(s.root(), gva).last();
+  const Survey::Entry e = s.walk(gva).last();
   const std::uint64_t to = (e.value & pte::kAddressMask) == io ? s.frame() : io;
   const std::uint64_t value = (e.value & ~pte::kAddressMask) | to | pte::kA;
   if (s.rng().flip()) {
-    s.say(phrase::write(e.gpa, value, 8, Writer::kHost));
+    s.say(phrase::write(e.gpa, value, e.bytes, Writer::kHost));
   } else {
     s.deliver(e.gpa, value);
   }

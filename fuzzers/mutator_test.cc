@@ -262,11 +262,11 @@ bool edits_between_accesses(const std::vector<Op>& ops, bool native_only) {
     std::uint64_t at = ~std::uint64_t{0};
     if (op.verb == Verb::kWrite && !native_only) at = op.gpa;
     if (op.verb == Verb::kAccess && op.access() == AccessKind::kWrite) {
-      const Survey::Walk w = survey.walk(survey.root(op.vcpu), op.gva);
+      const Survey::Walk w = survey.walk(survey.space(op.vcpu), op.gva);
       if (w.complete) at = w.gpa;
     }
     for (const Survey::Place& p : survey.places()) {
-      const Survey::Walk w = survey.walk(p.root, p.gva);
+      const Survey::Walk w = survey.walk(p.space, p.gva);
       for (unsigned k = 0; k < w.count; ++k) {
         if ((w.entry[k].gpa ^ at) & ~std::uint64_t{7}) continue;
         const auto touches = [&](const Op& o) {
@@ -302,7 +302,7 @@ TEST(Idioms, AliasTableLinksOneTableTwice) {
                     }
                     std::multiset<std::uint64_t> frames;
                     for (std::uint64_t gva : gvas) {
-                      const Survey::Walk w = s.walk(s.root(0), gva);
+                      const Survey::Walk w = s.walk(s.space(0), gva);
                       if (w.complete) frames.insert(w.gpa);
                     }
                     return std::any_of(frames.begin(), frames.end(),
@@ -314,7 +314,7 @@ TEST(Idioms, SelfMapReachesTheRootThroughItself) {
   EXPECT_GT(shown("self-map",
                   [](auto& ops, const Survey& s) {
                     return std::any_of(ops.begin(), ops.end(), [&](const Op& op) {
-                      const Survey::Walk w = s.walk(s.root(0), op.gva);
+                      const Survey::Walk w = s.walk(s.space(0), op.gva);
                       return op.verb == Verb::kAccess && w.complete &&
                              (w.gpa & ~std::uint64_t{0xfff}) == s.root(0);
                     });

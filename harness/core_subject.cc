@@ -104,9 +104,7 @@ SkipReason CoreSubject::prepare(const Machine& machine) {
   processor_.reset(machine);
   fail_after_ = fail_count_ = 0;
   failures_ = failures_seen_ = 0;
-  if (machine.core != Dimension::kShadow || machine.mode != Mode::k4Level ||
-      machine.host_levels > 4)
-    return SkipReason::kModeNotSupported;
+  if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
   return machine.nested != Nesting::kNone ? SkipReason::kNestedNotSupported : SkipReason::kNone;
 }
 
@@ -134,7 +132,6 @@ SkipReason CoreSubject::why_not(const Op& op) const {
     case Verb::kAsyncDone:
     case Verb::kGet:
     case Verb::kInvlpga:
-    case Verb::kSregs:
     case Verb::kCpuid:
     case Verb::kNewVcpu:
       return SkipReason::kVerbNotSupported;
@@ -151,27 +148,11 @@ SkipReason CoreSubject::why_not(const Op& op) const {
   }
 }
 
-// A write that leaves 4-level mode is skipped, legal or not: no other mode is executed yet.
 SkipReason CoreSubject::why_not_mov(const Op& op) const {
-  const Registers& now = registers_of(op);
-  const auto mode = [](std::uint64_t cr0, std::uint64_t cr4, std::uint64_t efer) {
-    return mode_of(cr0, cr4, efer) == Mode::k4Level ? SkipReason::kNone
-                                                    : SkipReason::kModeNotSupported;
-  };
-  switch (op.reg()) {
-    case Reg::kCr0:
-      return mode(op.value, now.cr4, now.efer);
-    case Reg::kCr4:
-      return mode(now.cr0, op.value, now.efer);
-    case Reg::kEfer:
-      return mode(now.cr0, now.cr4, op.value);
-    case Reg::kPkru:
-      return machine_.has(feature::kPku) && (now.cr4 & cr4::kPke)
-                 ? SkipReason::kNone
-                 : SkipReason::kFeatureNotSupported;
-    default:
-      return SkipReason::kNone;
-  }
+  if (op.reg() != Reg::kPkru) return SkipReason::kNone;
+  return machine_.has(feature::kPku) && (registers_of(op).cr4 & cr4::kPke)
+             ? SkipReason::kNone
+             : SkipReason::kFeatureNotSupported;
 }
 
 // Width of the guest's linear addresses, whatever tables the hardware walks.
@@ -185,6 +166,7 @@ Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome
   const Registers& r = registers_of(op);
   processor::Controls controls;
   controls.root = entry.root.raw;
+  controls.levels = entry.levels;
   controls.gva_bits = gva_bits(mode_of(r.cr0, r.cr4, r.efer));
   controls.tag = {op.vcpu, entry.pcid};
   controls.smep = entry.smep;

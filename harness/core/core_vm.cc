@@ -24,11 +24,8 @@ void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* st
   if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     const Registers& r = registers_[v] = initial_registers(machine);
-    mmu::Vcpu& cpu = vm_->vcpu(v);
-    if (!cpu.set_efer(r.efer) || !cpu.set_cr4(r.cr4) || !cpu.set_cr3(r.cr3) ||
-        !cpu.set_cr0(r.cr0)) {
+    if (!vm_->vcpu(v).set_sregs({r.cr0, r.cr3, r.cr4, r.efer}))
       platform.panic("the initial registers were refused");
-    }
   }
 }
 
@@ -72,11 +69,27 @@ bool CoreVm::write_register(unsigned v, Reg reg, std::uint64_t value) {
       cpu.set_ac(r.ac);
       break;
   }
+  adopt_registers(v);
+  return accepted;
+}
+
+bool CoreVm::set_sregs(const Op& op) {
+  const Registers& r = registers_[op.vcpu];
+  const mmu::Sregs sregs{
+      op.gives(Field::kCr0) ? op.cr0 : r.cr0, op.gives(Field::kCr3) ? op.cr3 : r.cr3,
+      op.gives(Field::kCr4) ? op.cr4 : r.cr4, op.gives(Field::kEfer) ? op.efer : r.efer};
+  const bool accepted = vcpu(op.vcpu).set_sregs(sregs);
+  adopt_registers(op.vcpu);
+  return accepted;
+}
+
+void CoreVm::adopt_registers(unsigned v) {
+  const mmu::Vcpu& cpu = vcpu(v);
+  Registers& r = registers_[v];
   r.cr0 = cpu.cr0();
   r.cr3 = cpu.cr3();
   r.cr4 = cpu.cr4();
   r.efer = cpu.efer();
-  return accepted;
 }
 
 }  // namespace twinwalk

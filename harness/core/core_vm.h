@@ -33,8 +33,12 @@ class CoreVm {
   void set_cpl(unsigned v, std::uint8_t cpl);
   // False: #GP(0), nothing changed.
   bool write_register(unsigned v, Reg reg, std::uint64_t value);
+  // The verb `sregs`. False: refused, nothing changed.
+  bool set_sregs(const Op& op);
 
  private:
+  void adopt_registers(unsigned v);
+
   void* storage_;
   mmu::Vm* vm_ = nullptr;
   Registers registers_[kMaxVcpus];

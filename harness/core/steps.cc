@@ -22,6 +22,9 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kMov:
       if (!core_.write_register(op.vcpu, op.reg(), op.value)) out.kind = OutcomeKind::kGp;
       return;
+    case Verb::kSregs:
+      if (!core_.set_sregs(op)) out.kind = OutcomeKind::kRefused;
+      return;
     case Verb::kWrite:
       return op.writer() == Writer::kHost ? host_steps_.store(op, out) : guest_store(op, out);
     case Verb::kInvlpg:

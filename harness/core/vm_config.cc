@@ -29,6 +29,7 @@ mmu::VmConfig config_of(const Machine& m) {
   options.extra_flush = on(option::kExtraFlush);
   options.extra_zap = on(option::kExtraZap);
   config.vcpus = m.vcpus;
+  config.host_levels = m.host_levels;
   if (m.quota != 0) config.quota = m.quota;
   return config;
 }

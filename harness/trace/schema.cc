@@ -169,7 +169,7 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kInvvpid, kInvvpidFields, false, "INVVPID."},
     {Verb::kGet, kGetFields, false, "Reads a register."},
     {Verb::kInvlpga, kInvlpgaFields, false, "INVLPGA."},
-    {Verb::kSregs, kSregsFields, false, "The host sets control registers, all at once."},
+    {Verb::kSregs, kSregsFields, true, "The host sets control registers, all at once."},
     {Verb::kCpuid, kCpuidFields, false, "The host changes the processor's capabilities."},
     {Verb::kNewVcpu, {}, false, "The host destroys the vCPU and creates it anew."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
