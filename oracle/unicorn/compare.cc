@@ -351,12 +351,12 @@ std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fr
 }
 
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
-                                  const Result* results, bool translates) {
+                                  const Result* results, bool data_follows) {
   const Result& result = results[0];
   const OutcomeKind got = kind_of(result);
   // Where data does not follow the translation, memory and no memory look the same.
   const bool same = got == fresh.kind ||
-                    (!translates && got == OutcomeKind::kOk && fresh.kind == OutcomeKind::kMmio);
+                    (!data_follows && got == OutcomeKind::kOk && fresh.kind == OutcomeKind::kMmio);
   if (!same)
     return Difference{"outcome", to_text(outcome_of(query, fresh)), text_of(query, result)};
 
@@ -369,7 +369,7 @@ std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& 
     // Of an access in two pages Unicorn loads two aligned words, stores byte by byte: only the page
     // is what the tables decide.
     difference = Difference{"value", to_text(outcome_of(query, fresh)), text_of(query, result)};
-  } else if (got == OutcomeKind::kOk && translates) {
+  } else if (got == OutcomeKind::kOk && data_follows) {
     difference = compare_data(query, fresh, result);
   }
   return difference ? difference : compare_path(query, fresh, results);
