@@ -15,11 +15,32 @@
 namespace mmu {
 
 // A root that a vCPU may be entered with.
+//
+//   kTree    a guest in IA-32e mode: page[0] shadows the table that CR3 names
+//   kArray   any other guest: page[i] translates the i-th GiB of its 32-bit linear addresses. PAE:
+//            it shadows the directory that PDPTE i names, null if there is none in memory; 32-bit:
+//            it is quadrant i of the page directory; no paging: a direct page.
+//   kDummy   CR3 lies outside memory: a table of nothing but zeros, in any format
+//
+// Each page counts each root that holds it (ShadowPage::root_count), one that is there twice twice.
 struct Root {
+  enum class Kind : u8 { kNone, kTree, kArray, kDummy };
+  static constexpr unsigned kPages = 4;
+  Kind kind = Kind::kNone;
+  bool hole = false;  // kArray: a present PDPTE names no memory
   u64 cr3 = 0;  // guest CR3 without bit 63, PCID included: the key of the cache of previous roots
-  ShadowPage* page = nullptr;  // null: none, or the dummy root
-  bool dummy = false;          // CR3 lies outside memory: a table of nothing but zeros
-  bool valid() const { return page || dummy; }
+  ShadowPage* page[kPages] = {};
+
+  bool valid() const { return kind != Kind::kNone; }
+  // That of gva's translations, or null.
+  ShadowPage* page_for(Gva gva) const { return page[kind == Kind::kArray ? gva.raw >> 30 & 3 : 0]; }
+  template <class F>
+  void for_each_page(F&& f) const {
+    for (ShadowPage* p : page)
+      if (p) f(*p);
+  }
+  // Is it a tree for this role? Dummies and arrays have none of their own.
+  bool has_role(PageRole role) const { return kind == Kind::kTree && page[0]->role == role; }
 };
 inline constexpr u32 kPreviousRoots = 3;
 
@@ -47,7 +68,8 @@ struct VcpuState {
   WalkContext context;
   PageRole role;  // of the root: base role with level and rights filled in
   Root root;
-  Root previous[kPreviousRoots];  // most recent first
+  Root previous[kPreviousRoots];  // most recent first; trees and dummies of IA-32e mode only
+  TablePage host_table[3];        // of levels 3, 4, 5 above `root` (host_tables.h); ptr null: none
   u32 requests = 0;
   MmioCache mmio;
 };

@@ -2,6 +2,7 @@
 
 #include "mmu_core/dirty_log.h"
 #include "mmu_core/flush.h"
+#include "mmu_core/host_tables.h"
 #include "mmu_core/notifier.h"
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
@@ -17,6 +18,8 @@ constexpr u64 aligned(u64 size) { return (size + 15) & ~u64{15}; }
 void configure(VmState& vm, const VmConfig& config) {
   vm.config = config;
   if (vm.config.quota < reclaim::kMinQuota) vm.config.quota = reclaim::kMinQuota;
+  if (vm.config.host_levels < 3) vm.config.host_levels = 3;
+  if (vm.config.host_levels > kMaxLevels) vm.config.host_levels = kMaxLevels;
   vm.own_reserved = shadow_reserved_bits(config.caps);
   vm.notifier = Notifier{};
   for (u32 i = 0; i < kMaxVcpus; ++i) {
@@ -34,6 +37,7 @@ void drop_all_pages(VmState& vm) {
   zap::commit(vm);
   if (vm.pages.invalid_roots) vm.platform.panic("a root outlived its vCPUs");
   vm.pages.hash.shrink();
+  for (VcpuState& v : vm.vcpu) host_tables::free(v);
   if (vm.dummy.ptr) {
     vm.platform.free_table(vm.dummy.hpa);
     vm.dummy = TablePage{};
