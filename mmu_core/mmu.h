@@ -231,8 +231,10 @@ class Vm {
   // nothing changed: a vCPU's registers would be impossible, or the tables could not hold the
   // guest's addresses.
   Status set_cpuid(const Capabilities& caps);
-  // The vCPU is destroyed, in whatever state it is, and is again as create() makes it.
-  void recreate_vcpu(u32 index);
+  // The vCPU is destroyed, in whatever state it is, and made anew with these registers. A PDPTE
+  // with a reserved bit is latched as not present: nothing can fault. kInvalid: it is anew, but no
+  // processor could have these registers, and it has those of create().
+  Status recreate_vcpu(u32 index, const Sregs& start);
 
   // Host notifier, [start, end). Between begin and end no fault may install a translation for the
   // range.

@@ -38,6 +38,15 @@ bool load(const VcpuState& vcpu, CpuRegisters& next) {
   return true;
 }
 
+void load_at_start(const VcpuState& vcpu, CpuRegisters& next) {
+  const Capabilities& caps = vcpu.vm->config.caps;
+  const Pdptes p = read(space_of(vcpu).memory, next.cr3);
+  std::memcpy(next.pdpte, p.entry, sizeof p.entry);
+  if (caps.vendor == Vendor::kAmd) return;
+  for (u64& e : next.pdpte)
+    if ((e & pte::kP) && (e & pdpte_reserved_bits(caps))) e = 0;
+}
+
 void reread(VcpuState& vcpu) {
   VmState& vm = *vcpu.vm;
   if (vm.config.caps.vendor != Vendor::kAmd || vcpu.context.mode != &kPae) return;

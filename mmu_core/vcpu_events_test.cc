@@ -31,6 +31,13 @@ class VcpuEvents : public ::testing::Test {
     guest_.audit();
     return s;
   }
+  static Status recreate(Guest& guest, const PagingMode& mode) {
+    Sregs s = guest.sregs(mode);
+    s.cr3 = guest.root().raw;
+    const Status status = guest.vm().recreate_vcpu(0, s);
+    guest.audit();
+    return status;
+  }
   Guest guest_;
 };
 
@@ -193,11 +200,9 @@ TEST_F(VcpuEvents, NewVcpuHasNothingOfTheOld) {
   guest_.read(kVa);
   ASSERT_TRUE(guest_.cpu().set_smm(true));
   guest_.vm().zap_all();  // leaves a request behind
-  guest_.vm().recreate_vcpu(0);
-  guest_.audit();
+  EXPECT_EQ(recreate(guest_, k4Level), Status::kOk);
   EXPECT_FALSE(guest_.cpu().smm());
-  EXPECT_EQ(guest_.cpu().cr3(), 0u);
-  guest_.enter_mode(k4Level);
+  EXPECT_EQ(guest_.cpu().cr3(), guest_.root().raw);
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kPage));
 }
 
@@ -211,12 +216,27 @@ TEST_F(VcpuEvents, NewVcpuFromEveryMode) {
     if (mode != &kNoPaging) guest.map(gva, kPage);
     EXPECT_EQ(guest.read(gva, 0), guest.reaches(kPage)) << mode->levels;
     EXPECT_EQ(guest.read(gva, 1), guest.reaches(kPage)) << mode->levels;
-    guest.vm().recreate_vcpu(0);
-    guest.audit();
+    EXPECT_EQ(recreate(guest, *mode), Status::kOk);
     EXPECT_EQ(guest.read(gva, 1), guest.reaches(kPage)) << "the other one goes on";
-    guest.enter_mode(*mode);
     EXPECT_EQ(guest.read(gva, 0), guest.reaches(kPage)) << mode->levels;
   }
+}
+
+TEST_F(VcpuEvents, NewVcpuLatchesNoReservedPdpte) {
+  Guest guest(kPae, config(Capabilities{}));
+  const Gva gva{0x40'0000};
+  guest.map(gva, kPage);
+  EXPECT_EQ(guest.read(gva), guest.reaches(kPage));
+  guest.host_store(guest.entry(gva, 3), guest.load(guest.entry(gva, 3)) | pte::kW);
+  EXPECT_EQ(recreate(guest, kPae), Status::kOk);
+  EXPECT_EQ(guest.read(gva), page_fault(0));
+}
+
+TEST_F(VcpuEvents, NewVcpuWithImpossibleRegisters) {
+  Sregs s = guest_.sregs(k4Level);
+  s.cr4 = 0;
+  EXPECT_EQ(guest_.vm().recreate_vcpu(0, s), Status::kInvalid);
+  guest_.audit();
 }
 
 TEST_F(VcpuEvents, InvlpgaIsAmds) {

@@ -1,6 +1,7 @@
 // What the host does to vCPUs from outside: other capabilities, and a vCPU that comes anew.
 
 #include "mmu_core/host_tables.h"
+#include "mmu_core/pdptes.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
@@ -26,12 +27,17 @@ Status Vm::set_cpuid(const Capabilities& wanted) {
   return Status::kOk;
 }
 
-void Vm::recreate_vcpu(u32 index) {
+Status Vm::recreate_vcpu(u32 index, const Sregs& start) {
   VcpuState& v = state_->vcpu[index];
   roots::free_all(v);
   roots::invalidate_everything(v);  // no hardware knows the host's tables any more
   host_tables::free(v);
   reset_vcpu(v);
+  CpuRegisters next = v.regs;
+  if (!registers::set_sregs(state_->config.caps, next, start)) return Status::kInvalid;
+  pdptes::load_at_start(v, next);
+  start_over(v, next);
+  return Status::kOk;
 }
 
 }  // namespace mmu

@@ -43,7 +43,7 @@ void AccessJudge::run_defined() {
 
 void AccessJudge::tell_observer() {
   if (fresh_.table_without_memory || fresh_.table_read_only) return;
-  if (wraps(fresh_)) return;
+  if (wraps(fresh_) || !state_.is_observed_space()) return;
   // Which half of an access across the canonical edge faults first is open: nothing to compare.
   const std::uint64_t offset = query().gva & (kPageBytes - 1);
   if (fresh_.kind == OutcomeKind::kGp && offset + byte_count(query()) > kPageBytes) return;
