@@ -103,6 +103,8 @@ static_assert(sizeof kEventNames / sizeof kEventNames[0] == static_cast<u32>(Eve
 inline constexpr u32 kCounterLevels = kMaxLevels + 1;  // 0: no level applies
 // Bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all; from bit 3 on the guest's Paging.
 inline constexpr u32 kCounterPagings = static_cast<u32>(Paging::k5Level) + 1;
+inline constexpr const char* kPagingNames[] = {"no paging", "32-bit", "PAE", "4-level", "5-level"};
+static_assert(sizeof kPagingNames / sizeof kPagingNames[0] == kCounterPagings);
 inline constexpr u32 kCounterRoleClasses = 8 * kCounterPagings;
 static_assert(static_cast<u32>(Event::kCount) * kCounterLevels * kCounterRoleClasses <=
               kStateCounters);

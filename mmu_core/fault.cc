@@ -81,7 +81,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   // Only now: making pages available may have zapped the root in use.
   if (root_is_stale(vcpu, gva) || fault.slot_generation != space_of(vcpu).slots.generation()) {
     count(vm, Event::kRetryStale, 0, vcpu.role);
-    vcpu.requests |= request::kFreeObsoleteRoots;
+    vcpu.free_obsolete_roots = true;
     return result(Kind::kRetry);
   }
   if (fault.slot && notifier::changed(vm, seen, fault.slot->hva_of(fault.walk->gfn))) {

@@ -14,10 +14,6 @@
 namespace mmu {
 namespace {
 
-unsigned shadow_index(Gva gva, unsigned level) {
-  return static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & 511;
-}
-
 // The page behind `ref`, which must have this gfn and this role. Another child, or a large leaf, is
 // dropped: the same gfn alone does not make it the same page (KVM: kvm_mmu_get_child_sp;
 // CVE-2026-53359 was this check).

@@ -38,12 +38,13 @@ inline constexpr u32 kMaxVcpus = 4;
 inline constexpr u32 kMaxMemslots = 8;      // of one address space
 inline constexpr u32 kAddressSpaces = 2;    // 0: outside SMM, 1: inside
 inline constexpr u32 kDefaultQuota = 1024;  // shadow pages
+inline constexpr u32 kMinQuota = 16;        // a smaller one is raised to this; see reclaim.h
 
 struct VmConfig {
   Capabilities caps;
   Options options;
   u32 vcpus = 1;
-  u32 quota = kDefaultQuota;  // most shadow pages in use, >= 8
+  u32 quota = kDefaultQuota;  // most shadow pages in use
   // Least levels of the table that the hardware walks, 3 to 5. 3: a guest outside IA-32e mode runs
   // on a PAE table. 4, 5: what translates it hangs below tables of the host's own; with 5 so does
   // what translates a 4-level guest.
@@ -244,9 +245,9 @@ class Vm {
   // translations.
   bool age(Hva start, Hva end, bool clear);  // true if any was young
 
-  u64 reclaim(u64 pages);  // shrinker; returns shadow pages given back
-  void zap_all();          // generation based
-  void set_quota(u32 pages);
+  u64 reclaim(u64 pages);     // shrinker; returns shadow pages given back
+  void zap_all();             // generation based
+  void set_quota(u32 pages);  // 0: kDefaultQuota
 
   // Checks every invariant that applies. Cheap enough to call after each operation.
   void audit(AuditSink& sink) const;

@@ -4,16 +4,17 @@
 // The bound on shadow pages (KVM: make_mmu_pages_available, kvm_mmu_zap_oldest_mmu_pages, the
 // shrinker).
 
+#include "mmu_core/paging_mode.h"
 #include "mmu_core/state.h"
 
 namespace mmu::reclaim {
 
-// What one operation may need: a page a level.
-inline constexpr u32 kMinFree = 4;
-// With less, one access that crosses a page might take away its own first half for ever: the roots
-// of the other vCPUs, two ways of four pages from one root, and what every fault wants to find
-// free. A smaller quota is raised.
-inline constexpr u32 kMinQuota = (kMaxVcpus - 1) + 7 + kMinFree + 2;
+// What one fault may build below its root: a page a level.
+inline constexpr u32 kMinFree = kMaxLevels - 1;
+// With less than kMinQuota, one access that crosses a page might take away its own first half for
+// ever: the roots of the other vCPUs, the two ways from one root, and what every fault wants to
+// find free.
+static_assert(kMinQuota == (kMaxVcpus - 1) + (1 + 2 * (kMaxLevels - 1)) + kMinFree);
 
 // Zaps the oldest pages that are no roots, `want` of them or as many as there are. Does not commit.
 u32 zap_oldest(VmState& vm, u32 want);

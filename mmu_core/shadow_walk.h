@@ -12,7 +12,7 @@ template <class F>
 void shadow_walk(const Root& root, Gva gva, F&& f) {
   for (ShadowPage* page = root.page_for(gva); page;) {
     const unsigned level = page->role.level();
-    const SpteRef ref{page, static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & 511};
+    const SpteRef ref{page, shadow_index(gva, level)};
     if (!f(ref)) return;
     const u64 s = entries::load(ref);
     if (!spte::is_present(s) || spte::is_leaf(s, level)) return;

@@ -43,10 +43,6 @@ struct Root {
 };
 inline constexpr u32 kPreviousRoots = 3;
 
-namespace request {
-inline constexpr u32 kFreeObsoleteRoots = 1;
-}  // namespace request
-
 // The last MMIO access, so that its next fault needs no walk of the shadow (KVM:
 // vcpu->arch.mmio_gva and friends).
 struct MmioCache {
@@ -69,7 +65,8 @@ struct VcpuState {
   Root root;
   Root previous[kPreviousRoots];  // most recent first; trees and dummies of IA-32e mode only
   TablePage host_table[3];        // of levels 3, 4, 5 above `root` (host_tables.h); ptr null: none
-  u32 requests = 0;
+  // Before the next entry: roots that are obsolete go (KVM: KVM_REQ_MMU_FREE_OBSOLETE_ROOTS).
+  bool free_obsolete_roots = false;
   MmioCache mmio;
 };
 
@@ -108,9 +105,9 @@ struct VmState {
   VcpuState vcpu[kMaxVcpus];
   VmStats stats;
   u8* counters = nullptr;
-  u8 locks_held = 0;  // bit per LockId, for the order assertion
-  u64 rmap_refs = 0;  // leaves in all reverse chains together
-  u64 shape = 0;      // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
+  u8 locks_held[kMaxContexts] = {};  // by context, bit per LockId: for the order assertion
+  u64 rmap_refs = 0;                 // leaves in all reverse chains together
+  u64 shape = 0;  // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
   bool flush_owed =
       false;  // some translation was removed or narrowed and no TLB flush was issued yet
 };
@@ -125,23 +122,31 @@ inline AddressSpace& space_of(const VcpuState& vcpu) {
   return vcpu.vm->spaces[vcpu.regs.smm ? 1 : 0];
 }
 
-// Lock order is slots, then mmu; checked here once for everybody.
+// Lock order is slots, then mmu; checked here once for everybody, each context for itself: while it
+// waits for a lock or yields, another may run.
 class Locked {
  public:
-  Locked(VmState& vm, LockId id) : vm_(vm), id_(id) {
-    if (vm.locks_held >> static_cast<unsigned>(id)) vm.platform.panic("lock order");
+  Locked(VmState& vm, LockId id) : vm_(vm), held_(held_by_context(vm)), id_(id) {
+    if (held_ >> static_cast<unsigned>(id)) vm.platform.panic("lock order");
     vm.platform.lock(id);
-    vm.locks_held = static_cast<u8>(vm.locks_held | 1u << static_cast<unsigned>(id));
+    held_ = static_cast<u8>(held_ | 1u << static_cast<unsigned>(id));
   }
   ~Locked() {
-    vm_.locks_held = static_cast<u8>(vm_.locks_held & ~(1u << static_cast<unsigned>(id_)));
+    held_ = static_cast<u8>(held_ & ~(1u << static_cast<unsigned>(id_)));
     vm_.platform.unlock(id_);
   }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
 
  private:
+  static u8& held_by_context(VmState& vm) {
+    const u32 context = vm.platform.context();
+    if (context >= kMaxContexts) vm.platform.panic("a context that the core has no place for");
+    return vm.locks_held[context];
+  }
+
   VmState& vm_;
+  u8& held_;
   LockId id_;
 };
 

@@ -66,7 +66,7 @@ PageRole root_role(const WalkContext& context) {
 
 void reset_vcpu(VcpuState& v) {
   v.regs = registers::at_start(v.vm->config.caps);
-  v.requests = 0;
+  v.free_obsolete_roots = false;
   v.mmio = MmioCache{};
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   v.role = root_role(v.context);
@@ -162,8 +162,8 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
 
 EntryState Vcpu::enter() {
   VcpuState& v = *state_;
-  if (v.requests & request::kFreeObsoleteRoots) {
-    v.requests &= ~request::kFreeObsoleteRoots;
+  if (v.free_obsolete_roots) {
+    v.free_obsolete_roots = false;
     roots::free_obsolete(v);
   }
   EntryState e;

@@ -237,6 +237,10 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
   } else if (f.kind == OutcomeKind::kPageFault) {
     out.error_code = part.error_code;
     out.cr2 = part.gva;
+  } else if (f.kind == OutcomeKind::kGp && f.parts != 0 && part.faults) {
+    out.or_page_fault = true;
+    out.error_code = part.error_code;
+    out.cr2 = part.gva;
   }
   for (unsigned i = 0; i < f.parts; ++i) {
     const Walk& w = f.part[i].walk;
@@ -244,9 +248,12 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
     for (unsigned s = 0; s < w.count; ++s)
       out.path[i].entry[s] = s < w.plain ? w.entry[s] : w.entry[s] | owed;
     if (owed == 0 || !stores(c.query->kind)) continue;
-    // Through a self-map the leaf may serve at other steps too: it shows D at each.
-    for (unsigned s = 0; s < w.count; ++s)
-      if (w.entry_gpa[s] == w.entry_gpa[w.count - 1]) out.path[i].entry[s] |= pte::kD;
+    // Through a self-map a leaf, of either part, may serve at other steps too: it shows D at each.
+    for (unsigned part_of = 0; part_of < f.parts; ++part_of) {
+      const Walk& mapped = f.part[part_of].walk;
+      for (unsigned s = 0; s < w.count; ++s)
+        if (w.entry_gpa[s] == mapped.entry_gpa[mapped.count - 1]) out.path[i].entry[s] |= pte::kD;
+    }
   }
   return out;
 }

@@ -81,6 +81,7 @@ inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
 const Rule& deciding_rule(const AccessContext& context, const AccessPart& part);
 
 Outcome to_outcome(const AccessContext& context, const FreshAccess& fresh);
+// Of an access across the canonical edge: after walk_canonical_half, with what the half may do.
 FreshOutcome to_fresh_outcome(const AccessContext& context, const FreshAccess& fresh);
 
 }  // namespace twinwalk::oracle

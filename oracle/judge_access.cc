@@ -44,15 +44,19 @@ void AccessJudge::run_defined() {
 void AccessJudge::tell_observer() {
   if (fresh_.table_without_memory || fresh_.table_read_only) return;
   if (wraps(fresh_) || !state_.is_observed_space()) return;
-  // Which half of an access across the canonical edge faults first is open: nothing to compare.
-  const std::uint64_t offset = query().gva & (kPageBytes - 1);
-  if (fresh_.kind == OutcomeKind::kGp && offset + byte_count(query()) > kPageBytes) return;
-  for (unsigned i = 0; i < fresh_.parts; ++i) {
-    const Walk& w = fresh_.part[i].walk;
+  FreshAccess half;
+  const FreshAccess* seen = &fresh_;
+  if (fresh_.kind == OutcomeKind::kGp) {
+    half = fresh_;
+    if (walk_canonical_half(state_, context_, half)) seen = &half;
+    if (half.table_without_memory) return;
+  }
+  for (unsigned i = 0; i < seen->parts; ++i) {
+    const Walk& w = seen->part[i].walk;
     for (unsigned s = 0; s < w.count; ++s) state_.announce(w.entry_gpa[s]);
     if (w.stop == Stop::kLeaf) state_.announce(w.gpa);
   }
-  state_.observer->on_access(index_, query(), to_fresh_outcome(context_, fresh_));
+  state_.observer->on_access(index_, query(), to_fresh_outcome(context_, *seen));
 }
 
 bool AccessJudge::fresh_matches() {

@@ -27,6 +27,9 @@ struct AccessQuery {
 // What a fresh walk of the current image gives, before any adoption.
 struct FreshOutcome {
   OutcomeKind kind = OutcomeKind::kOk;
+  // kGp of an access across the canonical edge: the #PF of the canonical half, by `error_code` and
+  // `cr2`, may come first (rule crossing).
+  bool or_page_fault = false;
   std::uint32_t error_code = 0;
   std::uint64_t cr2 = 0;
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
