@@ -49,6 +49,7 @@ TEST_P(Soak, CoreAgreesWithTheReference) {
   options.operations = GetParam().operations;
   options.machines = GetParam().machines;
   options.host_events = GetParam().host_events;
+  options.events = GetParam().host_events;
   Trace trace;
   unsigned diverged = 0;
   for (std::uint64_t n = 0; n < traces && diverged < 3; ++n) {
