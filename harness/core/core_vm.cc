@@ -27,6 +27,7 @@ void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* st
     if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     const Registers& r = registers_[v] = initial_registers(machine);
+    smm_[v] = false;
     mmu::Vcpu& cpu = vm_->vcpu(v);
     if (!cpu.set_efer(r.efer) || !cpu.set_cr4(r.cr4) || !cpu.set_cr3(r.cr3) ||
         !cpu.set_cr0(r.cr0)) {
@@ -90,6 +91,7 @@ void CoreVm::adopt_registers(unsigned v) {
 
 void CoreVm::init(unsigned v, bool reset) {
   vcpu(v).init(reset);
+  smm_[v] = false;
   registers_[v] = Registers{};
   registers_[v].pkru = vcpu(v).pkru();
   adopt_registers(v);
@@ -97,6 +99,7 @@ void CoreVm::init(unsigned v, bool reset) {
 
 void CoreVm::recreate(mmu::Platform& platform, unsigned v) {
   const Registers& r = registers_[v] = initial_registers(machine_);
+  smm_[v] = false;
   if (vm_->recreate_vcpu(v, {r.cr0, r.cr3, r.cr4, r.efer}) != mmu::Status::kOk)
     platform.panic("the initial registers were refused");
 }

@@ -35,8 +35,8 @@ class CoreVm {
   bool write_register(unsigned v, Reg reg, std::uint64_t value);
 
   // Events of a whole vCPU.
-  bool in_smm(unsigned v) const { return vm_->vcpu(v).smm(); }
-  void set_smm(unsigned v, bool smm) { vcpu(v).set_smm(smm); }
+  bool in_smm(unsigned v) const { return smm_[v]; }
+  void set_smm(unsigned v, bool smm) { vcpu(v).set_smm(smm_[v] = smm); }
   void init(unsigned v, bool reset);
   void recreate(mmu::Platform& platform, unsigned v);
   // The machine with the capabilities that it has now.
@@ -51,6 +51,7 @@ class CoreVm {
   mmu::Vm* vm_ = nullptr;
   Machine machine_;
   Registers registers_[kMaxVcpus];
+  bool smm_[kMaxVcpus] = {};
 };
 
 }  // namespace twinwalk
