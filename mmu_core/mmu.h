@@ -38,7 +38,8 @@ inline constexpr u32 kMaxVcpus = 4;
 inline constexpr u32 kMaxMemslots = 8;      // of one address space
 inline constexpr u32 kAddressSpaces = 2;    // 0: outside SMM, 1: inside
 inline constexpr u32 kDefaultQuota = 1024;  // shadow pages
-inline constexpr u32 kMinQuota = 16;        // a smaller one is raised to this; see reclaim.h
+// Of a VM of so many vCPUs; a smaller one is raised to this. See reclaim.h.
+constexpr u32 min_quota(u32 vcpus) { return 4 * (vcpus - 1) + 13; }
 
 struct VmConfig {
   Capabilities caps;

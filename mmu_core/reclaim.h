@@ -9,12 +9,16 @@
 
 namespace mmu::reclaim {
 
-// What one fault may build below its root: a page a level.
+// What one fault may build below its root: a page a level; and one load of an array.
 inline constexpr u32 kMinFree = kMaxLevels - 1;
-// With less than kMinQuota, one access that crosses a page might take away its own first half for
-// ever: the roots of the other vCPUs, the two ways from one root, and what every fault wants to
-// find free.
-static_assert(kMinQuota == (kMaxVcpus - 1) + (1 + 2 * (kMaxLevels - 1)) + kMinFree);
+static_assert(kMinFree >= Root::kPages && kMinFree <= MemoryCaches::kPages);
+// With less than min_quota(), one access that crosses a page might take away its own first half for
+// ever: the roots of the other vCPUs, arrays at worst; the two ways from one tree (which are more
+// than those from one array); and what every fault wants to find free.
+inline constexpr u32 kTwoWays = 1 + 2 * (kMaxLevels - 1);
+static_assert(kTwoWays >= Root::kPages + 2);
+static_assert(min_quota(1) == kTwoWays + kMinFree);
+static_assert(min_quota(kMaxVcpus) == min_quota(1) + (kMaxVcpus - 1) * Root::kPages);
 
 // Zaps the oldest pages that are no roots, `want` of them or as many as there are. Does not commit.
 u32 zap_oldest(VmState& vm, u32 want);

@@ -17,7 +17,8 @@ constexpr u64 aligned(u64 size) { return (size + 15) & ~u64{15}; }
 
 void configure(VmState& vm, const VmConfig& config) {
   vm.config = config;
-  if (vm.config.quota < kMinQuota) vm.config.quota = kMinQuota;
+  const u32 least = min_quota(config.vcpus);
+  if (vm.config.quota < least) vm.config.quota = least;
   if (vm.config.host_levels < 3) vm.config.host_levels = 3;
   if (vm.config.host_levels > kMaxLevels) vm.config.host_levels = kMaxLevels;
   vm.own_reserved = shadow_reserved_bits(config.caps);
@@ -153,7 +154,8 @@ void Vm::zap_all() {
 void Vm::set_quota(u32 pages) {
   VmState& vm = *state_;
   Locked lock(vm, LockId::kMmu);
-  vm.config.quota = pages == 0 ? kDefaultQuota : pages < kMinQuota ? kMinQuota : pages;
+  const u32 least = min_quota(vm.config.vcpus);
+  vm.config.quota = pages == 0 ? kDefaultQuota : pages < least ? least : pages;
   if (vm.pages.used > vm.config.quota) reclaim::zap_oldest(vm, vm.pages.used - vm.config.quota);
   zap::commit(vm);
 }

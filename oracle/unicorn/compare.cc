@@ -74,11 +74,17 @@ std::optional<Difference> compare_fault(const AccessQuery& query, const FreshOut
 
 // Where spec's walk of that page leads, by its entries; kUnknownGpa if it leads nowhere.
 std::uint64_t led_to(const AccessQuery& query, const FreshOutcome& fresh, unsigned page) {
+  const TableLayout& layout = layout_of(query);
   const Path& path = fresh.path[page];
-  if (path.count == 0 || (path.entry[path.count - 1] & pte::kP) == 0) return kUnknownGpa;
-  const std::uint64_t gva = page ? (query.gva | kPageMask) + 1 : query.gva;
-  const std::uint64_t offset = (std::uint64_t{1} << (12 + 9 * (4 - path.count))) - 1;
-  return (path.entry[path.count - 1] & pte::kAddressMask & ~offset) | (gva & offset);
+  const std::uint64_t gva = layout.linear(page ? (query.gva | kPageMask) + 1 : query.gva);
+  if (layout.levels == 0) return gva;
+  if (path.count == 0 || path.count > layout.levels) return kUnknownGpa;
+  const std::uint64_t leaf = path.entry[path.count - 1];
+  const unsigned level = layout.levels + 1 - path.count;
+  if ((leaf & pte::kP) == 0 || !layout.is_leaf(leaf, level, query.registers.cr4))
+    return kUnknownGpa;
+  const std::uint64_t offset = (std::uint64_t{1} << layout.shift(level)) - 1;
+  return layout.frame(leaf, level) | (gva & offset);
 }
 
 std::optional<Difference> compare_data(const AccessQuery& query, const FreshOutcome& fresh,
