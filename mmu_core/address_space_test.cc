@@ -242,5 +242,20 @@ TEST_F(AddressSpaces, LatchedPdptesStayInSmm) {
   EXPECT_EQ(guest_.read(low), page_fault(0));
 }
 
+// They are not registers there.
+TEST(AddressSpace, AmdsPdptesAreReadInIt) {
+  VmConfig config;
+  config.caps.vendor = Vendor::kAmd;
+  Guest guest(kPae, config);
+  const Gva gva{0x4000'0000};
+  guest.map(gva, kPage);
+  ASSERT_EQ(guest.vm().set_memslot(add(1, 0, Gpa{}, Guest::kPages, kSmram)), Status::kOk);
+  EXPECT_EQ(guest.read(gva), guest.reaches(kPage));
+  guest.cpu().set_smm(true);
+  EXPECT_EQ(guest.read(gva), page_fault(0)) << "zeros";
+  guest.cpu().set_smm(false);
+  EXPECT_EQ(guest.read(gva), guest.reaches(kPage));
+}
+
 }  // namespace
 }  // namespace mmu

@@ -1,6 +1,6 @@
 // What happens to a vCPU as a whole: SMM, INIT and RESET; and INVLPGA, which says little to one.
 
-#include "mmu_core/mmio.h"
+#include "mmu_core/pdptes.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
@@ -14,6 +14,7 @@ void start_over(VcpuState& v, const CpuRegisters& next) {
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   v.role = root_role(v.context);
   roots::invalidate_everything(v);
+  pdptes::reread(v);
 }
 
 bool Vcpu::set_smm(bool smm) {
