@@ -133,6 +133,8 @@ SkipReason CoreSubject::why_not(const Op& op) const {
     case Verb::kAsyncDone:
     case Verb::kSregs:
       return SkipReason::kVerbNotSupported;
+    case Verb::kInit:  // leads to paging off
+      return SkipReason::kModeNotSupported;
     case Verb::kGet:
       return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;
     case Verb::kInvpcid:
