@@ -205,6 +205,7 @@ Machine any_machine(Rng& rng) {
     m.vcpus = static_cast<std::uint8_t>(2 + (rng.chance(1, 4) ? rng.below(3) : 0));
   m.maxphyaddr = rng.pick(kWidths);
   if (rng.chance(1, 6)) m.vendor = Vendor::kAmd;
+  if (m.vendor == Vendor::kAmd && rng.flip()) m.features |= feature::kSvm;
   if (rng.chance(1, 4)) m.features &= ~feature::kNames[rng.below(std::size(feature::kNames))].mask;
   if (rng.chance(1, 4)) m.tlb = rng.flip() ? TlbPolicy::kSmall : TlbPolicy::kFresh;
   if (rng.chance(1, 3)) m.host_page_level = static_cast<std::uint8_t>(1 + rng.below(3));

@@ -204,6 +204,7 @@ void sample(const Idiom& idiom, int times, See see) {
 std::vector<Idiom> all_idioms() {
   std::vector<Idiom> out(guest_idioms().begin(), guest_idioms().end());
   out.insert(out.end(), host_idioms().begin(), host_idioms().end());
+  out.insert(out.end(), event_idioms().begin(), event_idioms().end());
   return out;
 }
 
@@ -230,7 +231,7 @@ INSTANTIATE_TEST_SUITE_P(All, EachIdiom, testing::ValuesIn(all_idioms()), [](con
 });
 
 const Idiom& idiom(std::string_view name) {
-  for (const auto& list : {guest_idioms(), host_idioms()}) {
+  for (const auto& list : {guest_idioms(), host_idioms(), event_idioms()}) {
     for (const Idiom& i : list) {
       if (i.name == name) return i;
     }

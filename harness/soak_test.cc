@@ -53,6 +53,7 @@ TEST_P(Soak, CoreAgreesWithTheReference) {
   options.machines = GetParam().machines;
   options.host_events = GetParam().host_events;
   options.modes = GetParam().modes;
+  options.events = GetParam().host_events;
   Trace trace;
   unsigned diverged = 0;
   for (std::uint64_t n = 0; n < traces && diverged < 3; ++n) {

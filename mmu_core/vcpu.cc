@@ -46,7 +46,7 @@ void invalidate(VcpuState& v, registers::Invalidates what) {
 // CR0 or CR4 becomes what `next` has. False: #GP(0).
 bool change_control(VcpuState& v, CpuRegisters& next) {
   const CpuRegisters old = v.regs;
-  if (registers::loads_pdptes(old, next) && !pdptes::load(*v.vm, next)) return false;
+  if (registers::loads_pdptes(old, next) && !pdptes::load(v, next)) return false;
   take(v, next);
   invalidate(v, registers::invalidates(v.vm->config.caps.vendor, old, next));
   pdptes::reread(v);
@@ -83,7 +83,7 @@ bool Vcpu::set_cr3(u64 value) {
   bool flush = true;
   if (!registers::write_cr3(v.vm->config.caps, next, value, flush)) return false;
   if (v.context.mode == &kPae) {
-    if (!pdptes::load(*v.vm, next)) return false;
+    if (!pdptes::load(v, next)) return false;
     take(v, next);
   }
   if (next.cr3 != v.regs.cr3) roots::switch_to(v, next.cr3);
@@ -118,7 +118,7 @@ bool Vcpu::set_sregs(const Sregs& sregs) {
   CpuRegisters next = v.regs;
   if (!registers::set_sregs(v.vm->config.caps, next, sregs)) return false;
   const bool pae = make_walk_context(v.vm->config.caps, next).mode == &kPae;
-  if (pae && !pdptes::load(*v.vm, next)) return false;
+  if (pae && !pdptes::load(v, next)) return false;
   take(v, next);
   roots::free_all(v);
   roots::invalidate_everything(v);

@@ -43,7 +43,7 @@ void AccessJudge::run_defined() {
 
 void AccessJudge::tell_observer() {
   if (fresh_.table_without_memory || fresh_.table_read_only) return;
-  if (wraps(fresh_)) return;
+  if (wraps(fresh_) || !state_.is_observed_space()) return;
   FreshAccess half;
   const FreshAccess* seen = &fresh_;
   if (fresh_.kind == OutcomeKind::kGp) {

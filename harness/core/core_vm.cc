@@ -4,6 +4,7 @@
 #include <new>
 
 #include "harness/core/vm_config.h"
+#include "harness/trace/schema.h"
 
 namespace twinwalk {
 
@@ -15,15 +16,18 @@ CoreVm::CoreVm()
 CoreVm::~CoreVm() { std::free(storage_); }
 
 void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* state_counters) {
+  machine_ = machine;
   vm_ = mmu::Vm::create(storage_, platform, config_of(machine));
   if (vm_ == nullptr) platform.panic("no VM could be created");
   vm_->set_state_counters(state_counters);
   mmu::MemslotRequest request;
   request.pages = machine.memory_bytes() / mmu::kPageSize;
   request.hva = mmu::Hva{kHvaBase};
-  if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
+  for (request.space = 0; request.space < mmu::kAddressSpaces; ++request.space)
+    if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     const Registers& r = registers_[v] = initial_registers(machine);
+    smm_[v] = false;
     if (!vm_->vcpu(v).set_sregs({r.cr0, r.cr3, r.cr4, r.efer}))
       platform.panic("the initial registers were refused");
   }
@@ -90,6 +94,33 @@ void CoreVm::adopt_registers(unsigned v) {
   r.cr3 = cpu.cr3();
   r.cr4 = cpu.cr4();
   r.efer = cpu.efer();
+}
+
+void CoreVm::init(unsigned v, bool reset) {
+  vcpu(v).init(reset);
+  smm_[v] = false;
+  registers_[v] = Registers{};
+  registers_[v].pkru = vcpu(v).pkru();
+  adopt_registers(v);
+}
+
+void CoreVm::recreate(mmu::Platform& platform, unsigned v) {
+  const Registers& r = registers_[v] = initial_registers(machine_);
+  smm_[v] = false;
+  if (vm_->recreate_vcpu(v, {r.cr0, r.cr3, r.cr4, r.efer}) != mmu::Status::kOk)
+    platform.panic("the initial registers were refused");
+}
+
+bool CoreVm::set_cpuid(const Op& op) {
+  Machine after = machine_;
+  if (op.gives(Field::kFlags)) after.features = static_cast<std::uint32_t>(op.flags);
+  if (op.gives(Field::kValue)) after.maxphyaddr = static_cast<std::uint8_t>(op.value);
+  // A vCPU that is made anew has the registers of the machine's mode: what those need stays.
+  Machine whole = after;
+  reconcile(whole);
+  if (whole != after || vm_->set_cpuid(config_of(after).caps) != mmu::Status::kOk) return false;
+  machine_ = after;
+  return true;
 }
 
 }  // namespace twinwalk

@@ -36,12 +36,24 @@ class CoreVm {
   // The verb `sregs`. False: refused, nothing changed.
   bool set_sregs(const Op& op);
 
+  // Events of a whole vCPU.
+  bool in_smm(unsigned v) const { return smm_[v]; }
+  void set_smm(unsigned v, bool smm) { vcpu(v).set_smm(smm_[v] = smm); }
+  void init(unsigned v, bool reset);
+  void recreate(mmu::Platform& platform, unsigned v);
+  // The machine with the capabilities that it has now.
+  const Machine& machine() const { return machine_; }
+  // The verb `cpuid`. False: refused, nothing changed.
+  bool set_cpuid(const Op& op);
+
  private:
   void adopt_registers(unsigned v);
 
   void* storage_;
   mmu::Vm* vm_ = nullptr;
+  Machine machine_;
   Registers registers_[kMaxVcpus];
+  bool smm_[kMaxVcpus] = {};
 };
 
 }  // namespace twinwalk

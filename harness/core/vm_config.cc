@@ -20,6 +20,7 @@ mmu::VmConfig config_of(const Machine& m) {
   caps.pse = m.has(feature::kPse);
   caps.pse36 = m.has(feature::kPse36);
   caps.pae = m.has(feature::kPae);
+  caps.svm = m.has(feature::kSvm);
   const auto on = [&m](std::uint32_t option) { return (m.options & option) != 0; };
   mmu::Options& options = config.options;
   options.prefetch = !on(option::kNoPrefetch);
