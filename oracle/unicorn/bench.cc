@@ -8,7 +8,6 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "harness/trace/content.h"
@@ -22,53 +21,89 @@ namespace twinwalk::oracle::unicorn {
 namespace {
 
 constexpr unsigned kPages = 512, kAccesses = 1024, kRounds = 60;
-constexpr std::uint64_t kGva = 0x4000'0000, kPdpt = 0x101000, kPd = 0x102000, kPt = 0x103000,
-                        kFrames = 0x80'0000;
+constexpr std::uint64_t kGva = 0x4000'0000, kFrames = 0x80'0000;
 constexpr std::uint64_t kUpper = pte::kP | pte::kW | pte::kU | pte::kA;
 
 // One row: accesses of one kind to 512 pages in turn, all of which succeed or all of which fault.
 struct Row {
   const char* name;
+  Mode mode;
   AccessKind kind;
   std::uint8_t cpl;
   bool faults;
 };
-constexpr Row kRows[] = {{"load", AccessKind::kRead, 0, false},
-                         {"load, #PF", AccessKind::kRead, 0, true},
-                         {"store, CPL 3", AccessKind::kWrite, 3, false},
-                         {"store, CPL 3, #PF", AccessKind::kWrite, 3, true},
-                         {"rmw", AccessKind::kRmw, 0, false},
-                         {"fetch", AccessKind::kFetch, 0, false}};
-
-struct Tables {
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> words;
+constexpr Row kRows[] = {
+    {"load", Mode::k4Level, AccessKind::kRead, 0, false},
+    {"load, #PF", Mode::k4Level, AccessKind::kRead, 0, true},
+    {"store, CPL 3", Mode::k4Level, AccessKind::kWrite, 3, false},
+    {"store, CPL 3, #PF", Mode::k4Level, AccessKind::kWrite, 3, true},
+    {"rmw", Mode::k4Level, AccessKind::kRmw, 0, false},
+    {"fetch", Mode::k4Level, AccessKind::kFetch, 0, false},
+    {"load, 5-level", Mode::k5Level, AccessKind::kRead, 0, false},
+    {"load, PAE", Mode::kPae, AccessKind::kRead, 0, false},
+    {"load, PAE, #PF", Mode::kPae, AccessKind::kRead, 0, true},
+    {"rmw, PAE", Mode::kPae, AccessKind::kRmw, 0, false},
+    {"load, 32-bit", Mode::k32Bit, AccessKind::kRead, 0, false},
+    {"store, CPL 3, 32-bit", Mode::k32Bit, AccessKind::kWrite, 3, false},
+    {"load, paging off", Mode::kNone, AccessKind::kRead, 0, false},
 };
 
-std::uint64_t leaf_of(const Row& row, unsigned page) {
-  const std::uint64_t rights = row.faults ? 0 : kUpper | pte::kD;
-  return (kFrames + page * kPageBytes) | rights;
+Machine machine_of(const Row& row) {
+  Machine machine;
+  machine.mode = row.mode;
+  if (row.mode == Mode::k5Level) machine.features |= feature::kLa57;
+  return machine;
 }
 
-Tables tables_of(const Row& row) {
-  Tables tables{{{kInitialCr3, kPdpt | kUpper}, {kPdpt + 8, kPd | kUpper}, {kPd, kPt | kUpper}}};
-  for (unsigned page = 0; page < kPages; ++page)
-    tables.words.push_back({kPt + 8 * page, leaf_of(row, page)});
-  return tables;
+std::uint64_t gva_of(const Row& row, unsigned page) {
+  return (row.mode == Mode::kNone ? kFrames : kGva) + page * kPageBytes;
+}
+
+// The one table of each level on the way to kGva, the root's first.
+std::uint64_t table_of(const TableLayout& layout, unsigned level) {
+  return kInitialCr3 + (layout.levels - level) * kPageBytes;
+}
+
+std::uint64_t entry_of(const Row& row, unsigned level, unsigned page) {
+  if (level == 1) return (kFrames + page * kPageBytes) | (row.faults ? 0 : kUpper | pte::kD);
+  const TableLayout& layout = layout_of(row.mode);
+  const bool pdpte = row.mode == Mode::kPae && level == layout.levels;
+  return table_of(layout, level - 1) | (pdpte ? pte::kP : kUpper);
+}
+
+struct Word {
+  std::uint64_t gpa, value;
+  std::uint8_t bytes;
+};
+
+std::vector<Word> tables_of(const Row& row) {
+  const TableLayout& layout = layout_of(row.mode);
+  std::vector<Word> words;
+  for (unsigned level = layout.levels; level >= 1; --level) {
+    for (unsigned page = 0; page < (level == 1 ? kPages : 1); ++page) {
+      words.push_back({layout.entry_gpa(table_of(layout, level), gva_of(row, page), level),
+                       entry_of(row, level, page), static_cast<std::uint8_t>(layout.entry_bytes)});
+    }
+  }
+  return words;
 }
 
 AccessQuery query_of(const Row& row, unsigned n) {
   AccessQuery query;
-  query.gva = kGva + n * 7 % kPages * kPageBytes + n % 64 * 8;
+  query.gva = gva_of(row, n * 7 % kPages) + n % 64 * 8;
   query.kind = row.kind;
   query.value = store_stamp(n);
+  query.registers = initial_registers(machine_of(row));
   query.registers.cpl = row.cpl;
   return query;
 }
 
 FreshOutcome outcome_of(const Row& row, const AccessQuery& query) {
-  const auto page = static_cast<unsigned>((query.gva - kGva) / kPageBytes);
+  const auto page = static_cast<unsigned>((query.gva - gva_of(row, 0)) / kPageBytes);
+  const unsigned levels = layout_of(row.mode).levels;
   FreshOutcome fresh;
-  fresh.path[0] = Path{4, {kPdpt | kUpper, kPd | kUpper, kPt | kUpper, leaf_of(row, page)}};
+  fresh.path[0].count = static_cast<std::uint8_t>(levels);
+  for (unsigned i = 0; i < levels; ++i) fresh.path[0].entry[i] = entry_of(row, levels - i, page);
   if (row.faults) {
     fresh.kind = OutcomeKind::kPageFault;
     fresh.error_code =
@@ -94,7 +129,9 @@ double nanoseconds_each(Body body) {
 // The least that has Unicorn execute an access on a fresh TLB and tells its outcome.
 class BareRun {
  public:
-  explicit BareRun(const Row& row) : engine_(prepared(image_, row)) {
+  explicit BareRun(const Row& row)
+      : engine_(prepared(image_, row),
+                layout_of(row.mode).long_mode() ? code::Width::k64 : code::Width::k32) {
     for (unsigned n = 0; n < kAccesses; ++n) {
       const AccessQuery query = query_of(row, n);
       records_.push_back(record_of(query, unicorn::outcome_of(row, query)));
@@ -113,18 +150,19 @@ class BareRun {
  private:
   static GuestImage& prepared(GuestImage& image, const Row& row) {
     image.reset(std::uint64_t{64} << 20);
-    for (const auto& [gpa, word] : tables_of(row).words) image.write(gpa, 8, word);
+    for (const Word& word : tables_of(row)) image.write(word.gpa, word.bytes, word.value);
     for (unsigned page = 0; page < kPages; ++page) image.ensure(kFrames + page * kPageBytes);
     return image;
   }
 
   bool one(const Row& row, const Record& record) {
-    const std::uint64_t code = kCodeGva[0], until = code + code::kNeverReached;
+    const std::uint64_t code = engine_.place_.code_gva[0], until = code + code::kNeverReached;
+    const auto& ids = engine_.ids_;
     std::uint64_t gva = record.target.address, value = record.target.value, rax = 0;
     unsigned entry = code::kOneInvlpg;
     if (row.cpl == 3 || row.kind == AccessKind::kFetch) {
       uc_context_restore(engine_.uc_, engine_.base_[Engine::kSupervisor]);
-      uc_reg_write(engine_.uc_, UC_X86_REG_RBX, &gva);
+      uc_reg_write(engine_.uc_, ids.di, &gva);
       uc_emu_start(engine_.uc_, code + code::kInvlpgPiece + code::kOneInvlpg, until, 0, 0);
       entry = code::kNoInvlpg;
     }
@@ -132,13 +170,17 @@ class BareRun {
     if (row.kind == AccessKind::kFetch) {
       uc_emu_start(engine_.uc_, gva, until, 0, 0);
     } else {
-      uc_reg_write(engine_.uc_, UC_X86_REG_RBX, &gva);
-      uc_reg_write(engine_.uc_, UC_X86_REG_RAX, &value);
+      uc_reg_write(engine_.uc_, ids.di, &gva);
+      uc_reg_write(engine_.uc_, ids.ax, &value);
+      if (record.size == 8 && !engine_.wide()) {
+        engine_.load_eight_bytes(
+            {row.kind, 8, gva, kNowhere, value, seed_word(record.target.gpa[0])});
+      }
       uc_emu_start(engine_.uc_, code + code::access_piece(row.kind, record.size) + entry, until, 0,
                    0);
     }
     if (engine_.interrupt_ == kPageFaultVector) return row.faults && engine_.fault_cr2_ == gva;
-    uc_reg_read(engine_.uc_, UC_X86_REG_RAX, &rax);
+    uc_reg_read(engine_.uc_, ids.ax, &rax);
     return !row.faults && engine_.interrupt_ == kBreakpointVector;
   }
 
@@ -153,8 +195,8 @@ namespace {
 class HarnessRun {
  public:
   HarnessRun(UnicornClient& client, const Row& row) : client_(client) {
-    client_.on_reset(Machine{});
-    for (const auto& [gpa, word] : tables_of(row).words) client_.on_memory(gpa, 8, word);
+    client_.on_reset(machine_of(row));
+    for (const Word& word : tables_of(row)) client_.on_memory(word.gpa, word.bytes, word.value);
     for (unsigned n = 0; n < kAccesses; ++n) {
       queries_.push_back(query_of(row, n));
       fresh_.push_back(unicorn::outcome_of(row, queries_.back()));

@@ -27,6 +27,7 @@ struct UnicornClient::Impl {
 
   Record* append(RecordKind kind);
   bool send_registers(const Registers& registers);
+  bool send_pdptes(const AccessQuery& query, const FreshOutcome& fresh);
   bool send_access(std::uint32_t step, const AccessQuery& query, const FreshOutcome& fresh);
   void flush();
   void give_up(std::string why);
@@ -36,7 +37,8 @@ struct UnicornClient::Impl {
   Machine machine;
   std::uint32_t records = 0, expected = 0;  // in the journal, and what it will give
   RegisterRecord registers{};               // that the server has
-  bool registers_sent = false;
+  unicorn::PdpteRecord pdptes{};
+  bool registers_sent = false, pdptes_sent = false;
   std::vector<Pending> pending;
   std::vector<UnicornDisagreement> disagreements;
   UnicornClient::Result result;
@@ -69,6 +71,16 @@ bool UnicornClient::Impl::send_registers(const Registers& wanted) {
   if (record == nullptr) return false;
   record->registers = registers = next;
   registers_sent = true;
+  return true;
+}
+
+bool UnicornClient::Impl::send_pdptes(const AccessQuery& query, const FreshOutcome& fresh) {
+  if (unicorn::layout_of(query).mode != Mode::kPae) return true;
+  if (!unicorn::take_pdptes(query, fresh, pdptes) && pdptes_sent) return true;
+  Record* record = append(RecordKind::kPdptes);
+  if (record == nullptr) return false;
+  record->pdptes = pdptes;
+  pdptes_sent = true;
   return true;
 }
 
@@ -130,7 +142,8 @@ void UnicornClient::on_reset(const Machine& machine) {
   Impl& self = *impl_;
   self.flush();
   self.given_up = false;
-  self.registers_sent = false;
+  self.registers_sent = self.pdptes_sent = false;
+  self.pdptes = {};
   self.machine = machine;
   if (Record* record = self.append(RecordKind::kReset))
     record->target.address = machine.memory_bytes();
@@ -146,12 +159,19 @@ void UnicornClient::on_memory(std::uint64_t gpa, unsigned size, std::uint64_t va
 
 void UnicornClient::on_access(std::uint32_t step, const AccessQuery& query,
                               const FreshOutcome& fresh) {
+  const std::uint64_t linear = unicorn::layout_of(query).linear(query.gva);
+  if (linear != query.gva) [[unlikely]] {
+    AccessQuery shorter = query;
+    shorter.gva = linear;
+    return on_access(step, shorter, fresh);
+  }
   Impl& self = *impl_;
   if (!unicorn::not_expressible(query, fresh, self.machine.memory_bytes()).empty()) {
     ++self.result.skipped;
     return;
   }
-  if (!self.send_registers(query.registers) || !self.send_access(step, query, fresh)) {
+  if (!self.send_registers(query.registers) || !self.send_pdptes(query, fresh) ||
+      !self.send_access(step, query, fresh)) {
     ++self.result.skipped;
   }
 }

@@ -2,37 +2,72 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <initializer_list>
 
 namespace twinwalk::oracle::unicorn::code {
 namespace {
 
 constexpr unsigned kPieceBytes = 32;
+constexpr std::uint8_t kInt3 = 0xcc;
+constexpr std::uint8_t kAtRdi = 0x07;  // ModRM: RAX (or MM0), [RDI]
 
-// 66 for 16-bit, REX.W for 64-bit operands; the byte forms have their own opcode, one below.
-unsigned emit_access(std::uint8_t* out, AccessKind kind, unsigned size) {
-  unsigned n = 0;
-  if (size == 2) out[n++] = 0x66;
-  if (size == 8) out[n++] = 0x48;
-  const std::uint8_t byte_form = size == 1 ? 0 : 1;
-  switch (kind) {
-    case AccessKind::kRead:
-      out[n++] = static_cast<std::uint8_t>(0x8a + byte_form);
-      break;
-    case AccessKind::kWrite:
-      out[n++] = static_cast<std::uint8_t>(0x88 + byte_form);
-      break;
-    case AccessKind::kRmw:
-    case AccessKind::kFetch:
-      out[n++] = 0x0f;
-      out[n++] = static_cast<std::uint8_t>(0xc0 + byte_form);
-      break;
+class Assembler {
+ public:
+  Assembler(std::span<std::uint8_t> page, Width width) : page_(page), width_(width) {
+    std::fill(page.begin(), page.end(), kInt3);
   }
-  out[n++] = 0x03;  // [RBX], RAX
-  out[n++] = 0xcc;
-  return n;
-}
+  void at(unsigned offset) { next_ = offset; }
+  void put(std::initializer_list<std::uint8_t> bytes) {
+    std::copy(bytes.begin(), bytes.end(), page_.begin() + next_);
+    next_ += static_cast<unsigned>(bytes.size());
+  }
+
+  void invalidate() { put({0x0f, 0x01, 0x3e, 0x0f, 0x01, 0x3f}); }
+  void access(AccessKind kind, unsigned size) {
+    if (size == 8 && width_ == Width::k32) {
+      eight_bytes(kind);
+    } else {
+      one_register(kind, size);
+    }
+    put({kInt3});
+  }
+  void iret() {
+    if (width_ == Width::k64) put({0x48});
+    put({0xcf});
+  }
+
+ private:
+  // 66 for 16-bit, REX.W for 64-bit operands; the byte forms have their own opcode, one below.
+  void one_register(AccessKind kind, unsigned size) {
+    if (size == 2) put({0x66});
+    if (size == 8) put({0x48});
+    const unsigned form = size == 1 ? 0 : 1;
+    if (kind == AccessKind::kRmw) put({0x0f});
+    const unsigned opcode = kind == AccessKind::kRead    ? 0x8a
+                            : kind == AccessKind::kWrite ? 0x88
+                                                         : 0xc0;
+    put({static_cast<std::uint8_t>(opcode + form), kAtRdi});
+  }
+  void eight_bytes(AccessKind kind) {
+    if (kind == AccessKind::kRead) {
+      put({0x0f, 0x6f, kAtRdi});      // MOVQ MM0, [EDI]
+      put({0x0f, 0x7e, 0xc0});        // MOVD EAX, MM0
+      put({0x0f, 0x73, 0xd0, 0x20});  // PSRLQ MM0, 32
+      put({0x0f, 0x7e, 0xc2});        // MOVD EDX, MM0
+    } else if (kind == AccessKind::kWrite) {
+      put({0x0f, 0x6e, 0xc0});    // MOVD MM0, EAX
+      put({0x0f, 0x6e, 0xca});    // MOVD MM1, EDX
+      put({0x0f, 0x62, 0xc1});    // PUNPCKLDQ MM0, MM1
+      put({0x0f, 0x7f, kAtRdi});  // MOVQ [EDI], MM0
+    } else {
+      put({0x0f, 0xc7, 0x0f});  // CMPXCHG8B [EDI]
+    }
+  }
+
+  std::span<std::uint8_t> page_;
+  Width width_;
+  unsigned next_ = 0;
+};
 
 }  // namespace
 
@@ -41,24 +76,20 @@ unsigned access_piece(AccessKind kind, unsigned size) {
   return (row * 4 + static_cast<unsigned>(std::countr_zero(size))) * kPieceBytes;
 }
 
-void assemble(std::span<std::uint8_t> page) {
-  std::fill(page.begin(), page.end(), std::uint8_t{0xcc});
-  const auto put = [&](unsigned at, std::initializer_list<std::uint8_t> bytes) {
-    std::copy(bytes.begin(), bytes.end(), page.begin() + at);
-  };
-  const std::initializer_list<std::uint8_t> invlpg = {0x0f, 0x01, 0x3a, 0x0f, 0x01, 0x3b};
+void assemble(std::span<std::uint8_t> page, Width width) {
+  Assembler out(page, width);
   for (const AccessKind kind : {AccessKind::kRead, AccessKind::kWrite, AccessKind::kRmw}) {
     for (const unsigned size : {1u, 2u, 4u, 8u}) {
-      const unsigned at = access_piece(kind, size);
-      put(at, invlpg);
-      emit_access(page.data() + at + kNoInvlpg, kind, size);
+      out.at(access_piece(kind, size));
+      out.invalidate();
+      out.access(kind, size);
     }
   }
-  put(kInvlpgPiece, invlpg);
-  put(kMovCr3Piece, {0x0f, 0x22, 0xda, 0xcc});
-  put(kWrpkruPiece, {0x0f, 0x01, 0xef, 0xcc});
-  put(kIretPiece, {0x48, 0xcf});
-  put(kNopPiece, {0x90, 0xcc});
+  out.at(kInvlpgPiece), out.invalidate();
+  out.at(kMovCr3Piece), out.put({0x0f, 0x22, 0xde});
+  out.at(kWrpkruPiece), out.put({0x0f, 0x01, 0xef});
+  out.at(kIretPiece), out.iret();
+  out.at(kNopPiece), out.put({0x90});
 }
 
 }  // namespace twinwalk::oracle::unicorn::code

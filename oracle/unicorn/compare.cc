@@ -13,11 +13,17 @@ namespace {
 constexpr std::uint64_t kPageMask = 0xfff;
 
 // Registers without what decides no translation, so that few contexts serve many traces.
-constexpr std::uint64_t kCr0 = cr0::kPe | cr0::kWp | cr0::kPg;
-constexpr std::uint64_t kCr0Fixed = cr0::kEt | cr0::kNe;
-constexpr std::uint64_t kCr4 =
-    cr4::kPse | cr4::kPae | cr4::kPge | cr4::kPcide | cr4::kSmep | cr4::kSmap | cr4::kPke;
-constexpr std::uint64_t kEfer = efer::kLme | efer::kLma | efer::kNxe;
+struct Deciding {
+  std::uint64_t cr0, cr4, efer;
+};
+constexpr std::uint64_t kCr0Fixed = cr0::kPe | cr0::kEt | cr0::kNe;
+// With paging off nothing decides; that these bits of CR4 do not is checked with the others.
+constexpr std::uint64_t kRights = cr4::kSmep | cr4::kSmap | cr4::kPke;
+constexpr Deciding kPagingOff = {0, kRights, 0};
+constexpr Deciding kLegacy = {cr0::kWp | cr0::kPg, kRights | cr4::kPse | cr4::kPae | cr4::kPge,
+                              efer::kNxe};
+constexpr Deciding kLongMode = {kLegacy.cr0, kLegacy.cr4 | cr4::kLa57 | cr4::kPcide,
+                                efer::kLme | efer::kLma | efer::kNxe};
 
 Outcome outcome_of(const AccessQuery& query, const FreshOutcome& fresh) {
   Outcome outcome;
@@ -35,9 +41,12 @@ Outcome outcome_of(const AccessQuery& query, const Result& result) {
   outcome.kind = kind_of(result);
   outcome.write = query.kind == AccessKind::kWrite || query.kind == AccessKind::kRmw;
   outcome.error_code = result.error_code;
-  outcome.cr2 = result.address;
-  outcome.gpa[0] = result.event == Event::kUnmapped ? result.address : kUnknownGpa;
-  outcome.value = result.value;
+  if (result.event == Event::kCompleted) {
+    outcome.value = result.value;
+  } else {
+    outcome.cr2 = result.address;
+    outcome.gpa[0] = result.event == Event::kUnmapped ? result.address : kUnknownGpa;
+  }
   return outcome;
 }
 
@@ -90,6 +99,8 @@ std::uint64_t open_bits(const AccessQuery& query, const FreshOutcome& fresh, uns
   const bool completes = fresh.kind == OutcomeKind::kOk || fresh.kind == OutcomeKind::kMmio;
   if (completes) return 0;
   if ((fresh.path[page].entry[entry] & pte::kP) == 0) return 0;
+  // A PDPTE of PAE paging has neither.
+  if (entry == 0 && layout_of(query).mode == Mode::kPae) return 0;
   const bool other_page_faults =
       page == 0 && crosses(query) &&
       (fresh.kind != OutcomeKind::kPageFault || ((fresh.cr2 ^ query.gva) & ~kPageMask) != 0);
@@ -99,42 +110,53 @@ std::uint64_t open_bits(const AccessQuery& query, const FreshOutcome& fresh, uns
   return pte::kA | (other_page_faults && leaf && query.kind != AccessKind::kRead ? pte::kD : 0);
 }
 
-// Where the entry that a walk reads at `level` for gva lies, the table being at `table`.
-std::uint64_t entry_address(std::uint64_t table, std::uint64_t gva, unsigned level) {
-  return (table & pte::kAddressMask) + (gva >> (12 + 9 * (level - 1)) & 511) * 8;
+// Where the entries of one page's path lie.
+struct PathPlaces {
+  std::uint64_t gpa[kMostLevels] = {};
+};
+PathPlaces places_of(const AccessQuery& query, const TableLayout& layout, const Path& path,
+                     unsigned page) {
+  PathPlaces places;
+  const std::uint64_t gva = page != 0 ? (query.gva | kPageMask) + 1 : query.gva;
+  std::uint64_t table = layout.root(query.registers.cr3);
+  for (unsigned i = 0; i < path.count && i < layout.levels; ++i) {
+    places.gpa[i] = layout.entry_gpa(table, gva, layout.levels - i);
+    table = layout.next_table(path.entry[i]);
+  }
+  return places;
 }
 
 // The store lands in this very entry: spec's path shows it as the walk leaves it, Unicorn's memory
 // as the store does; the value is compared by itself.
-bool stored_over(const AccessQuery& query, const FreshOutcome& fresh, std::uint64_t entry_gpa) {
+bool stored_over(const AccessQuery& query, const FreshOutcome& fresh, std::uint64_t entry_gpa,
+                 unsigned entry_bytes) {
   if (fresh.kind != OutcomeKind::kOk) return false;
   if (query.kind != AccessKind::kWrite && query.kind != AccessKind::kRmw) return false;
   for (const std::uint64_t gpa : fresh.gpa)
-    if (gpa != kUnknownGpa && gpa < entry_gpa + 8 && entry_gpa < gpa + query.size) return true;
+    if (gpa != kUnknownGpa && gpa < entry_gpa + entry_bytes && entry_gpa < gpa + query.size)
+      return true;
   return false;
 }
 
 bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
+  const TableLayout& layout = layout_of(query);
   for (unsigned page = 0; page < 2; ++page) {
-    const Path& path = fresh.path[page];
-    const std::uint64_t gva = page ? (query.gva | kPageMask) + 1 : query.gva;
-    for (unsigned i = 0; i < path.count; ++i) {
-      const std::uint64_t table = i ? path.entry[i - 1] : query.registers.cr3;
-      if (stored_over(query, fresh, entry_address(table, gva, 4 - i))) return true;
-    }
+    const PathPlaces places = places_of(query, layout, fresh.path[page], page);
+    for (unsigned i = 0; i < fresh.path[page].count; ++i)
+      if (stored_over(query, fresh, places.gpa[i], layout.entry_bytes)) return true;
   }
   return false;
 }
 
 std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
                                        const Result* results) {
+  const TableLayout& layout = layout_of(query);
   for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
     const Path& want = fresh.path[page];
     const Result& got = results[page];
-    const std::uint64_t gva = page ? (query.gva | kPageMask) + 1 : query.gva;
+    const PathPlaces places = places_of(query, layout, want, page);
     for (unsigned i = 0; i < want.count && i < got.entries; ++i) {
-      const std::uint64_t table = i ? want.entry[i - 1] : query.registers.cr3;
-      if (stored_over(query, fresh, entry_address(table, gva, 4 - i))) continue;
+      if (stored_over(query, fresh, places.gpa[i], layout.entry_bytes)) continue;
       const std::uint64_t differ = want.entry[i] ^ got.entry[i];
       if (differ == 0) continue;
       // Bits that may differ may only have been set, not cleared.
@@ -155,12 +177,12 @@ bool crosses(const AccessQuery& q) {
 
 std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh,
                                  std::uint64_t memory_bytes) {
-  const Registers& r = q.registers;
-  if (mode_of(r.cr0, r.cr4, r.efer) != Mode::k4Level)
-    return "a paging mode that the engine is not set up for";
   if (q.implicit) return "an implicit supervisor access";
   if (q.size != 1 && q.size != 2 && q.size != 4 && q.size != 8)
     return "no instruction of this size";
+  // SDM 3A §"Linear Addresses": whether it goes on at 0 is the processor's own affair.
+  if (!layout_of(q).long_mode() && q.gva + q.size > std::uint64_t{1} << 32)
+    return "an access across the end of 32-bit linear addresses";
   switch (fresh.kind) {
     case OutcomeKind::kOk:
     case OutcomeKind::kPageFault:
@@ -177,16 +199,38 @@ std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh
   return {};
 }
 
+const TableLayout& layout_of(const AccessQuery& query) {
+  const Registers& r = query.registers;
+  return layout_of(mode_of(r.cr0, r.cr4, r.efer));
+}
+
 RegisterRecord registers_of(const Registers& r) {
+  const TableLayout& layout = layout_of(mode_of(r.cr0, r.cr4, r.efer));
+  const Deciding& deciding = layout.long_mode()   ? kLongMode
+                             : layout.levels != 0 ? kLegacy
+                                                  : kPagingOff;
   RegisterRecord record{};
-  record.cr0 = (r.cr0 & kCr0) | kCr0Fixed;
-  record.cr3 = r.cr3 & (pte::kAddressMask | ((r.cr4 & cr4::kPcide) != 0 ? cr3::kPcidMask : 0));
-  record.cr4 = r.cr4 & kCr4;
-  record.efer = r.efer & kEfer;
-  record.pkru = (r.cr4 & cr4::kPke) != 0 ? r.pkru : 0;
+  record.cr0 = (r.cr0 & deciding.cr0) | kCr0Fixed;
+  record.cr4 = r.cr4 & deciding.cr4;
+  record.efer = r.efer & deciding.efer;
+  record.cr3 = r.cr3 & (layout.root_mask | ((record.cr4 & cr4::kPcide) != 0 ? cr3::kPcidMask : 0));
+  record.pkru = (record.cr4 & cr4::kPke) != 0 ? r.pkru : 0;
   record.cpl = r.cpl;
   record.ac = r.ac ? 1 : 0;
   return record;
+}
+
+bool take_pdptes(const AccessQuery& query, const FreshOutcome& fresh, PdpteRecord& pdptes) {
+  bool changed = false;
+  for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
+    const Path& path = fresh.path[page];
+    const std::uint64_t gva = page != 0 ? (query.gva | kPageMask) + 1 : query.gva;
+    std::uint64_t& pdpte = pdptes.pdpte[gva >> 30 & 3];
+    if (path.count == 0 || pdpte == path.entry[0]) continue;
+    pdpte = path.entry[0];
+    changed = true;
+  }
+  return changed;
 }
 
 Record record_of(const AccessQuery& q, const FreshOutcome& fresh) {

@@ -10,6 +10,7 @@
 
 #include "oracle/spec.h"
 #include "oracle/unicorn/protocol.h"
+#include "oracle/unicorn/table_layout.h"
 
 namespace twinwalk::oracle::unicorn {
 
@@ -18,10 +19,14 @@ struct Difference {
   std::string spec, unicorn;
 };
 
-// Can Unicorn execute this access at all on a machine with `memory_bytes` of memory? Empty if so,
-// else why not.
+// Queries have the linear address that the processor makes of the trace's in its mode
+// (TableLayout::linear). Can Unicorn execute this access at all on a machine with
+// `memory_bytes` of memory? Empty if so, else why not.
 std::string_view not_expressible(const AccessQuery& query, const FreshOutcome& fresh,
                                  std::uint64_t memory_bytes);
+
+// The paging mode's tables, as the query's registers select them.
+const TableLayout& layout_of(const AccessQuery& query);
 
 // Does the access touch two pages? Then it has two results, one behind the other.
 bool crosses(const AccessQuery& query);
@@ -30,6 +35,8 @@ bool crosses(const AccessQuery& query);
 // expressible.
 RegisterRecord registers_of(const Registers& registers);
 Record record_of(const AccessQuery& query, const FreshOutcome& fresh);
+// PAE: takes over the PDPTEs by which spec walked. False: they are in `pdptes` already.
+bool take_pdptes(const AccessQuery& query, const FreshOutcome& fresh, PdpteRecord& pdptes);
 
 // The kind of outcome that a result amounts to; kSkip for what is none (an error inside Unicorn).
 OutcomeKind kind_of(const Result& result);

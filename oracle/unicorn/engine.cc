@@ -10,6 +10,7 @@ namespace twinwalk::oracle::unicorn {
 namespace {
 
 constexpr std::size_t kMaxContexts = 256;
+constexpr std::uint64_t kLow32 = 0xffff'ffff;
 
 constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageBytes - 1); }
 
@@ -25,11 +26,16 @@ std::size_t Engine::RegistersHash::operator()(const RegisterRecord& r) const {
   return static_cast<std::size_t>(h);
 }
 
-std::uint64_t Engine::code_gva(std::uint64_t gva, std::uint64_t second_page) {
+bool Engine::owns(std::uint64_t address) const {
+  const auto in = [&](std::uint64_t own) { return address - own < (kOwnPages + 1) * kPageBytes; };
+  return in(place_.gpa) || in(place_.code_gva[0]) || in(place_.code_gva[1]);
+}
+
+std::uint64_t Engine::code_gva(std::uint64_t gva, std::uint64_t second_page) const {
   const auto own = [&](std::uint64_t address) {
-    return address - kCodeGva[0] < (kOwnPages + 1) * kPageBytes;
+    return address - place_.code_gva[0] < (kOwnPages + 1) * kPageBytes;
   };
-  return own(page_of(gva)) || own(second_page) ? kCodeGva[1] : kCodeGva[0];
+  return place_.code_gva[own(page_of(gva)) || own(second_page) ? 1 : 0];
 }
 
 void Engine::write_register(int id, std::uint64_t value) { uc_reg_write(uc_, id, &value); }
@@ -51,18 +57,33 @@ std::uint64_t Engine::read_efer() {
   return msr.value;
 }
 
-void Engine::start(Context context, std::uint64_t code_page, std::uint64_t rip, std::uint64_t rbx,
-                   std::uint64_t rdx, std::uint64_t rax) {
+void Engine::load(Context context, std::uint64_t rdi, std::uint64_t rsi, std::uint64_t rax) {
   uc_context_restore(uc_, context);
-  write_register(UC_X86_REG_RBX, rbx);
-  write_register(UC_X86_REG_RAX, rax);
-  if (rdx != kNowhere) write_register(UC_X86_REG_RDX, rdx);
+  write_register(ids_.di, rdi);
+  write_register(ids_.ax, rax);
+  if (rsi != kNowhere) write_register(ids_.si, rsi);
+}
+
+// What 32-bit code needs beyond load() for 8 bytes: see code_page.h.
+void Engine::load_eight_bytes(const Access& a) {
+  if (a.kind == AccessKind::kRmw) {
+    const std::uint64_t sum = a.expected + a.value;
+    write_register(ids_.bx, sum & kLow32);
+    write_register(ids_.cx, sum >> 32);
+    write_register(ids_.ax, a.expected & kLow32);
+    write_register(ids_.dx, a.expected >> 32);
+  } else {
+    write_register(ids_.dx, a.value >> 32);
+  }
+}
+
+void Engine::start(std::uint64_t rip, std::uint64_t code_page) {
   interrupt_ = -1;
   unmapped_ = false;
   error_ = uc_emu_start(uc_, rip, code_page + code::kNeverReached, 0, 0);
 }
 
-Ran Engine::collect(std::uint64_t code_page) {
+Ran Engine::collect(std::uint64_t code_page, bool eight_bytes) {
   Ran ran;
   if (unmapped_) {
     ran.event = Event::kUnmapped;
@@ -75,7 +96,8 @@ Ran Engine::collect(std::uint64_t code_page) {
     return ran;
   }
   if (interrupt_ == kBreakpointVector) {
-    ran.rax = read_register(UC_X86_REG_RAX);
+    ran.rax = read_register(ids_.ax);
+    if (eight_bytes && !wide()) ran.rax |= read_register(ids_.dx) << 32;
     return ran;
   }
   ran.event = Event::kException;
@@ -98,14 +120,15 @@ void Engine::flush_all(unsigned alias, Freshness freshness) {
   // MOV CR3 with the value that is there: everything goes, and the run itself primes the code page
   // again.
   static_cast<void>(freshness);
-  const std::uint64_t own_cr3 = kOwnGpa + 4 * kPageBytes;
-  start(base_[kSupervisor], kCodeGva[alias], kCodeGva[alias] + code::kMovCr3Piece, 0, own_cr3, 0);
+  load(base_[kSupervisor], 0, own_cr3(), 0);
+  start(place_.code_gva[alias] + code::kMovCr3Piece, place_.code_gva[alias]);
   primed_[alias] = 1u << kSupervisor;
 }
 
 void Engine::prime(unsigned alias, MmuIndex index) {
   if (primed_[alias] >> index & 1) return;
-  start(base_[index], kCodeGva[alias], kCodeGva[alias] + code::kNopPiece, 0, kNowhere, 0);
+  load(base_[index], 0, kNowhere, 0);
+  start(place_.code_gva[alias] + code::kNopPiece, place_.code_gva[alias]);
   primed_[alias] |= 1u << index;
 }
 
@@ -129,15 +152,14 @@ Engine::Context Engine::build(const RegisterRecord& registers) {
   primed_ = {};  // the register writes below flush
   uc_context_restore(uc_, base_[registers.cpl == 3 ? kUser : kSupervisor]);
   if ((registers.cr4 & cr4::kPke) != 0) {
-    write_register(UC_X86_REG_CR4, cr4::kPae | cr4::kPke);
-    write_register(UC_X86_REG_RAX, registers.pkru);
-    write_register(UC_X86_REG_RCX, 0);
-    write_register(UC_X86_REG_RDX, 0);
-    interrupt_ = -1;
-    uc_emu_start(uc_, kCodeGva[0] + code::kWrpkruPiece, kCodeGva[0] + code::kNeverReached, 0, 0);
+    write_register(UC_X86_REG_CR4, own_cr4() | cr4::kPke);
+    write_register(ids_.ax, registers.pkru);
+    write_register(ids_.cx, 0);
+    write_register(ids_.dx, 0);
+    start(place_.code_gva[0] + code::kWrpkruPiece, place_.code_gva[0]);
     if (interrupt_ != kBreakpointVector) return nullptr;
   }
-  write_register(UC_X86_REG_RFLAGS, 2u | (registers.ac != 0 ? std::uint64_t{1} << 18 : 0));
+  write_register(ids_.flags, 2u | (registers.ac != 0 ? std::uint64_t{1} << 18 : 0));
   write_register(UC_X86_REG_CR4, registers.cr4);
   write_efer(registers.efer);
   const bool poke_efer = efer_at_ != 0 && read_efer() != registers.efer;
@@ -149,7 +171,7 @@ Engine::Context Engine::build(const RegisterRecord& registers) {
       read_register(UC_X86_REG_CR3) == registers.cr3 &&
       ((read_register(UC_X86_REG_CR0) ^ registers.cr0) & (cr0::kPe | cr0::kWp | cr0::kPg)) == 0;
   if (!kept) return nullptr;
-  const Context context = save_context();
+  Context context = save_context();
   if (poke_efer) {
     std::memcpy(reinterpret_cast<std::uint8_t*>(context) + efer_at_, &registers.efer,
                 sizeof registers.efer);
@@ -169,7 +191,7 @@ void Engine::clear_contexts() {
 
 Ran Engine::access(const Access& a, Freshness freshness) {
   const std::uint64_t code_page = code_gva(a.gva, a.second_page);
-  const unsigned alias = code_page == kCodeGva[0] ? 0 : 1;
+  const unsigned alias = code_page == place_.code_gva[0] ? 0 : 1;
   const bool fetch = a.kind == AccessKind::kFetch;
   const bool guest_can_invalidate = !fetch && current_index_ != kUser;  // INVLPG needs CPL 0
   unsigned entry = code::kNoInvlpg;
@@ -179,21 +201,19 @@ Ran Engine::access(const Access& a, Freshness freshness) {
     entry = a.second_page != kNowhere ? code::kBothInvlpg : code::kOneInvlpg;
   } else {
     const unsigned skip = a.second_page != kNowhere ? 0 : code::kOneInvlpg;
-    start(base_[kSupervisor], code_page, code_page + code::kInvlpgPiece + skip, a.gva,
-          a.second_page, 0);
+    load(base_[kSupervisor], a.gva, a.second_page, 0);
+    start(code_page + code::kInvlpgPiece + skip, code_page);
     primed_[alias] |= 1u << kSupervisor;
   }
   if (alias == 1) primed_[0] = 0;  // what follows drops the first address of the code page
   // Also before a fetch, which does not run from the code page: Unicorn looks `until` up there when
   // it stops.
   prime(alias, current_index_);
-  if (fetch) {
-    start(current_, code_page, a.gva, 0, kNowhere, 0);
-  } else {
-    const unsigned piece = code::access_piece(a.kind, a.size);
-    start(current_, code_page, code_page + piece + entry, a.gva, a.second_page, a.value);
-  }
-  return collect(fetch ? kNowhere : code_page);
+  const bool eight_bytes = !fetch && a.size == 8;
+  load(current_, fetch ? 0 : a.gva, a.second_page, fetch ? 0 : a.value);
+  if (eight_bytes && !wide()) load_eight_bytes(a);
+  start(fetch ? a.gva : code_page + code::access_piece(a.kind, a.size) + entry, code_page);
+  return collect(fetch ? kNowhere : code_page, eight_bytes);
 }
 
 }  // namespace twinwalk::oracle::unicorn

@@ -1,15 +1,14 @@
 #ifndef TWINWALK_ORACLE_UNICORN_ENGINE_H_
 #define TWINWALK_ORACLE_UNICORN_ENGINE_H_
 
-// One Unicorn engine in 64-bit mode, set up so that single guest instructions run on the guest's
-// own tables.
+// One Unicorn engine, set up so that single guest instructions run on the guest's own tables: in
+// 64-bit mode for 4-level and 5-level paging, or in 32-bit mode for all others.
 //
-// The engine's own code, GDT, stack and tables lie in a few pages far above any guest's memory
-// (kOwnGpa). The guest's tables need not map them: a run under the engine's own CR3 puts the code
-// page's translation into Unicorn's TLB
-// ("priming"), and restoring a CPU context does not flush that TLB. Each context is restored before
-// it is used, because Unicorn never forgets an exception that it raised and would turn the next one
-// into a double fault.
+// The engine's own code, GDT, stack and tables lie in a few pages above any guest's memory (Place).
+// The guest's tables need not map them: a run under the engine's own CR3 puts the code page's
+// translation into Unicorn's TLB ("priming"), and restoring a CPU context does not flush that TLB.
+// Each context is restored before it is used, because Unicorn never forgets an exception that it
+// raised and would turn the next one into a double fault.
 
 #include <unicorn/unicorn.h>
 
@@ -22,17 +21,22 @@
 #include <vector>
 
 #include "harness/trace/op.h"
+#include "oracle/unicorn/code_page.h"
 #include "oracle/unicorn/guest_image.h"
 #include "oracle/unicorn/protocol.h"
 
 namespace twinwalk::oracle::unicorn {
 
 // The physical pages of the harness, and the two linear addresses of its code (the second is used
-// when the first is what a trace accesses). All three are linear addresses too: an old Unicorn
-// takes data there (PA = VA).
-inline constexpr std::uint64_t kOwnGpa = 0xfe'dcb4'0000;
+// when the first is what a trace accesses; they differ in the index of the root table only). All
+// three are physical addresses too: an old Unicorn takes data to the linear address (PA = VA).
+struct Place {
+  std::uint64_t gpa;
+  std::array<std::uint64_t, 2> code_gva;
+};
 inline constexpr std::uint64_t kOwnPages = 8;
-inline constexpr std::array<std::uint64_t, 2> kCodeGva = {0x3a5c'1234'0000, 0x595c'1234'0000};
+inline constexpr Place kPlace64 = {0xfe'dcb4'0000, {0x3a5c'1234'0000, 0x595c'1234'0000}};
+inline constexpr Place kPlace32 = {0xe2b4'0000, {0xb0f4'8000, 0xd1f4'8000}};
 
 inline constexpr unsigned kPageFaultVector = 14, kBreakpointVector = 3;
 
@@ -61,13 +65,14 @@ struct Access {
   std::uint64_t gva;
   std::uint64_t second_page;  // gva of the second page, kNowhere if the access stays in one
   std::uint64_t value;
+  std::uint64_t expected;  // RMW: what the bytes hold, as CMPXCHG8B wants to be told
 };
 
 class Engine {
  public:
   // Opens an engine over the image as large as it is now, and probes it. Throws std::runtime_error
   // with one line if the library cannot be used; see also probe().
-  explicit Engine(GuestImage& image);
+  Engine(GuestImage& image, code::Width width);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -81,7 +86,9 @@ class Engine {
   bool full() const { return lent_ > 1000; }
   bool translates() const { return translates_; }  // data follows the translation (2.1 or newer)
   // The linear address of the code page that an access to `gva` is executed from.
-  static std::uint64_t code_gva(std::uint64_t gva, std::uint64_t second_page);
+  std::uint64_t code_gva(std::uint64_t gva, std::uint64_t second_page) const;
+  // Whether the physical (to an old Unicorn: linear) address is that of one of the harness's pages.
+  bool owns(std::uint64_t address) const;
 
  private:
   friend class BareRun;
@@ -90,11 +97,17 @@ class Engine {
     std::size_t operator()(const RegisterRecord&) const;
   };
   enum MmuIndex : unsigned { kSupervisor, kSupervisorSmap, kUser, kMmuIndexes };
+  // Unicorn's numbers of the registers that hold an access's operands, by width.
+  struct RegisterIds {
+    int ax, bx, cx, dx, si, di, sp, flags;
+  };
+  static const RegisterIds kIds32, kIds64;
 
   void open();
   void map_memory();
   void build_own_pages();
-  void enter_long_mode();
+  void enter_own_paging();
+  void enter_user();
   void make_base_contexts();
   void find_error_code();
   void find_efer();
@@ -105,16 +118,22 @@ class Engine {
   void clear_contexts();
   void flush_all(unsigned alias, Freshness freshness);
   void prime(unsigned alias, MmuIndex index);
-  void start(Context context, std::uint64_t code_page, std::uint64_t rip, std::uint64_t rbx,
-             std::uint64_t rdx, std::uint64_t rax);
-  Ran collect(std::uint64_t code_page);
+  // One run: the context with its operands, then the code from `rip` on.
+  void load(Context context, std::uint64_t rdi, std::uint64_t rsi, std::uint64_t rax);
+  void load_eight_bytes(const Access& access);
+  void start(std::uint64_t rip, std::uint64_t code_page);
+  Ran collect(std::uint64_t code_page, bool eight_bytes);
 
   void write_register(int id, std::uint64_t value);
   std::uint64_t read_register(int id);
   void write_efer(std::uint64_t value);
   std::uint64_t read_efer();
   bool lend_pages(uc_engine* uc, std::uint64_t address, unsigned size);
-  std::uint64_t* own_table(unsigned page);
+  bool wide() const { return width_ == code::Width::k64; }
+  std::uint64_t own_cr3() const;
+  std::uint64_t own_cr4() const;
+  unsigned index_at(std::uint64_t gva, unsigned level) const;
+  void set_own_entry(unsigned page, unsigned index, std::uint64_t entry);
   Context save_context();
 
   static void on_interrupt(uc_engine*, std::uint32_t vector, void* self);
@@ -122,9 +141,12 @@ class Engine {
                           void* self);
 
   GuestImage& image_;
+  const code::Width width_;
+  const Place& place_;
+  const RegisterIds& ids_;
   uc_engine* uc_ = nullptr;
   std::uint8_t* own_ = nullptr;              // host address of the kOwnPages pages
-  std::array<Context, kMmuIndexes> base_{};  // long mode on the harness's own tables
+  std::array<Context, kMmuIndexes> base_{};  // on the harness's own tables
   Context scratch_ = nullptr;
   std::vector<Context> contexts_;  // all that are to be freed
   std::unordered_map<RegisterRecord, Context, RegistersHash> selected_contexts_;

@@ -1,4 +1,4 @@
-// How an engine is opened: memory, long mode, CPL 3, and what has to be found by probing.
+// How an engine is opened: memory, its own paging, CPL 3, and what has to be found by probing.
 
 #include <sys/mman.h>
 
@@ -14,20 +14,16 @@
 namespace twinwalk::oracle::unicorn {
 namespace {
 
-// Pages of the harness by use.
-enum OwnPage : unsigned { kCode, kGdt, kStack, kData, kPml4, kPdpt, kPd, kPt };
+// Pages of the harness by use. Of the tables 32-bit paging has only the root and the last.
+enum OwnPage : unsigned { kCode, kGdt, kStack, kData, kRoot, kPdpt, kPd, kPt };
 constexpr std::uint64_t kProbePage =
     kOwnPages;  // the linear page after them, mapped only while probing
 constexpr std::uint64_t kHostPages = kOwnPages + 1;  // and the page of INT3 that lend_pages() lends
 constexpr std::uint64_t kEntryBits = pte::kP | pte::kW | pte::kU;
 // What precedes the registers in a saved context: sizes and kinds, not to be touched.
 constexpr std::size_t kContextHeader = 16;
-constexpr std::uint64_t kDataWord = 0x5EED'0F0A'0DA7'A001;
+constexpr std::uint64_t kDataWord = 0x0DA7'A001;
 constexpr std::uint64_t kOwnCr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
-
-constexpr unsigned index_at(std::uint64_t gva, unsigned level) {
-  return gva >> (3 + 9 * level) & 511;
-}
 
 void check(uc_err error, const char* what) {
   if (error != UC_ERR_OK) throw std::runtime_error(std::string(what) + ": " + uc_strerror(error));
@@ -35,12 +31,23 @@ void check(uc_err error, const char* what) {
 
 }  // namespace
 
-Engine::Engine(GuestImage& image) : image_(image) {
+const Engine::RegisterIds Engine::kIds64 = {UC_X86_REG_RAX, UC_X86_REG_RBX,   UC_X86_REG_RCX,
+                                            UC_X86_REG_RDX, UC_X86_REG_RSI,   UC_X86_REG_RDI,
+                                            UC_X86_REG_RSP, UC_X86_REG_RFLAGS};
+const Engine::RegisterIds Engine::kIds32 = {UC_X86_REG_EAX, UC_X86_REG_EBX,   UC_X86_REG_ECX,
+                                            UC_X86_REG_EDX, UC_X86_REG_ESI,   UC_X86_REG_EDI,
+                                            UC_X86_REG_ESP, UC_X86_REG_EFLAGS};
+
+Engine::Engine(GuestImage& image, code::Width width)
+    : image_(image),
+      width_(width),
+      place_(width == code::Width::k64 ? kPlace64 : kPlace32),
+      ids_(width == code::Width::k64 ? kIds64 : kIds32) {
   try {
     open();
     map_memory();
     build_own_pages();
-    enter_long_mode();
+    enter_own_paging();
     make_base_contexts();
     find_error_code();
     find_efer();
@@ -53,7 +60,7 @@ Engine::Engine(GuestImage& image) : image_(image) {
 }
 
 Engine::~Engine() {
-  for (const Context context : contexts_) uc_context_free(context);
+  for (Context context : contexts_) uc_context_free(context);
   uc_close(uc_);
   munmap(own_, kHostPages * kPageBytes);
 }
@@ -96,7 +103,7 @@ bool Engine::lend_pages(uc_engine* uc, std::uint64_t address, unsigned size) {
 }
 
 void Engine::open() {
-  check(uc_open(UC_ARCH_X86, UC_MODE_64, &uc_), "uc_open");
+  check(uc_open(UC_ARCH_X86, wide() ? UC_MODE_64 : UC_MODE_32, &uc_), "uc_open");
   // The newest server model that both generations of the library know: it has every feature of our
   // machines.
   check(uc_ctl_set_cpu_model(uc_, UC_CPU_X86_ICELAKE_SERVER), "processor model");
@@ -114,41 +121,56 @@ void Engine::map_memory() {
   if (own == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "harness pages");
   own_ = static_cast<std::uint8_t*>(own);
   check(uc_mem_map_ptr(uc_, 0, image_.bytes(), UC_PROT_ALL, image_.host()), "guest memory");
-  for (const std::uint64_t at : {kOwnGpa, kCodeGva[0], kCodeGva[1]}) {
+  for (const std::uint64_t at : {place_.gpa, place_.code_gva[0], place_.code_gva[1]}) {
     check(uc_mem_map_ptr(uc_, at, kOwnPages * kPageBytes, UC_PROT_ALL, own_), "harness memory");
   }
 }
 
-std::uint64_t* Engine::own_table(unsigned page) {
-  return reinterpret_cast<std::uint64_t*>(own_ + page * kPageBytes);
+unsigned Engine::index_at(std::uint64_t gva, unsigned level) const {
+  const unsigned bits = wide() ? 9 : 10;
+  return static_cast<unsigned>(gva >> (12 + bits * (level - 1)) & ((1u << bits) - 1));
 }
+
+void Engine::set_own_entry(unsigned page, unsigned index, std::uint64_t entry) {
+  const unsigned bytes = wide() ? 8 : 4;
+  std::memcpy(own_ + page * kPageBytes + index * bytes, &entry, bytes);
+}
+
+std::uint64_t Engine::own_cr3() const { return place_.gpa + kRoot * kPageBytes; }
+std::uint64_t Engine::own_cr4() const { return wide() ? cr4::kPae : 0; }
 
 void Engine::build_own_pages() {
-  code::assemble({own_, kPageBytes});
+  code::assemble({own_, kPageBytes}, width_);
   std::memset(own_ + kOwnPages * kPageBytes, 0xcc, kPageBytes);
-  // Null, then code and data for CPL 0 and CPL 3: selectors 8, 16, 24 and 32.
-  const std::uint64_t descriptors[] = {0, 0x00af'9b00'0000'ffff, 0x00cf'9300'0000'ffff,
-                                       0x00af'fb00'0000'ffff, 0x00cf'f300'0000'ffff};
+  // Null, then code and data for CPL 0 and CPL 3: selectors 8, 16, 24 and 32. Bits 54 and 53 of a
+  // code segment: 32-bit, 64-bit.
+  const std::uint64_t code_size = wide() ? std::uint64_t{1} << 53 : std::uint64_t{1} << 54;
+  const std::uint64_t descriptors[] = {0, 0x008f'9b00'0000'ffff | code_size, 0x00cf'9300'0000'ffff,
+                                       0x008f'fb00'0000'ffff | code_size, 0x00cf'f300'0000'ffff};
   std::memcpy(own_ + kGdt * kPageBytes, descriptors, sizeof descriptors);
   std::memcpy(own_ + kData * kPageBytes, &kDataWord, sizeof kDataWord);
-  // Both linear addresses differ in the root's index only, so they share the tables below it.
-  for (const std::uint64_t gva : kCodeGva)
-    own_table(kPml4)[index_at(gva, 4)] = (kOwnGpa + kPdpt * kPageBytes) | kEntryBits;
-  own_table(kPdpt)[index_at(kCodeGva[0], 3)] = (kOwnGpa + kPd * kPageBytes) | kEntryBits;
-  own_table(kPd)[index_at(kCodeGva[0], 2)] = (kOwnGpa + kPt * kPageBytes) | kEntryBits;
-  for (unsigned page = kCode; page <= kStack; ++page) {
-    own_table(kPt)[index_at(kCodeGva[0], 1) + page] = (kOwnGpa + page * kPageBytes) | kEntryBits;
+  const auto table = [&](OwnPage page) { return (place_.gpa + page * kPageBytes) | kEntryBits; };
+  const std::uint64_t gva = place_.code_gva[0];
+  for (const std::uint64_t root_gva : place_.code_gva)
+    set_own_entry(kRoot, index_at(root_gva, wide() ? 4 : 2), table(wide() ? kPdpt : kPt));
+  if (wide()) {
+    set_own_entry(kPdpt, index_at(gva, 3), table(kPd));
+    set_own_entry(kPd, index_at(gva, 2), table(kPt));
   }
+  for (const OwnPage page : {kCode, kGdt, kStack})
+    set_own_entry(kPt, index_at(gva, 1) + page, table(page));
 }
 
-void Engine::enter_long_mode() {
-  write_register(UC_X86_REG_CR4, cr4::kPae);
-  write_efer(efer::kLme);
-  write_register(UC_X86_REG_CR3, kOwnGpa + kPml4 * kPageBytes);
-  write_register(UC_X86_REG_RFLAGS, 2);
+void Engine::enter_own_paging() {
+  write_register(UC_X86_REG_CR4, own_cr4());
+  if (wide()) write_efer(efer::kLme);
+  write_register(UC_X86_REG_CR3, own_cr3());
+  write_register(ids_.flags, 2);
   write_register(UC_X86_REG_CR0, kOwnCr0);
-  uc_x86_mmr gdtr{0, kCodeGva[0] + kGdt * kPageBytes, 0xfff, 0};
+  uc_x86_mmr gdtr{0, place_.code_gva[0] + kGdt * kPageBytes, 0xfff, 0};
   check(uc_reg_write(uc_, UC_X86_REG_GDTR, &gdtr), "GDTR");
+  // IRET asks the stack's descriptor how wide the stack is, except in 64-bit mode.
+  if (!wide()) write_register(UC_X86_REG_SS, 0x10);
 }
 
 Engine::Context Engine::save_context() {
@@ -160,41 +182,48 @@ Engine::Context Engine::save_context() {
 }
 
 void Engine::make_base_contexts() {
+  const std::uint64_t code = place_.code_gva[0];
   scratch_ = save_context();
   base_[kSupervisor] = save_context();
-  start(base_[kSupervisor], kCodeGva[0], kCodeGva[0] + code::kNopPiece, 0, kNowhere, 0);
-  if (interrupt_ != 3) throw std::runtime_error("guest code does not run in long mode");
+  load(base_[kSupervisor], 0, kNowhere, 0);
+  start(code + code::kNopPiece, code);
+  if (interrupt_ != kBreakpointVector) throw std::runtime_error("guest code does not run");
 
-  // CPL 3 by the only honest way: the guest returns to it.
   uc_context_restore(uc_, base_[kSupervisor]);
-  const std::uint64_t stack = kCodeGva[0] + kStack * kPageBytes;
-  const std::uint64_t frame[] = {kCodeGva[0] + code::kNopPiece, 0x1b, 2, stack + 0x800, 0x23};
-  std::memcpy(own_ + kStack * kPageBytes, frame, sizeof frame);
-  write_register(UC_X86_REG_RSP, stack);
-  interrupt_ = -1;
-  const uc_err error =
-      uc_emu_start(uc_, kCodeGva[0] + code::kIretPiece, kCodeGva[0] + code::kNeverReached, 0, 0);
-  if (error != UC_ERR_OK || interrupt_ != 3 || (read_register(UC_X86_REG_CS) & 3) != 3) {
-    throw std::runtime_error("the guest cannot be brought to CPL 3");
-  }
+  enter_user();
   base_[kUser] = save_context();
 
   uc_context_restore(uc_, base_[kSupervisor]);
-  write_register(UC_X86_REG_CR4, cr4::kPae | cr4::kSmap);
+  write_register(UC_X86_REG_CR4, own_cr4() | cr4::kSmap);
   base_[kSupervisorSmap] = save_context();
+}
+
+// CPL 3 by the only honest way: the guest returns to it.
+void Engine::enter_user() {
+  const std::uint64_t code = place_.code_gva[0], stack = code + kStack * kPageBytes;
+  const std::uint64_t frame[] = {code + code::kNopPiece, 0x1b, 2, stack + 0x800, 0x23};
+  const unsigned bytes = wide() ? 8 : 4;
+  for (unsigned i = 0; i < std::size(frame); ++i)
+    std::memcpy(own_ + kStack * kPageBytes + i * bytes, &frame[i], bytes);
+  write_register(ids_.sp, stack);
+  start(code + code::kIretPiece, code);
+  if (error_ != UC_ERR_OK || interrupt_ != kBreakpointVector ||
+      (read_register(UC_X86_REG_CS) & 3) != 3) {
+    throw std::runtime_error("the guest cannot be brought to CPL 3");
+  }
 }
 
 // One access to the probe page on the harness's own tables, on a fresh TLB.
 Ran Engine::probe_access(MmuIndex index, AccessKind kind, std::uint64_t entry) {
-  own_table(kPt)[index_at(kCodeGva[0], 1) + kProbePage] = entry;
+  const std::uint64_t code = place_.code_gva[0];
+  set_own_entry(kPt, index_at(code, 1) + kProbePage, entry);
   flush_all(0, Freshness::kMovCr3);
   current_ = base_[index];
   current_index_ = index;
   prime(0, index);
-  const std::uint64_t gva = kCodeGva[0] + kProbePage * kPageBytes;
-  start(current_, kCodeGva[0], kCodeGva[0] + code::access_piece(kind, 8) + code::kNoInvlpg, gva,
-        kNowhere, 1);
-  return collect(kNowhere);
+  load(current_, code + kProbePage * kPageBytes, kNowhere, 1);
+  start(code + code::access_piece(kind, 4) + code::kNoInvlpg, code);
+  return collect(kNowhere, false);
 }
 
 // Unicorn's API does not tell a #PF's error code. The only 32-bit word of a saved context that
@@ -212,13 +241,13 @@ void Engine::find_error_code() {
       {kSupervisor, AccessKind::kWrite, 0, pfec::kW},
       {kUser, AccessKind::kWrite, 0, pfec::kW | pfec::kU},
       {kUser, AccessKind::kRead, 0, pfec::kU},
-      {kUser, AccessKind::kWrite, (kOwnGpa + kData * kPageBytes) | pte::kP | pte::kU,
+      {kUser, AccessKind::kWrite, (place_.gpa + kData * kPageBytes) | pte::kP | pte::kU,
        pfec::kP | pfec::kW | pfec::kU}};
   const std::size_t size = uc_context_size(uc_);
   std::vector<bool> candidate(size / 4, true);
   for (const Sample& sample : samples) {
     const Ran ran = probe_access(sample.index, sample.kind, sample.entry);
-    if (ran.event != Event::kException || ran.vector != 14)
+    if (ran.event != Event::kException || ran.vector != kPageFaultVector)
       throw std::runtime_error("a probing access did not page-fault");
     for (std::size_t word = 0; word < candidate.size(); ++word) {
       std::uint32_t seen;
@@ -265,12 +294,12 @@ void Engine::find_efer() {
 // Does a load through a linear address that is not the physical one see the frame?
 void Engine::find_translation() {
   const Ran ran =
-      probe_access(kSupervisor, AccessKind::kRead, (kOwnGpa + kData * kPageBytes) | kEntryBits);
+      probe_access(kSupervisor, AccessKind::kRead, (place_.gpa + kData * kPageBytes) | kEntryBits);
   if (ran.event != Event::kCompleted || (ran.rax != kDataWord && lent_ == 0)) {
     throw std::runtime_error("a probing load neither followed the translation nor ignored it");
   }
   translates_ = ran.rax == kDataWord;
-  own_table(kPt)[index_at(kCodeGva[0], 1) + kProbePage] = 0;
+  set_own_entry(kPt, index_at(place_.code_gva[0], 1) + kProbePage, 0);
   flush_all(0, Freshness::kMovCr3);
 }
 

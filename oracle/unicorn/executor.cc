@@ -28,30 +28,48 @@ constexpr std::uint64_t low_bytes(std::uint64_t value, unsigned size) {
   return extract(value, 0, size);
 }
 
+bool stores(AccessKind kind) { return kind == AccessKind::kWrite || kind == AccessKind::kRmw; }
+constexpr bool meet(std::uint64_t a, std::uint64_t a_bytes, std::uint64_t b,
+                    std::uint64_t b_bytes) {
+  return a - b < b_bytes || b - a < a_bytes;
+}
+
 }  // namespace
 
 Executor::Executor() {
   image_.reset(kSmallestImage);
-  reopen();
+  for (const Mode mode : {Mode::k32Bit, Mode::k4Level}) {
+    layout_ = layout_of(mode);
+    open_engine();
+    translates_ = engine().translates();
+  }
 }
 
-void Executor::reopen() {
-  engine_ = nullptr;
-  engine_ = std::make_unique<Engine>(image_);
-  engine_accesses_ = 0;
-  large_cached_ = false;
+void Executor::open_engine() {
+  Seat& s = seat();
+  if (s.engine != nullptr && s.accesses < kAccessesPerEngine && !s.engine->full()) return;
+  s = {};
+  const auto width = layout_.long_mode() ? code::Width::k64 : code::Width::k32;
+  s.engine = std::make_unique<Engine>(image_, width);
   selected_ = false;
 }
 
 void Executor::reset(const Record& record) {
   const bool resized = record.target.address != image_.bytes();
+  // An engine holds the image as large as it was.
+  if (lost_ || resized) engines_ = {};
   if (lost_) {
     image_.forget_all(record.target.address);
   } else {
     image_.reset(record.target.address);
   }
-  if (lost_ || resized) reopen();
   lost_ = false;
+}
+
+void Executor::take_registers(const RegisterRecord& registers) {
+  registers_ = registers;
+  layout_ = layout_of(mode_of(registers.cr0, registers.cr4, registers.efer));
+  selected_ = false;
 }
 
 std::size_t Executor::execute(std::span<const Record> records, Result* results) {
@@ -66,8 +84,10 @@ std::size_t Executor::execute(std::span<const Record> records, Result* results) 
           image_.write(record.target.address, record.size, record.target.value);
         break;
       case RecordKind::kRegisters:
-        registers_ = record.registers;
-        selected_ = false;
+        take_registers(record.registers);
+        break;
+      case RecordKind::kPdptes:
+        pdptes_ = record.pdptes;
         break;
       case RecordKind::kAccess:
         produced += access(record, results + produced);
@@ -77,37 +97,56 @@ std::size_t Executor::execute(std::span<const Record> records, Result* results) 
   return produced;
 }
 
-Executor::Trail Executor::trail_of(std::uint64_t cr3, std::uint64_t gva) {
+std::uint64_t Executor::entry_at(std::uint64_t gpa) {
+  return layout_.entry_bytes == 8 ? image_.word(gpa) : image_.bytes_at(gpa, layout_.entry_bytes);
+}
+
+Executor::Trail Executor::trail_of(std::uint64_t gva) {
   Trail trail;
-  std::uint64_t table = cr3 & pte::kAddressMask;
-  for (unsigned level = kLevels; level >= 1; --level) {
-    const unsigned shift = 3 + 9 * level;
-    const std::uint64_t at = table + (gva >> shift & 511) * 8;
-    if (!image_.contains(at, 8)) return trail;
+  if (layout_.levels == 0) trail.target = gva;
+  std::uint64_t table = layout_.root(registers_.cr3);
+  for (unsigned level = layout_.levels; level >= 1; --level) {
+    const std::uint64_t at = layout_.entry_gpa(table, gva, level);
+    if (!image_.contains(at, layout_.entry_bytes)) return trail;
     trail.entry_gpa[trail.count++] = at;
-    const std::uint64_t entry = image_.word(at);
+    const std::uint64_t entry = entry_at(at);
     if ((entry & pte::kP) == 0) return trail;
-    trail.large = level > 1 && level < 4 && (entry & pte::kPs) != 0;
-    if (level == 1 || trail.large) {
-      const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
-      trail.target = (entry & pte::kAddressMask & ~offset) | (gva & offset);
+    if (layout_.is_leaf(entry, level, registers_.cr4)) {
+      const std::uint64_t offset = (std::uint64_t{1} << layout_.shift(level)) - 1;
+      trail.large = level > 1;
+      trail.target = layout_.frame(entry, level) | (gva & offset);
       return trail;
     }
-    table = entry & pte::kAddressMask;
+    table = layout_.next_table(entry);
   }
   return trail;
 }
 
+// Unicorn reads a PDPTE at each walk, the processor when CR3 is written: what it had then stands in
+// memory while the access runs.
+void Executor::put_latched(std::uint64_t gva) {
+  const std::uint64_t at = layout_.entry_gpa(layout_.root(registers_.cr3), gva, layout_.levels);
+  const std::uint64_t latched = pdptes_.pdpte[gva >> layout_.shift(layout_.levels) & 3];
+  if (!image_.contains(at, 8) || image_.word(at) == latched) return;
+  watch_word(at);
+  ++latched_;
+  image_.restore(at, latched);
+}
+
+void Executor::watch_word(std::uint64_t gpa) {
+  const std::uint64_t at = gpa & ~std::uint64_t{7};
+  watch_.words[watch_.count++] = {at, image_.word(at)};
+}
+
 void Executor::watch_trail(const Trail& trail) {
-  for (unsigned i = 0; i < trail.count; ++i) {
-    watch_.words[watch_.count++] = {trail.entry_gpa[i], image_.word(trail.entry_gpa[i])};
-  }
+  const unsigned count = trail.count;
+  for (unsigned i = 0; i < count; ++i) watch_word(trail.entry_gpa[i]);
 }
 
 void Executor::watch_data(std::uint64_t gpa, unsigned size) {
   if (gpa == kNowhere) return;
   for (std::uint64_t at = gpa & ~std::uint64_t{7}; at < gpa + size; at += 8) {
-    if (image_.contains(at, 8)) watch_.words[watch_.count++] = {at, image_.word(at)};
+    if (image_.contains(at, 8)) watch_word(at);
   }
 }
 
@@ -126,29 +165,52 @@ std::uint64_t Executor::data_at(const Record& record) {
   return low | image_.bytes_at(record.target.gpa[1], rest) << (8 * first);
 }
 
-bool Executor::own_pages_hit(const Access& a, const std::array<Trail, 2>& trails) const {
+bool Executor::own_pages_hit(const Access& a, const Trails& trails) {
   for (const Trail& trail : trails) {
-    if (trail.target != kNowhere && trail.target - kOwnGpa < kOwnPages * kPageBytes) return true;
+    if (trail.target != kNowhere && engine().owns(trail.target)) return true;
   }
-  if (engine_->translates()) return false;
-  return std::any_of(kCodeGva.begin(), kCodeGva.end(), [&](std::uint64_t own) {
-    return page_of(a.gva) - own < (kOwnPages + 1) * kPageBytes ||
-           a.second_page - own < (kOwnPages + 1) * kPageBytes;
-  });
+  if (translates_) return false;
+  return engine().owns(page_of(a.gva)) ||
+         (a.second_page != kNowhere && engine().owns(a.second_page));
+}
+
+// Does the access read, as data or as an entry of another level, a word in which a PDPTE stands
+// that memory does not have?
+bool Executor::latched_hit(const Record& record, const Trails& trails) const {
+  for (unsigned i = 0; i < latched_; ++i) {
+    const std::uint64_t word = watch_.words[i].gpa;
+    for (unsigned page = 0; page < trails.size(); ++page) {
+      const Trail& trail = trails[page];
+      for (const std::uint64_t gpa : {trail.target, record.target.gpa[page]})
+        if (gpa != kNowhere && meet(gpa & ~std::uint64_t{7}, 16, word, 8)) return true;
+      for (unsigned e = 1; e < trail.count; ++e)
+        if (trail.entry_gpa[e] == word) return true;
+    }
+  }
+  return false;
+}
+
+// An old Unicorn stores to the linear address: also where the entries lie that are compared.
+bool Executor::old_engine_hits_trail(const Access& a, const Trails& trails) {
+  if (translates_ || !stores(a.kind)) return false;
+  for (const Trail& trail : trails) {
+    for (unsigned e = 0; e < trail.count; ++e)
+      if (meet(trail.entry_gpa[e], layout_.entry_bytes, a.gva, a.size)) return true;
+  }
+  return false;
 }
 
 // A fetch executes what it finds. Only seed words are known to be harmless, and a seed word at its
 // own address is the same each time, so that no translated block can be out of date.
 bool Executor::can_execute_fetch(const Record& record) {
   if (record.must_fault != 0) return true;
-  if (!engine_->translates()) return false;  // it would execute what lies at the linear address
+  if (!translates_) return false;  // it would execute what lies at the linear address
   if (record.must_succeed == 0) return true;
   const std::uint64_t at = record.target.gpa[0];
   return at % 8 == 0 && image_.word(at) == seed_word(at);
 }
 
-Skipped Executor::obstacle(const Record& record, const Access& a,
-                           const std::array<Trail, 2>& trails) {
+Skipped Executor::obstacle(const Record& record, const Access& a, const Trails& trails) {
   if (lost_) return Skipped::kLost;
   const unsigned pages = a.second_page == kNowhere ? 1 : 2;
   for (unsigned i = 0; i < pages; ++i) {
@@ -156,76 +218,92 @@ Skipped Executor::obstacle(const Record& record, const Access& a,
     if (record.must_succeed != 0 && !image_.contains(record.target.gpa[i], 1))
       return Skipped::kOutside;
   }
+  if (latched_hit(record, trails)) return Skipped::kLatched;
   if (own_pages_hit(a, trails)) return Skipped::kOwnPage;
+  if (old_engine_hits_trail(a, trails)) return Skipped::kOwnPath;
   if (a.kind == AccessKind::kFetch && !can_execute_fetch(record)) return Skipped::kFetchContent;
   return select() ? Skipped::kNo : Skipped::kRegisters;
 }
 
 bool Executor::select() {
-  if (!selected_) selected_ = engine_->select(registers_);
+  if (!selected_) selected_ = engine().select(registers_);
   return selected_;
 }
 
 Freshness Executor::next_freshness() {
-  const std::uint64_t n = engine_accesses_++;
-  if (!large_cached_ && n % kFullFlushEvery != 0) return Freshness::kInvlpg;
-  large_cached_ = false;
+  const std::uint64_t n = seat().accesses++;
+  if (!seat().large_cached && n % kFullFlushEvery != 0) return Freshness::kInvlpg;
+  seat().large_cached = false;
   return n % (2 * kFullFlushEvery) < kFullFlushEvery ? Freshness::kMovCr3 : Freshness::kApi;
 }
 
 unsigned Executor::access(const Record& record, Result* results) {
   const auto kind = static_cast<AccessKind>(record.access);
-  if (engine_accesses_ >= kAccessesPerEngine || engine_->full()) reopen();
-  Access a{kind, record.size, record.target.address, kNowhere, record.target.value};
+  Access a{kind, record.size, record.target.address, kNowhere, record.target.value, 0};
   const std::uint64_t last_page = page_of(record.target.address + record.size - 1);
   if (kind != AccessKind::kFetch && last_page != page_of(record.target.address))
     a.second_page = last_page;
-
-  std::array<Trail, 2> trails = {trail_of(registers_.cr3, a.gva), Trail{}};
-  if (a.second_page != kNowhere) trails[1] = trail_of(registers_.cr3, a.second_page);
   const unsigned pages = a.second_page == kNowhere ? 1 : 2;
   std::fill_n(results, pages, Result{});
-  Result& result = results[0];
-  result.skipped = obstacle(record, a, trails);
-  if (result.skipped != Skipped::kNo) return pages;
+  open_engine();
 
-  watch_.count = 0;
+  watch_.count = latched_ = 0;
+  if (layout_.mode == Mode::kPae) {
+    put_latched(a.gva);
+    if (pages == 2) put_latched(a.second_page);
+  }
+  Trails trails = {trail_of(a.gva), Trail{}};
+  if (pages == 2) trails[1] = trail_of(a.second_page);
+  results[0].skipped = obstacle(record, a, trails);
+  if (results[0].skipped == Skipped::kNo) {
+    watch(record, a, trails);
+    run(record, a, trails, results);
+  }
+  undo();
+  return pages;
+}
+
+void Executor::watch(const Record& record, const Access& a, const Trails& trails) {
   const unsigned first = first_part(a.gva, a.size);
   for (unsigned i = 0; i < 2; ++i) {
     const unsigned part = i == 0 ? first : a.size - first;
     watch_trail(trails[i]);
     if (part == 0) continue;
     watch_data(trails[i].target, part);
-    watch_data(record.target.gpa[i], part);
+    if (record.target.gpa[i] != trails[i].target) watch_data(record.target.gpa[i], part);
   }
-  watch_trail(trail_of(registers_.cr3, Engine::code_gva(a.gva, a.second_page)));
-  if (!engine_->translates()) watch_data(a.gva, a.size);
-  const std::uint64_t old_data = data_at(record);
+  watch_trail(trail_of(engine().code_gva(a.gva, a.second_page)));
+  if (!translates_) watch_data(a.gva, a.size);
+}
 
+void Executor::run(const Record& record, Access& a, const Trails& trails, Result* results) {
+  const std::uint64_t old_data = a.expected = data_at(record);
   const bool large = trails[0].large || trails[1].large;
-  Ran ran = engine_->access(a, next_freshness());
+  Ran ran = engine().access(a, next_freshness());
   if (ran.code_lost) {
-    undo();
-    ran = engine_->access(a, Freshness::kMovCr3);
-    large_cached_ = false;
+    for (unsigned i = watch_.count; i-- > latched_;)
+      image_.restore(watch_.words[i].gpa, watch_.words[i].before);
+    ran = engine().access(a, Freshness::kMovCr3);
+    seat().large_cached = false;
   }
-  large_cached_ = large_cached_ || large;
+  seat().large_cached = seat().large_cached || large;
 
+  Result& result = results[0];
   result.event = ran.event;
   result.vector = ran.vector;
   result.error_code = ran.error_code;
-  result.address = ran.event == Event::kUnmapped ? ran.gpa : ran.cr2;
-  result.value = kind == AccessKind::kFetch ? ran.rax : low_bytes(ran.rax, record.size);
+  if (ran.event == Event::kCompleted) {
+    result.value = a.kind == AccessKind::kFetch ? ran.rax : low_bytes(ran.rax, a.size);
+  } else {
+    result.address = ran.event == Event::kUnmapped ? ran.gpa : ran.cr2;
+  }
   result.stored = data_at(record);
-  for (unsigned i = 0; i < pages; ++i) {
+  for (unsigned i = 0; i < (a.second_page == kNowhere ? 1u : 2u); ++i) {
     results[i].entries = static_cast<std::uint8_t>(trails[i].count);
-    for (unsigned e = 0; e < trails[i].count; ++e) {
-      results[i].entry[e] = image_.word(trails[i].entry_gpa[e]);
-    }
+    for (unsigned e = 0; e < trails[i].count; ++e)
+      results[i].entry[e] = entry_at(trails[i].entry_gpa[e]);
   }
   judge_doubt(record, ran, result, old_data);
-  undo();
-  return pages;
 }
 
 // Could the engine have written, or run, something that undo() does not know of? Then nothing that
@@ -236,10 +314,10 @@ void Executor::judge_doubt(const Record& record, const Ran& ran, const Result& r
   if (ran.event == Event::kEngineError || ran.code_lost) lost_ = true;
   if (ran.event != Event::kCompleted) return;
   if (kind == AccessKind::kFetch && record.must_fault != 0) lost_ = true;
-  if (kind != AccessKind::kWrite && kind != AccessKind::kRmw) return;
+  if (!stores(kind)) return;
   const std::uint64_t wanted = low_bytes(
       kind == AccessKind::kRmw ? old_data + record.target.value : record.target.value, record.size);
-  if (record.must_fault != 0 || (engine_->translates() && result.stored != wanted)) lost_ = true;
+  if (record.must_fault != 0 || (translates_ && result.stored != wanted)) lost_ = true;
 }
 
 }  // namespace twinwalk::oracle::unicorn

@@ -120,21 +120,31 @@ LedgerEntry entry_of(const Json& json) {
   return entry;
 }
 
+// An entry with its address where a walk takes it to be: of a 4M page's, bits 39:32 are elsewhere.
+std::uint64_t address_bits(const TableLayout& layout, const AccessQuery& query, const Path& path,
+                           unsigned i) {
+  const unsigned level = layout.levels - i;
+  const bool pse36 = layout.mode == Mode::k32Bit && level == 2 &&
+                     layout.is_leaf(path.entry[i], level, query.registers.cr4);
+  return pse36 ? layout.frame(path.entry[i], level) : path.entry[i];
+}
+
 }  // namespace
 
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
                            const FreshOutcome& fresh, const Result& result,
                            const Difference& difference) {
+  const TableLayout& layout = layout_of(query);
   std::uint64_t all = 0;
   for (const Path& path : fresh.path) {
-    for (unsigned i = 0; i < path.count; ++i) all |= path.entry[i];
+    for (unsigned i = 0; i < path.count; ++i) all |= address_bits(layout, query, path, i);
   }
   // The page that faults, or the first one.
   const bool second = fresh.kind == OutcomeKind::kPageFault && crosses(query) &&
                       (fresh.cr2 ^ query.gva) >= kPageBytes;
   const Path& path = fresh.path[second ? 1 : 0];
   const std::uint64_t last = path.count > 0 ? path.entry[path.count - 1] : 0;
-  const unsigned level = path.count > 0 ? kLevels + 1u - path.count : 0;
+  const unsigned level = path.count > 0 ? layout.levels + 1u - path.count : 0;
   const unsigned guest_bits = machine.maxphyaddr;
   const std::uint64_t guest_address = bit(guest_bits) - 1,
                       engine_address = bit(kEnginePhysicalBits) - 1;

@@ -20,10 +20,10 @@
 
 namespace twinwalk::oracle::unicorn {
 
-inline constexpr std::uint32_t kMagic = 0x54570002;  // changes with any layout below
+inline constexpr std::uint32_t kMagic = 0x54570003;  // changes with any layout below
 inline constexpr int kAreaFd = 3, kSocketFd = 4;     // as the server finds them
 
-enum class RecordKind : std::uint8_t { kReset, kMemory, kRegisters, kAccess };
+enum class RecordKind : std::uint8_t { kReset, kMemory, kRegisters, kPdptes, kAccess };
 
 // Registers in the order of Registers; only what decides a translation.
 struct RegisterRecord {
@@ -40,6 +40,11 @@ struct TargetRecord {
   std::uint64_t gpa[2];  // kAccess: where spec says that the bytes are, kNowhere if it says nothing
 };
 
+// PAE paging's four PDPTE registers, for the accesses that follow in that mode.
+struct PdpteRecord {
+  std::uint64_t pdpte[4];
+};
+
 // One line of the journal. Which members mean something depends on `kind`.
 struct Record {
   RecordKind kind;
@@ -52,6 +57,7 @@ struct Record {
   union {
     TargetRecord target;
     RegisterRecord registers;  // kRegisters: for the accesses that follow
+    PdpteRecord pdptes;        // kPdptes
   };
 };
 
@@ -63,6 +69,8 @@ enum class Skipped : std::uint8_t {
   kRegisters,     // the engine does not keep these register values
   kOutside,       // a table or the target lies outside the image
   kOwnPage,       // collides with the pages that the harness itself needs
+  kOwnPath,       // an old Unicorn would store over the entries that are compared
+  kLatched,       // the access reads memory where the latched PDPTEs had to be put for it
   kFetchContent,  // the fetched word is not the seed's: executing it would prove nothing
   kLost,          // an earlier access left the image in doubt
   kCount,
@@ -75,7 +83,7 @@ enum class Event : std::uint8_t {
   kEngineError,  // Unicorn returned an error of its own (`vector` is its uc_err)
 };
 
-inline constexpr unsigned kLevels = 4;
+inline constexpr unsigned kMostLevels = 5;
 
 // What one access did: one cache line. An access that crosses a page has a second one, of which
 // only `entries` and `entry` mean something.
@@ -85,10 +93,12 @@ struct alignas(64) Result {
   std::uint8_t vector;
   std::uint8_t entries;  // read by a walk of the image, root first
   std::uint32_t error_code;
-  std::uint64_t address;         // a #PF's CR2; the gpa of Event::kUnmapped
-  std::uint64_t value;           // loads and RMW: what the register holds; fetch: the word executed
-  std::uint64_t stored;          // stores and RMW: the `size` bytes at Record::gpa afterwards
-  std::uint64_t entry[kLevels];  // as they are after the access
+  union {
+    std::uint64_t value;    // kCompleted: what loads and RMW have in the register; what a fetch ran
+    std::uint64_t address;  // else: a #PF's CR2; the gpa of Event::kUnmapped
+  };
+  std::uint64_t stored;              // stores and RMW: the `size` bytes at Record::gpa afterwards
+  std::uint64_t entry[kMostLevels];  // as they are after the access, 4-byte ones zero-extended
 };
 
 static_assert(sizeof(Record) == 48 && sizeof(Result) == 64);
