@@ -209,7 +209,7 @@ Machine any_machine(Rng& rng) {
   if (rng.chance(1, 4)) m.tlb = rng.flip() ? TlbPolicy::kSmall : TlbPolicy::kFresh;
   if (rng.chance(1, 3)) m.host_page_level = static_cast<std::uint8_t>(1 + rng.below(3));
   if (rng.chance(1, 6)) m.options = 1u << rng.below(std::size(option::kNames));
-  if (rng.chance(1, 8)) m.quota = static_cast<std::uint16_t>(8 + rng.below(24));
+  if (rng.chance(1, 8)) m.quota = static_cast<std::uint16_t>(kMinQuota + rng.below(24));
   if (rng.chance(1, 8)) m.memory_mib = 2 + 2 * rng.below(3);
   reconcile(m);
   return m;

@@ -1,6 +1,7 @@
 #include "fuzzers/idioms.h"
 #include "fuzzers/phrases.h"
 #include "fuzzers/pools.h"
+#include "harness/trace/schema.h"
 
 namespace twinwalk::fuzz {
 namespace {
@@ -141,7 +142,7 @@ void squeeze(Sketch& s) {
       s.say(phrase::zap_all());
       break;
     case 2:
-      s.say(phrase::quota(8 + s.rng().below(8)));
+      s.say(phrase::quota(kMinQuota + s.rng().below(8)));
       break;
     case 3:
       s.say(phrase::fail_alloc(s.rng().below(4), 1 + s.rng().below(4)));

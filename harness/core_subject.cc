@@ -305,10 +305,11 @@ std::uint32_t core_state_counters() { return mmu::kStateCounters; }
 CoreStateNames core_state_names() {
   CoreStateNames out;
   for (const char* name : mmu::kEventNames) out.operations.emplace_back(name);
-  out.levels = {"any level", "level 1", "level 2", "level 3", "level 4"};
-  static_assert(mmu::kCounterLevels == 5 && mmu::kCounterRoleClasses == 8);
+  out.levels = {"any level", "level 1", "level 2", "level 3", "level 4", "level 5"};
+  static_assert(mmu::kCounterLevels == 6 && mmu::kCounterRoleClasses == 8 * mmu::kCounterPagings);
   for (unsigned role = 0; role < mmu::kCounterRoleClasses; ++role) {
-    out.roles.push_back(std::string(role & 1 ? "direct" : "indirect") + (role & 2 ? ", WP=0" : "") +
+    out.roles.push_back(std::string(mmu::kPagingNames[role >> 3]) +
+                        (role & 1 ? ", direct" : ", indirect") + (role & 2 ? ", WP=0" : "") +
                         (role & 4 ? ", narrowed" : ""));
   }
   return out;

@@ -14,7 +14,8 @@
 namespace twinwalk {
 namespace {
 
-// TWINWALK_SOAK_TRACES, TWINWALK_SOAK_SEED: longer runs by hand.
+// TWINWALK_SOAK_TRACES, TWINWALK_SOAK_SEED: longer runs by hand; TWINWALK_SOAK_UNICORN=1: with the
+// second reference.
 std::uint64_t from_environment(const char* name, std::uint64_t usual) {
   const char* text = std::getenv(name);
   return text ? std::strtoull(text, nullptr, 0) : usual;
@@ -37,7 +38,9 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Soak,
 
 TEST_P(Soak, CoreAgreesWithTheReference) {
   const auto subject = make_core_subject();
-  Checker checker(*subject);
+  oracle::UnicornClient unicorn(TWINWALK_BINARY_DIR "/bin/twinwalk-unicorn");
+  const bool both = from_environment("TWINWALK_SOAK_UNICORN", 0) != 0;
+  Checker checker(*subject, both ? &unicorn : nullptr);
   const std::uint64_t seed = from_environment("TWINWALK_SOAK_SEED", 1);
   const std::uint64_t traces =
       from_environment("TWINWALK_SOAK_TRACES", GetParam().operations > 100 ? 300 : 3000);

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "harness/trace/json_field.h"
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
 #include "kvm_runner/layout.h"
@@ -15,7 +15,7 @@
 namespace twinwalk {
 namespace {
 
-using nlohmann::json;
+using json = json_field::Json;
 
 constexpr std::string_view kFacts[] = {
     "verb",       "class",        "field",     "access",         "register",        "cpl",
@@ -82,14 +82,8 @@ bool has_word(std::string_view text, std::string_view word) {
   return false;
 }
 
-std::string required(const json& object, const char* key) {
-  if (!object.contains(key) || !object[key].is_string())
-    throw std::runtime_error(fmt::format("entry without text \"{}\"", key));
-  return object[key].get<std::string>();
-}
-
 KnownCondition parse_condition(const json& object) {
-  KnownCondition condition{required(object, "fact"), required(object, "is")};
+  KnownCondition condition{json_field::text(object, "fact"), json_field::text(object, "is")};
   if (object.size() != 2)
     throw std::runtime_error("a condition has \"fact\" and \"is\", nothing else");
   if (std::find(std::begin(kFacts), std::end(kFacts), condition.fact) == std::end(kFacts)) {
@@ -101,14 +95,14 @@ KnownCondition parse_condition(const json& object) {
 KnownDeviation parse_entry(const json& object) {
   constexpr std::size_t kKeys = 9;
   KnownDeviation entry;
-  entry.id = required(object, "id");
-  entry.subject = required(object, "subject");
-  entry.host = required(object, "host");
-  entry.rule = required(object, "rule");
-  entry.right = required(object, "right");
-  entry.citation = required(object, "citation");
-  entry.trace = required(object, "trace");
-  entry.neighbour = required(object, "neighbour");
+  entry.id = json_field::text(object, "id");
+  entry.subject = json_field::text(object, "subject");
+  entry.host = json_field::text(object, "host");
+  entry.rule = json_field::text(object, "rule");
+  entry.right = json_field::text(object, "right");
+  entry.citation = json_field::text(object, "citation");
+  entry.trace = json_field::text(object, "trace");
+  entry.neighbour = json_field::text(object, "neighbour");
   if (!object.contains("when") || !object["when"].is_array() || object["when"].empty() ||
       object.size() != kKeys) {
     throw std::runtime_error(

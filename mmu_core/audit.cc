@@ -3,7 +3,9 @@
 
 #include "mmu_core/entries.h"
 #include "mmu_core/guest_walker.h"
+#include "mmu_core/host_tables.h"
 #include "mmu_core/page_cache.h"
+#include "mmu_core/quadrant.h"
 #include "mmu_core/rmap.h"
 #include "mmu_core/state.h"
 #include "mmu_core/tracking.h"
@@ -30,6 +32,7 @@ class Auditor {
     if (vm_.pages.condemned) report(Class::kLeak, "zapped pages were not freed");
     if (vm_.flush_owed) report(Class::kNotifier, "a flush is owed and was not issued");
     check_invalid_roots();
+    for (const VcpuState& v : vm_.vcpu) check_root(v);
   }
 
  private:
@@ -57,23 +60,27 @@ class Auditor {
 
   u32 roots_at(const ShadowPage& page) const {
     u32 n = 0;
+    const auto add = [&](const Root& r) {
+      r.for_each_page([&](const ShadowPage& p) { n += &p == &page; });
+    };
     for (const VcpuState& v : vm_.vcpu) {
-      n += v.root.page == &page;
-      for (const Root& r : v.previous) n += r.page == &page;
+      add(v.root);
+      for (const Root& r : v.previous) add(r);
     }
     return n;
   }
 
   void check_invalid_roots() {
-    const ShadowPage* seen[kMaxVcpus * (kPreviousRoots + 1)];
+    const ShadowPage* seen[kMaxVcpus * (kPreviousRoots + 1) * Root::kPages];
     u32 n = 0;
-    const auto note = [&](const Root& r) {
-      if (!r.page || !r.page->role.invalid()) return;
+    const auto note_page = [&](const ShadowPage& p) {
+      if (!p.role.invalid()) return;
       for (u32 i = 0; i < n; ++i)
-        if (seen[i] == r.page) return;
-      seen[n++] = r.page;
-      if (r.page->used) report(Class::kCount, "an invalid root has entries", r.page);
+        if (seen[i] == &p) return;
+      seen[n++] = &p;
+      if (p.used) report(Class::kCount, "an invalid root has entries", &p);
     };
+    const auto note = [&](const Root& r) { r.for_each_page(note_page); };
     for (const VcpuState& v : vm_.vcpu) {
       note(v.root);
       for (const Root& r : v.previous) note(r);
@@ -81,11 +88,77 @@ class Auditor {
     if (n != vm_.pages.invalid_roots) report(Class::kCount, "invalid roots differ from a recount");
   }
 
+  // The pages of the current root are those that the registers name, and the host's tables lead to
+  // them.
+  void check_root(const VcpuState& v) {
+    const Root& r = v.root;
+    for (const Root& kept : v.previous)
+      if (kept.kind == Root::Kind::kArray)
+        report(Class::kCount, "an array is among the kept roots");
+    check_host_tables(v);
+    if (r.kind != Root::Kind::kArray) {
+      if (r.kind == Root::Kind::kTree && (r.cr3 != v.regs.cr3 || v.context.mode->legacy()))
+        report(Class::kRole, "the root is that of another CR3 or mode", r.page[0]);
+      return;
+    }
+    for (unsigned i = 0; i < Root::kPages; ++i)
+      if (r.page[i]) check_array_page(v, i, *r.page[i]);
+  }
+
+  void check_array_page(const VcpuState& v, unsigned i, const ShadowPage& p) {
+    PageRole want = v.role;
+    Gfn gfn;
+    switch (v.context.mode->kind) {
+      case Paging::kNone:
+        gfn = Gfn{i * pages_of_level(3)};
+        break;
+      case Paging::k32Bit:
+        want.set<PageRole::Quadrant>(static_cast<u8>(i));
+        gfn = Gfn{(v.regs.cr3 & cr3::kTable32) >> 12};
+        break;
+      default:
+        gfn = Gfn{(v.regs.pdpte[i] & pte::kAddress) >> 12};
+        if (!(v.regs.pdpte[i] & pte::kP))
+          report(Class::kRole, "an array has a page where no PDPTE is latched", &p);
+    }
+    want.set<PageRole::Invalid>(p.role.invalid());
+    if (p.gfn != gfn || p.role != want)
+      report(Class::kRole, "a page of the array is not what the registers name", &p);
+  }
+
+  void check_host_tables(const VcpuState& v) {
+    const auto at = [&](unsigned level, unsigned i) {
+      const TablePage& t = v.host_table[level - 3];
+      return t.ptr ? t.ptr[i] : 0;
+    };
+    const Root& r = v.root;
+    const unsigned levels = host_tables::levels(v);
+    const bool array = r.kind == Root::Kind::kArray;
+    const bool lifted = r.kind == Root::Kind::kTree && levels > v.context.mode->levels;
+    for (unsigned level = 3; level <= kMaxLevels; ++level) {
+      u64 want[Root::kPages] = {}, want_last = 0;
+      if (array && level == 3) {
+        for (unsigned i = 0; i < Root::kPages; ++i)
+          want[i] = r.page[i] ? host_tables::array_entry(v, *r.page[i]) : 0;
+      } else if (array && level <= levels) {
+        want[0] = spte::make_nonleaf(v.host_table[level - 4].hpa);
+      } else if (lifted && level == levels) {
+        want[0] = want_last = spte::make_nonleaf(r.page[0]->hpa);
+      }
+      for (unsigned i = 0; i < Root::kPages; ++i)
+        if (at(level, i) != want[i])
+          report(Class::kParent, "a table of the host's leads elsewhere than to the root");
+      if (at(level, kEntries - 1) != want_last)
+        report(Class::kParent, "a table of the host's leads elsewhere than to the root");
+    }
+  }
+
   void check_page(const ShadowPage& p) {
     if (p.role.invalid()) report(Class::kCount, "an invalid page is on the active list", &p);
     if (p.doomed) report(Class::kLeak, "a page marked to be zapped was not", &p);
     if (p.root_count != roots_at(p)) report(Class::kCount, "root count differs from a recount", &p);
     check_hash(p);
+    check_quadrant(p);
     check_unsync(p);
     chain::for_each(p.parents, [&](SpteRef ref) {
       const u64 s = ref.page->spt[ref.index];
@@ -111,6 +184,16 @@ class Auditor {
     }
     if (here != 1) report(Class::kHash, "page is not in its hash bucket exactly once", &p);
     if (twins != 1) report(Class::kHash, "two pages have the same gfn and role", &p);
+  }
+
+  void check_quadrant(const ShadowPage& p) {
+    const PageRole role = p.role;
+    const bool four = role.get<PageRole::GuestPaging>() == Paging::k32Bit && !role.direct();
+    if (role.four_byte() != four)
+      report(Class::kRole, "entry size does not fit the paging mode", &p);
+    const unsigned quadrants = !four ? 1 : role.level() == 1 ? 2 : role.level() == 2 ? 4 : 0;
+    if (role.quadrant() >= quadrants)
+      report(Class::kRole, "a table of this level has no such quadrant", &p);
   }
 
   void check_unsync(const ShadowPage& p) {
@@ -139,7 +222,10 @@ class Auditor {
   void check_entry(const ShadowPage& p, unsigned i) {
     const u64 s = p.spt[i];
     if (!s) return report(Class::kCount, "an entry counted as filled is empty", &p, i);
-    const bool reserved = vm_.own_reserved.violates(s, p.role.level());
+    // The hardware may walk what translates 32-bit addresses as a PAE table.
+    const bool in_pae = p.role.get<PageRole::GuestPaging>() <= Paging::kPae;
+    const bool reserved = vm_.own_reserved.violates(s, p.role.level()) ||
+                          (in_pae && spte::is_present(s) && (s & kOwnReservedInPae));
     if (!spte::is_present(s)) {
       if (!spte::is_mmio(s) || !reserved)
         report(Class::kReserved, "neither translation nor MMIO entry", &p, i);
@@ -176,7 +262,8 @@ class Auditor {
   // see.
   void check_link_content(const ShadowPage& p, unsigned i, const ShadowPage& c) {
     const u64 gpte = p.info->seen[i];
-    const bool large = p.role.level() > 1 && (gpte & pte::kPs);
+    const bool ps_counts = !p.role.four_byte() || p.role.get<PageRole::Pse>();
+    const bool large = p.role.level() > 1 && (gpte & pte::kPs) && ps_counts;
     if (!(gpte & pte::kP))
       return report(Class::kRole, "link made from an entry that was not present", &p, i);
     if (c.role.direct() != large)
@@ -186,13 +273,20 @@ class Auditor {
     if (!large) {
       if (c.gfn != Gfn{(gpte & pte::kAddress) >> 12})
         report(Class::kRole, "child shadows another frame", &p, i);
+      if (c.role.quadrant() != (p.role.four_byte() ? quadrant::of_child(i) : 0))
+        report(Class::kRole, "child shadows another quadrant", &p, i);
       if (c.role.access() != allowed)
         report(Class::kRole, "child's role has other rights than the path grants", &p, i);
     } else {
-      if (c.gfn != leaf_gfn(gpte, p.role.level()))
+      if (c.gfn != gfn_by_guest(p, i, gpte))
         report(Class::kRole, "direct child covers another frame", &p, i);
       check_rights(p, i, c.role.access(), allowed);
     }
+  }
+
+  // The first gfn that a guest entry which maps a page gives spte i.
+  static Gfn gfn_by_guest(const ShadowPage& p, unsigned i, u64 gpte) {
+    return quadrant::part_of_large(p.role, i, leaf_gfn(gpte, p.role.level(), p.role.four_byte()));
   }
 
   // `has` is what a leaf (or a direct child) grants, `allowed` what the guest's path grants.
@@ -254,12 +348,13 @@ class Auditor {
 
   void check_content(const ShadowPage& p, unsigned i, u64 s) {
     u64 now = 0;
-    if (vm_.memory.read(p.gfn.base() + i * 8, 8, now) != GuestMemory::Result::kOk) return;
+    if (vm_.memory.read(quadrant::gpte_gpa(p, i), quadrant::gpte_bytes(p.role), now) !=
+        GuestMemory::Result::kOk)
+      return;
     const u64 seen = p.info->seen[i];
     if ((now ^ seen) & ~(pte::kA | pte::kD))
       return;  // edited behind the core's back: not comparable
-    const unsigned level = p.role.level();
-    if (leaf_gfn(now, level) != p.leaf_gfn(i))
+    if (gfn_by_guest(p, i, now) != p.leaf_gfn(i))
       report(Class::kContent, "leaf maps another frame than the guest's entry", &p, i);
     const u8 has = static_cast<u8>((s & pte::kW ? acc::kW : 0) | (s & pte::kU ? acc::kU : 0) |
                                    (s & pte::kXd ? 0 : acc::kX));

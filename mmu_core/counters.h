@@ -48,6 +48,10 @@ enum class Event : u8 {
   kWpTrick,
   kUpperZapsUnsync,
   kUnprotect,
+  kRootKept,
+  kPdpteLoad,
+  kPdpteRefused,
+  kPdpteReread,
   kCount
 };
 // For reports, in the order of Event.
@@ -90,17 +94,25 @@ inline constexpr const char* kEventNames[] = {"fetch",
                                               "spurious",
                                               "wp-trick",
                                               "upper-zaps-unsync",
-                                              "unprotect"};
+                                              "unprotect",
+                                              "root-kept",
+                                              "pdpte-load",
+                                              "pdpte-refused",
+                                              "pdpte-reread"};
 static_assert(sizeof kEventNames / sizeof kEventNames[0] == static_cast<u32>(Event::kCount));
-inline constexpr u32 kCounterLevels = 5;  // 0: no level applies
-inline constexpr u32 kCounterRoleClasses =
-    8;  // bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all
+inline constexpr u32 kCounterLevels = kMaxLevels + 1;  // 0: no level applies
+// Bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all; from bit 3 on the guest's Paging.
+inline constexpr u32 kCounterPagings = static_cast<u32>(Paging::k5Level) + 1;
+inline constexpr const char* kPagingNames[] = {"no paging", "32-bit", "PAE", "4-level", "5-level"};
+static_assert(sizeof kPagingNames / sizeof kPagingNames[0] == kCounterPagings);
+inline constexpr u32 kCounterRoleClasses = 8 * kCounterPagings;
 static_assert(static_cast<u32>(Event::kCount) * kCounterLevels * kCounterRoleClasses <=
               kStateCounters);
 
 constexpr u32 role_class(PageRole role) {
   return (role.direct() ? 1u : 0u) | (role.get<PageRole::Wp>() ? 0u : 2u) |
-         (role.access() != acc::kAll ? 4u : 0u);
+         (role.access() != acc::kAll ? 4u : 0u) |
+         static_cast<u32>(role.get<PageRole::GuestPaging>()) << 3;
 }
 constexpr u32 counter_index(Event e, u32 level, u32 role_class) {
   return (static_cast<u32>(e) * kCounterLevels + level) * kCounterRoleClasses + role_class;

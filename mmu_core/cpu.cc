@@ -38,21 +38,36 @@ WalkContext make_walk_context(const Capabilities& caps, const CpuRegisters& regs
   WalkContext context;
   const bool pae = regs.cr4 & cr4::kPae;
   const bool nxe = regs.efer & efer::kNxe;
-  if ((regs.cr0 & cr0::kPg) && pae && (regs.efer & efer::kLma)) {
+  if (!(regs.cr0 & cr0::kPg)) return context;  // nothing else acts without paging
+  if (!pae) {
+    context.mode = &k32Bit;
+  } else if (!(regs.efer & efer::kLma)) {
+    context.mode = &kPae;
+  } else {
     context.mode = (regs.cr4 & cr4::kLa57) ? &k5Level : &k4Level;
   }
+  context.pse = !pae && (regs.cr4 & cr4::kPse);
   context.nx = nxe && pae;
   context.wp = regs.cr0 & cr0::kWp;
   context.smep = regs.cr4 & cr4::kSmep;
   context.smap = regs.cr4 & cr4::kSmap;
   context.pke = (regs.cr4 & cr4::kPke) && (regs.efer & efer::kLma);
   context.reports_fetch = context.smep || context.nx;
-  if (context.mode) context.reserved = guest_reserved_bits(*context.mode, caps, context.nx);
+  context.reserved = guest_reserved_bits(*context.mode, caps, context.nx, context.pse);
+  context.pdpte_reserved = pdpte_reserved_bits(caps);
   return context;
 }
 
 PageRole base_role(const WalkContext& context) {
   PageRole role;
+  role.set<PageRole::GuestPaging>(context.mode->kind);
+  if (context.mode->kind == Paging::kNone) {
+    role.set<PageRole::Direct>(true);
+    role.set<PageRole::Wp>(true);
+    return role;
+  }
+  role.set<PageRole::FourByte>(context.mode->entry_bytes == 4);
+  role.set<PageRole::Pse>(context.pse);
   role.set<PageRole::Nx>(context.nx);
   role.set<PageRole::Wp>(context.wp);
   role.set<PageRole::SmepNotWp>(context.smep && !context.wp);

@@ -13,6 +13,7 @@ namespace mmu {
 
 struct CpuRegisters {
   u64 cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
+  u64 pdpte[4] = {};  // PAE paging: as latched (pdptes.h)
   u32 pkru = 0;
   u8 cpl = 0;
   bool ac = false;
@@ -21,15 +22,22 @@ struct CpuRegisters {
 // Recomputed whenever a register that it depends on changes (KVM: the cpu_role and the permission
 // bitmap).
 struct WalkContext {
-  const PagingMode* mode = nullptr;  // null: no paging, or a mode that the core does not serve
+  const PagingMode* mode = &kNoPaging;
+  bool pse = false;  // 32-bit paging: PS counts
   bool nx = false, wp = true, smep = false, smap = false, pke = false;
   bool reports_fetch = false;  // error code bit I: SMEP, or PAE and NXE
   ReservedBits reserved;       // of guest entries
+  u64 pdpte_reserved = 0;
+
+  // Does an entry without reserved bits end the walk (KVM: FNAME(is_last_gpte))?
+  bool maps_page(u64 entry, unsigned level) const {
+    return level == 1 || ((entry & pte::kPs) && (mode->entry_bytes == 8 || pse));
+  }
 };
 WalkContext make_walk_context(const Capabilities& caps, const CpuRegisters& regs);
 
-// The role bits that all shadow pages of this context share; level, access, direct are the
-// caller's.
+// The role bits that all shadow pages of this context share; level, access, quadrant are the
+// caller's, and direct is for all but the paging mode none.
 PageRole base_role(const WalkContext& context);
 
 // What kind of access is asked for. `user`: CPL 3 and not implicit.

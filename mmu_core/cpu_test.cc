@@ -139,7 +139,7 @@ TEST(RequestCode, ImplicitAccessIsSupervisorWhateverTheCpl) {
 
 TEST(MakeWalkContext, ModeFollowsTheControlBits) {
   CpuRegisters regs;
-  EXPECT_EQ(make_walk_context({}, regs).mode, nullptr);
+  EXPECT_EQ(make_walk_context({}, regs).mode, &kNoPaging);
   regs.cr0 = cr0::kPe | cr0::kPg;
   regs.cr4 = cr4::kPae;
   regs.efer = efer::kLme | efer::kLma;
@@ -147,11 +147,17 @@ TEST(MakeWalkContext, ModeFollowsTheControlBits) {
   regs.cr4 |= cr4::kLa57;
   EXPECT_EQ(make_walk_context({}, regs).mode, &k5Level);
   regs.efer = 0;
-  EXPECT_EQ(make_walk_context({}, regs).mode, nullptr);
+  EXPECT_EQ(make_walk_context({}, regs).mode, &kPae) << "LA57 counts in IA-32e mode only";
+  regs.cr4 = cr4::kPse;
+  EXPECT_EQ(make_walk_context({}, regs).mode, &k32Bit);
+  EXPECT_TRUE(make_walk_context({}, regs).pse);
+  regs.efer = efer::kNxe;
+  EXPECT_FALSE(make_walk_context({}, regs).nx) << "4-byte entries have no XD";
 }
 
 TEST(MakeWalkContext, FetchIsReportedUnderSmepOrUnderNxeWithPae) {
   CpuRegisters regs;
+  regs.cr0 = cr0::kPe | cr0::kPg;
   regs.efer = efer::kNxe;
   EXPECT_FALSE(make_walk_context({}, regs).reports_fetch) << "NXE counts under PAE only";
   regs.cr4 = cr4::kPae;
@@ -164,6 +170,7 @@ TEST(MakeWalkContext, FetchIsReportedUnderSmepOrUnderNxeWithPae) {
 
 TEST(BaseRole, WpOffUnderSmepOrSmapMakesAnotherRole) {
   WalkContext context;
+  context.mode = &k4Level;
   context.smep = context.smap = true;
   context.wp = true;
   EXPECT_FALSE(base_role(context).get<PageRole::SmepNotWp>());
@@ -176,11 +183,38 @@ TEST(BaseRole, WpOffUnderSmepOrSmapMakesAnotherRole) {
 
 TEST(BaseRole, NxAndPkeAreTold) {
   WalkContext context;
+  context.mode = &k4Level;
   EXPECT_FALSE(base_role(context).get<PageRole::Nx>());
   EXPECT_FALSE(base_role(context).get<PageRole::Pke>());
   context.nx = context.pke = true;
   EXPECT_TRUE(base_role(context).get<PageRole::Nx>());
   EXPECT_TRUE(base_role(context).get<PageRole::Pke>());
+}
+
+TEST(BaseRole, WithoutPagingNoOtherControlCounts) {
+  CpuRegisters regs;
+  const PageRole role = base_role(make_walk_context({}, regs));
+  EXPECT_TRUE(role.direct());
+  regs.cr0 = cr0::kPe | cr0::kWp;
+  regs.cr4 = cr4::kSmep | cr4::kSmap | cr4::kPke | cr4::kPae | cr4::kPse;
+  regs.efer = efer::kNxe | efer::kLme;
+  EXPECT_EQ(base_role(make_walk_context({}, regs)), role);
+}
+
+TEST(BaseRole, PagingModesAndPseAreSetApart) {
+  CpuRegisters regs;
+  regs.cr0 = cr0::kPe | cr0::kPg;
+  const PageRole without_pse = base_role(make_walk_context({}, regs));
+  regs.cr4 = cr4::kPse;
+  const PageRole with_pse = base_role(make_walk_context({}, regs));
+  regs.cr4 = cr4::kPae;
+  const PageRole pae = base_role(make_walk_context({}, regs));
+  regs.efer = efer::kLme | efer::kLma;
+  const PageRole four = base_role(make_walk_context({}, regs));
+  EXPECT_TRUE(with_pse.four_byte());
+  EXPECT_FALSE(pae.four_byte());
+  EXPECT_NE(with_pse, without_pse) << "a page directory entry with PS means something else";
+  EXPECT_NE(pae, four) << "bits 62:52 are reserved in one of them";
 }
 
 }  // namespace

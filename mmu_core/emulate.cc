@@ -1,6 +1,7 @@
 #include "mmu_core/emulate.h"
 
 #include "mmu_core/guest_walker.h"
+#include "mmu_core/pdptes.h"
 #include "mmu_core/pt_write.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/zap.h"
@@ -81,6 +82,7 @@ EmulateResult mmio_at(Gpa gpa) {
 EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64 value,
                      bool implicit) {
   VmState& vm = *vcpu.vm;
+  pdptes::reread(vcpu);
   AccessRequest request;
   request.write = access == Access::kWrite || access == Access::kRmw;
   request.fetch = access == Access::kFetch;
@@ -89,7 +91,8 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
   Part part[2];
   const unsigned parts = split(gva.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {  // both halves are translated before anything is stored
-    const Gva at = gva + part[i].at;
+    // One that goes beyond 4 GiB continues at 0 there (SDM: implementation specific).
+    const Gva at = linear_address(*vcpu.context.mode, gva + part[i].at);
     const GuestWalk walk =
         walk_guest(vm.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
     if (!walk.ok) {

@@ -7,6 +7,7 @@
 #include "mmu_core/mmio.h"
 #include "mmu_core/notifier.h"
 #include "mmu_core/page_cache.h"
+#include "mmu_core/pdptes.h"
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/tracking.h"
@@ -64,9 +65,10 @@ u8 access_to_install(const VcpuState& vcpu, const GuestWalk& walk, AccessRequest
   return access;
 }
 
-bool root_is_stale(const VcpuState& vcpu) {
-  const Root& root = vcpu.root;
-  return !root.page || pages::is_obsolete(*vcpu.vm, *root.page);
+// Of an array any of the four pages counts: they come and go together. A page that is missing has
+// appeared: the walk went through it.
+bool root_is_stale(const VcpuState& vcpu, Gva gva) {
+  return !vcpu.root.page_for(gva) || roots::is_obsolete(vcpu, vcpu.root);
 }
 
 // The part under the mmu lock.
@@ -77,9 +79,9 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
   vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   // Only now: making pages available may have zapped the root in use.
-  if (root_is_stale(vcpu) || fault.slot_generation != vm.slots.generation()) {
+  if (root_is_stale(vcpu, gva) || fault.slot_generation != vm.slots.generation()) {
     count(vm, Event::kRetryStale, 0, vcpu.role);
-    vcpu.requests |= request::kFreeObsoleteRoots;
+    vcpu.free_obsolete_roots = true;
     return result(Kind::kRetry);
   }
   if (fault.slot && notifier::changed(vm, seen, fault.slot->hva_of(fault.walk->gfn))) {
@@ -103,6 +105,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
 FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit) {
   VmState& vm = *vcpu.vm;
   ++vm.stats.faults;
+  pdptes::reread(vcpu);
   AccessRequest request;
   request.write = error_code & pfec::kW;
   request.fetch = error_code & pfec::kI;

@@ -6,16 +6,13 @@
 #include "mmu_core/notifier.h"
 #include "mmu_core/page_cache.h"
 #include "mmu_core/prefetch.h"
+#include "mmu_core/quadrant.h"
 #include "mmu_core/sync.h"
 #include "mmu_core/tracking.h"
 #include "mmu_core/unsync.h"
 
 namespace mmu {
 namespace {
-
-unsigned shadow_index(Gva gva, unsigned level) {
-  return static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & 511;
-}
 
 // The page behind `ref`, which must have this gfn and this role. Another child, or a large leaf, is
 // dropped: the same gfn alone does not make it the same page (KVM: kvm_mmu_get_child_sp;
@@ -37,6 +34,11 @@ PageRole child_role(const ShadowPage& parent, bool direct, u8 access) {
   role.set<PageRole::Level>(static_cast<u8>(parent.role.level() - 1));
   role.set<PageRole::Direct>(direct);
   role.set<PageRole::Access>(access);
+  role.set<PageRole::Quadrant>(u8{0});
+  if (direct) {  // a range of gfns knows nothing of the guest's entries
+    role.set<PageRole::FourByte>(false);
+    role.set<PageRole::Pse>(false);
+  }
   return role;
 }
 
@@ -49,7 +51,7 @@ class Installer {
         gva_(gva),
         fault_(fault),
         walk_(*fault.walk),
-        page_(vcpu.root.page) {}
+        page_(vcpu.root.page_for(gva)) {}
 
   FetchResult run() {
     while (page_->role.level() > walk_.level)
@@ -69,8 +71,9 @@ class Installer {
     const unsigned level = page_->role.level();
     page_->write_flood = 0;
     const Gfn table = walk_.table[level - 2];
-    const PageRole role = child_role(*page_, false, walk_.access_above(level - 1));
+    PageRole role = child_role(*page_, false, walk_.access_above(level - 1));
     const SpteRef ref = here();
+    if (role.four_byte()) role.set<PageRole::Quadrant>(quadrant::of_child(ref.index));
     ShadowPage* child = existing_child(vm_, ref, table, role);
     if (!child) {
       child = pages::get(vcpu_, table, role);

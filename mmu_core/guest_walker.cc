@@ -40,10 +40,11 @@ class Walker {
   // Reads entries from the root to the leaf; presence and reserved bits are checked entry by entry.
   Step descend() {
     const PagingMode& mode = *context_.mode;
-    walk_.top = mode.levels;
-    Gfn table{(regs_.cr3 & pte::kAddress) >> 12};
+    Gfn table;
+    if (mode.kind == Paging::kNone) return identity();
+    if (const Step step = root_table(table); step != Step::kGoOn) return step;
     u8 access = acc::kAll;
-    for (unsigned level = mode.levels;; --level) {
+    for (unsigned level = walk_.top;; --level) {
       const unsigned at = level - 1;
       walk_.level = static_cast<u8>(level);
       walk_.table[at] = table;
@@ -57,17 +58,49 @@ class Walker {
       access &= entry_access(entry, context_.nx);
       walk_.access_through[at] = access;
       // PS where a page cannot be mapped is among the reserved bits.
-      if (level == 1 || (entry & pte::kPs)) break;
+      if (context_.maps_page(entry, level)) break;
       table = Gfn{(entry & pte::kAddress) >> 12};
     }
     finish_leaf(access);
     return Step::kGoOn;
   }
 
+  // Where the walk begins, and at which level.
+  Step root_table(Gfn& table) {
+    walk_.top = context_.mode->levels;
+    switch (context_.mode->kind) {
+      case Paging::k32Bit:
+        table = Gfn{(regs_.cr3 & cr3::kTable32) >> 12};
+        return Step::kGoOn;
+      case Paging::kPae: {
+        walk_.level = walk_.top--;
+        const u64 pdpte = regs_.pdpte[index_of(kPae, 3, gva_)];
+        if (!(pdpte & pte::kP)) return fault(0);
+        // Never on Intel, where such a value is not loaded (pdptes.cc).
+        if (pdpte & context_.pdpte_reserved) return fault(pfec::kP | pfec::kRsvd);
+        table = Gfn{(pdpte & pte::kAddress) >> 12};
+        return Step::kGoOn;
+      }
+      default:
+        table = Gfn{(regs_.cr3 & cr3::kTable) >> 12};
+        return Step::kGoOn;
+    }
+  }
+
+  Step identity() {
+    walk_.level = 2;
+    walk_.entry[1] = pte::kP | pte::kW | pte::kU | pte::kA | pte::kD;
+    walk_.gfn = Gfn{gva_.raw >> 12};
+    walk_.access = acc::kAll;
+    return Step::kGoOn;
+  }
+
   void finish_leaf(u8 access) {
+    const PagingMode& mode = *context_.mode;
     const u64 leaf = walk_.entry[walk_.level - 1];
-    const u64 page_in_leaf = (gva_.raw >> 12) & (pages_of_level(walk_.level) - 1);
-    walk_.gfn = leaf_gfn(leaf, walk_.level) + page_in_leaf;
+    const unsigned offset_bits = mode.level[walk_.level - 1].index_lo;
+    const u64 page_in_leaf = (gva_.raw & (bit(offset_bits) - 1)) >> 12;
+    walk_.gfn = leaf_gfn(leaf, walk_.level, mode.entry_bytes == 4) + page_in_leaf;
     walk_.access = access;
     walk_.pkey = pte::Pkey::get(leaf);
   }
@@ -140,7 +173,11 @@ u8 entry_access(u64 entry, bool nx) {
   return access;
 }
 
-Gfn leaf_gfn(u64 entry, unsigned level) {
+Gfn leaf_gfn(u64 entry, unsigned level, bool four_byte) {
+  if (four_byte && level == 2) {
+    constexpr u64 kHigh = bits(13, 20);  // of the entry: bits 39:32 of the address
+    return Gfn{(entry & bits(22, 31)) >> 12 | (entry & kHigh) >> 13 << 20};
+  }
   return Gfn{((entry & pte::kAddress) >> 12) & ~(pages_of_level(level) - 1)};
 }
 

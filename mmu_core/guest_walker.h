@@ -13,7 +13,7 @@ namespace mmu {
 struct GuestWalk {
   bool ok = false;
   u32 error_code = 0;  // !ok: the whole #PF error code
-  u8 top = 0;          // level of the root's entries
+  u8 top = 0;          // level of the root's entries; 0 without paging: no entry was read
   u8 level = 0;        // level of the last entry read: the leaf if ok
   // By level, [l - 1], for l in [level, top]: the table's gfn, the entry's gpa, its value after
   // A/D, and the rights of the path down to and including this entry.
@@ -31,6 +31,10 @@ struct GuestWalk {
 
 enum class AdUpdate : u8 { kYes, kNo /* look only: audit, prefetch */ };
 
+// Without paging gva is the gpa, in a leaf of level 2 that grants everything. PAE paging begins at
+// the latched PDPTEs, which carry no rights: top = 2, but level = 3 where the PDPTE itself ends the
+// walk.
+//
 // Precondition: gva canonical in context.mode. Restarts when an entry changes between read and A/D
 // update. An entry that cannot be read (no memslot), or whose A/D cannot be written (read-only
 // slot), gives ok = false with P = 0.
@@ -45,8 +49,9 @@ bool walk_still_holds(GuestMemory& memory, const WalkContext& context, const Gue
 
 // Rights that one guest entry grants: W and U bits, X unless XD (KVM: FNAME(gpte_access)).
 u8 entry_access(u64 entry, bool nx);
-// Frame that a leaf entry at `level` maps, its first 4K page.
-Gfn leaf_gfn(u64 entry, unsigned level);
+// Frame that a leaf entry at `level` maps, its first 4K page. One of 4 bytes at level 2 maps 4M and
+// has bits 39:32 of its address in 20:13 (KVM: pse36_gfn_delta).
+Gfn leaf_gfn(u64 entry, unsigned level, bool four_byte);
 
 }  // namespace mmu
 

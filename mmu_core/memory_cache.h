@@ -5,6 +5,7 @@
 // middle of one (KVM: struct kvm_mmu_memory_cache).
 
 #include "mmu_core/memslot.h"
+#include "mmu_core/paging_mode.h"
 #include "mmu_core/platform.h"
 #include "mmu_core/rmap.h"
 #include "mmu_core/shadow_page.h"
@@ -18,10 +19,10 @@ struct TablePage {
 
 class MemoryCaches {
  public:
-  // What one fault may need at most: a shadow page a level, a chain descriptor for the leaf, each
-  // prefetched neighbour and each new link; of a memslot, a chunk for each new table, the leaf and
-  // each neighbour.
-  static constexpr u32 kPages = 4, kChains = 16, kChunks = 12;
+  // What one fault may need at most: a shadow page a level below the root, a chain descriptor for
+  // the leaf, each prefetched neighbour and each new link; of a memslot, a chunk for each new
+  // table, the leaf and each neighbour.
+  static constexpr u32 kPages = kMaxLevels - 1, kChains = 16, kChunks = 12;
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
   bool top_up();  // false: the source is exhausted; what was got stays for the next try

@@ -166,6 +166,62 @@ TEST_F(MemslotUpdate, SlotAppearsUnderAnMmioFault) {
   EXPECT_EQ(g.read(kVa).value, 0x44u);
 }
 
+// Who follows a reverse map, or collects the dirty log, holds the mmu lock: nothing of a slot goes
+// while that is held by another.
+TEST_F(MemslotUpdate, ArraysAreFreedUnderTheMmuLock) {
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, false, true), Status::kOk);
+  u64 freed = 0, bitmaps = 0;
+  guest_.platform.before_free_object = [&](u64 size) {
+    EXPECT_TRUE(guest_.platform.holds_lock(LockId::kMmu)) << size << " bytes";
+    ++freed;
+    bitmaps += size == kSlotPages / 8;
+  };
+  ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kElsewhere)), Status::kOk);
+  EXPECT_GT(freed, 0u);
+  EXPECT_EQ(bitmaps, 0u) << "a move keeps the log";
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  EXPECT_EQ(bitmaps, 1u);
+  guest_.platform.before_free_object = nullptr;
+}
+
+// The order of locks is each context's own: one that holds the mmu lock and yields is in nobody's
+// way who only takes the slots lock.
+TEST_F(MemslotUpdate, SlotsLockWhileAnotherContextHoldsTheMmuLock) {
+  u64 requests = 0;
+  guest_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kBeforeInstall || requests != 0) return;
+    ++requests;
+    ASSERT_TRUE(guest_.platform.holds_lock(LockId::kMmu));
+    guest_.platform.running = 1;
+    MemslotRequest unknown;
+    unknown.kind = Kind::kDelete;
+    unknown.id = kId + 1;
+    EXPECT_EQ(guest_.vm().set_memslot(unknown), Status::kInvalid);
+    guest_.platform.running = 0;
+    EXPECT_TRUE(guest_.platform.holds_lock(LockId::kMmu));
+  };
+  guest_.map(kVa + 0x40000, kSlotGpa + 0x1000);
+  EXPECT_EQ(guest_.read(kVa + 0x40000), reaches_slot(0x1000));
+  EXPECT_EQ(requests, 1u);
+}
+
+// And the other way round: an update that has swapped the slots yields with its lock held, and a
+// vCPU in another context takes the mmu lock.
+TEST_F(MemslotUpdate, MmuLockWhileAnotherContextHoldsTheSlotsLock) {
+  u64 faults = 0;
+  guest_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kSlotSwapped) return;
+    ++faults;
+    guest_.platform.running = 1;
+    EXPECT_FALSE(guest_.platform.holds_lock(LockId::kSlots));
+    guest_.vm().zap_all();
+    guest_.platform.running = 0;
+    EXPECT_TRUE(guest_.platform.holds_lock(LockId::kSlots));
+  };
+  ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
+  EXPECT_EQ(faults, 1u);
+}
+
 TEST_F(MemslotUpdate, NothingIsMappedFromASlotThatIsBeingDeleted) {
   u64 faults = 0;
   guest_.platform.on_yield = [&](YieldPoint point, u32) {

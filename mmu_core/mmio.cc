@@ -31,7 +31,7 @@ bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa) {
     return true;
   }
   bool found = false;
-  shadow_walk(vcpu.root.page, gva, [&](SpteRef ref) {
+  shadow_walk(vcpu.root, gva, [&](SpteRef ref) {
     const u64 s = entries::load(ref);
     if (!spte::is_mmio(s)) return true;
     if (spte::mmio_generation(s) != generation) {

@@ -37,12 +37,18 @@ struct Options {
 inline constexpr u32 kMaxVcpus = 4;
 inline constexpr u32 kMaxMemslots = 8;
 inline constexpr u32 kDefaultQuota = 1024;  // shadow pages
+// Of a VM of so many vCPUs; a smaller one is raised to this. See reclaim.h.
+constexpr u32 min_quota(u32 vcpus) { return 4 * (vcpus - 1) + 13; }
 
 struct VmConfig {
   Capabilities caps;
   Options options;
   u32 vcpus = 1;
-  u32 quota = kDefaultQuota;  // most shadow pages in use, >= 8
+  u32 quota = kDefaultQuota;  // most shadow pages in use
+  // Least levels of the table that the hardware walks, 3 to 5. 3: a guest outside IA-32e mode runs
+  // on a PAE table. 4, 5: what translates it hangs below tables of the host's own; with 5 so does
+  // what translates a 4-level guest.
+  u8 host_levels = 3;
 };
 
 struct MemslotRequest {
@@ -89,12 +95,19 @@ enum class Access : u8 { kRead, kWrite, kFetch, kRmw };
 // What the hardware is entered with.
 struct EntryState {
   bool ok = false;  // false: no root could be built (table source exhausted)
-  Hpa root;         // hardware CR3 base (4-level table)
+  Hpa root;         // hardware CR3 base; levels = 3: of the 32-byte-aligned array of four PDPTEs
   u16 pcid = 0;     // hardware PCID tag: the guest's if CR4.PCIDE, else 0
-  u8 levels = 4;    // of the hardware walk
+  // Of the hardware walk. 3: a PAE table. The hardware reads the four PDPTEs when it is entered
+  // with another root, and after any flush of this vCPU.
+  u8 levels = 4;
   // Effective control bits under which the hardware checks the core's entries. WP is always 1, NXE
   // always 1.
   bool smep = false, smap = false, pke = false;
+};
+
+// The registers that the host sets together (KVM: struct kvm_sregs).
+struct Sregs {
+  u64 cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
 };
 
 struct VcpuState;  // state.h
@@ -107,6 +120,9 @@ class Vcpu {
   bool set_cr3(u64 value);  // bit 63 with PCIDE: no flush
   bool set_cr4(u64 value);
   bool set_efer(u64 value);
+  // The host sets them, all at once; everything of this vCPU is flushed. False: no processor could
+  // be in that state, or a PDPTE that would be loaded has a reserved bit; nothing changed.
+  bool set_sregs(const Sregs& sregs);
   void set_pkru(u32 value);
   void set_cpl(u8 cpl);  // 0 or 3; harness state, not an instruction
   void set_ac(bool ac);  // EFLAGS.AC
@@ -183,7 +199,7 @@ struct VmStats {  // counts since creation; for MMU-state coverage and for tests
 
 // MMU states reached, for coverage: one byte a (role class x level x operation), saturating. The
 // platform that fuzzes points this at its extra counters.
-inline constexpr u32 kStateCounters = 4096;
+inline constexpr u32 kStateCounters = 12288;
 
 class Vm {
  public:
@@ -213,9 +229,9 @@ class Vm {
   // translations.
   bool age(Hva start, Hva end, bool clear);  // true if any was young
 
-  u64 reclaim(u64 pages);  // shrinker; returns shadow pages given back
-  void zap_all();          // generation based
-  void set_quota(u32 pages);
+  u64 reclaim(u64 pages);     // shrinker; returns shadow pages given back
+  void zap_all();             // generation based
+  void set_quota(u32 pages);  // 0: kDefaultQuota
 
   // Checks every invariant that applies. Cheap enough to call after each operation.
   void audit(AuditSink& sink) const;

@@ -16,19 +16,33 @@ struct Level {
   u8 index_bits;
   bool may_map_page;  // PS = 1 here can end the walk (capability permitting)
 };
+// A guest's paging mode as a role and a counter name it.
+enum class Paging : u8 { kNone, k32Bit, kPae, k4Level, k5Level };
+
 struct PagingMode {
+  Paging kind;
   u8 entry_bytes;
   u8 linear_bits;
   u8 levels;
   Level level[kMaxLevels];  // [0] is the leaf table
+
+  // Outside IA-32e mode, where linear addresses have 32 bits and CR4.PCIDE is 0.
+  constexpr bool legacy() const { return linear_bits == 32; }
 };
 
-inline constexpr PagingMode k32Bit{4, 32, 2, {{12, 10, true}, {22, 10, true}}};
-inline constexpr PagingMode kPae{8, 32, 3, {{12, 9, true}, {21, 9, true}, {30, 2, false}}};
+inline constexpr PagingMode kNoPaging{Paging::kNone, 0, 32, 0, {}};
+inline constexpr PagingMode k32Bit{Paging::k32Bit, 4, 32, 2, {{12, 10, true}, {22, 10, true}}};
+// Its third level is never walked: the four PDPTEs are registers.
+inline constexpr PagingMode kPae{
+    Paging::kPae, 8, 32, 3, {{12, 9, true}, {21, 9, true}, {30, 2, false}}};
 inline constexpr PagingMode k4Level{
-    8, 48, 4, {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}}};
+    Paging::k4Level, 8, 48, 4, {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}}};
 inline constexpr PagingMode k5Level{
-    8, 57, 5, {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}, {48, 9, false}}};
+    Paging::k5Level,
+    8,
+    57,
+    5,
+    {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}, {48, 9, false}}};
 
 // The indices tile the linear address: no gap, no overlap.
 constexpr bool tiles(const PagingMode& m) {
@@ -53,6 +67,11 @@ constexpr bool is_canonical(const PagingMode& m, Gva a) {
   if (m.linear_bits == 32) return true;
   const auto top = static_cast<std::int64_t>(a.raw) >> (m.linear_bits - 1);
   return top == 0 || top == -1;
+}
+
+// The linear address that an instruction makes of `a`: outside IA-32e mode it has 32 bits.
+constexpr Gva linear_address(const PagingMode& m, Gva a) {
+  return m.legacy() ? Gva{a.raw & 0xffff'ffff} : a;
 }
 
 }  // namespace mmu

@@ -21,6 +21,7 @@ enum class YieldPoint : u8 {
 };
 
 enum class LockId : u8 { kSlots, kMmu };  // in the order in which they may be taken
+inline constexpr u32 kMaxContexts = 8;    // inside one VM of the core at once
 
 // What backs a host virtual page. Errors are values (KVM: KVM_PFN_ERR_*).
 struct FrameLookup {
@@ -110,6 +111,10 @@ class Platform {
     __builtin_trap();
   }
 
+  // Which of the contexts (vCPUs, host threads) that may be inside the core at once is running,
+  // below kMaxContexts: each takes locks in order for itself. A platform with one needs no more
+  // than this.
+  virtual u32 context() const { return 0; }
   virtual void lock(LockId id) {
     (void)id;
     __builtin_trap();

@@ -2,6 +2,7 @@
 
 #include "mmu_core/counters.h"
 #include "mmu_core/entries.h"
+#include "mmu_core/quadrant.h"
 #include "mmu_core/sync.h"
 #include "mmu_core/unsync.h"
 
@@ -13,7 +14,9 @@ constexpr unsigned kGroup = 8;  // entries, naturally aligned
 void prefetch_one(VcpuState& vcpu, ShadowPage& page, unsigned index) {
   VmState& vm = *vcpu.vm;
   u64 gpte = 0;
-  if (vm.memory.read(page.gfn.base() + index * 8, 8, gpte) != GuestMemory::Result::kOk) return;
+  if (vm.memory.read(quadrant::gpte_gpa(page, index), quadrant::gpte_bytes(page.role), gpte) !=
+      GuestMemory::Result::kOk)
+    return;
   const sync::Entitlement e =
       sync::entitlement(vcpu.context, gpte, page.role.level(), page.role.access());
   if (!e.any) return;

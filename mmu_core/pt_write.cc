@@ -3,18 +3,18 @@
 #include "mmu_core/counters.h"
 #include "mmu_core/entries.h"
 #include "mmu_core/page_cache.h"
+#include "mmu_core/quadrant.h"
 #include "mmu_core/zap.h"
 
 namespace mmu::pt_write {
 namespace {
 
-constexpr unsigned kEntryBytes = 8;
 constexpr u32 kFloodLimit = 3;
 
 // Stores that do not replace one whole entry, or at least an aligned half: the frame is probably no
-// table any more, and a half-new entry must not be shadowed.
-bool misaligned(unsigned offset, unsigned bytes) {
-  const bool crosses = ((offset ^ (offset + bytes - 1)) & ~(kEntryBytes - 1)) != 0;
+// table any more, and a half-new entry must not be shadowed (KVM: detect_write_misaligned).
+bool misaligned(PageRole role, unsigned offset, unsigned bytes) {
+  const bool crosses = ((offset ^ (offset + bytes - 1)) & ~(quadrant::gpte_bytes(role) - 1)) != 0;
   return crosses || bytes < 4;
 }
 
@@ -31,16 +31,19 @@ void track(VmState& vm, Gpa gpa, unsigned bytes) {
   bool any_doomed = false;
   pages::for_each_indirect(vm, gfn, [&](ShadowPage& page) {
     ++vm.stats.pt_writes;
-    if (misaligned(offset, bytes)) {
+    const quadrant::Span hit = quadrant::written(page.role, offset);
+    if (misaligned(page.role, offset, bytes)) {  // whichever quadrants it touches
       count(vm, Event::kPtWriteMisaligned, page);
       page.doomed = any_doomed = true;
+    } else if (!hit.count) {
+      return true;
     } else if (flooding(page)) {
       ++vm.stats.floods;
       count(vm, Event::kPtWriteFlood, page);
       page.doomed = any_doomed = true;
     } else {
       count(vm, Event::kPtWrite, page);
-      entries::drop(vm, {&page, offset / kEntryBytes});
+      for (unsigned i = 0; i < hit.count; ++i) entries::drop(vm, {&page, hit.first + i});
     }
     return true;
   });

@@ -4,16 +4,21 @@
 // The bound on shadow pages (KVM: make_mmu_pages_available, kvm_mmu_zap_oldest_mmu_pages, the
 // shrinker).
 
+#include "mmu_core/paging_mode.h"
 #include "mmu_core/state.h"
 
 namespace mmu::reclaim {
 
-// What one operation may need: a page a level.
-inline constexpr u32 kMinFree = 4;
-// With less, one access that crosses a page might take away its own first half for ever: the roots
-// of the other vCPUs, two ways of four pages from one root, and what every fault wants to find
-// free. A smaller quota is raised.
-inline constexpr u32 kMinQuota = (kMaxVcpus - 1) + 7 + kMinFree + 2;
+// What one fault may build below its root: a page a level; and one load of an array.
+inline constexpr u32 kMinFree = kMaxLevels - 1;
+static_assert(kMinFree >= Root::kPages && kMinFree <= MemoryCaches::kPages);
+// With less than min_quota(), one access that crosses a page might take away its own first half for
+// ever: the roots of the other vCPUs, arrays at worst; the two ways from one tree (which are more
+// than those from one array); and what every fault wants to find free.
+inline constexpr u32 kTwoWays = 1 + 2 * (kMaxLevels - 1);
+static_assert(kTwoWays >= Root::kPages + 2);
+static_assert(min_quota(1) == kTwoWays + kMinFree);
+static_assert(min_quota(kMaxVcpus) == min_quota(1) + (kMaxVcpus - 1) * Root::kPages);
 
 // Zaps the oldest pages that are no roots, `want` of them or as many as there are. Does not commit.
 u32 zap_oldest(VmState& vm, u32 want);

@@ -70,6 +70,41 @@ TEST(Quota, SmallestIsEnoughForFourVcpusWithPreviousRoots) {
     }
 }
 
+// Four roots a vCPU, none of which can be taken away; each vCPU still gets both of its pages, one
+// after the other, without the second taking the first.
+TEST(Quota, SmallestIsEnoughForFourVcpusWithArrays) {
+  VmConfig config = with_quota(1);
+  config.vcpus = 4;
+  Guest g(kPae, config);
+  constexpr Gva kFar{0xffff'e000};
+  Gpa root[4];
+  for (u32 vcpu = 0; vcpu < 4; ++vcpu) {
+    root[vcpu] = g.new_table();
+    for (u64 gib = 0; gib < 4; ++gib)
+      g.map(root[vcpu], Gva{gib << 30 | 0x1000}, page(static_cast<unsigned>(gib)));
+    g.map(root[vcpu], kFar, kPage);
+  }
+  for (unsigned round = 0; round < 3; ++round)
+    for (u32 vcpu = 0; vcpu < 4; ++vcpu) {
+      ASSERT_TRUE(g.cpu(vcpu).set_cr3(root[(round + vcpu) % 4].raw));
+      EXPECT_EQ(g.read(Gva{0x1000}, vcpu), g.reaches(page(0))) << "vcpu " << vcpu;
+      EXPECT_EQ(g.read(kFar, vcpu), g.reaches(kPage)) << "vcpu " << vcpu;
+      EXPECT_EQ(g.read(Gva{0x1000}, vcpu).faults, 0u) << "vcpu " << vcpu;
+    }
+}
+
+TEST(Quota, SmallestIsEnoughForFiveLevels) {
+  VmConfig config = with_quota(1);
+  config.caps.la57 = true;
+  Guest g(k5Level, config);
+  constexpr Gva kLow{0x1000}, kFar{0xff00'0000'0000'0000};
+  g.map(kLow, page(0));
+  g.map(kFar, page(1));
+  EXPECT_EQ(g.read(kLow), g.reaches(page(0)));
+  EXPECT_EQ(g.read(kFar), g.reaches(page(1)));
+  EXPECT_EQ(g.read(kLow).faults, 0u);
+}
+
 TEST(Quota, SmallerOneTakesEffectAtOnce) {
   Guest g;
   for (unsigned i = 0; i < 20; ++i) {

@@ -21,8 +21,15 @@ struct ReservedBits {
 };
 
 // SDM 3A, tables of reserved bits in the section "Page-Fault Exceptions" and the entry formats; AMD
-// APM 2 "Page-Translation-Table Entry Fields". Precondition: mode is 4- or 5-level.
-ReservedBits guest_reserved_bits(const PagingMode& mode, const Capabilities& caps, bool nx_enabled);
+// APM 2 "Page-Translation-Table Entry Fields". `pse`: CR4.PSE, which counts in 32-bit paging only.
+// Nothing for a PAE PDPTE, which is a register.
+ReservedBits guest_reserved_bits(const PagingMode& mode, const Capabilities& caps, bool nx_enabled,
+                                 bool pse);
+// Of a present PAE PDPTE (SDM 3A "PDPTE Registers").
+u64 pdpte_reserved_bits(const Capabilities& caps);
+// In the core's own entries while the hardware walks them as a PAE table: there bits 62:52 are not
+// ignored.
+inline constexpr u64 kOwnReservedInPae = u64{0x7ff} << 52;
 // For the core's own (shadow) entries: the host's width, NX always available, 1G allowed.
 ReservedBits shadow_reserved_bits(const Capabilities& caps);
 

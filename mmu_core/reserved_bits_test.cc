@@ -50,7 +50,7 @@ TEST(GuestReservedBits, EveryBitOfEveryEntryOnEveryMachine) {
   unsigned violations = 0;
   for_each_machine([&](const Machine& m) {
     for (const PagingMode* mode : {&k4Level, &k5Level}) {
-      const ReservedBits reserved = guest_reserved_bits(*mode, caps_of(m), m.nx);
+      const ReservedBits reserved = guest_reserved_bits(*mode, caps_of(m), m.nx, false);
       for (unsigned level = 1; level <= mode->levels; ++level) {
         for (unsigned ps = 0; ps <= (level > 1 ? 1u : 0u); ++ps) {
           for (unsigned bit = 0; bit < 64; ++bit) {
@@ -70,7 +70,7 @@ TEST(GuestReservedBits, EveryBitOfEveryEntryOnEveryMachine) {
 
 TEST(GuestReservedBits, AllIgnoredBitsTogetherAreNoViolation) {
   for_each_machine([](const Machine& m) {
-    const ReservedBits reserved = guest_reserved_bits(k4Level, caps_of(m), m.nx);
+    const ReservedBits reserved = guest_reserved_bits(k4Level, caps_of(m), m.nx, false);
     for (unsigned level = 1; level <= 4; ++level) {
       for (const bool ps : {false, true}) {
         if (ps && (level == 1 || level == 4 || (level == 3 && !m.gbpages))) continue;

@@ -5,6 +5,7 @@
 // Two guests' uses of one frame share a shadow page only if the whole word is equal.
 
 #include "mmu_core/bits.h"
+#include "mmu_core/paging_mode.h"
 
 namespace mmu {
 
@@ -31,11 +32,17 @@ struct PageRole {
   using Smm = Field<18, 18, bool>;
   using Pke = Field<19, 19, bool>;  // CR4.PKE: entries carry the guest's protection key
   using Pkey = Field<20, 23, u8>;   // direct pages: protection key of the guest's large page
+  // The guest's paging mode: its reserved bits and its leaf decision differ from the next one's, so
+  // that what was shadowed in one mode says nothing in another.
+  using GuestPaging = Field<24, 26, Paging>;
+  using Pse = Field<27, 27, bool>;  // 4-byte entries: CR4.PSE, by which PS counts
 
   constexpr u8 level() const { return Level::get(word); }
   constexpr bool direct() const { return Direct::get(word); }
   constexpr u8 access() const { return Access::get(word); }
   constexpr bool invalid() const { return Invalid::get(word); }
+  constexpr bool four_byte() const { return FourByte::get(word); }
+  constexpr u8 quadrant() const { return Quadrant::get(word); }
   template <class F, class V>
   constexpr void set(V v) {
     word = F::put(word, v);

@@ -2,6 +2,7 @@
 
 #include "mmu_core/counters.h"
 #include "mmu_core/flush.h"
+#include "mmu_core/host_tables.h"
 #include "mmu_core/mmio.h"
 #include "mmu_core/page_cache.h"
 #include "mmu_core/reclaim.h"
@@ -12,35 +13,97 @@
 namespace mmu::roots {
 namespace {
 
-Gfn table_of(u64 cr3) { return Gfn{(cr3 & pte::kAddress) >> 12}; }
-
 bool usable(const VcpuState& vcpu, const Root& root, u64 cr3) {
   if (!root.valid() || root.cr3 != cr3) return false;
-  return root.dummy || root.page->role == vcpu.role;
+  return root.kind == Root::Kind::kDummy || root.has_role(vcpu.role);
 }
 
-bool obsolete(const VcpuState& vcpu, const Root& root) {
-  return root.dummy || (root.page && pages::is_obsolete(*vcpu.vm, *root.page));
+// Lies there a table that can be shadowed?
+bool visible(const VmState& vm, Gfn gfn) {
+  const Memslot* slot = vm.slots.find(gfn);
+  return slot && !slot->invalid;
 }
 
-bool load_dummy(VcpuState& vcpu) {
+// Memslots have changed: what stands for tables outside memory may be wrong now.
+bool stands_for_no_memory(const Root& root) { return root.kind == Root::Kind::kDummy || root.hole; }
+
+Gfn table_of(const VcpuState& vcpu) {
+  const u64 mask = vcpu.context.mode == &k32Bit ? cr3::kTable32 : cr3::kTable;
+  return Gfn{(vcpu.regs.cr3 & mask) >> 12};
+}
+
+Root::Kind kind_to_load(const VcpuState& vcpu) {
+  const Paging paging = vcpu.context.mode->kind;
+  // Without paging CR3 names nothing; PDPTEs that are latched need no CR3.
+  if (paging == Paging::kNone || paging == Paging::kPae) return Root::Kind::kArray;
+  if (!visible(*vcpu.vm, table_of(vcpu))) return Root::Kind::kDummy;
+  return paging == Paging::k32Bit ? Root::Kind::kArray : Root::Kind::kTree;
+}
+
+bool load_dummy(VmState& vm) {
+  return vm.dummy.ptr || vm.platform.alloc_table(vm.dummy.hpa, vm.dummy.ptr);
+}
+
+void hold(Root& root, unsigned at, ShadowPage* page) {
+  root.page[at] = page;
+  ++page->root_count;
+}
+
+void load_array_page(VcpuState& vcpu, Root& root, unsigned at) {
+  PageRole role = vcpu.role;
+  switch (vcpu.context.mode->kind) {
+    case Paging::kNone:
+      return hold(root, at, pages::get(vcpu, Gfn{} + at * pages_of_level(3), role));
+    case Paging::k32Bit:
+      role.set<PageRole::Quadrant>(static_cast<u8>(at));
+      return hold(root, at, pages::get(vcpu, table_of(vcpu), role));
+    default: {
+      const u64 pdpte = vcpu.regs.pdpte[at];
+      if (!(pdpte & pte::kP) || (pdpte & vcpu.context.pdpte_reserved)) return;
+      const Gfn directory{(pdpte & pte::kAddress) >> 12};
+      if (visible(*vcpu.vm, directory)) return hold(root, at, pages::get(vcpu, directory, role));
+      root.hole = true;
+    }
+  }
+}
+
+bool build(VcpuState& vcpu, Root::Kind kind) {
   VmState& vm = *vcpu.vm;
-  if (!vm.dummy.ptr && !vm.platform.alloc_table(vm.dummy.hpa, vm.dummy.ptr)) return false;
-  vcpu.root.dummy = true;
-  return true;
-}
-
-bool load_page(VcpuState& vcpu, Gfn gfn) {
-  VmState& vm = *vcpu.vm;
-  if (!vm.caches.top_up() || !reclaim::make_pages_available(vm)) return false;
+  if (kind == Root::Kind::kDummy) {
+    if (!load_dummy(vm)) return false;
+  } else if (!vm.caches.top_up() || !reclaim::make_pages_available(vm)) {
+    return false;
+  }
   vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
-  vcpu.root.page = pages::get(vcpu, gfn, vcpu.role);
-  ++vcpu.root.page->root_count;
+  Root& root = vcpu.root;
+  root.kind = kind;
+  root.cr3 = vcpu.regs.cr3;
+  if (kind == Root::Kind::kTree) hold(root, 0, pages::get(vcpu, table_of(vcpu), vcpu.role));
+  if (kind == Root::Kind::kArray)
+    for (unsigned i = 0; i < Root::kPages; ++i) load_array_page(vcpu, root, i);
   return true;
+}
+
+bool take_previous(VcpuState& vcpu) {
+  if (vcpu.context.mode->legacy()) return false;
+  for (Root& r : vcpu.previous) {
+    if (!usable(vcpu, r, vcpu.regs.cr3)) continue;
+    vcpu.root = r;
+    r = Root{};
+    return true;
+  }
+  return false;
+}
+
+void keep_current(VcpuState& vcpu) {
+  free_root(vcpu, vcpu.previous[kPreviousRoots - 1]);
+  for (u32 i = kPreviousRoots - 1; i > 0; --i) vcpu.previous[i] = vcpu.previous[i - 1];
+  vcpu.previous[0] = vcpu.root;
+  vcpu.root = Root{};
 }
 
 void sync_entry_in(VcpuState& vcpu, const Root& root, Gva gva) {
-  shadow_walk(root.page, gva, [&](SpteRef ref) {
+  shadow_walk(root, gva, [&](SpteRef ref) {
     if (ref.page->unsync) {
       count(*vcpu.vm, Event::kInvlpgSync, *ref.page);
       sync::entry(vcpu, *ref.page, ref.index);
@@ -64,22 +127,37 @@ void do_more_than_owed(VcpuState& vcpu) {
 bool load(VcpuState& vcpu) {
   VmState& vm = *vcpu.vm;
   Locked lock(vm, LockId::kMmu);
-  const u64 cr3 = vcpu.regs.cr3;
-  const Gfn gfn = table_of(cr3);
-  const Memslot* slot = vm.slots.find(gfn);
-  vcpu.root.cr3 = cr3;
-  const bool ok = slot && !slot->invalid ? load_page(vcpu, gfn) : load_dummy(vcpu);
-  ++vm.stats.root_misses;
-  count(vm, Event::kRootMiss, 4, vcpu.role);
-  if (ok) sync::current_root(vcpu);
+  const Root::Kind kind = kind_to_load(vcpu);
+  if (!host_tables::prepare(vcpu, kind)) return false;
+  const bool kept = take_previous(vcpu);
+  const bool ok = kept || build(vcpu, kind);
+  if (!kept) ++vm.stats.root_misses;
+  count(vm, kept ? Event::kRootKept : Event::kRootMiss, vcpu.role.level(), vcpu.role);
+  if (ok) {
+    sync::current_root(vcpu);
+    host_tables::connect(vcpu);
+  }
   zap::commit(vm);
   if (ok) flush::current(vcpu);
   return ok;
 }
 
+bool is_obsolete(const VcpuState& vcpu, const Root& root) {
+  bool any = false;
+  root.for_each_page([&](const ShadowPage& p) { any |= pages::is_obsolete(*vcpu.vm, p); });
+  return any;
+}
+
 void free_root(VcpuState& vcpu, Root& root) {
-  if (root.page) zap::put_root(*vcpu.vm, root.page);
+  root.for_each_page([&](ShadowPage& p) { zap::put_root(*vcpu.vm, &p); });
   root = Root{};
+  if (&root == &vcpu.root) host_tables::connect(vcpu);
+}
+
+void free_current(VcpuState& vcpu) {
+  Locked lock(*vcpu.vm, LockId::kMmu);
+  free_root(vcpu, vcpu.root);
+  zap::commit(*vcpu.vm);
 }
 
 void free_previous(VcpuState& vcpu) {
@@ -101,9 +179,10 @@ void free_all(VcpuState& vcpu) {
 
 void free_obsolete(VcpuState& vcpu) {
   Locked lock(*vcpu.vm, LockId::kMmu);
-  if (obsolete(vcpu, vcpu.root)) free_root(vcpu, vcpu.root);
+  const auto goes = [&](const Root& r) { return stands_for_no_memory(r) || is_obsolete(vcpu, r); };
+  if (goes(vcpu.root)) free_root(vcpu, vcpu.root);
   for (Root& r : vcpu.previous)
-    if (obsolete(vcpu, r)) free_root(vcpu, r);
+    if (goes(r)) free_root(vcpu, r);
   zap::commit(*vcpu.vm);
 }
 
@@ -111,6 +190,13 @@ void switch_to(VcpuState& vcpu, u64 cr3) {
   VmState& vm = *vcpu.vm;
   mmio::forget(vcpu);
   Locked lock(vm, LockId::kMmu);
+  if (vcpu.context.mode->legacy()) {
+    const bool named = vcpu.context.mode == &k32Bit;
+    if (named && ((vcpu.root.cr3 ^ cr3) & cr3::kTable32)) free_root(vcpu, vcpu.root);
+    vcpu.root.cr3 = cr3;
+    zap::commit(vm);
+    return;
+  }
   if (usable(vcpu, vcpu.root, cr3)) return;
   // Bubble: the current root becomes the newest previous one until the wanted one has come to the
   // front.
@@ -124,13 +210,22 @@ void switch_to(VcpuState& vcpu, u64 cr3) {
   if (usable(vcpu, carry, cr3)) {
     vcpu.root = carry;
     ++vm.stats.root_hits;
-    count(vm, Event::kRootHit, 4, vcpu.role);
-    if (carry.page) carry.page->write_flood = 0;
+    count(vm, Event::kRootHit, vcpu.role.level(), vcpu.role);
+    carry.for_each_page([](ShadowPage& p) { p.write_flood = 0; });
   } else {
     free_root(vcpu, carry);  // the oldest falls out
     vcpu.root = Root{};
   }
+  host_tables::connect(vcpu);
   zap::commit(vm);
+}
+
+void role_changed(VcpuState& vcpu, bool other_mode) {
+  Locked lock(*vcpu.vm, LockId::kMmu);
+  if (other_mode && vcpu.root.kind == Root::Kind::kTree) keep_current(vcpu);
+  free_root(vcpu, vcpu.root);
+  if (!other_mode) free_previous(vcpu);
+  zap::commit(*vcpu.vm);
 }
 
 // At once, not at the next entry: by then another CR3 may be loaded, and the one that was named be
@@ -168,7 +263,8 @@ void invalidate_address(VcpuState& vcpu, Gva gva) {
   Locked lock(vm, LockId::kMmu);
   count(vm, Event::kInvlpg, 0, vcpu.role);
   sync_entry_in(vcpu, vcpu.root, gva);
-  for (const Root& r : vcpu.previous) sync_entry_in(vcpu, r, gva);
+  for (const Root& r : vcpu.previous)
+    if (r.has_role(vcpu.role)) sync_entry_in(vcpu, r, gva);  // others: see sync::previous_roots
   do_more_than_owed(vcpu);
   zap::commit(vm);
   flush::address(vcpu, gva);
@@ -179,7 +275,8 @@ void sync_address(VcpuState& vcpu, Gva gva) {
   Locked lock(vm, LockId::kMmu);
   sync_entry_in(vcpu, vcpu.root, gva);
   for (const Root& r : vcpu.previous)  // of the same PCID, kept by a load that did not flush
-    if (r.valid() && ((r.cr3 ^ vcpu.regs.cr3) & cr3::kPcid) == 0) sync_entry_in(vcpu, r, gva);
+    if (r.has_role(vcpu.role) && ((r.cr3 ^ vcpu.regs.cr3) & cr3::kPcid) == 0)
+      sync_entry_in(vcpu, r, gva);
   zap::commit(vm);
 }
 

@@ -8,14 +8,22 @@
 
 namespace mmu::roots {
 
-// Makes vcpu.root valid for the current CR3 and role. False: no memory. Flushes the current PCID,
-// since where the root has been is not known, and syncs what hangs below it.
+// Makes vcpu.root valid for the current CR3, PDPTEs and role. False: no memory. Flushes the current
+// PCID, since where the root has been is not known, and syncs what hangs below it.
 bool load(VcpuState& vcpu);
-// CR3 is about to become `cr3` (bit 63 stripped): keeps the old root among the previous ones and
-// takes the new one from there if it is cached.
+// CR3 is about to become `cr3` (bit 63 stripped). In IA-32e mode keeps the old root among the
+// previous ones and takes the new one from there if it is cached. An array is never kept (KVM:
+// fast_pgd_switch); it stays if the new CR3 names the same tables.
 void switch_to(VcpuState& vcpu, u64 cr3);
+// vcpu.role is another one now. If that is for another paging mode, what was current in IA-32e mode
+// is kept among the previous roots, which a load() on the way back finds; otherwise all roots go.
+void role_changed(VcpuState& vcpu, bool other_mode);
+
+// A page of it is invalid or of an older generation (KVM: is_obsolete_root).
+bool is_obsolete(const VcpuState& vcpu, const Root& root);
 
 void free_root(VcpuState& vcpu, Root& root);
+void free_current(VcpuState& vcpu);  // takes the mmu lock
 void free_all(VcpuState& vcpu);
 void free_previous(VcpuState& vcpu);         // mmu lock held; the caller commits
 void free_previous_locked(VcpuState& vcpu);  // takes the lock itself

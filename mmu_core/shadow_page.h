@@ -22,6 +22,11 @@ inline constexpr unsigned kEntries = 512;
 
 struct ShadowPage;
 
+// Where the hardware, which walks 512 entries at every level, looks for gva in a shadow table.
+constexpr unsigned shadow_index(Gva gva, unsigned level) {
+  return static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & (kEntries - 1);
+}
+
 // One entry of one shadow page, packed into a word: object addresses lie below 2^47.
 struct SpteRef {
   ShadowPage* page = nullptr;

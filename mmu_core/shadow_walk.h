@@ -5,14 +5,14 @@
 
 namespace mmu {
 
-// Visits the entries of one shadow tree on the path of gva, root first, through links only:
-// f(SpteRef) returns false to stop. f may change the entry that it is given; the walk goes on
-// through what it holds afterwards.
+// Visits the entries of the shadow tree that translates gva under `root`, on the path of gva, root
+// first, through links only: f(SpteRef) returns false to stop. f may change the entry that it is
+// given; the walk goes on through what it holds afterwards.
 template <class F>
-void shadow_walk(ShadowPage* root, Gva gva, F&& f) {
-  for (ShadowPage* page = root; page;) {
+void shadow_walk(const Root& root, Gva gva, F&& f) {
+  for (ShadowPage* page = root.page_for(gva); page;) {
     const unsigned level = page->role.level();
-    const SpteRef ref{page, static_cast<unsigned>(gva.raw >> (12 + 9 * (level - 1))) & 511};
+    const SpteRef ref{page, shadow_index(gva, level)};
     if (!f(ref)) return;
     const u64 s = entries::load(ref);
     if (!spte::is_present(s) || spte::is_leaf(s, level)) return;

@@ -15,17 +15,34 @@
 namespace mmu {
 
 // A root that a vCPU may be entered with.
+//
+//   kTree    a guest in IA-32e mode: page[0] shadows the table that CR3 names
+//   kArray   any other guest: page[i] translates the i-th GiB of its 32-bit linear addresses. PAE:
+//            it shadows the directory that PDPTE i names, null if there is none in memory; 32-bit:
+//            it is quadrant i of the page directory; no paging: a direct page.
+//   kDummy   CR3 lies outside memory: a table of nothing but zeros, in any format
+//
+// Each page counts each root that holds it (ShadowPage::root_count), one that is there twice twice.
 struct Root {
+  enum class Kind : u8 { kNone, kTree, kArray, kDummy };
+  static constexpr unsigned kPages = 4;
+  Kind kind = Kind::kNone;
+  bool hole = false;  // kArray: a present PDPTE names no memory
   u64 cr3 = 0;  // guest CR3 without bit 63, PCID included: the key of the cache of previous roots
-  ShadowPage* page = nullptr;  // null: none, or the dummy root
-  bool dummy = false;          // CR3 lies outside memory: a table of nothing but zeros
-  bool valid() const { return page || dummy; }
+  ShadowPage* page[kPages] = {};
+
+  bool valid() const { return kind != Kind::kNone; }
+  // That of gva's translations, or null.
+  ShadowPage* page_for(Gva gva) const { return page[kind == Kind::kArray ? gva.raw >> 30 & 3 : 0]; }
+  template <class F>
+  void for_each_page(F&& f) const {
+    for (ShadowPage* p : page)
+      if (p) f(*p);
+  }
+  // Is it a tree for this role? Dummies and arrays have none of their own.
+  bool has_role(PageRole role) const { return kind == Kind::kTree && page[0]->role == role; }
 };
 inline constexpr u32 kPreviousRoots = 3;
-
-namespace request {
-inline constexpr u32 kFreeObsoleteRoots = 1;
-}  // namespace request
 
 // The last MMIO access, so that its next fault needs no walk of the shadow (KVM:
 // vcpu->arch.mmio_gva and friends).
@@ -47,8 +64,10 @@ struct VcpuState {
   WalkContext context;
   PageRole role;  // of the root: base role with level and rights filled in
   Root root;
-  Root previous[kPreviousRoots];  // most recent first
-  u32 requests = 0;
+  Root previous[kPreviousRoots];  // most recent first; trees and dummies of IA-32e mode only
+  TablePage host_table[3];        // of levels 3, 4, 5 above `root` (host_tables.h); ptr null: none
+  // Before the next entry: roots that are obsolete go (KVM: KVM_REQ_MMU_FREE_OBSOLETE_ROOTS).
+  bool free_obsolete_roots = false;
   MmioCache mmio;
 };
 
@@ -88,30 +107,38 @@ struct VmState {
   VcpuState vcpu[kMaxVcpus];
   VmStats stats;
   u8* counters = nullptr;
-  u8 locks_held = 0;  // bit per LockId, for the order assertion
-  u64 rmap_refs = 0;  // leaves in all reverse chains together
-  u64 shape = 0;      // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
+  u8 locks_held[kMaxContexts] = {};  // by context, bit per LockId: for the order assertion
+  u64 rmap_refs = 0;                 // leaves in all reverse chains together
+  u64 shape = 0;  // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
   bool flush_owed =
       false;  // some translation was removed or narrowed and no TLB flush was issued yet
 };
 
-// Lock order is slots, then mmu; checked here once for everybody.
+// Lock order is slots, then mmu; checked here once for everybody, each context for itself: while it
+// waits for a lock or yields, another may run.
 class Locked {
  public:
-  Locked(VmState& vm, LockId id) : vm_(vm), id_(id) {
-    if (vm.locks_held >> static_cast<unsigned>(id)) vm.platform.panic("lock order");
+  Locked(VmState& vm, LockId id) : vm_(vm), held_(held_by_context(vm)), id_(id) {
+    if (held_ >> static_cast<unsigned>(id)) vm.platform.panic("lock order");
     vm.platform.lock(id);
-    vm.locks_held = static_cast<u8>(vm.locks_held | 1u << static_cast<unsigned>(id));
+    held_ = static_cast<u8>(held_ | 1u << static_cast<unsigned>(id));
   }
   ~Locked() {
-    vm_.locks_held = static_cast<u8>(vm_.locks_held & ~(1u << static_cast<unsigned>(id_)));
+    held_ = static_cast<u8>(held_ & ~(1u << static_cast<unsigned>(id_)));
     vm_.platform.unlock(id_);
   }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
 
  private:
+  static u8& held_by_context(VmState& vm) {
+    const u32 context = vm.platform.context();
+    if (context >= kMaxContexts) vm.platform.panic("a context that the core has no place for");
+    return vm.locks_held[context];
+  }
+
   VmState& vm_;
+  u8& held_;
   LockId id_;
 };
 

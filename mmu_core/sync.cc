@@ -4,6 +4,7 @@
 #include "mmu_core/entries.h"
 #include "mmu_core/flush.h"
 #include "mmu_core/guest_walker.h"
+#include "mmu_core/quadrant.h"
 #include "mmu_core/unsync.h"
 #include "mmu_core/zap.h"
 
@@ -51,7 +52,7 @@ Entitlement entitlement(const WalkContext& context, u64 gpte, unsigned level, u8
   Entitlement e;
   if (!(gpte & pte::kP) || !(gpte & pte::kA) || context.reserved.violates(gpte, level)) return e;
   e.any = true;
-  e.gfn = leaf_gfn(gpte, level);
+  e.gfn = leaf_gfn(gpte, level, context.mode->entry_bytes == 4);
   e.access = above & entry_access(gpte, context.nx);
   if (!(gpte & pte::kD)) e.access = static_cast<u8>(e.access & ~acc::kW);
   e.pkey = context.pke ? pte::Pkey::get(gpte) : u8{0};
@@ -64,7 +65,9 @@ void entry(VcpuState& vcpu, ShadowPage& p, unsigned index) {
   const u64 was = entries::load(ref);
   if (!was) return;
   u64 gpte = 0;
-  if (vm.memory.read(p.gfn.base() + index * 8, 8, gpte) != GuestMemory::Result::kOk) gpte = 0;
+  if (vm.memory.read(quadrant::gpte_gpa(p, index), quadrant::gpte_bytes(p.role), gpte) !=
+      GuestMemory::Result::kOk)
+    gpte = 0;
   p.info->seen[index] = gpte;
   const Entitlement now = entitlement(vcpu.context, gpte, p.role.level(), p.role.access());
   if (spte::is_mmio(was)) {
@@ -117,13 +120,19 @@ void children(VcpuState& vcpu, ShadowPage& p) {
   flush::pay(vm);
 }
 
-void current_root(VcpuState& vcpu) {
-  if (vcpu.root.page && vcpu.root.page->unsync_children) children(vcpu, *vcpu.root.page);
+void root(VcpuState& vcpu, const Root& r) {
+  r.for_each_page([&](ShadowPage& page) {
+    if (page.unsync_children) children(vcpu, page);
+  });
 }
 
+void current_root(VcpuState& vcpu) { root(vcpu, vcpu.root); }
+
+// One of another paging mode, or with other rights, is none of this context's business: it comes
+// back through a load, which syncs it.
 void previous_roots(VcpuState& vcpu) {
-  for (Root& r : vcpu.previous)
-    if (r.page && r.page->unsync_children) children(vcpu, *r.page);
+  for (const Root& r : vcpu.previous)
+    if (r.has_role(vcpu.role)) root(vcpu, r);
 }
 
 }  // namespace mmu::sync

@@ -25,6 +25,7 @@ bool page(VcpuState& vcpu, ShadowPage& page);
 // Every unsync page below `page`: write-protected, synced, and no longer unsync. Pays the flush.
 void children(VcpuState& vcpu, ShadowPage& page);
 
+void root(VcpuState& vcpu, const Root& root);
 void current_root(VcpuState& vcpu);
 void previous_roots(VcpuState& vcpu);
 

@@ -1,7 +1,12 @@
+#include <cstring>
+
 #include "mmu_core/emulate.h"
 #include "mmu_core/fault.h"
 #include "mmu_core/flush.h"
+#include "mmu_core/host_tables.h"
 #include "mmu_core/mmio.h"
+#include "mmu_core/pdptes.h"
+#include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
 #include "mmu_core/sync.h"
@@ -11,77 +16,78 @@
 namespace mmu {
 namespace {
 
-u64 physical_reserved(const Capabilities& caps) { return bits(caps.maxphyaddr, 63); }
-
-u64 cr4_allowed(const Capabilities& c) {
-  return cr4::kPae | cr4::kMce | (c.pse ? cr4::kPse : 0) | (c.pge ? cr4::kPge : 0) |
-         (c.la57 ? cr4::kLa57 : 0) | (c.pcid ? cr4::kPcide : 0) | (c.smep ? cr4::kSmep : 0) |
-         (c.smap ? cr4::kSmap : 0) | (c.pku ? cr4::kPke : 0);
-}
-
-u64 efer_allowed(const Capabilities& c) {
-  return efer::kSce | efer::kLme | efer::kLma | (c.nx ? efer::kNxe : 0) |
-         (c.vendor == Vendor::kAmd ? efer::kTce : 0);
-}
-
-bool long_mode(const CpuRegisters& r) { return r.efer & efer::kLma; }
-
-// Registers that decide a walk have changed. Roots whose role no longer fits are let go; their
-// pages stay cached.
-void refresh(VcpuState& v) {
+// Takes over the registers and lets go of the roots that they no longer name.
+void take(VcpuState& v, const CpuRegisters& next) {
+  const PagingMode* const was = v.context.mode;
+  const bool pdptes_differ = std::memcmp(v.regs.pdpte, next.pdpte, sizeof next.pdpte) != 0;
+  v.regs = next;
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   const PageRole role = root_role(v.context);
   mmio::forget(v);
-  if (role == v.role) return;
-  v.role = role;
-  roots::free_all(v);
+  if (role != v.role) {
+    v.role = role;
+    roots::role_changed(v, v.context.mode != was);
+  } else if (v.context.mode == &kPae && pdptes_differ) {
+    roots::free_current(v);
+  }
+}
+
+void invalidate(VcpuState& v, registers::Invalidates what) {
+  switch (what) {
+    case registers::Invalidates::kEverything:
+      return roots::invalidate_everything(v);
+    case registers::Invalidates::kCurrentPcid:
+      return roots::refresh_current(v);
+    case registers::Invalidates::kNothing:
+      return;
+  }
+}
+
+// CR0 or CR4 becomes what `next` has. False: #GP(0).
+bool change_control(VcpuState& v, CpuRegisters& next) {
+  const CpuRegisters old = v.regs;
+  if (registers::loads_pdptes(old, next) && !pdptes::load(*v.vm, next)) return false;
+  take(v, next);
+  invalidate(v, registers::invalidates(v.vm->config.caps.vendor, old, next));
+  pdptes::reread(v);
+  return true;
 }
 
 }  // namespace
 
 PageRole root_role(const WalkContext& context) {
+  const PagingMode& mode = *context.mode;
   PageRole role = base_role(context);
-  role.set<PageRole::Level>(context.mode->levels);
+  // Outside IA-32e mode a root is four pages, each for a GiB (KVM: PT32_ROOT_LEVEL).
+  role.set<PageRole::Level>(mode.legacy() ? u8{2} : mode.levels);
   role.set<PageRole::Access>(acc::kAll);
   return role;
 }
 
 void reset_vcpu(VcpuState& v) {
-  v.regs = CpuRegisters{};
-  v.regs.cr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
-  v.regs.cr4 = cr4::kPae;
-  v.regs.efer = efer::kLme | efer::kLma | (v.vm->config.caps.nx ? efer::kNxe : 0);
-  v.requests = 0;
+  v.regs = registers::at_start(v.vm->config.caps);
+  v.free_obsolete_roots = false;
   v.mmio = MmioCache{};
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   v.role = root_role(v.context);
 }
 
-// SDM 3A "Control Registers"; "Restrictions on MOV CR".
 bool Vcpu::set_cr0(u64 value) {
-  VcpuState& v = *state_;
-  if (value >> 32) return false;
-  value &= cr0::kKnown;  // reserved bits below 32 are ignored
-  if ((value & cr0::kPg) && !(value & cr0::kPe)) return false;
-  if ((value & cr0::kNw) && !(value & cr0::kCd)) return false;
-  if (!(value & cr0::kPg) && (long_mode(v.regs) || (v.regs.cr4 & cr4::kPcide))) return false;
-  v.regs.cr0 = value | cr0::kEt;
-  refresh(v);
-  return true;
+  CpuRegisters next = state_->regs;
+  return registers::write_cr0(next, value) && change_control(*state_, next);
 }
 
 bool Vcpu::set_cr3(u64 value) {
   VcpuState& v = *state_;
+  CpuRegisters next = v.regs;
   bool flush = true;
-  if (v.regs.cr4 & cr4::kPcide) {
-    flush = !(value & cr3::kNoFlush);
-    value &= ~cr3::kNoFlush;
+  if (!registers::write_cr3(v.vm->config.caps, next, value, flush)) return false;
+  if (v.context.mode == &kPae) {
+    if (!pdptes::load(*v.vm, next)) return false;
+    take(v, next);
   }
-  if (value & physical_reserved(v.vm->config.caps)) return false;
-  if (value != v.regs.cr3) {
-    roots::switch_to(v, value);
-    v.regs.cr3 = value;
-  }
+  if (next.cr3 != v.regs.cr3) roots::switch_to(v, next.cr3);
+  v.regs = next;
   if (flush) roots::invalidate_pcid(v, flush::hardware_pcid(v));
   return true;
 }
@@ -89,34 +95,33 @@ bool Vcpu::set_cr3(u64 value) {
 bool Vcpu::set_cr4(u64 value) {
   VcpuState& v = *state_;
   const u64 old = v.regs.cr4;
-  if (value & ~cr4_allowed(v.vm->config.caps)) return false;
-  if (long_mode(v.regs) && (!(value & cr4::kPae) || ((value ^ old) & cr4::kLa57))) return false;
-  const bool pcide_on = (value & ~old) & cr4::kPcide;
-  if (pcide_on && (!long_mode(v.regs) || (v.regs.cr3 & cr3::kPcid))) return false;
-  v.regs.cr4 = value;
-  refresh(v);
-  const bool pcide_off = (old & ~value) & cr4::kPcide;
-  // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches"; AMD drops everything on
-  // more of them.
-  u64 total = cr4::kPge;
-  if (v.vm->config.caps.vendor == Vendor::kAmd) total |= cr4::kPae | cr4::kPse;
-  const bool pke_on = (value & ~old) & cr4::kPke;
-  if (((value ^ old) & total) || pcide_off ||
-      (pke_on && v.vm->config.caps.vendor == Vendor::kAmd)) {
-    roots::invalidate_everything(v);
-    roots::free_previous_locked(v);
-  } else if (((value ^ old) & cr4::kPae) || ((value & ~old) & cr4::kSmep)) {
-    roots::refresh_current(v);
-  }
+  CpuRegisters next = v.regs;
+  if (!registers::write_cr4(v.vm->config.caps, next, value) || !change_control(v, next))
+    return false;
+  // With PCIDs a CR3 may be loaded without a flush: no root may come back that an earlier flush did
+  // not sync, because it was not the current one then.
+  const bool pcids_begin_or_end = (value ^ old) & cr4::kPcide;
+  if (pcids_begin_or_end) roots::free_previous_locked(v);
   return true;
 }
 
 bool Vcpu::set_efer(u64 value) {
   VcpuState& v = *state_;
-  if (value & ~efer_allowed(v.vm->config.caps)) return false;
-  if ((v.regs.cr0 & cr0::kPg) && ((value ^ v.regs.efer) & efer::kLme)) return false;
-  v.regs.efer = (value & ~efer::kLma) | (v.regs.efer & efer::kLma);  // LMA is the processor's
-  refresh(v);
+  CpuRegisters next = v.regs;
+  if (!registers::write_efer(v.vm->config.caps, next, value)) return false;
+  take(v, next);
+  return true;
+}
+
+bool Vcpu::set_sregs(const Sregs& sregs) {
+  VcpuState& v = *state_;
+  CpuRegisters next = v.regs;
+  if (!registers::set_sregs(v.vm->config.caps, next, sregs)) return false;
+  const bool pae = make_walk_context(v.vm->config.caps, next).mode == &kPae;
+  if (pae && !pdptes::load(*v.vm, next)) return false;
+  take(v, next);
+  roots::free_all(v);
+  roots::invalidate_everything(v);
   return true;
 }
 
@@ -124,7 +129,7 @@ void Vcpu::set_pkru(u32 value) { state_->regs.pkru = value; }
 void Vcpu::set_cpl(u8 cpl) { state_->regs.cpl = cpl; }
 void Vcpu::set_ac(bool ac) { state_->regs.ac = ac; }
 u64 Vcpu::cr0() const { return state_->regs.cr0; }
-u64 Vcpu::cr3() const { return state_->regs.cr3; }
+u64 Vcpu::cr3() const { return registers::visible_cr3(state_->regs); }
 u64 Vcpu::cr4() const { return state_->regs.cr4; }
 u64 Vcpu::efer() const { return state_->regs.efer; }
 u32 Vcpu::pkru() const { return state_->regs.pkru; }
@@ -133,7 +138,8 @@ void Vcpu::invlpg(Gva gva) {
   VcpuState& v = *state_;
   ++v.vm->stats.invlpgs;
   if (!is_canonical(*v.context.mode, gva)) return;
-  roots::invalidate_address(v, gva);
+  pdptes::reread(v);
+  roots::invalidate_address(v, linear_address(*v.context.mode, gva));
 }
 
 // SDM 2 "INVPCID".
@@ -142,9 +148,10 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
   if (type > 3 || pcid > cr3::kPcid) return false;
   if (type < 2 && !(v.regs.cr4 & cr4::kPcide) && pcid) return false;
   if (type == 0 && !is_canonical(*v.context.mode, gva)) return false;
+  pdptes::reread(v);
   const u16 current = flush::hardware_pcid(v);
   if (type == 0 && pcid == current) {
-    roots::invalidate_address(v, gva);
+    roots::invalidate_address(v, linear_address(*v.context.mode, gva));
   } else if (type < 2) {  // another PCID's single address: its roots go altogether
     roots::invalidate_pcid(v, static_cast<u16>(pcid));
   } else {
@@ -155,8 +162,8 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
 
 EntryState Vcpu::enter() {
   VcpuState& v = *state_;
-  if (v.requests & request::kFreeObsoleteRoots) {
-    v.requests &= ~request::kFreeObsoleteRoots;
+  if (v.free_obsolete_roots) {
+    v.free_obsolete_roots = false;
     roots::free_obsolete(v);
   }
   EntryState e;
@@ -165,20 +172,24 @@ EntryState Vcpu::enter() {
   }
   if (v.vm->config.options.extra_flush) flush::all(*v.vm);
   e.ok = true;
-  e.root = v.root.dummy ? v.vm->dummy.hpa : v.root.page->hpa;
+  e.root = host_tables::root(v);
+  e.levels = host_tables::levels(v);
   e.pcid = flush::hardware_pcid(v);
-  e.smep = v.regs.cr4 & cr4::kSmep;
-  e.smap = v.regs.cr4 & cr4::kSmap;
-  e.pke = v.regs.cr4 & cr4::kPke;
+  // Not the registers' bits: they act with paging only, while the hardware's paging is always on.
+  e.smep = v.context.smep;
+  e.smap = v.context.smap;
+  e.pke = v.context.pke;
   return e;
 }
 
 FaultResult Vcpu::handle_fault(Gva gva, u32 error_code, bool implicit) {
-  return mmu::handle_fault(*state_, gva, error_code, implicit);
+  return mmu::handle_fault(*state_, linear_address(*state_->context.mode, gva), error_code,
+                           implicit);
 }
 
 EmulateResult Vcpu::emulate(Gva gva, Access access, unsigned size, u64 value, bool implicit) {
-  return emulate::linear(*state_, gva, access, size, value, implicit);
+  return emulate::linear(*state_, linear_address(*state_->context.mode, gva), access, size, value,
+                         implicit);
 }
 
 EmulateResult Vcpu::write_physical(Gpa gpa, unsigned size, u64 value) {

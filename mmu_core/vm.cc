@@ -2,6 +2,7 @@
 
 #include "mmu_core/dirty_log.h"
 #include "mmu_core/flush.h"
+#include "mmu_core/host_tables.h"
 #include "mmu_core/notifier.h"
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
@@ -16,7 +17,10 @@ constexpr u64 aligned(u64 size) { return (size + 15) & ~u64{15}; }
 
 void configure(VmState& vm, const VmConfig& config) {
   vm.config = config;
-  if (vm.config.quota < reclaim::kMinQuota) vm.config.quota = reclaim::kMinQuota;
+  const u32 least = min_quota(config.vcpus);
+  if (vm.config.quota < least) vm.config.quota = least;
+  if (vm.config.host_levels < 3) vm.config.host_levels = 3;
+  if (vm.config.host_levels > kMaxLevels) vm.config.host_levels = kMaxLevels;
   vm.own_reserved = shadow_reserved_bits(config.caps);
   vm.notifier = Notifier{};
   for (u32 i = 0; i < kMaxVcpus; ++i) {
@@ -33,6 +37,7 @@ void drop_all_pages(VmState& vm) {
   while (vm.pages.oldest) zap::page(vm, vm.pages.oldest);
   zap::commit(vm);
   if (vm.pages.invalid_roots) vm.platform.panic("a root outlived its vCPUs");
+  for (VcpuState& v : vm.vcpu) host_tables::free(v);
   vm.pages.hash.shrink();
   if (vm.dummy.ptr) {
     vm.platform.free_table(vm.dummy.hpa);
@@ -51,9 +56,18 @@ Status retire(VmState& vm, u32 id) {
   return Status::kOk;
 }
 
+// What only the slot as it was before the last publish holds. Under the mmu lock, as is whoever
+// follows reverse maps or counts; a walk outside it that still has the old slots in its hand is the
+// platform's to wait for (KVM: synchronize_srcu).
+void free_old_arrays(VmState& vm, u32 id, const Memslot& before) {
+  Locked lock(vm, LockId::kMmu);
+  SlotArrays gone = vm.slots.take_arrays(id);
+  vm.slots.free_arrays(gone, before.pages, before.base);
+}
+
 // A dummy root may have become visible, or a visible one have gone.
 void reconsider_roots(VmState& vm) {
-  for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].requests |= request::kFreeObsoleteRoots;
+  for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].free_obsolete_roots = true;
 }
 
 }  // namespace
@@ -108,8 +122,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
     dirty_log::protect_slot(vm, *now);
   }
   vm.slots.finish_update();
-  SlotArrays gone = vm.slots.take_arrays(request.id);
-  vm.slots.free_arrays(gone, before.pages, before.base);
+  free_old_arrays(vm, request.id, before);
   reconsider_roots(vm);
   return Status::kOk;
 }
@@ -139,9 +152,8 @@ void Vm::zap_all() {
 void Vm::set_quota(u32 pages) {
   VmState& vm = *state_;
   Locked lock(vm, LockId::kMmu);
-  vm.config.quota = pages == 0                   ? kDefaultQuota
-                    : pages < reclaim::kMinQuota ? reclaim::kMinQuota
-                                                 : pages;
+  const u32 least = min_quota(vm.config.vcpus);
+  vm.config.quota = pages == 0 ? kDefaultQuota : pages < least ? least : pages;
   if (vm.pages.used > vm.config.quota) reclaim::zap_oldest(vm, vm.pages.used - vm.config.quota);
   zap::commit(vm);
 }

@@ -28,6 +28,10 @@ inline constexpr u64 kPse = bit(4), kPae = bit(5), kMce = bit(6), kPge = bit(7),
 
 namespace cr3 {
 inline constexpr u64 kPcid = bits(0, 11), kNoFlush = bit(63);
+// Where the root table is: 32-bit paging, PAE paging (32 bytes of PDPTEs), and the other modes.
+inline constexpr u64 kTable32 = bits(12, 31), kTablePae = bits(5, 31), kTable = bits(12, 51);
+// What a register of 32 bits has of it (SDM 3A "Control Registers").
+inline constexpr u64 kLegacy = bits(0, 31);
 }  // namespace cr3
 
 namespace efer {

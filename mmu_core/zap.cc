@@ -31,7 +31,7 @@ void unlink_children(VmState& vm, ShadowPage* p) {
 void unlink_parents(VmState& vm, ShadowPage* p) { entries::drop_chain(vm, p->parents); }
 
 void ask_to_drop_roots(VmState& vm) {
-  for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].requests |= request::kFreeObsoleteRoots;
+  for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].free_obsolete_roots = true;
 }
 
 void condemn(VmState& vm, ShadowPage* p) {

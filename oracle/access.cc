@@ -28,7 +28,7 @@ namespace {
 
 [[gnu::always_inline]] inline void fresh_part(const MachineState& state, const AccessContext& c,
                                               AccessPart& part) {
-  walk(state.memory(), *c.rules, c.query->registers.cr3, part.gva, part.walk);
+  walk(state.memory(), *c.rules, c.root, part.gva, part.walk);
   part.faults = false;
   const bool plain = part.walk.stop == Stop::kLeaf && c.needs.met_by(part.walk.rights);
   if (!plain || c.needs.keys) settle_part(c, part);
@@ -42,19 +42,19 @@ bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
 }
 
 // A load from an entry of its own path sees the A and D that the walk has just set there.
-std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, std::uint64_t gpa,
-                            unsigned bytes, bool store, std::uint64_t value) {
+std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, unsigned entry_bytes,
+                            std::uint64_t gpa, unsigned bytes, bool store, std::uint64_t value) {
   for (unsigned i = 0; i < f.parts; ++i) {
     const Walk& w = f.part[i].walk;
     for (unsigned s = 0; s < w.count; ++s) {
       const std::uint64_t owed = owed_bits(w, s, store);
       if (owed == 0) continue;
-      if (!state.range_meets(gpa, f.part[1].walk.gpa, bytes, w.entry_gpa[s])) continue;
+      if (!state.range_meets(gpa, f.part[1].walk.gpa, bytes, w.entry_gpa[s], entry_bytes)) continue;
       for (unsigned b = 0; b < bytes; ++b) {
         // A and D lie in the entry's first byte.
         const std::uint64_t page_rest = kPageBytes - (gpa & (kPageBytes - 1));
         const std::uint64_t at = b < page_rest ? gpa + b : f.part[1].walk.gpa + (b - page_rest);
-        if ((at & 7) == 0 && state.memory().slots().same_byte(at, w.entry_gpa[s]))
+        if ((at & (entry_bytes - 1)) == 0 && state.memory().slots().same_byte(at, w.entry_gpa[s]))
           value |= owed << (8 * b);
       }
     }
@@ -77,7 +77,7 @@ template <unsigned kParts>
       out.which = static_cast<std::uint8_t>(i);
     }
     const std::uint64_t missing =
-        (pte::kA & ~w.rights.every) | (store ? pte::kD & ~w.entry[w.count - 1] : 0);
+        (pte::kA & ~w.rights.every) | (store && w.count != 0 ? pte::kD & ~w.entry[w.count - 1] : 0);
     if (missing != 0) out.table_read_only |= due_in_read_only(state, w, store);
     owed |= missing;
   }
@@ -87,7 +87,9 @@ template <unsigned kParts>
     if (c.query->kind == AccessKind::kFetch) gpa &= ~std::uint64_t{7};
     const unsigned bytes = byte_count(*c.query);
     out.value = state.load(gpa, kParts == 2 ? out.part[1].walk.gpa : 0, bytes);
-    if (owed != 0) out.value = with_own_bits(state, out, gpa, bytes, store, out.value);
+    if (owed != 0)
+      out.value =
+          with_own_bits(state, out, c.rules->mode->entry_bytes, gpa, bytes, store, out.value);
   }
 }
 
@@ -113,7 +115,7 @@ template <unsigned kParts>
 }
 
 void fresh_crossing(const MachineState& state, const AccessContext& c, FreshAccess& out) {
-  out.part[1].gva = (first_byte(*c.query) | (kPageBytes - 1)) + 1;
+  out.part[1].gva = c.rules->mode->linear((first_byte(*c.query) | (kPageBytes - 1)) + 1);
   if (c.rules->mode->canonical(out.part[1].gva)) {
     fresh_parts<2>(state, c, out);
   } else {
@@ -141,8 +143,8 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   out.parts = out.which = 0;
   out.table_without_memory = out.table_read_only = out.anything_owed = false;
   out.value = 0;
-  out.part[0].gva = c.query->gva;
-  if (!c.rules->mode->canonical(c.query->gva)) {
+  out.part[0].gva = c.rules->mode->linear(c.query->gva);
+  if (!c.rules->mode->canonical(out.part[0].gva)) {
     out.kind = OutcomeKind::kGp;
   } else if ((first_byte(*c.query) & (kPageBytes - 1)) + byte_count(*c.query) > kPageBytes) {
     fresh_crossing(state, c, out);
@@ -174,9 +176,9 @@ bool walk_canonical_half(const MachineState& state, const AccessContext& c, Fres
 const Rule& deciding_rule(const AccessContext& c, const AccessPart& part) {
   switch (part.walk.stop) {
     case Stop::kNotPresent:
-      return rules::kPresent;
+      return part.walk.apart && part.walk.count == 1 ? rules::kPdpte : rules::kPresent;
     case Stop::kReserved:
-      return rules::kReserved;
+      return part.walk.level == 3 && part.walk.plain != 0 ? rules::kPdpteAmd : rules::kReserved;
     case Stop::kNoMemory:
       return rules::kTableMmio;
     case Stop::kLeaf:
@@ -235,15 +237,23 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
   } else if (f.kind == OutcomeKind::kPageFault) {
     out.error_code = part.error_code;
     out.cr2 = part.gva;
+  } else if (f.kind == OutcomeKind::kGp && f.parts != 0 && part.faults) {
+    out.or_page_fault = true;
+    out.error_code = part.error_code;
+    out.cr2 = part.gva;
   }
   for (unsigned i = 0; i < f.parts; ++i) {
     const Walk& w = f.part[i].walk;
     out.path[i].count = w.count;
-    for (unsigned s = 0; s < w.count; ++s) out.path[i].entry[s] = w.entry[s] | owed;
-    if (owed == 0 || !stores(c.query->kind)) continue;
-    // Through a self-map the leaf may serve at other steps too: it shows D at each.
     for (unsigned s = 0; s < w.count; ++s)
-      if (w.entry_gpa[s] == w.entry_gpa[w.count - 1]) out.path[i].entry[s] |= pte::kD;
+      out.path[i].entry[s] = s < w.plain ? w.entry[s] : w.entry[s] | owed;
+    if (owed == 0 || !stores(c.query->kind)) continue;
+    // Through a self-map a leaf, of either part, may serve at other steps too: it shows D at each.
+    for (unsigned part_of = 0; part_of < f.parts; ++part_of) {
+      const Walk& mapped = f.part[part_of].walk;
+      for (unsigned s = 0; s < w.count; ++s)
+        if (w.entry_gpa[s] == mapped.entry_gpa[mapped.count - 1]) out.path[i].entry[s] |= pte::kD;
+    }
   }
   return out;
 }

@@ -36,6 +36,7 @@ struct AccessContext {
   const AccessQuery* query = nullptr;
   const EntryRules* rules = nullptr;
   Needs needs;
+  WalkRoot root;
 
   // Worked out where something is wrong; most accesses need no more than `needs`.
   Controls controls() const { return controls_of(query->registers, query->implicit); }
@@ -47,7 +48,8 @@ AccessQuery query_of(const Step& step, const Registers& registers);
 inline AccessContext make_context(const MachineState& state, unsigned vcpu,
                                   const AccessQuery& query) {
   const Controls controls = controls_of(query.registers, query.implicit);
-  return {vcpu, &query, &state.rules(controls.nxe), needs_of(controls, query.kind)};
+  return {vcpu, &query, &state.rules(query.registers), needs_of(controls, query.kind),
+          state.walk_root(vcpu, query.registers)};
 }
 
 // Bytes touched: a fetch reads the aligned 8-byte word, whatever `size` says.
@@ -60,6 +62,9 @@ inline unsigned byte_count(const AccessQuery& q) {
 
 void fresh_access(const MachineState& state, const AccessContext& context, FreshAccess& out);
 
+// The access goes on at 0 beyond 4 GiB. SDM 3A §"Limit Checking": implementation-specific.
+inline bool wraps(const FreshAccess& f) { return f.parts == 2 && f.part[1].gva < f.part[0].gva; }
+
 // For an access to which fresh_access gave #GP: if one of its two pages is canonical, walks that
 // one
 // (`which`; the other part has no entries) and returns true. `kind` stays #GP.
@@ -67,6 +72,7 @@ bool walk_canonical_half(const MachineState& state, const AccessContext& context
 
 // A and D that a completed access owes to step `step` of the part's walk.
 inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
+  if (step < walk.plain) return 0;
   const std::uint64_t bits = store && step + 1u == walk.count ? pte::kA | pte::kD : pte::kA;
   return bits & ~walk.entry[step];
 }
@@ -75,6 +81,7 @@ inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
 const Rule& deciding_rule(const AccessContext& context, const AccessPart& part);
 
 Outcome to_outcome(const AccessContext& context, const FreshAccess& fresh);
+// Of an access across the canonical edge: after walk_canonical_half, with what the half may do.
 FreshOutcome to_fresh_outcome(const AccessContext& context, const FreshAccess& fresh);
 
 }  // namespace twinwalk::oracle

@@ -44,7 +44,11 @@ class AccessJudge {
   }
   Landing fresh_landing() const { return {{fresh_.part[0].walk.gpa, fresh_.part[1].walk.gpa}}; }
 
+  unsigned entry_bytes() const { return context_.rules->mode->entry_bytes; }
+
   // --- The straight line, in judge_access.cc.
+  void run_wrapping();
+  void run_defined();
   void tell_observer();
   bool fresh_matches();
   // A load that completes shows A and D bits of the words it reads that were open.

@@ -8,12 +8,10 @@ namespace twinwalk::oracle {
 namespace {
 
 constexpr std::size_t kInitialPages = 256;
-constexpr std::uint64_t kPageSizes[] = {std::uint64_t{1} << 12, std::uint64_t{1} << 21,
-                                        std::uint64_t{1} << 30};
 
 }  // namespace
 
-void History::reset(std::uint64_t cr3) {
+void History::reset(const Root& root) {
   everything_ = all_but_globals_ = {};
   for (const std::uint16_t p : touched_pcids_) by_pcid_[p] = structures_[p] = {};
   touched_pcids_.clear();
@@ -25,7 +23,7 @@ void History::reset(std::uint64_t cr3) {
   used_ = 0;
   large_ = false;
   roots_.clear();
-  roots_.push_back({cr3, 0, 0, kStillThere});
+  roots_.push_back({root, 0, 0, kStillThere});
 }
 
 void History::drop_everything(Time now, const Rule& rule) {
@@ -64,16 +62,16 @@ void History::fault_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, 
   note_page(kFaulted + pcid, gva, bytes, now, rule);
 }
 
-void History::load_root(std::uint64_t cr3, unsigned pcid, Time now) {
+void History::load_root(const Root& root, unsigned pcid, Time now) {
   UsedRoot* same = nullptr;
   for (UsedRoot& r : roots_) {
     if (r.end == kStillThere) r.end = now;
-    if (r.cr3 == cr3 && r.pcid == pcid) same = &r;
+    if (r.root == root && r.pcid == pcid) same = &r;
   }
   if (same != nullptr) {
     same->end = kStillThere;
   } else {
-    roots_.push_back({cr3, pcid, now, kStillThere});
+    roots_.push_back({root, pcid, now, kStillThere});
   }
 }
 

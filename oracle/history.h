@@ -5,6 +5,7 @@
 // entries themselves is image.h's Version.)
 
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "harness/trace/verdict.h"
@@ -20,9 +21,17 @@ struct Cover {
   friend const Cover& later(const Cover& a, const Cover& b) { return a.time >= b.time ? a : b; }
 };
 
-// A root table that CR3 named under a PCID during [begin, end).
-struct UsedRoot {
+// What a walk starts from.
+struct Root {
   std::uint64_t cr3 = 0;
+  unsigned row = kRow4Level;  // of kModes
+  PdpteRegisters pdptes;      // PAE with vendor=intel; else as they are by default
+  friend bool operator==(const Root&, const Root&) = default;
+};
+
+// A root that was in use under a PCID during [begin, end).
+struct UsedRoot {
+  Root root;
   unsigned pcid = 0;
   Time begin = 0;
   Time end = 0;  // kStillThere while it is loaded
@@ -30,15 +39,16 @@ struct UsedRoot {
 
 class History {
  public:
-  // Starts with `cr3` loaded. Costs what was recorded.
-  void reset(std::uint64_t cr3);
+  // Starts with `root` loaded. Costs what was recorded.
+  void reset(const Root& root);
 
   // Invalidations, at time `now`. `pcid` < 4096.
   void drop_everything(Time now, const Rule& rule);
   void drop_all_but_globals(Time now, const Rule& rule);
   void drop_pcid(unsigned pcid, Time now, const Rule& rule);        // except globals
   void drop_structures(unsigned pcid, Time now, const Rule& rule);  // paging-structure caches alone
-  // The page of `bytes` (4K, 2M, 1G, as a mode has them) around gva: in one PCID, and global ones.
+  // The page of `bytes` (4K, 2M, 4M, 1G, as a mode has them) around gva: in one PCID, and global
+  // ones.
   void drop_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
   void drop_global_page(std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
   // A #PF: the page in that PCID. Of a global translation only its use under that PCID ends: the
@@ -46,7 +56,7 @@ class History {
   void fault_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now,
                   const Rule& rule);
 
-  void load_root(std::uint64_t cr3, unsigned pcid, Time now);
+  void load_root(const Root& root, unsigned pcid, Time now);
 
   // The latest invalidation that a cached translation of gva must have survived to serve under
   // `pcid`.
@@ -58,16 +68,18 @@ class History {
 
  private:
   static constexpr unsigned kPcids = 4096, kFaulted = kPcids, kGlobal = 2 * kPcids;
+  static constexpr std::uint64_t kPageSizes[] = {bit(12), bit(21), bit(22), bit(30)};
   struct PageCover {
     std::uint64_t key = 0;
     std::uint32_t trace = 0;  // entry is of this trace iff equal to trace_
     Cover cover;
   };
-  // Level above the 45 bits of a page number above the 14 of a tag: no two pages share a key.
+  // Size above the 45 bits of a page number above the 14 of a tag: no two pages share a key.
   static std::uint64_t key_of(unsigned tag, std::uint64_t gva, std::uint64_t bytes) {
-    const std::uint64_t level = bytes == kPageBytes ? 1 : bytes == kPageBytes << 9 ? 2 : 3;
+    std::uint64_t size = 0;
+    while (size + 1 < std::size(kPageSizes) && kPageSizes[size] != bytes) ++size;
     const std::uint64_t number = (gva & ((std::uint64_t{1} << 57) - 1) & ~(bytes - 1)) >> 12;
-    return level << 60 | number << 14 | tag;
+    return size << 60 | number << 14 | tag;
   }
   PageCover& slot(std::uint64_t key);
   const PageCover* find(std::uint64_t key) const;

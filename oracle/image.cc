@@ -60,7 +60,7 @@ void Image::store(std::uint64_t hva, std::uint64_t value, Time now, Hand hand, s
   Page& p = touch(hva);
   std::uint64_t& w = word(p, hva);
   if (w == value) return;
-  if ((w | value) & pte::kP) record(p, hva, w, value, now, hand, page);
+  if ((w | value) & kSomePresent) record(p, hva, w, value, now, hand, page);
   w = value;
 }
 
@@ -72,13 +72,13 @@ void Image::record(Page& page, std::uint64_t hva, std::uint64_t before, std::uin
     page.history = static_cast<std::uint32_t>(++used_histories_);
   }
   std::uint32_t& newest = histories_[page.history - 1]->newest[((hva - kHvaBase) >> 3) & 511];
-  if (before & pte::kP) {
+  if (before & kSomePresent) {
     Version& old = versions_[newest];
     old.end = now;
     old.ender = hand;
     old.ender_page = through;
   }
-  if (!(after & pte::kP)) {
+  if (!(after & kSomePresent)) {
     // A gap: the next version still links to this one.
     return;
   }
@@ -162,6 +162,23 @@ const Version* Image::newest(std::uint64_t hva) const {
   if (page == nullptr || page->history == 0) return nullptr;
   const std::uint32_t i = histories_[page->history - 1]->newest[((hva - kHvaBase) >> 3) & 511];
   return i == 0 ? nullptr : &versions_[i];
+}
+
+bool EntryPast::next(Version& out) {
+  while (version_ != nullptr && !(value_of(*version_) & pte::kP)) {
+    version_ = image_.older(*version_);
+  }
+  if (version_ == nullptr) return false;
+  out = *version_;
+  out.value = value_of(*version_);
+  version_ = image_.older(*version_);
+  while (version_ != nullptr && version_->end == out.begin && value_of(*version_) == out.value) {
+    out.begin = version_->begin;
+    out.maker = version_->maker;
+    out.maker_page = version_->maker_page;
+    version_ = image_.older(*version_);
+  }
+  return true;
 }
 
 }  // namespace twinwalk::oracle

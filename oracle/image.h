@@ -9,13 +9,15 @@
 //   gpa ──Memslots──► hva ──┬──► words_ ──► word
 //                           └──► lines_ ──► bit clear: seed_word, or 0 after an invalidation
 //
-// Every word that holds or held a present entry also has its past (Version).
+// Every word that holds or held a present entry also has its past (Version); a word of 32-bit
+// paging is two entries, see EntryPast.
 
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "harness/trace/content.h"
+#include "harness/trace/x86.h"
 #include "oracle/lazy_array.h"
 #include "oracle/memslots.h"
 
@@ -31,7 +33,10 @@ enum class Hand : std::uint8_t {
   kOpen,  // the same, but the walk may have been, or not: open_bits.h. Nothing was written for sure
 };
 
-// One value with bit 0 (P) set that a word had during [begin, end).
+// P of an 8-byte entry, or of either of two 4-byte entries.
+inline constexpr std::uint64_t kSomePresent = pte::kP | pte::kP << 32;
+
+// One value with some of kSomePresent set that a word had during [begin, end).
 struct Version {
   std::uint64_t value = 0;
   std::uint64_t maker_page = 0,
@@ -125,6 +130,29 @@ class Image {
   std::vector<Version> versions_;  // [0] is unused
   std::size_t used_histories_ = 0;
   bool swept_ = false;  // the host has dropped or moved frames in this trace
+};
+
+// The values with P=1 that one entry of 8 or 4 bytes had, newest first. To a 4-byte entry it is
+// nothing that the other half of its word changed.
+class EntryPast {
+ public:
+  // `hva` of the entry.
+  EntryPast(const Image& image, std::uint64_t hva, unsigned bytes)
+      : image_(image),
+        version_(image.newest(hva & ~std::uint64_t{7})),
+        shift_(hva & 7 ? 32 : 0),
+        mask_(bytes == 4 ? 0xffff'ffff : ~std::uint64_t{0}) {}
+
+  // False: there is no older one.
+  bool next(Version& out);
+
+ private:
+  std::uint64_t value_of(const Version& v) const { return v.value >> shift_ & mask_; }
+
+  const Image& image_;
+  const Version* version_;
+  unsigned shift_;
+  std::uint64_t mask_;
 };
 
 }  // namespace twinwalk::oracle

@@ -25,6 +25,8 @@ void judge_by_verb(MachineState& state, const JudgeInput& in, Counters& counters
       return judge_access(state, in, counters, out);
     case Verb::kMov:
       return judge_register(state, in, out);
+    case Verb::kSregs:
+      return judge_sregs(state, in, out);
     case Verb::kInvlpg:
     case Verb::kInvpcid:
       return judge_invalidation(state, in, out);

@@ -23,6 +23,7 @@ struct JudgeInput {
 // Each judges one step that was not skipped and follows it. `out` is kAgree on entry.
 void judge_access(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out);
 void judge_register(MachineState& state, const JudgeInput& in, Verdict& out);
+void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_host(MachineState& state, const JudgeInput& in, Verdict& out);
 

@@ -7,6 +7,23 @@ namespace twinwalk::oracle {
 
 void AccessJudge::run() {
   fresh_access(state_, context_, fresh_);
+  if (wraps(fresh_)) [[unlikely]]
+    return run_wrapping();
+  run_defined();
+}
+
+// At the end of the 32-bit linear address space an access may go on at 0, or raise an exception for
+// the segment's limit.
+void AccessJudge::run_wrapping() {
+  const std::string_view allowed = "what an access that goes on at 0 does, or #GP or #SS";
+  if (got_.kind == OutcomeKind::kGp || got_.kind == OutcomeKind::kSs)
+    return unspecified(out_, rules::kWrap, "outcome", to_text(got_), std::string(allowed));
+  run_defined();
+  if (out_.kind == VerdictKind::kAgree)
+    unspecified(out_, rules::kWrap, "outcome", to_text(got_), std::string(allowed));
+}
+
+void AccessJudge::run_defined() {
   if (state_.anything_open()) [[unlikely]]
     settle_loaded();
   if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
@@ -26,15 +43,20 @@ void AccessJudge::run() {
 
 void AccessJudge::tell_observer() {
   if (fresh_.table_without_memory || fresh_.table_read_only) return;
-  // Which half of an access across the canonical edge faults first is open: nothing to compare.
-  const std::uint64_t offset = query().gva & (kPageBytes - 1);
-  if (fresh_.kind == OutcomeKind::kGp && offset + byte_count(query()) > kPageBytes) return;
-  for (unsigned i = 0; i < fresh_.parts; ++i) {
-    const Walk& w = fresh_.part[i].walk;
+  if (wraps(fresh_)) return;
+  FreshAccess half;
+  const FreshAccess* seen = &fresh_;
+  if (fresh_.kind == OutcomeKind::kGp) {
+    half = fresh_;
+    if (walk_canonical_half(state_, context_, half)) seen = &half;
+    if (half.table_without_memory) return;
+  }
+  for (unsigned i = 0; i < seen->parts; ++i) {
+    const Walk& w = seen->part[i].walk;
     for (unsigned s = 0; s < w.count; ++s) state_.announce(w.entry_gpa[s]);
     if (w.stop == Stop::kLeaf) state_.announce(w.gpa);
   }
-  state_.observer->on_access(index_, query(), to_fresh_outcome(context_, fresh_));
+  state_.observer->on_access(index_, query(), to_fresh_outcome(context_, *seen));
 }
 
 bool AccessJudge::fresh_matches() {
@@ -72,18 +94,17 @@ void AccessJudge::settle_loaded() {
                                   : fresh_.part[0].walk.gpa;
   const std::uint64_t rest = kPageBytes - (first & (kPageBytes - 1));
   for (unsigned b = 0; b < byte_count(query()); ++b) {
-    // A and D lie in an entry's first byte.
     const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
-    const std::uint64_t open = at & 7 ? 0 : state_.open_bits(at);
+    const std::uint64_t open = state_.open_bits(at) & 0xff;
     if (open == 0) continue;
-    const std::uint64_t before = state_.load_word(at);
-    state_.store_word(at, (before & ~open) | (got_.value >> (8 * b) & open), Hand::kOpen);
+    const std::uint64_t change = state_.load(at, 0, 1) ^ got_.value >> 8 * b;
+    state_.flip_bits(at, change & open, Hand::kOpen);
   }
   fresh_access(state_, context_, fresh_);
   if (got_.value != fresh_.value) return;  // the bytes came from elsewhere
   for (unsigned b = 0; b < byte_count(query()); ++b) {
     const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
-    if ((at & 7) == 0) state_.settle_open(at);
+    state_.settle_open(at, 1);
   }
 }
 

@@ -59,6 +59,8 @@ DivergenceClass AccessJudge::class_of_difference() const {
 }
 
 const Rule& AccessJudge::rule_of_difference() const {
+  for (unsigned i = 0; i < fresh_.parts; ++i)
+    if (fresh_.part[i].walk.apart) return rules::kPdpte;
   if (fresh_.kind == OutcomeKind::kGp) return rules::kCanonical;
   const bool fresh_fault = fresh_.kind == OutcomeKind::kPageFault;
   if (fresh_fault && got_.kind == OutcomeKind::kPageFault && !seen_.fault_address_is_ours())

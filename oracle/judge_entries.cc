@@ -12,8 +12,10 @@ bool AccessJudge::store_touches_path(const Landing& landing) const {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     const Walk& w = fresh_.part[i].walk;
     for (unsigned s = 0; s < w.count; ++s) {
-      if (state_.range_meets(landing.gpa[0], landing.gpa[1], query().size, w.entry_gpa[s]))
+      if (state_.range_meets(landing.gpa[0], landing.gpa[1], query().size, w.entry_gpa[s],
+                             entry_bytes())) {
         return true;
+      }
     }
   }
   return false;
@@ -52,7 +54,7 @@ bool AccessJudge::changes_are_lawful(bool may_write) {
       const std::uint64_t after = got_.path[i].entry[s];
       const std::uint64_t change = (before ^ after) & ~state_.open_bits(w.entry_gpa[s]);
       if (change == 0) continue;
-      if (change & ~kAd)
+      if ((change & ~kAd) || s < w.plain)
         return wrong_entry(rules::kPath, DivergenceClass::kWrongPath, i, s, before), false;
       if (change & before) {
         return wrong_entry(rules::kStale11, DivergenceClass::kAccessedDirty, i, s, before), false;
@@ -78,22 +80,22 @@ void AccessJudge::adopt_path() {
     const Walk& w = fresh_.part[i].walk;
     for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
       show(w.entry_gpa[s], got_.path[i].entry[s]);
-      state_.settle_open(w.entry_gpa[s]);
+      state_.settle_open(w.entry_gpa[s], entry_bytes());
     }
   }
 }
 
 void AccessJudge::show(std::uint64_t entry_gpa, std::uint64_t value) {
   // Looked up again: an entry used at two steps is one word.
-  const std::uint64_t change = state_.load_word(entry_gpa) ^ value;
+  const std::uint64_t change = state_.load_entry(entry_gpa, entry_bytes()) ^ value;
   if (change == 0) return;
   const bool known = change & ~state_.open_bits(entry_gpa);
-  state_.store_word(entry_gpa, value, known ? Hand::kWalker : Hand::kOpen);
+  state_.flip_bits(entry_gpa, change, known ? Hand::kWalker : Hand::kOpen);
 }
 
 void AccessJudge::set_bits(std::uint64_t entry_gpa, std::uint64_t bits) {
   if (bits == 0 || !state_.is_writable(entry_gpa)) return;
-  show(entry_gpa, state_.load_word(entry_gpa) | bits);
+  show(entry_gpa, state_.load_entry(entry_gpa, entry_bytes()) | bits);
 }
 
 void AccessJudge::set_owed(unsigned i) {
@@ -181,7 +183,8 @@ bool AccessJudge::settle_self_store(const Landing& landing, std::uint64_t old) {
 bool AccessJudge::tables_after_store_are_shown(unsigned i) {
   const Path& path = got_.path[i];
   Walk after;
-  walk(state_.memory(), *context_.rules, query().registers.cr3, fresh_.part[i].gva, after);
+  walk(state_.memory(), *context_.rules, {query().registers.cr3, nullptr}, fresh_.part[i].gva,
+       after);
   // A path as it is shown goes on behind a reserved bit, a walk does not.
   const bool same_length =
       path.count == after.count || (path.count > after.count && after.stop == Stop::kReserved);
@@ -194,7 +197,8 @@ bool AccessJudge::tables_after_store_are_shown(unsigned i) {
   for (unsigned s = 0; s < after.count; ++s) {
     const std::uint64_t want = after.entry[s], change = want ^ path.entry[s];
     // Speculation may have walked the new tables already (rule stale-10).
-    const std::uint64_t speculative = !kvm() && (want & pte::kP) ? pte::kA & ~want : 0;
+    const bool may_speculate = !kvm() && (want & pte::kP) && s >= after.plain;
+    const std::uint64_t speculative = may_speculate ? pte::kA & ~want : 0;
     const std::uint64_t wrong = change & ~state_.open_bits(after.entry_gpa[s]) & ~speculative;
     if (wrong != 0) {
       const bool flags = (wrong & ~kAd) == 0;
@@ -207,7 +211,7 @@ bool AccessJudge::tables_after_store_are_shown(unsigned i) {
       return false;
     }
     show(after.entry_gpa[s], path.entry[s]);
-    state_.settle_open(after.entry_gpa[s]);
+    state_.settle_open(after.entry_gpa[s], entry_bytes());
   }
   return true;
 }

@@ -13,6 +13,31 @@ Outcome plain(OutcomeKind kind) {
   return o;
 }
 
+// PAE's PDPTEs, as a write loads them where they are registers.
+struct PdpteLoad {
+  bool due = false;
+  PdpteRegisters registers;
+};
+
+// What is left to say of a write once its PDPTEs have been looked at: #GP (a host request: refused)
+// if a present one has a reserved bit, open if they lie outside memory.
+PdpteLoad load_pdptes(const MachineState& state, RegisterWrite& w) {
+  using Kind = RegisterWrite::Kind;
+  PdpteLoad load;
+  load.due = state.latches_pdptes() && w.loads_pdptes &&
+             (w.kind == Kind::kAccept || w.kind == Kind::kOpen);
+  if (!load.due) return load;
+  load.registers = state.memory().pdptes_at(w.after.cr3);
+  if (!load.registers.known) {
+    w.kind = Kind::kOpen;
+    w.rule = &rules::kTableMmio;
+  } else if (pdptes_fault(state.rule_book().at(kRowPae, false), load.registers)) {
+    w.kind = Kind::kGp;
+    w.rule = &rules::kPdpte;
+  }
+  return load;
+}
+
 }  // namespace
 
 void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
@@ -20,7 +45,8 @@ void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
   const Op& op = in.step->what;
   const OutcomeKind got = in.got->kind;
   const Registers now = state.vcpu(op.vcpu).registers;
-  const RegisterWrite w = write_register(state.machine(), now, op.reg(), op.value);
+  RegisterWrite w = write_register(state.machine(), now, op.reg(), op.value);
+  const PdpteLoad load = load_pdptes(state, w);
   bool accepted = false;
   std::string_view allowed;
   switch (w.kind) {
@@ -30,11 +56,6 @@ void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
       break;
     case Kind::kGp:
       if (got != OutcomeKind::kGp) allowed = "#GP";
-      break;
-    case Kind::kLeavesMode:
-      // Whoever looks at legality first raises #GP where it is also illegal; nothing changes either
-      // way.
-      if (got != OutcomeKind::kGp) allowed = "skip mode-not-supported";
       break;
     case Kind::kNotThere:
       allowed = "skip feature-not-supported";
@@ -55,7 +76,25 @@ void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
   if (!accepted) return;
   const bool no_flush =
       op.reg() == Reg::kCr3 && (now.cr4 & cr4::kPcide) && (op.value & cr3::kNoFlush);
-  state.registers_written(op.vcpu, op.reg(), w.after, no_flush);
+  state.registers_written(op.vcpu, op.reg(), w.after, no_flush,
+                          load.due ? &load.registers : nullptr);
+}
+
+void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out) {
+  using Kind = RegisterWrite::Kind;
+  const Op& op = in.step->what;
+  const OutcomeKind got = in.got->kind;
+  RegisterWrite w = set_registers(state.machine(), state.vcpu(op.vcpu).registers, op);
+  const PdpteLoad load = load_pdptes(state, w);
+  const bool done = got == OutcomeKind::kDone, refused = got == OutcomeKind::kRefused;
+  const bool accepted = w.kind == Kind::kOpen ? done : w.kind == Kind::kAccept;
+  if (w.kind == Kind::kOpen && (done || refused)) {
+    unspecified(out, *w.rule, "outcome", to_text(*in.got), "done or refused");
+  } else if (accepted ? !done : !refused) {
+    diverge(out, DivergenceClass::kWrongRegister, *w.rule, "sregs", to_text(*in.got),
+            accepted ? "done" : "refused");
+  }
+  if (accepted) state.registers_set(op.vcpu, w.after, load.due ? &load.registers : nullptr);
 }
 
 void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out) {

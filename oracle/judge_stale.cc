@@ -120,12 +120,12 @@ bool AccessJudge::accept_old_fetch_fault() {
   if (!seen_.fault_address_is_ours()) return false;
   const Walk& w = fresh_.part[0].walk;
   bool recent = false;
-  for (unsigned s = 0; s < w.count; ++s) {
+  for (unsigned s = context_.root.pdptes != nullptr ? w.plain : 0; s < w.count; ++s) {
     const Memslot* slot = state_.memory().slots().find(w.entry_gpa[s]);
-    const Version* v = state_.memory().image().newest(Memslots::hva_of(*slot, w.entry_gpa[s]));
-    if (v == nullptr || v->begin <= state_.vcpu(context_.vcpu).serialized) continue;
-    const Version* before = state_.memory().image().older(*v);
-    recent |= before == nullptr || before->end != v->begin;  // there was a time with P=0
+    EntryPast past(state_.memory().image(), Memslots::hva_of(*slot, w.entry_gpa[s]), entry_bytes());
+    Version v, before;
+    if (!past.next(v) || v.begin <= state_.vcpu(context_.vcpu).serialized) continue;
+    recent |= !past.next(before) || before.end != v.begin;  // there was a time with P=0
   }
   if (!recent || !changes_are_lawful(false)) return false;
   adopt_path();

@@ -29,11 +29,12 @@ void MachineState::reset(const Machine& machine, Profile profile) {
   image_.reset();
   dirty_.reset();
   open_.reset();
-  for (const bool nxe : {false, true}) rules_[nxe] = make_entry_rules(kModes[0], machine, nxe);
+  rule_book_.reset(machine);
   const Registers start = initial_registers(machine);
   for (VcpuState& v : vcpus_) {
     v.registers = start;
-    v.history.reset(start.cr3);
+    v.pdptes = pdptes_at_start(start.cr3);
+    v.history.reset(root_of(v));
     v.nxe_was_on = start.efer & efer::kNxe;
     v.serialized = 0;
   }
@@ -42,6 +43,16 @@ void MachineState::reset(const Machine& machine, Profile profile) {
   views_changed_ = false;
   announced_.clear();
   if (observer != nullptr) observer->on_reset(machine);
+}
+
+PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
+  PdpteRegisters registers;
+  if (!latches_pdptes()) return registers;
+  registers = memory_.pdptes_at(cr3);
+  for (std::uint64_t& entry : registers.entry) {
+    if ((entry & pte::kP) && rule_book_.at(kRowPae, false).reserved(entry, 3)) entry = 0;
+  }
+  return registers;
 }
 
 void MachineState::note_dirty(const Memslot& slot, std::uint64_t gpa) {
@@ -93,11 +104,15 @@ std::uint64_t MachineState::load_two_words(std::uint64_t gpa, std::uint64_t gpa2
 }
 
 bool MachineState::range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size,
-                               std::uint64_t word) const {
+                               std::uint64_t entry, unsigned entry_bytes) const {
   const unsigned here = bytes_in_page(gpa, size);
+  const std::uint64_t mask = ~std::uint64_t{entry_bytes - 1};
   const auto meets = [&](std::uint64_t first, unsigned bytes) {
-    const std::uint64_t last = (first + bytes - 1) & ~std::uint64_t{7};
-    return slots_.same_byte(first & ~std::uint64_t{7}, word) || slots_.same_byte(last, word);
+    // At most 8 bytes: three 4-byte entries.
+    const std::uint64_t last = (first + bytes - 1) & mask;
+    for (std::uint64_t at = first & mask; at <= last; at += entry_bytes)
+      if (slots_.same_byte(at, entry)) return true;
+    return false;
   };
   return meets(gpa, here) || (here < size && meets(gpa2, size - here));
 }
@@ -145,49 +160,75 @@ void MachineState::frames_moved(std::uint64_t hva, std::uint64_t pages) {
   image_.moved(hva, pages, now_);
 }
 
-std::uint64_t MachineState::bytes_now_mapping(const VcpuState& v, std::uint64_t gva) const {
+std::uint64_t MachineState::bytes_now_mapping(unsigned vcpu, std::uint64_t gva) const {
   Walk now;
-  const EntryRules& rules = rules_[(v.registers.efer & efer::kNxe) != 0];
-  walk(memory_, rules, v.registers.cr3, gva, now);
+  const Registers& r = vcpus_[vcpu].registers;
+  const EntryRules& rules = this->rules(r);
+  walk(memory_, rules, walk_root(vcpu, r), gva, now);
   return now.stop == Stop::kLeaf ? rules.mode->page_bytes(now.level) : kPageBytes;
 }
 
+Root MachineState::root_of(const VcpuState& v) {
+  Root root{v.registers.cr3, row_of(v.registers), {}};
+  if (root.row == kRowPae) root.pdptes = v.pdptes;
+  return root;
+}
+
+// A change of the paging mode always drops everything, so that no translation made in one mode is
+// used in another. SDM 3A §"Operations that Invalidate TLBs and Paging-Structure Caches": PAE for
+// the current PCID, which is 0 where PAE may change, and nothing else is cached then; PSE in
+// §"Invalidating the Translation Lookaside Buffers (TLBs)".
 void MachineState::cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t after, Time now) {
   const std::uint64_t change = before ^ after;
-  bool everything = (change & cr4::kPge) || (change & before & cr4::kPcide);
+  bool everything =
+      (change & (cr4::kPge | cr4::kPae | cr4::kPse)) || (change & before & cr4::kPcide);
   if (machine_.vendor == Vendor::kAmd) {
-    everything |= (change & (cr4::kPae | cr4::kPse)) || (change & after & cr4::kPke);
+    everything |= (change & after & cr4::kPke) != 0;
   } else if (change & after & cr4::kSmep) {
     v.history.drop_pcid(current_pcid(v.registers), now, rules::kStale9);
   }
   if (everything) v.history.drop_everything(now, rules::kStale9);
 }
 
-void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& after,
-                                     bool no_flush) {
+void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
+                                     const PdpteRegisters* pdptes) {
   VcpuState& v = vcpus_[vcpu];
   const Registers before = v.registers;
   v.registers = after;
   if (reg == Reg::kCpl || reg == Reg::kAc || reg == Reg::kPkru) return;
+  if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;
   v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
+  const unsigned pcid = current_pcid(after);
   if (reg == Reg::kCr4) cr4_written(v, before.cr4, after.cr4, now_);
-  if (reg == Reg::kCr3) {
-    const unsigned pcid = current_pcid(after);
-    if (!no_flush) v.history.drop_pcid(pcid, now_, rules::kStale8);
-    v.history.load_root(after.cr3, pcid, now_);
+  // PG 1->0 drops everything; while it is 0 nothing can be cached.
+  if ((before.cr0 ^ after.cr0) & cr0::kPg) v.history.drop_everything(now_, rules::kStale9);
+  if (reg == Reg::kCr3 && !no_flush) v.history.drop_pcid(pcid, now_, rules::kStale8);
+  if (reg == Reg::kCr3 || pdptes != nullptr || pcid != current_pcid(before) ||
+      row_of(before) != row_of(after)) {
+    v.history.load_root(root_of(v), pcid, now_);
   }
-  if (current_pcid(before) != current_pcid(after) && reg != Reg::kCr3) {
-    v.history.load_root(after.cr3, current_pcid(after), now_);
-  }
+}
+
+void MachineState::registers_set(unsigned vcpu, const Registers& after,
+                                 const PdpteRegisters* pdptes) {
+  VcpuState& v = vcpus_[vcpu];
+  v.registers = after;
+  if (pdptes != nullptr) v.pdptes = *pdptes;
+  v.serialized = now_;
+  v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
+  v.history.drop_everything(now_, rules::kSregs);
+  v.history.load_root(root_of(v), current_pcid(after), now_);
 }
 
 void MachineState::invlpg(unsigned vcpu, std::uint64_t gva) {
   VcpuState& v = vcpus_[vcpu];
   v.serialized = now_;
-  if (!rules_[0].mode->canonical(gva)) return;
+  const PagingMode& mode = *rules(v.registers).mode;
+  gva = mode.linear(gva);
+  if (!mode.canonical(gva)) return;
   const unsigned pcid = current_pcid(v.registers);
-  const std::uint64_t bytes = bytes_now_mapping(v, gva);
+  const std::uint64_t bytes = bytes_now_mapping(vcpu, gva);
   v.history.drop_page(pcid, gva, bytes, now_, rules::kStale6);
   v.history.drop_global_page(gva, bytes, now_, rules::kStale6);
   // AMD with EFER.TCE=1 drops only the structures that lead to the target; drop_page covers those.

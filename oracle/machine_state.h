@@ -21,6 +21,7 @@ namespace twinwalk::oracle {
 
 struct VcpuState {
   Registers registers;
+  PdpteRegisters pdptes;  // vendor=intel: mean something with PAE paging
   History history;
   bool nxe_was_on = false;  // EFER.NXE was 1 at some time of this trace
   Time serialized = 0;      // last serializing instruction or exception
@@ -38,8 +39,17 @@ class MachineState {
   VcpuState& vcpu(unsigned i) { return vcpus_[i]; }
   const VcpuState& vcpu(unsigned i) const { return vcpus_[i]; }
   const GuestMemory& memory() const { return memory_; }
-  const EntryRules& rules(bool nxe) const { return rules_[nxe]; }
-  const EntryRules& rules_cached(unsigned vcpu) const { return rules_[vcpus_[vcpu].nxe_was_on]; }
+  const RuleBook& rule_book() const { return rule_book_; }
+  const EntryRules& rules(const Registers& r) const {
+    return rule_book_.at(row_of(r), (r.efer & efer::kNxe) != 0);
+  }
+  // PAE's PDPTEs are registers, loaded when CR3 and a few other bits are written; AMD's processors
+  // read them on demand. SDM 3A §"PDPTE Registers"; APM 2 §"Legacy PAE Paging".
+  bool latches_pdptes() const { return machine_.vendor == Vendor::kIntel; }
+  // Where that vCPU's walks begin.
+  WalkRoot walk_root(unsigned vcpu, const Registers& r) const {
+    return {r.cr3, latches_pdptes() ? &vcpus_[vcpu].pdptes : nullptr};
+  }
   SpecObserver* observer = nullptr;
   bool allocation_fails =
       false;  // the trace asked for failures: a host request may be refused for lack of memory
@@ -65,24 +75,36 @@ class MachineState {
     std::uint64_t word;
     return memory_.read(gpa, word) ? word : mmio_word(gpa);
   }
-  // Whether that range has a byte in the aligned word at gpa `word`, also by an alias.
-  bool range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t word) const;
+  // The entry of 8 or 4 bytes at `gpa`; 4-byte ones are halves of a word.
+  std::uint64_t load_entry(std::uint64_t gpa, unsigned bytes) const {
+    return bytes == 8 ? load_word(gpa) : extract(load_word(word_of(gpa)), gpa & 4, 4);
+  }
+  // Flips those bits of an entry, or of the byte at `gpa`.
+  void flip_bits(std::uint64_t gpa, std::uint64_t bits, Hand hand) {
+    store_word(word_of(gpa), load_word(word_of(gpa)) ^ in_word(gpa, bits), hand);
+  }
+  // Whether that range has a byte of the entry of `entry_bytes` at gpa `entry`, also by an alias.
+  bool range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned size, std::uint64_t entry,
+                   unsigned entry_bytes) const;
 
-  // A and D of the entry at `gpa` (8-aligned) that a subject may lawfully hold other than load_word
-  // says: see open_bits.h.
+  // A and D of the entry (or word, or byte) at `gpa` that a subject may lawfully hold other than it
+  // is here; of the bits those count that lie in it. See open_bits.h.
   bool anything_open() const { return !open_.empty(); }
   std::uint64_t open_bits(std::uint64_t gpa) const {
     if (open_.empty()) return 0;
     const Memslot* slot = slots_.find(gpa);
-    return slot == nullptr ? 0 : open_.at(Memslots::hva_of(*slot, gpa));
+    return slot == nullptr ? 0 : open_.at(Memslots::hva_of(*slot, word_of(gpa))) >> 8 * (gpa & 7);
   }
   void leave_open(std::uint64_t gpa, std::uint64_t bits) {
-    if (const Memslot* slot = slots_.find(gpa)) open_.open(Memslots::hva_of(*slot, gpa), bits);
+    if (const Memslot* slot = slots_.find(gpa))
+      open_.open(Memslots::hva_of(*slot, word_of(gpa)), in_word(gpa, bits));
   }
-  // They are as load_word has them.
-  void settle_open(std::uint64_t gpa) {
+  // Those of the `bytes` at `gpa`, all in one word, are as load_word has them.
+  void settle_open(std::uint64_t gpa, unsigned bytes) {
     const Memslot* slot = open_.empty() ? nullptr : slots_.find(gpa);
-    if (slot != nullptr) open_.close(Memslots::hva_of(*slot, gpa), ~std::uint64_t{0});
+    if (slot == nullptr) return;
+    const std::uint64_t these = ~std::uint64_t{0} >> (64 - 8 * bytes) << 8 * (gpa & 7);
+    open_.close(Memslots::hva_of(*slot, word_of(gpa)), these);
   }
 
   bool is_memory(std::uint64_t gpa) const { return slots_.find(gpa) != nullptr; }
@@ -109,8 +131,12 @@ class MachineState {
   }
   void dirty_collected(std::uint64_t slot) { dirty_.clear(static_cast<unsigned>(slot)); }
 
-  // What the guest's register writes and invalidations do to cached translations.
-  void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush);
+  // What the guest's register writes and invalidations do to cached translations. `pdptes`: what
+  // the write loaded, or nullptr.
+  void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
+                         const PdpteRegisters* pdptes);
+  // The host set them, all at once: nothing cached survives.
+  void registers_set(unsigned vcpu, const Registers& after, const PdpteRegisters* pdptes);
   void invlpg(unsigned vcpu, std::uint64_t gva);
   void invpcid(unsigned vcpu, std::uint64_t type, std::uint64_t pcid, std::uint64_t gva);
   // A #PF for `gva` was delivered (rule 4); the structures now map the address with a page of
@@ -127,8 +153,17 @@ class MachineState {
   void store_part(std::uint64_t gpa, unsigned size, std::uint64_t value, Hand hand);
   std::uint64_t load_two_words(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   void note_dirty(const Memslot& slot, std::uint64_t gpa);
-  std::uint64_t bytes_now_mapping(const VcpuState& vcpu, std::uint64_t gva) const;
+  std::uint64_t bytes_now_mapping(unsigned vcpu, std::uint64_t gva) const;
   void cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t after, Time now);
+  // As a vCPU that is created has them: nothing can raise #GP, so one with a reserved bit counts as
+  // not present.
+  PdpteRegisters pdptes_at_start(std::uint64_t cr3) const;
+  static Root root_of(const VcpuState& v);
+  static std::uint64_t word_of(std::uint64_t gpa) { return gpa & ~std::uint64_t{7}; }
+  // An entry's bits where its word has them.
+  static std::uint64_t in_word(std::uint64_t gpa, std::uint64_t bits) {
+    return bits << 8 * (gpa & 7);
+  }
 
   Machine machine_;
   Profile profile_ = Profile::kKvm;
@@ -137,7 +172,7 @@ class MachineState {
   GuestMemory memory_;
   DirtyLog dirty_;
   OpenBits open_;
-  EntryRules rules_[2];  // by EFER.NXE
+  RuleBook rule_book_;
   std::array<VcpuState, kMaxVcpus> vcpus_;
   Time now_ = 0;
   bool views_changed_ = false;            // memslots or frames changed in this trace

@@ -19,14 +19,17 @@ struct Observation {
   }
   bool store() const { return stores(context.query->kind); }
 
-  // The subject may give no path; then its A and D are not judged.
-  bool has_path(unsigned part) const { return got.path[part].count != 0; }
+  // The subject may give no path; then its A and D are not judged. What it gives is a walk of
+  // memory: not the one of the access where a PDPTE register holds something else.
+  bool has_path(unsigned part) const {
+    return got.path[part].count != 0 && !fresh.part[part].walk.apart;
+  }
 
   // A #PF for that part with that error code. Of an access that crosses, which address of the page
   // is open.
   bool fault_matches(unsigned part, std::uint32_t error_code) const {
     if (got.error_code != error_code) return false;
-    if (fresh.parts == 1) return got.cr2 == context.query->gva;
+    if (fresh.parts == 1) return got.cr2 == fresh.part[0].gva;
     return page_of(got.cr2) == page_of(fresh.part[part].gva);
   }
   // The part that CR2 speaks of.

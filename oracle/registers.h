@@ -1,13 +1,15 @@
 #ifndef TWINWALK_ORACLE_REGISTERS_H_
 #define TWINWALK_ORACLE_REGISTERS_H_
 
-// What MOV to CR0/CR3/CR4, WRMSR EFER, WRPKRU and INVPCID accept.
+// What MOV to CR0/CR3/CR4, WRMSR EFER, WRPKRU and INVPCID accept, in every mode; and what a host
+// may set (`sregs`).
 
 #include <cstdint>
 
 #include "harness/trace/machine.h"
 #include "harness/trace/op.h"
 #include "harness/trace/verdict.h"
+#include "oracle/paging.h"
 
 namespace twinwalk::oracle {
 
@@ -15,20 +17,27 @@ struct RegisterWrite {
   enum class Kind : std::uint8_t {
     kAccept,
     kGp,
-    kLeavesMode,  // legal, but leaves 4-level 64-bit mode, which nobody executes yet
-    kNotThere,    // PKRU without CR4.PKE or the feature
-    kOpen,  // the manual does not settle it for this machine: `rule` says why; #GP or accepted
+    kNotThere,  // PKRU without CR4.PKE or the feature
+    kOpen,      // the manual does not settle it for this machine: `rule` says why; #GP or accepted
   } kind = Kind::kAccept;
   const Rule* rule = nullptr;
   Registers after;  // as they are once accepted
+  // Once accepted, PAE's PDPTEs are loaded from after.cr3; with vendor=intel that may raise #GP
+  // yet.
+  bool loads_pdptes = false;
 };
 
-// `now`: the registers before. What a write would do; changes nothing. A write that both leaves the
-// mode and is illegal is kLeavesMode: who executes no other mode looks at that first.
+// `now`: the registers before. What a write would do; changes nothing.
 RegisterWrite write_register(const Machine& machine, const Registers& now, Reg reg,
                              std::uint64_t value);
 
-// SDM 2 §"INVPCID". True: #GP(0).
+// The host sets the registers that `op` (a `sregs`) names, the others stay. kGp: refused.
+RegisterWrite set_registers(const Machine& machine, const Registers& now, const Op& op);
+
+// Whether loading these raises #GP: some present one has a reserved bit. SDM 3A §"PDPTE Registers".
+bool pdptes_fault(const EntryRules& pae, const PdpteRegisters& registers);
+
+// SDM 2A §"INVPCID - Invalidate Process-Context Identifier". True: #GP(0).
 bool invpcid_faults(const Registers& now, std::uint64_t type, std::uint64_t pcid,
                     std::uint64_t gva);
 

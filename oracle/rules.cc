@@ -11,7 +11,8 @@ const Rule kPresent{"present",
 const Rule kReserved{"reserved",
                      "A present entry with a reserved bit ends the walk: #PF with P=1 and RSVD=1, "
                      "before any right is looked at.",
-                     "SDM 3A §\"Page-Fault Exceptions\"; APM 2 §\"Long-Mode Page Translation\""};
+                     "SDM 3A §\"Page-Fault Exceptions\" and §\"Paging\", tables \"Format of a ... "
+                     "Entry\"; APM 2 §\"Page-Translation-Table Entry Fields\""};
 const Rule kRights{"rights",
                    "Rights are decided after the whole walk: U/S and R/W are the AND, XD the OR of "
                    "all entries used.",
@@ -33,10 +34,11 @@ const Rule kProtectionKeys{"pkey",
                            "SDM 3A §\"Protection Keys\""};
 const Rule kNoExecute{"no-execute", "With EFER.NXE=1 a fetch faults if XD=1 in any entry used.",
                       "SDM 3A §\"Determination of Access Rights\""};
-const Rule kErrorCode{
-    "error-code",
-    "The error code says P, W, U, RSVD, PK of the access, and I for a fetch iff SMEP or NXE is on.",
-    "SDM 3A §\"Page-Fault Exceptions\""};
+const Rule kErrorCode{"error-code",
+                      "The error code says P, W, U, RSVD, PK of the access, and I for a fetch iff "
+                      "CR4.SMEP, or CR4.PAE "
+                      "and EFER.NXE, are on.",
+                      "SDM 3A §\"Page-Fault Exceptions\""};
 const Rule kFaultAddress{"cr2",
                          "CR2 holds the linear address; of an access that crosses a page, an "
                          "address in the page that faults.",
@@ -66,10 +68,31 @@ const Rule kPath{"path", "A walk changes nothing in an entry but A and D.",
 const Rule kData{"data",
                  "A load returns what was last stored in the frame that the address translates to.",
                  "SDM 3A §\"Memory Ordering\""};
+const Rule kWrap{
+    "wrap",
+    "An access across the end of the 32-bit linear address space goes on at 0 or raises "
+    "an exception: implementation-specific.",
+    "SDM 3A §\"Limit Checking\""};
+const Rule kPdpte{
+    "pdpte",
+    "PAE paging uses the PDPTEs as they were loaded: at MOV to CR3, and where a write changes "
+    "CR0.CD, NW, PG or CR4.PAE, PGE, PSE, SMEP; a present one with a reserved bit raises #GP(0) "
+    "there and nothing changes.",
+    "SDM 3A §\"PDPTE Registers\""};
+const Rule kPdpteAmd{
+    "pdpte-amd",
+    "PDPTEs are read on demand like other entries: a reserved bit in a present one "
+    "is a #PF with RSVD=1 at its use.",
+    "APM 2 §\"Legacy PAE Paging\""};
 const Rule kMovCr{"mov-cr",
                   "MOV to a control register raises #GP(0) on reserved bits and illegal "
                   "combinations, else it takes effect.",
                   "SDM 2B §\"MOV - Move to/from Control Registers\""};
+const Rule kMovCr32{
+    "mov-cr-32",
+    "Outside 64-bit mode MOV to CR0 and CR4 has a 32-bit operand; what more in it would do is "
+    "nobody's to say.",
+    "SDM 2B §\"MOV - Move to/from Control Registers\""};
 const Rule kEfer{"efer",
                  "WRMSR to EFER raises #GP(0) on reserved bits and on a change of LME while paging "
                  "is on; LMA is read-only.",
@@ -77,16 +100,18 @@ const Rule kEfer{"efer",
 const Rule kEferAmd{
     "efer-amd",
     "A write of EFER.LMA that differs raises #GP(0) on the processors the manual describes, "
-    "hypervisors ignore it; SVME and TCE depend on CPUID bits that the machine line does not have.",
+    "hypervisors ignore it; TCE depends on a CPUID bit that the machine line does not have.",
     "APM 2 §\"Extended Feature Enable Register (EFER)\""};
 const Rule kInvpcid{"invpcid",
                     "INVPCID raises #GP(0) for type > 3, descriptor bits 63:12, a PCID with "
                     "CR4.PCIDE=0, a non-canonical address with type 0.",
                     "SDM 2A §\"INVPCID - Invalidate Process-Context Identifier\""};
-const Rule kMode{"mode",
-                 "A register write that leaves 64-bit mode with 4-level paging is not executed by "
-                 "subject nor reference.",
-                 "SDM 3A §\"Paging Modes and Control Bits\""};
+const Rule kSregs{"sregs",
+                  "The host may set any consistent control registers of a vCPU, at once; "
+                  "inconsistent ones are refused and change nothing. Nothing cached survives.",
+                  "KVM API §\"KVM_SET_SREGS\""};
+const Rule kMode{"mode", "A step for a vCPU that the machine does not have is skipped.",
+                 "harness/trace README"};
 const Rule kStale1{"stale-1",
                    "Nothing is cached from an entry with P=0 or a reserved bit, at any level.",
                    "SDM 3A §\"Caching Translation Information\""};
@@ -116,11 +141,13 @@ const Rule kStale8{"stale-8",
                    "MOV to CR3 drops the non-global translations of the PCID it loads, unless "
                    "CR4.PCIDE=1 and bit 63 is set.",
                    "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
-const Rule kStale9{"stale-9",
-                   "A change of CR4.PGE or a clear of CR4.PCIDE drops everything; SMEP 0 to 1 "
-                   "drops the current PCID.",
-                   "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\"; APM 2 "
-                   "§\"Translation-Lookaside Buffer (TLB)\""};
+const Rule kStale9{
+    "stale-9",
+    "A change of CR0.PG, CR4.PAE, PSE, PGE or a clear of CR4.PCIDE drops everything; "
+    "SMEP 0 to 1 drops the current PCID.",
+    "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\", "
+    "§\"Invalidating the Translation Lookaside Buffers (TLBs)\"; APM 2 "
+    "§\"Translation-Lookaside Buffer (TLB)\""};
 const Rule kStale10{
     "stale-10",
     "Speculation may walk present entries and set A; whether it may set D the manual leaves open "
@@ -189,15 +216,16 @@ const Rule kOwnChecks{
 
 namespace {
 constexpr const Rule* kAll[] = {
-    &kFresh,       &kPresent,        &kReserved,      &kRights,    &kWriteProtect, &kSmep,
-    &kSmap,        &kProtectionKeys, &kNoExecute,     &kErrorCode, &kFaultAddress, &kCanonical,
-    &kCrossing,    &kAccessed,       &kDirty,         &kAdOnFault, &kAdKept,       &kPath,
-    &kData,        &kMovCr,          &kEfer,          &kEferAmd,   &kInvpcid,      &kMode,
-    &kStale1,      &kStale2,         &kStale3,        &kStale4,    &kStale5,       &kStale6,
-    &kStale7,      &kStale8,         &kStale9,        &kStale10,   &kStale11,      &kStale12,
-    &kStale13,     &kStale14,        &kVirtual25,     &kVirtual26, &kVirtual27,    &kVirtual28,
-    &kVirtual29,   &kVirtual30,      &kVirtual31,     &kVirtual32, &kVirtual33,    &kProfileKvm,
-    &kHostRequest, &kTableMmio,      &kTableReadOnly, &kOwnChecks};
+    &kFresh,     &kPresent,        &kReserved,  &kRights,    &kWriteProtect, &kSmep,
+    &kSmap,      &kProtectionKeys, &kNoExecute, &kErrorCode, &kFaultAddress, &kCanonical,
+    &kCrossing,  &kAccessed,       &kDirty,     &kAdOnFault, &kAdKept,       &kPath,
+    &kData,      &kWrap,           &kPdpte,     &kPdpteAmd,  &kMovCr,        &kMovCr32,
+    &kEfer,      &kEferAmd,        &kSregs,     &kInvpcid,   &kMode,         &kStale1,
+    &kStale2,    &kStale3,         &kStale4,    &kStale5,    &kStale6,       &kStale7,
+    &kStale8,    &kStale9,         &kStale10,   &kStale11,   &kStale12,      &kStale13,
+    &kStale14,   &kVirtual25,      &kVirtual26, &kVirtual27, &kVirtual28,    &kVirtual29,
+    &kVirtual30, &kVirtual31,      &kVirtual32, &kVirtual33, &kProfileKvm,   &kHostRequest,
+    &kTableMmio, &kTableReadOnly,  &kOwnChecks};
 }  // namespace
 
 std::span<const Rule* const> all() { return kAll; }

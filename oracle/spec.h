@@ -27,13 +27,16 @@ struct AccessQuery {
 // What a fresh walk of the current image gives, before any adoption.
 struct FreshOutcome {
   OutcomeKind kind = OutcomeKind::kOk;
+  // kGp of an access across the canonical edge: the #PF of the canonical half, by `error_code` and
+  // `cr2`, may come first (rule crossing).
+  bool or_page_fault = false;
   std::uint32_t error_code = 0;
   std::uint64_t cr2 = 0;
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
   std::uint64_t value = 0;
-  // The entries of the walk as the access must leave them: A set in every entry used and D in the
-  // leaf of a write where the access completes; as they were where it faults (a processor MAY have
-  // set A's there, never D).
+  // The entries of the walk (PAE: from the PDPTE register) as the access must leave them: A set in
+  // every entry used and D in the leaf of a write where the access completes; as they were where it
+  // faults (a processor MAY have set A's there, never D).
   Path path[2];
 };
 
@@ -45,7 +48,7 @@ class SpecObserver {
   // Memory became `value` at gpa (size 1..8, not crossing 8 bytes), for whatever reason.
   virtual void on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) = 0;
   // Called with the image as it is just before the access takes effect. Only for accesses of one
-  // vCPU in a paging mode that is on, all of whose tables lie in memory.
+  // vCPU, all of whose tables lie in memory, and that do not cross the end of 32-bit addresses.
   virtual void on_access(std::uint32_t step, const AccessQuery&, const FreshOutcome&) = 0;
 
   // False: on_access is not called (and costs nothing).

@@ -9,8 +9,8 @@ bool shown_bits_fit(const MachineState& state, const Observation& seen, unsigned
   const Path& path = seen.got.path[part];
   const bool overwrites = seen.store() && seen.got.kind == OutcomeKind::kOk;
   for (unsigned s = 0; s < w.count && s < path.count; ++s) {
-    if (overwrites &&
-        state.range_meets(landing[0], landing[1], seen.context.query->size, w.entry_gpa[s])) {
+    if (overwrites && state.range_meets(landing[0], landing[1], seen.context.query->size,
+                                        w.entry_gpa[s], seen.context.rules->mode->entry_bytes)) {
       break;
     }
     if (stale != nullptr && (s >= stale->count || stale->entry_gpa[s] != w.entry_gpa[s])) continue;

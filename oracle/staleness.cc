@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "harness/trace/content.h"
 #include "oracle/registers.h"
 
 namespace twinwalk::oracle {
@@ -25,6 +26,7 @@ struct Prefix {
   Time latest_begin = 0;            // of all choices
   Time oldest_end = kStillThere;    // of all choices
   Time oldest_upper = kStillThere;  // of former values that are not the leaf
+  bool old_pdpte = false;           // a former PDPTE, as AMD's processors cache them
 };
 
 class Search {
@@ -37,19 +39,30 @@ class Search {
   }
 
   SearchResult run() {
-    for (const UsedRoot& root : q_.history->roots()) {
-      const bool current =
-          (root.cr3 & pte::kAddressMask) == (q_.cr3 & pte::kAddressMask) && root.end == kStillThere;
-      if (!current && !root_usable(root)) continue;
+    for (const UsedRoot& used : q_.history->roots()) {
+      const bool current = used.end == kStillThere;
+      if (!current && !root_usable(used)) continue;
       Prefix prefix;
-      foreign_root_ = !current && root.pcid != q_.pcid;
+      foreign_root_ = !current && used.pcid != q_.pcid;
       if (!current) {
-        prefix.latest_begin = root.begin;
-        prefix.oldest_end = prefix.oldest_upper = root.end;
+        prefix.latest_begin = used.begin;
+        prefix.oldest_end = prefix.oldest_upper = used.end;
       }
-      walk_.root = root.cr3 & pte::kAddressMask;
+      now_ = &q_.rule_book->at(used.root.row, q_.nxe);
+      cached_ = &q_.rule_book->at(used.root.row, q_.nxe_was_on);
+      const PagingMode& mode = *now_->mode;
+      walk_.root = used.root.cr3 & mode.root_mask;
+      walk_.row = used.root.row;
+      walk_.plain = mode.plain_entries;
       walk_.old_root = !current;
-      const SearchResult r = descend(walk_.root, q_.rules_now->mode->levels, 0, prefix);
+      SearchResult r = SearchResult::kNone;
+      if (mode.levels == 0) {
+        r = no_tables(prefix);
+      } else if (mode.plain_entries != 0 && q_.vendor == Vendor::kIntel) {
+        r = from_registers(used, prefix);
+      } else {
+        r = descend(walk_.root, mode.levels, 0, prefix);
+      }
       if (r != SearchResult::kNone) return r;
     }
     return SearchResult::kNone;
@@ -64,35 +77,62 @@ class Search {
     return root.end > window;
   }
 
+  // With paging off.
+  SearchResult no_tables(const Prefix& prefix) {
+    if (!walk_.old_root || prefix.oldest_end <= local_) return SearchResult::kNone;
+    walk_.count = 0;
+    walk_.level = 1;
+    return report(prefix, false, 0, now_->mode->linear(q_.gva), false);
+  }
+
+  // A PDPTE register is what it was when it was loaded, whatever memory has held since.
+  SearchResult from_registers(const UsedRoot& used, const Prefix& prefix) {
+    const unsigned index = static_cast<unsigned>(q_.gva >> 30) & 3;
+    const std::uint64_t entry = used.root.pdptes.entry[index];
+    walk_.entry[0] = entry;
+    walk_.entry_gpa[0] = walk_.root + 8 * index;
+    walk_.old[0] = walk_.old_root;
+    walk_.left_at[0] = used.end;
+    walk_.count = 1;
+    walk_.level = 3;
+    if (!(entry & pte::kP) || !used.root.pdptes.known) return SearchResult::kNone;
+    return descend(now_->frame(entry, 3), 2, 1, prefix);
+  }
+
   SearchResult descend(std::uint64_t table, unsigned level, unsigned step, const Prefix& prefix) {
-    const std::uint64_t at = q_.rules_now->mode->entry_gpa(table, q_.gva, level);
+    const unsigned bytes = now_->mode->entry_bytes;
+    const std::uint64_t at = now_->mode->entry_gpa(table, q_.gva, level);
     const Memslot* slot = q_.memory->slots().find(at);
     if (slot == nullptr) return SearchResult::kNone;
     walk_.entry_gpa[step] = at;
     const std::uint64_t hva = Memslots::hva_of(*slot, at);
-    const Version* version = q_.memory->image().newest(hva);
+    EntryPast past(q_.memory->image(), hva, bytes);
+    Version version;
+    bool more = past.next(version);
+    const bool plain = now_->is_plain(level);
 
-    Choice now{q_.memory->image().load(hva), q_.now};
+    const std::uint64_t word = q_.memory->image().load(hva & ~std::uint64_t{7});
+    Choice now{bytes == 8 ? word : extract(word, hva & 4, 4), q_.now};
     // A value that is still there may have been walked at any time since it came, if it could be
     // cached.
-    if (version != nullptr && version->end == kStillThere && (now.value & pte::kA))
-      now.begin = version->begin;
+    if (more && version.end == kStillThere && (plain || (now.value & pte::kA)))
+      now.begin = version.begin;
     SearchResult r = try_choice(now, level, step, prefix);
     if (r != SearchResult::kNone) return r;
 
     Time window_end =
         kStillThere;  // kvm: when the guest first stored to the entry after the value had left
     const std::uint64_t page = at & ~(kPageBytes - 1);
-    for (; version != nullptr; version = q_.memory->image().older(*version)) {
-      const bool old = version->end != kStillThere;
-      if (version->end <= slot->since && !q_.ignore_windows) break;
-      Choice choice{version->value, version->begin, version->end, version->end, true};
-      if (kvm()) {
-        if (old && version->ender == Hand::kGuest && version->ender_page == page)
-          window_end = version->end;
+    for (; more; more = past.next(version)) {
+      const bool old = version.end != kStillThere;
+      if (version.end <= slot->since && !q_.ignore_windows) break;
+      Choice choice{version.value, version.begin, version.end, version.end, true};
+      // Nobody shadows a PDPTE: it is read again, and so seen, whoever changed it.
+      if (kvm() && !plain) {
+        if (old && version.ender == Hand::kGuest && version.ender_page == page)
+          window_end = version.end;
         choice.end = window_end;
-        if (version->maker == Hand::kGuest && version->maker_page == page)
-          window_end = version->begin;
+        if (version.maker == Hand::kGuest && version.maker_page == page) window_end = version.begin;
         if (level != 1 && choice.end != kStillThere && !q_.ignore_windows) continue;
       }
       if (!old) continue;
@@ -110,9 +150,10 @@ class Search {
     walk_.left_at[step] = choice.left_at;
     walk_.count = static_cast<std::uint8_t>(step + 1);
     walk_.level = static_cast<std::uint8_t>(level);
-    const EntryRules& rules = choice.old ? *q_.rules_cached : *q_.rules_now;
+    const EntryRules& rules = choice.old ? *cached_ : *now_;
+    const bool plain = rules.is_plain(level);
     if (choice.old) {
-      if (!(choice.value & pte::kA) || rules.reserved(choice.value, level))
+      if (!(plain || (choice.value & pte::kA)) || rules.reserved(choice.value, level))
         return SearchResult::kNone;
       if (!kvm() && choice.end <= prefix.latest_begin)
         return SearchResult::kNone;  // gone before its table was reached
@@ -121,11 +162,14 @@ class Search {
     } else if (rules.reserved(choice.value, level)) {
       return fault(pfec::kP | pfec::kRsvd | attempt_bits(q_.controls, q_.kind), prefix);
     }
-    prefix.rights.take(choice.value);
+    if (!plain) prefix.rights.take(choice.value);
     prefix.latest_begin = std::max(prefix.latest_begin, choice.begin);
     prefix.oldest_end = std::min(prefix.oldest_end, choice.end);
     if (rules.is_leaf(choice.value, level)) return leaf(choice, level, prefix);
-    if (choice.old) prefix.oldest_upper = std::min(prefix.oldest_upper, choice.end);
+    if (choice.old) {
+      prefix.oldest_upper = std::min(prefix.oldest_upper, choice.end);
+      prefix.old_pdpte |= plain;
+    }
     return descend(rules.frame(choice.value, level), level - 1, step + 1, prefix);
   }
 
@@ -142,12 +186,12 @@ class Search {
     const bool global = q_.pge && (choice.value & pte::kG);
     if (foreign_root_ && !global) return SearchResult::kNone;
     if (prefix.oldest_end <= (global ? global_ : local_)) return SearchResult::kNone;
-    if (!kvm() && !global && prefix.oldest_upper <= structures_ &&
+    if ((!kvm() || prefix.old_pdpte) && !global && prefix.oldest_upper <= structures_ &&
         prefix.latest_begin >= structures_) {
       return SearchResult::kNone;
     }
-    const std::uint64_t base = q_.rules_now->frame(choice.value, level);
-    const std::uint64_t gpa = base | (q_.gva & (q_.rules_now->mode->page_bytes(level) - 1));
+    const std::uint64_t base = now_->mode->frame(choice.value, level, true);
+    const std::uint64_t gpa = base | (q_.gva & (now_->mode->page_bytes(level) - 1));
     // A large page is shadowed by a link to pages of its own size's pieces, which another large
     // page may share. An unannounced edit leaves the link, and no invalidation has to end it: the
     // frame that backs the gpa now may come in again below it, by the other page (rule 31).
@@ -188,6 +232,8 @@ class Search {
 
   const StaleQuery& q_;
   StaleVisitor& visitor_;
+  const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now
+  const EntryRules* cached_ = nullptr;  // and for cached ones
   StaleWalk walk_;
   Time local_ = 0, global_ = 0, structures_ = 0;
   bool foreign_root_ = false;  // a root of another PCID: for global translations only
@@ -201,11 +247,11 @@ StaleQuery make_stale_query(const MachineState& state, const AccessContext& cont
   StaleQuery q;
   q.memory = &state.memory();
   q.history = &state.vcpu(context.vcpu).history;
-  q.rules_now = context.rules;
-  q.rules_cached = &state.rules_cached(context.vcpu);
+  q.rule_book = &state.rule_book();
+  q.nxe = context.query->registers.efer & efer::kNxe;
+  q.nxe_was_on = state.vcpu(context.vcpu).nxe_was_on;
   q.profile = state.profile();
   q.vendor = state.machine().vendor;
-  q.cr3 = context.query->registers.cr3;
   q.pcid = current_pcid(context.query->registers);
   q.pge = context.query->registers.cr4 & cr4::kPge;
   q.controls = context.controls();
@@ -220,7 +266,7 @@ bool StaleWalk::any_old() const {
 }
 
 std::uint64_t StaleWalk::owed(unsigned step, bool store) const {
-  if (old[step] || !(entry[step] & pte::kP)) return 0;
+  if (step < plain || old[step] || !(entry[step] & pte::kP)) return 0;
   std::uint64_t bits = pte::kA;
   if (store && !faults && step + 1u == count) bits |= pte::kD;
   return bits & ~entry[step];

@@ -15,7 +15,9 @@
 // the walk time of an upper entry lies before an invalidation of the paging-structure caches, all
 // of the walk lies before it; and no lower entry is walked before the upper one that leads to it
 // (the translation was made in one walk, top down). Under profile `kvm` only level-1 entries and
-// untracked edits have a past; see README.
+// untracked edits have a past; see README. A root is CR3, the paging mode and PAE's PDPTE
+// registers: what was cached from it is read as in its mode. PDPTEs that AMD reads from memory are
+// entries of the path that need no A to be cached, and have a past under both profiles.
 
 #include <cstdint>
 
@@ -31,12 +33,11 @@ namespace twinwalk::oracle {
 struct StaleQuery {
   const GuestMemory* memory = nullptr;
   const History* history = nullptr;
-  const EntryRules* rules_now = nullptr;  // for entries walked now
-  const EntryRules* rules_cached =
-      nullptr;  // the most permissive that held when cached entries were walked
+  const RuleBook* rule_book = nullptr;
+  bool nxe = false;         // for entries walked now
+  bool nxe_was_on = false;  // for those that are cached: the most permissive when they were walked
   Profile profile = Profile::kKvm;
   Vendor vendor = Vendor::kIntel;
-  std::uint64_t cr3 = 0;
   unsigned pcid = 0;
   bool pge = false;
   Controls controls;
@@ -53,8 +54,10 @@ StaleQuery make_stale_query(const MachineState& state, const AccessContext& cont
 
 // One combination and what it gives.
 struct StaleWalk {
-  std::uint64_t root = 0;  // CR3's address bits
+  std::uint64_t root = 0;  // address of the root table
+  unsigned row = 0;        // of kModes
   std::uint8_t count = 0;
+  std::uint8_t plain = 0;         // the first so many entries have no A and D
   bool old[kMaxLevels] = {};      // the entry at this step is a former value
   Time left_at[kMaxLevels] = {};  // old: when memory stopped holding the value
   bool old_root = false;

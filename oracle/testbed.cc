@@ -1,5 +1,7 @@
 #include "oracle/testbed.h"
 
+#include "oracle/paging.h"
+
 namespace twinwalk::oracle {
 
 Testbed::Testbed(Profile profile, const Machine& machine) { spec.reset(machine, profile); }
@@ -35,11 +37,12 @@ Verdict Testbed::access(AccessKind kind, std::uint64_t gva, const Outcome& got, 
   return step(op, got);
 }
 
-Verdict Testbed::write(std::uint64_t gpa, std::uint64_t value, Writer by) {
+Verdict Testbed::write(std::uint64_t gpa, std::uint64_t value, Writer by, unsigned bytes) {
   Op op;
   op.verb = Verb::kWrite;
   op.gpa = gpa;
   op.value = value;
+  op.size = bytes;
   op.by = static_cast<std::uint64_t>(by);
   return step(op, Outcome{});
 }
@@ -96,6 +99,12 @@ Outcome Testbed::fresh(AccessKind kind, std::uint64_t gva, unsigned bytes) const
   o.value = f.value;
   o.path[0] = f.path[0];
   o.path[1] = f.path[1];
+  // A subject shows a walk of memory, whatever PDPTE registers hold.
+  const WalkView view = spec.view(0, q);
+  for (unsigned i = 0; i < view.parts.size(); ++i) {
+    const auto& steps = view.parts[i].steps;
+    if (!steps.empty() && steps[0].memory_differs) fill_path(view.parts[i].gva, o.path[i]);
+  }
   o.write =
       f.kind == OutcomeKind::kMmio && (kind == AccessKind::kWrite || kind == AccessKind::kRmw);
   return o;
@@ -106,13 +115,17 @@ Verdict Testbed::access_fresh(AccessKind kind, std::uint64_t gva) {
 }
 
 void Testbed::fill_path(std::uint64_t gva, Path& path) const {
-  const FreshOutcome f = spec.fresh(0, query(AccessKind::kRead, gva));
-  path = f.path[0];
-  // Without the bits that a completed access would set: as memory has them.
-  std::uint64_t table = spec.registers(0).cr3 & pte::kAddressMask;
-  for (unsigned i = 0, level = 4; i < path.count; ++i, --level) {
-    path.entry[i] = spec.read_word(table + ((gva >> (12 + 9 * (level - 1))) & 511) * 8);
-    table = path.entry[i] & pte::kAddressMask;
+  const Registers& r = spec.registers(0);
+  const PagingMode& mode = kModes[row_of(r)];
+  std::uint64_t table = r.cr3 & mode.root_mask;
+  path.count = 0;
+  for (unsigned level = mode.levels; level >= 1; --level) {
+    const std::uint64_t at = mode.entry_gpa(table, mode.linear(gva), level);
+    const std::uint64_t entry =
+        spec.read_word(at & ~std::uint64_t{7}) >> 8 * (at & 7) & mode.entry_mask();
+    path.entry[path.count++] = entry;
+    if (!(entry & pte::kP) || mode.is_leaf(entry, level)) break;
+    table = mode.frame(entry, level, false);
   }
 }
 

@@ -34,7 +34,8 @@ class Testbed {
   // One step each; the outcome is what the subject is said to have done.
   Verdict step(const Op& op, const Outcome& got);
   Verdict access(AccessKind kind, std::uint64_t gva, const Outcome& got, unsigned vcpu = 0);
-  Verdict write(std::uint64_t gpa, std::uint64_t value, Writer by = Writer::kGuest);
+  Verdict write(std::uint64_t gpa, std::uint64_t value, Writer by = Writer::kGuest,
+                unsigned bytes = 8);
   Verdict mov(Reg reg, std::uint64_t value, OutcomeKind got = OutcomeKind::kDone);
   Verdict invlpg(std::uint64_t gva);
   Verdict invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva,

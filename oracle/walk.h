@@ -1,8 +1,8 @@
 #ifndef TWINWALK_ORACLE_WALK_H_
 #define TWINWALK_ORACLE_WALK_H_
 
-// The fresh walk: what the tables in memory say now, and what an access with
-// given controls makes of it. SDM 3A, chapter "Paging".
+// The fresh walk: what the tables in memory (and the PDPTE registers) say now, and what an access
+// with given controls makes of it. SDM 3A, chapter "Paging".
 
 #include <cstdint>
 
@@ -26,7 +26,8 @@ struct Rights {
   bool executable() const { return !(any & pte::kXd); }
 };
 
-// The registers that decide rights, at the access.
+// The registers that decide rights, at the access. What is off in its paging mode is off here: SMEP
+// and SMAP act with paging on, keys in long mode, and XD exists with CR4.PAE=1 only.
 struct Controls {
   bool wp = false, smep = false, smap = false, pke = false, nxe = false, ac = false;
   bool user_mode = false;  // CPL 3 and not implicit
@@ -35,11 +36,12 @@ struct Controls {
 };
 inline Controls controls_of(const Registers& r, bool implicit) {
   Controls c;
+  const bool paging = r.cr0 & cr0::kPg, pae = r.cr4 & cr4::kPae;
   c.wp = r.cr0 & cr0::kWp;
-  c.smep = r.cr4 & cr4::kSmep;
-  c.smap = r.cr4 & cr4::kSmap;
-  c.pke = r.cr4 & cr4::kPke;
-  c.nxe = r.efer & efer::kNxe;
+  c.smep = paging && (r.cr4 & cr4::kSmep);
+  c.smap = paging && (r.cr4 & cr4::kSmap);
+  c.pke = paging && (r.efer & efer::kLme) && (r.cr4 & cr4::kPke);
+  c.nxe = pae && (r.efer & efer::kNxe);
   c.ac = r.ac;
   c.implicit = implicit;
   c.user_mode = r.cpl == 3 && !implicit;
@@ -100,8 +102,12 @@ struct Walk {
   Stop stop = Stop::kNotPresent;
   std::uint8_t count = 0;  // entries read
   std::uint8_t level = 0;  // at which it stopped
-  Rights rights;           // of the entries used; complete with kLeaf only
-  std::uint64_t gpa = 0;   // kLeaf: of the byte
+  std::uint8_t plain = 0;  // of the entries the first so many have no rights, A and D
+  // PAE: the PDPTE register used differs from the PDPTE in memory, so that a walk of memory, as a
+  // subject shows it, is another one.
+  bool apart = false;
+  Rights rights;          // of the entries used; complete with kLeaf only
+  std::uint64_t gpa = 0;  // kLeaf: of the byte
   // The first `count` mean something; left unset otherwise, a walk is the hot path.
   std::uint64_t entry[kMaxLevels];
   std::uint64_t entry_gpa[kMaxLevels];
@@ -118,6 +124,8 @@ class GuestMemory {
     word = image_.load(Memslots::hva_of(*slot, gpa));
     return true;
   }
+  // PAE's PDPTEs as they are at `cr3`: 32 bytes, 32-aligned, so in one slot or in none.
+  PdpteRegisters pdptes_at(std::uint64_t cr3) const;
   const Memslots& slots() const { return slots_; }
   const Image& image() const { return image_; }
 
@@ -139,19 +147,26 @@ struct Window {
   bool holds(std::uint64_t at) const { return at - gpa < bytes; }
 };
 
-// The walk in the mode of one row of kModes, known when it is compiled: this is where the time
-// goes.
+// Where a walk begins. `pdptes`: PAE's registers, or nullptr to read them from memory.
+struct WalkRoot {
+  std::uint64_t cr3 = 0;  // as the register holds it
+  const PdpteRegisters* pdptes = nullptr;
+};
+
+// The walk below the tables that are not in memory: from the table at `table`, whose entries are
+// number `n` of the walk, in the mode of one row of kModes, known when it is compiled: this is
+// where the time goes.
 template <unsigned kRow>
-[[gnu::always_inline]] inline void walk_in(const GuestMemory& memory, const EntryRules& rules,
-                                           std::uint64_t cr3, std::uint64_t gva, Walk& out) {
+[[gnu::always_inline]] inline void walk_from(const GuestMemory& memory, const EntryRules& rules,
+                                             std::uint64_t table, unsigned n, std::uint64_t gva,
+                                             Walk& out) {
   constexpr const PagingMode& kMode = kModes[kRow];
   constexpr std::uint64_t kIndexMask =
       ((std::uint64_t{1} << kMode.index_bits) - 1) * kMode.entry_bytes;
-  std::uint64_t table = cr3 & pte::kAddressMask;
   Rights rights;
   Window window(memory.slots().find(table));
   Stop stop = Stop::kNoMemory;
-  unsigned n = 0, level = kMode.levels;
+  unsigned level = kMode.levels - n;
 #pragma GCC unroll 8
   for (; n < kMode.levels; ++n, --level) {
     const unsigned shift = kMode.shift(kMode.levels - n);
@@ -161,7 +176,13 @@ template <unsigned kRow>
       window = Window(memory.slots().find(at));
       if (!window.holds(at)) break;
     }
-    const std::uint64_t entry = memory.image().load_at(at + window.to_offset);
+    std::uint64_t entry;
+    if constexpr (kMode.entry_bytes == 4) {
+      entry = memory.image().load_at((at & ~std::uint64_t{7}) + window.to_offset) >> 8 * (at & 4) &
+              kMode.entry_mask();
+    } else {
+      entry = memory.image().load_at(at + window.to_offset);
+    }
     out.entry[n] = entry;
     out.entry_gpa[n] = at;
     const bool leaf = kMode.is_leaf(entry, kMode.levels - n);
@@ -171,11 +192,12 @@ template <unsigned kRow>
       ++n;
       break;
     }
-    rights.take(entry);
+    if (n >= kMode.plain_entries) rights.take(entry);
     table = entry & pte::kAddressMask;
     if (leaf) {
       const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
       rights.key = static_cast<std::uint8_t>((entry & pte::kPkeyMask) >> pte::kPkeyShift);
+      if constexpr (kMode.entry_bytes == 4) table = kMode.frame(entry, kMode.levels - n, true);
       out.gpa = (table & ~offset) | (gva & offset);
       stop = Stop::kLeaf;
       ++n;
@@ -185,13 +207,24 @@ template <unsigned kRow>
   out.stop = stop;
   out.level = static_cast<std::uint8_t>(level);
   out.count = static_cast<std::uint8_t>(n);
+  out.plain = kMode.plain_entries;
+  out.apart = false;
   out.rights = rights;
 }
 
-// Precondition: gva is canonical. `cr3` as the register holds it.
+// The modes that are not on the hot path.
+void walk_elsewhere(const GuestMemory& memory, const EntryRules& rules, const WalkRoot& root,
+                    std::uint64_t gva, Walk& out);
+
+// Precondition: gva is what linear() gives, and canonical.
 [[gnu::always_inline]] inline void walk(const GuestMemory& memory, const EntryRules& rules,
-                                        std::uint64_t cr3, std::uint64_t gva, Walk& out) {
-  walk_in<0>(memory, rules, cr3, gva, out);
+                                        const WalkRoot& root, std::uint64_t gva, Walk& out) {
+  constexpr const PagingMode& kHot = kModes[kRow4Level];
+  if (rules.mode == &kHot) [[likely]] {
+    walk_from<kRow4Level>(memory, rules, root.cr3 & kHot.root_mask, 0, gva, out);
+  } else {
+    walk_elsewhere(memory, rules, root, gva, out);
+  }
 }
 
 }  // namespace twinwalk::oracle

@@ -7,32 +7,45 @@ namespace twinwalk::oracle {
 namespace {
 
 // Opens one entry; `rights` accumulates.
-WalkViewStep open_entry(const EntryRules& rules, std::uint64_t gpa, std::uint64_t entry,
-                        unsigned level, Rights& rights) {
+WalkViewStep open_entry(const EntryRules& rules, std::uint64_t gva, std::uint64_t gpa,
+                        std::uint64_t entry, unsigned level, Rights& rights) {
   WalkViewStep s;
   s.level = level;
-  s.table_gpa = gpa & ~(kPageBytes - 1);
-  s.index = static_cast<unsigned>((gpa & (kPageBytes - 1)) / rules.mode->entry_bytes);
+  s.index = static_cast<unsigned>(rules.mode->index_of(gva, level));
+  s.table_gpa = gpa - std::uint64_t{s.index} * rules.mode->entry_bytes;
+  s.entry_gpa = gpa;
   s.entry = entry;
+  s.format = format_table(*rules.mode, level, false);
   if (!(entry & pte::kP)) return s;
   s.leaf = rules.is_leaf(entry, level);
-  s.reserved_bits = entry & (s.leaf ? rules.leaf : rules.table)[level];
+  s.frame = rules.frame(entry, level);
+  s.format = format_table(*rules.mode, level, s.leaf);
+  s.reserved_bits = rules.reserved_bits(entry, level);
   s.reserved = s.reserved_bits != 0;
-  rights.take(entry);
+  if (!rules.is_plain(level)) rights.take(entry);
   s.writable = rights.writable();
   s.user = rights.user();
   s.executable = rights.executable();
   return s;
 }
 
-WalkViewPart open_part(const AccessContext& context, const AccessPart& part) {
+void open_register(const GuestMemory& memory, WalkViewStep& s) {
+  s.from_register = true;
+  const bool readable = memory.read(s.entry_gpa, s.in_memory);
+  s.memory_differs = !readable || s.in_memory != s.entry;
+}
+
+WalkViewPart open_part(const MachineState& state, const AccessContext& context,
+                       const AccessPart& part) {
   WalkViewPart view;
   view.gva = part.gva;
   Rights rights;
   const Walk& w = part.walk;
   for (unsigned i = 0; i < w.count; ++i) {
-    view.steps.push_back(open_entry(*context.rules, w.entry_gpa[i], w.entry[i],
+    view.steps.push_back(open_entry(*context.rules, part.gva, w.entry_gpa[i], w.entry[i],
                                     context.rules->mode->levels - i, rights));
+    if (i < w.plain && context.root.pdptes != nullptr)
+      open_register(state.memory(), view.steps.back());
   }
   view.table_without_memory = w.stop == Stop::kNoMemory;
   view.translates = w.stop == Stop::kLeaf;
@@ -65,8 +78,9 @@ class StaleCollector final : public StaleVisitor {
     if (!w.faults) view.gpa = w.gpa;
     Rights rights;
     for (unsigned i = 0; i < w.count; ++i) {
-      WalkViewStep step = open_entry(*query_.rules_cached, w.entry_gpa[i], w.entry[i],
-                                     query_.rules_now->mode->levels - i, rights);
+      const EntryRules& rules = query_.rule_book->at(w.row, query_.nxe_was_on);
+      WalkViewStep step =
+          open_entry(rules, query_.gva, w.entry_gpa[i], w.entry[i], rules.mode->levels - i, rights);
       step.former = w.old[i];
       if (w.old[i]) step.former_until = w.left_at[i];
       view.steps.push_back(step);
@@ -102,13 +116,16 @@ WalkView make_view(const MachineState& state, unsigned vcpu, const AccessQuery& 
   const AccessContext context = make_context(state, vcpu, query);
   FreshAccess fresh;
   fresh_access(state, context, fresh);
+  view.mode = context.rules->mode->mode;
   view.fresh = to_outcome(context, fresh);
   for (unsigned i = 0; i < fresh.parts; ++i)
-    view.parts.push_back(open_part(context, fresh.part[i]));
+    view.parts.push_back(open_part(state, context, fresh.part[i]));
   if (fresh.kind == OutcomeKind::kGp) {
     view.rule = &rules::kCanonical;
   } else if (fresh.kind == OutcomeKind::kMmio) {
     view.rule = &rules::kVirtual29;
+  } else if (wraps(fresh)) {
+    view.rule = &rules::kWrap;
   } else {
     view.rule = view.parts[fresh.which].rule;
   }

@@ -6,8 +6,10 @@
 // For `explain` and reports; never on the judging path.
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
+#include "harness/trace/machine.h"
 #include "harness/trace/outcome.h"
 #include "harness/trace/verdict.h"
 
@@ -15,14 +17,20 @@ namespace twinwalk::oracle {
 
 // One entry, as read.
 struct WalkViewStep {
-  unsigned level = 0;           // 4 = PML4E ... 1 = PTE
-  std::uint64_t table_gpa = 0;  // of the table, 4K-aligned
+  unsigned level = 0;           // 5 = PML5E ... 1 = PTE, in every mode
+  std::uint64_t table_gpa = 0;  // of the table: 4K-aligned, PAE's PDPT 32-aligned
   unsigned index = 0;           // of the entry in it
-  std::uint64_t entry = 0;
+  std::uint64_t entry_gpa = 0;
+  std::uint64_t entry = 0;      // of 4 bytes in 32-bit paging
+  std::string_view format;      // title of the manual's table that has its bits
+  bool from_register = false;   // PAE: `entry` is the PDPTE register; memory may hold another value
+  bool memory_differs = false;  // and does: in_memory (0 where there is no memory)
+  std::uint64_t in_memory = 0;
   bool leaf = false;
-  bool reserved = false;  // P=1 and a reserved bit set; `reserved_bits` says which
+  std::uint64_t frame = 0;  // P=1: address of the next table, or of the page
+  bool reserved = false;    // P=1 and a reserved bit set; `reserved_bits` says which
   std::uint64_t reserved_bits = 0;
-  // Rights of all entries down to this one.
+  // Rights of all entries down to this one; PAE's PDPTEs have none.
   bool writable = false, user = false, executable = false;
   bool former = false;             // WalkViewStale: not what memory holds now
   std::uint32_t former_until = 0;  // number of steps judged when memory stopped holding it
@@ -33,7 +41,7 @@ struct WalkViewPart {
   std::uint64_t gva = 0;
   std::vector<WalkViewStep> steps;    // root first; ends where the walk ends
   bool table_without_memory = false;  // the next entry has no memslot behind it
-  bool translates = false;            // a leaf was reached
+  bool translates = false;            // a leaf was reached, or paging is off
   std::uint64_t gpa = kUnknownGpa;    // translates: of the byte
   unsigned pkey = 0;                  // translates
   bool faults = false;
@@ -52,6 +60,7 @@ struct WalkViewStale {
 };
 
 struct WalkView {
+  Mode mode = Mode::kNone;
   Outcome fresh;  // of the whole access; no paths
   std::vector<WalkViewPart>
       parts;  // two if the access crosses a page; none if an address is not canonical

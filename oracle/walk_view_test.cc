@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "oracle/testbed.h"
+#include "oracle/mode_bed.h"
 
 namespace twinwalk::oracle {
 namespace {
@@ -56,6 +56,44 @@ TEST(WalkView, ListsPermittedFormerTranslations) {
   EXPECT_EQ(view.stale[0].steps[3].former_until, 2u);
   bed.invlpg(kGva);
   EXPECT_TRUE(bed.spec.view(0, query(bed, AccessKind::kRead)).stale.empty());
+}
+
+TEST(WalkView, DecodesByMode) {
+  ModeBed legacy(Mode::k32Bit);
+  legacy.map_at(0, 2, 0x0140'0000 | kLeafUsed | pte::kPs | bit(13));
+  const WalkView v32 = legacy.spec.view(0, legacy.ask(AccessKind::kRead, 0x5000));
+  ASSERT_EQ(v32.parts[0].steps.size(), 1u);
+  EXPECT_EQ(v32.mode, Mode::k32Bit);
+  EXPECT_EQ(v32.parts[0].steps[0].format,
+            "Format of a 32-Bit Page-Directory Entry that Maps a 4-MByte Page");
+  EXPECT_EQ(v32.parts[0].steps[0].frame, bit(32) | 0x0140'0000) << "PSE-36";
+  EXPECT_EQ(v32.parts[0].gpa, bit(32) | 0x0140'5000);
+
+  ModeBed pae(Mode::kPae);
+  pae.map_at(0xc000'5000, 1, kOld | kLeafUsed);
+  const std::uint64_t pdpte = pae.at(0xc000'5000, 3);
+  WalkView view = pae.spec.view(0, pae.ask(AccessKind::kRead, 0xc000'5000));
+  ASSERT_EQ(view.parts[0].steps.size(), 3u);
+  EXPECT_EQ(view.parts[0].steps[0].index, 3u);
+  EXPECT_TRUE(view.parts[0].steps[0].from_register);
+  EXPECT_FALSE(view.parts[0].steps[0].memory_differs);
+  EXPECT_TRUE(view.parts[0].steps[0].writable) << "no rights in a PDPTE";
+  const std::uint64_t loaded = pae.spec.read_word(pdpte);
+  pae.write(pdpte, 0);
+  view = pae.spec.view(0, pae.ask(AccessKind::kRead, 0xc000'5000));
+  EXPECT_EQ(view.parts[0].steps[0].entry, loaded);
+  EXPECT_TRUE(view.parts[0].steps[0].memory_differs);
+  EXPECT_EQ(view.parts[0].steps[0].in_memory, 0u);
+  EXPECT_TRUE(view.parts[0].translates);
+  EXPECT_TRUE(view.stale.empty());
+  pae.load_pdptes();
+  view = pae.spec.view(0, pae.ask(AccessKind::kRead, 0xc000'5000));
+  EXPECT_EQ(view.rule->id, "present");
+
+  ModeBed none(Mode::kNone);
+  view = none.spec.view(0, none.ask(AccessKind::kRead, 0x7000));
+  EXPECT_TRUE(view.parts[0].steps.empty());
+  EXPECT_EQ(view.parts[0].gpa, 0x7000u);
 }
 
 TEST(WalkView, CrossingHasTwoPartsAndNonCanonicalNone) {

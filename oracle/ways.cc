@@ -53,7 +53,7 @@ void Ways::add_fresh_way() {
 // a hypervisor that looks at the tables: A of its present entries is open (rule stale-10).
 void Ways::add_walk_beside() {
   const Walk& w = seen_.fresh.part[part_].walk;
-  for (unsigned s = 0; s < w.count; ++s) {
+  for (unsigned s = w.plain; s < w.count; ++s) {
     if (!(w.entry[s] & pte::kP) || w.entry[s] & pte::kA) continue;
     if (Word* word = all_.at(state_.memory().slots(), w.entry_gpa[s])) word->may |= pte::kA;
   }

@@ -2,104 +2,76 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include "harness/trace/json_field.h"
 
 namespace twinwalk::reports {
 namespace {
 
-using Json = nlohmann::json;
-
-std::string text_of(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return "";
-  return found->is_string() ? found->get<std::string>() : found->dump();
-}
-
-// A number, or 0 where it is absent or null.
-template <typename Number>
-Number number_of(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return 0;
-  if (!found->is_number()) throw std::invalid_argument(fmt::format("`{}` is not a number", key));
-  const bool negative =
-      found->is_number_integer() && !found->is_number_unsigned() && found->get<std::int64_t>() < 0;
-  if constexpr (std::is_unsigned_v<Number>) {
-    if (negative) throw std::invalid_argument(fmt::format("`{}` is negative", key));
-    if (found->is_number_float() && !(found->get<double>() >= 0 && found->get<double>() < 1e18)) {
-      throw std::invalid_argument(fmt::format("`{}` is out of range", key));
-    }
-  }
-  return found->get<Number>();
-}
-
-bool flag_of(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return false;
-  if (!found->is_boolean())
-    throw std::invalid_argument(fmt::format("`{}` is not true or false", key));
-  return found->get<bool>();
-}
+using json_field::flag_or_false;
+using json_field::Json;
+using json_field::number_or_zero;
+using json_field::text_or_empty;
 
 ResultLine run_line(const Json& j) {
   ResultLine r;
-  r.trace = text_of(j, "trace");
-  r.op = number_of<std::uint32_t>(j, "op");
-  r.vcpu = number_of<unsigned>(j, "vcpu");
-  r.verb = text_of(j, "verb");
-  r.subject = text_of(j, "subject");
-  r.profile = text_of(j, "profile");
-  r.verdict = text_of(j, "verdict");
-  r.cls = text_of(j, "class");
-  r.field = text_of(j, "field");
-  r.got = text_of(j, "got");
-  r.allowed = text_of(j, "allowed");
-  r.rule = text_of(j, "rule");
+  r.trace = text_or_empty(j, "trace");
+  r.op = number_or_zero<std::uint32_t>(j, "op");
+  r.vcpu = number_or_zero<unsigned>(j, "vcpu");
+  r.verb = text_or_empty(j, "verb");
+  r.subject = text_or_empty(j, "subject");
+  r.profile = text_or_empty(j, "profile");
+  r.verdict = text_or_empty(j, "verdict");
+  r.cls = text_or_empty(j, "class");
+  r.field = text_or_empty(j, "field");
+  r.got = text_or_empty(j, "got");
+  r.allowed = text_or_empty(j, "allowed");
+  r.rule = text_or_empty(j, "rule");
   return r;
 }
 
 RunSummary summary(const Json& j) {
-  const auto n = [&](const char* key) { return number_of<std::uint64_t>(j, key); };
+  const auto n = [&](const char* key) { return number_or_zero<std::uint64_t>(j, key); };
   return {n("traces"),  n("ops"),  n("checks"),      n("agree"),
           n("diverge"), n("skip"), n("unspecified"), n("unicorn_checks")};
 }
 
 ConformLine conform_line(const Json& j) {
-  return {text_of(j, "feature"),
-          text_of(j, "subject"),
-          text_of(j, "host"),
-          text_of(j, "mode"),
-          text_of(j, "result"),
-          text_of(j, "why"),
-          number_of<std::uint64_t>(j, "checks")};
+  return {text_or_empty(j, "feature"),
+          text_or_empty(j, "subject"),
+          text_or_empty(j, "host"),
+          text_or_empty(j, "mode"),
+          text_or_empty(j, "result"),
+          text_or_empty(j, "why"),
+          number_or_zero<std::uint64_t>(j, "checks")};
 }
 
 ZooLine zoo_line(const Json& j) {
-  return {text_of(j, "bug"),
-          text_of(j, "by"),
-          flag_of(j, "reached"),
-          flag_of(j, "triggered"),
-          flag_of(j, "detected"),
-          number_of<double>(j, "seconds"),
-          number_of<std::uint64_t>(j, "execs")};
+  return {text_or_empty(j, "bug"),
+          text_or_empty(j, "by"),
+          flag_or_false(j, "reached"),
+          flag_or_false(j, "triggered"),
+          flag_or_false(j, "detected"),
+          number_or_zero<double>(j, "seconds"),
+          number_or_zero<std::uint64_t>(j, "execs")};
 }
 
 BenchLine bench_line(const Json& j) {
-  BenchLine b{text_of(j, "row"),
-              text_of(j, "unit"),
-              text_of(j, "target"),
-              number_of<double>(j, "value"),
-              number_of<double>(j, "limit"),
-              number_of<double>(j, "ratio"),
+  BenchLine b{text_or_empty(j, "row"),
+              text_or_empty(j, "unit"),
+              text_or_empty(j, "target"),
+              number_or_zero<double>(j, "value"),
+              number_or_zero<double>(j, "limit"),
+              number_or_zero<double>(j, "ratio"),
               {}};
-  if (j.contains("holds") && !j["holds"].is_null()) b.holds = flag_of(j, "holds");
+  if (json_field::find(j, "holds")) b.holds = flag_or_false(j, "holds");
   return b;
 }
 
 FuzzLine fuzz_line(const Json& j) {
-  const auto n = [&](const char* key) { return number_of<std::uint64_t>(j, key); };
-  return {text_of(j, "engine"),
-          number_of<double>(j, "seconds"),
-          number_of<double>(j, "execs_per_second"),
+  const auto n = [&](const char* key) { return number_or_zero<std::uint64_t>(j, key); };
+  return {text_or_empty(j, "engine"),
+          number_or_zero<double>(j, "seconds"),
+          number_or_zero<double>(j, "execs_per_second"),
           n("execs"),
           n("ops"),
           n("checks"),

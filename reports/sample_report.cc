@@ -3,52 +3,61 @@
 namespace twinwalk::reports::testing {
 namespace {
 
+// What most of the samples are about: a store that INVLPG should have stopped.
+constexpr const char *kClass = "missed-fault", *kField = "outcome", *kGot = "ok gpa=0x5000",
+                     *kAllowed = "#PF ec=p|w cr2=0x400000";
+
 Finding missed_fault() {
-  Finding f;
-  f.name = "missed-fault-1f3a9c04";
-  f.cls = "missed-fault";
-  f.field = "outcome";
-  f.got = "ok gpa=0x5000";
-  f.allowed = "#PF ec=p|w cr2=0x400000";
-  f.rule = "stale-6";
-  f.rule_says =
-      "INVLPG drops the page number in the current PCID, and all paging-structure caches of it.";
-  f.citation = "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\"";
-  f.subject = "core";
-  f.profile = "kvm";
-  f.trace_text =
-      "walk 1\nmachine  core=shadow memory=64M vcpus=1\nmap      gva=0x400000 gpa=0x5000\n"
-      "access   write gva=0x400000\nwrite    gpa=0x103000 value=0x5000|p|u\ninvlpg   gva=0x400000\n"
-      "access   write gva=0x400000\n";
-  f.trace_line = 7;
-  f.replays = f.reproduced = 10;
-  f.hits = 1204;
-  f.seconds = 3.2;
   const WalkLevel root{4, 0x100000, 0, 0x101027, ""}, third{3, 0x101000, 0, 0x102027, ""},
       second{2, 0x102000, 2, 0x103027, ""};
-  f.walks = {{"spec", f.allowed, {root, third, second, {1, 0x103000, 0, 0x5005, "read-only"}}},
-             {"core", f.got, {root, third, second, {1, 0x103000, 0, 0x5067, "before INVLPG"}}}};
-  return f;
+  return {
+      .name = "missed-fault-1f3a9c04",
+      .cls = kClass,
+      .field = kField,
+      .got = kGot,
+      .allowed = kAllowed,
+      .rule = "stale-6",
+      .rule_says =
+          "INVLPG drops the page number in the current PCID, and all paging-structure "
+          "caches of it.",
+      .citation = "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\"",
+      .subject = "core",
+      .profile = "kvm",
+      .trace_text =
+          "walk 1\nmachine  core=shadow memory=64M vcpus=1\n"
+          "map      gva=0x400000 gpa=0x5000\naccess   write gva=0x400000\n"
+          "write    gpa=0x103000 value=0x5000|p|u\ninvlpg   gva=0x400000\n"
+          "access   write gva=0x400000\n",
+      .trace_line = 7,
+      .walks = {{"spec", kAllowed, {root, third, second, {1, 0x103000, 0, 0x5005, "read-only"}}},
+                {"core", kGot, {root, third, second, {1, 0x103000, 0, 0x5067, "before INVLPG"}}}},
+      .replays = 10,
+      .reproduced = 10,
+      .hits = 1204,
+      .seconds = 3.2,
+  };
 }
 
 Finding known_one() {
-  Finding f;
-  f.name = "wrong-error-code-00000001";
-  f.cls = "wrong-error-code";
-  f.field = "error-code";
-  f.got = "#PF ec=rsvd cr2=0x0";
-  f.allowed = "#PF ec=p|rsvd cr2=0x0";
-  f.rule = "fresh";
-  f.rule_says = "RSVD implies P & nothing is <left> of it.";
-  f.citation = "SDM 3A §\"Page-Fault Exceptions\"";
-  f.subject = "core";
-  f.trace_text =
-      "walk 1\nmachine  core=shadow memory=64M vcpus=1\n# </script><b>not markup</b>\naccess   "
-      "read gva=0x0\n";
-  f.trace_line = 4;
-  f.is_new = false;
-  f.walks = {{"spec", f.allowed, {{4, 0x100000, 0, 0, ""}}}};
-  return f;
+  constexpr const char* kRsvd = "#PF ec=p|rsvd cr2=0x0";
+  return {
+      .name = "wrong-error-code-00000001",
+      .cls = "wrong-error-code",
+      .field = "error-code",
+      .got = "#PF ec=rsvd cr2=0x0",
+      .allowed = kRsvd,
+      .rule = "fresh",
+      .rule_says = "RSVD implies P & nothing is <left> of it.",
+      .citation = "SDM 3A §\"Page-Fault Exceptions\"",
+      .subject = "core",
+      .profile = "",
+      .trace_text =
+          "walk 1\nmachine  core=shadow memory=64M vcpus=1\n"
+          "# </script><b>not markup</b>\naccess   read gva=0x0\n",
+      .trace_line = 4,
+      .walks = {{"spec", kRsvd, {{4, 0x100000, 0, 0, ""}}}},
+      .is_new = false,
+  };
 }
 
 StateMap states() {
@@ -103,8 +112,8 @@ FuzzReport sample_fuzz_report() {
 
 Results sample_results() {
   Results r;
-  r.run = {{"corpus/seed/wp.walk", 3, 0, "access", "core", "kvm", "diverge", "missed-fault",
-            "outcome", "ok gpa=0x5000", "#PF ec=p|w cr2=0x400000", "fresh"},
+  r.run = {{"corpus/seed/wp.walk", 3, 0, "access", "core", "kvm", "diverge", kClass, kField, kGot,
+            kAllowed, "fresh"},
            {"corpus/seed/nested.walk", 1, 0, "nested-map", "core", "kvm", "skip", "", "",
             "skip nested-not-supported", "", ""},
            {"corpus/seed/a<b>&'c'.walk", 9, 1, "access", "core", "kvm", "unspecified", "", "cr2",
@@ -120,8 +129,9 @@ Results sample_results() {
   r.bench = {{"spec walk", "ns", "<= 1.5", 24.3, 18.1, 1.34, true},
              {"shadow fault", "ns", "<= 300", 412, 300, 1.37, false},
              {"resident", "MiB", "", 31, 0, 0, {}}};
-  r.fuzz = {{"libfuzzer", 60.3, 97'366.5, 5'871'202, 187'412'331, 140'992'871, 1'204'113, 2314, 198,
-             0, 0}};
+  const FuzzReport f = sample_fuzz_report();
+  r.fuzz = {{f.engine, f.seconds, 97'366.5, f.execs, f.ops, f.checks, f.unicorn_checks, f.edges,
+             f.mmu_states, 0, 0}};
   return r;
 }
 

@@ -59,6 +59,7 @@ Divergence first_divergence(Checker& checker, const Trace& trace) {
 }
 
 std::string note_of(const oracle::WalkViewStep& step) {
+  if (step.memory_differs) return fmt::format("register; memory holds {:#x}", step.in_memory);
   if (!(step.entry & pte::kP)) return "not present";
   if (step.reserved) return fmt::format("reserved bits {:#x}", step.reserved_bits);
   return fmt::format("so far {}{}{}", step.writable ? "w" : "-", step.user ? "u" : "-",
@@ -95,6 +96,8 @@ reports::Walk subject_walk(const oracle::WalkView& view, const Outcome& got,
   for (std::size_t half = 0; half < view.parts.size() && half < 2; ++half) {
     const auto& steps = view.parts[half].steps;
     const Path& path = got.path[half];
+    // Its path is a walk of memory: another one where a PDPTE register differs.
+    if (!steps.empty() && steps[0].memory_differs) continue;
     for (std::size_t i = 0; i < steps.size() && i < path.count; ++i) {
       walk.levels.push_back({steps[i].level, steps[i].table_gpa, steps[i].index, path.entry[i],
                              change_note(steps[i].entry, path.entry[i])});

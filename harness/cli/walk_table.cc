@@ -27,7 +27,7 @@ std::string change_text(std::uint64_t before, std::uint64_t after) {
 }
 
 std::string place_text(const oracle::WalkViewStep& step) {
-  return fmt::format("{:#x}", step.table_gpa + step.index * 8);
+  return fmt::format("{:#x}", step.entry_gpa);
 }
 
 // Decoded if it is present: the other bits of an entry that is not mean nothing to the processor.
@@ -36,13 +36,23 @@ std::string value_text(std::uint64_t entry) {
 }
 
 std::string remark_of(const oracle::WalkViewStep& step) {
-  if ((step.entry & pte::kP) == 0) return "not present";
-  if (step.reserved) return "reserved: " + entry_text(step.reserved_bits);
-  return "";
+  std::string text;
+  if ((step.entry & pte::kP) == 0) {
+    text = "not present";
+  } else if (step.reserved) {
+    text = fmt::format("reserved: {} (\"{}\")", entry_text(step.reserved_bits), step.format);
+  }
+  // A 4M page whose address has PSE-36 bits.
+  if (step.leaf && step.frame >> 32 != 0 && step.entry >> 32 == 0)
+    text = fmt::format("page at {:#x}", step.frame);
+  if (!step.memory_differs) return text;
+  return fmt::format("{}{}the register; memory holds {}", text, text.empty() ? "" : "; ",
+                     value_text(step.in_memory));
 }
 
 // "user, read-only, executable, key 3": what all entries together allow.
 std::string rights_text(const oracle::WalkViewPart& part) {
+  if (part.steps.empty()) return "all: paging is off";
   const oracle::WalkViewStep& last = part.steps.back();
   std::string text = fmt::format("{}, {}, {}", last.user ? "user" : "supervisor",
                                  last.writable ? "writable" : "read-only",
@@ -68,11 +78,15 @@ oracle::AccessQuery access_query(const Op& op, const Registers& registers) {
 std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, const Path& left) {
   std::string text = paint(Tone::kDim, fmt::format(kRow, "level", "index", "at", "entry before",
                                                    "reference", "subject", ""));
+  // A subject shows a walk of memory, which is another one where a PDPTE register differs.
+  const bool apart = !part.steps.empty() && part.steps[0].memory_differs;
   for (std::size_t i = 0; i < part.steps.size(); ++i) {
     const oracle::WalkViewStep& step = part.steps[i];
     const std::string by_reference =
         i < wanted.count ? change_text(step.entry, wanted.entry[i]) : "";
-    const std::string by_subject = i < left.count ? change_text(step.entry, left.entry[i]) : "";
+    const std::string by_subject = apart            ? "not shown"
+                                   : i < left.count ? change_text(step.entry, left.entry[i])
+                                                    : "";
     std::string remark = remark_of(step);
     if (!remark.empty()) remark = paint(Tone::kNote, "  <- " + remark);
     const Tone tone = by_reference == by_subject ? Tone::kPlain : Tone::kNote;

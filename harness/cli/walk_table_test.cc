@@ -22,6 +22,7 @@ oracle::WalkViewPart part_of(std::uint64_t leaf) {
     step.level = level;
     step.table_gpa = 0x104000 - level * 0x1000;
     step.index = level == 2 ? 2 : 0;
+    step.entry_gpa = step.table_gpa + step.index * 8;
     step.entry = level == 1 ? leaf : (0x105000 - level * 0x1000) | kPwu;
     step.leaf = level == 1;
     step.writable = step.user = step.executable = true;
@@ -71,6 +72,32 @@ TEST(WalkTable, RightsOnlyOfATranslation) {
   EXPECT_THAT(walk_table(part_of(0x5000 | kPwu), {}, {}),
               HasSubstr("user, writable, executable; 0x400000 is gpa 0x5000"));
   EXPECT_THAT(walk_table(part_of(0), {}, {}), Not(HasSubstr("rights")));
+}
+
+TEST(WalkTable, NamesThePageThatPse36Composes) {
+  auto part = part_of(0x5000 | kPwu);
+  part.steps = {part.steps[2]};
+  part.steps[0].leaf = true;
+  part.steps[0].entry = 0x80'2087;
+  part.steps[0].frame = 0x1'0080'0000;
+  EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("page at 0x100800000"));
+}
+
+TEST(WalkTable, ShowsARegisterAndWhatMemoryHolds) {
+  auto part = part_of(0x5000 | kPwu);
+  part.steps.erase(part.steps.begin());
+  part.steps[0].from_register = part.steps[0].memory_differs = true;
+  part.steps[0].in_memory = 0x9000 | pte::kP;
+  const std::string text = walk_table(part, path_with(part, 0, pte::kA), path_with(part, 0, 0));
+  EXPECT_THAT(text, HasSubstr("the register; memory holds 0x9000|p"));
+  EXPECT_THAT(text, HasSubstr("not shown"));
+}
+
+TEST(WalkTable, WithoutPagingThereIsOnlyTheGpa) {
+  oracle::WalkViewPart part;
+  part.gva = part.gpa = 0x7000;
+  part.translates = true;
+  EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("all: paging is off; 0x7000 is gpa 0x7000"));
 }
 
 TEST(FormerEntries, OnlyThoseThatMemoryNoLongerHolds) {

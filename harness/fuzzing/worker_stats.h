@@ -12,7 +12,7 @@
 namespace twinwalk::fuzz {
 
 inline constexpr std::uint32_t kStatsMagic = 0x5457'5354;
-inline constexpr std::uint32_t kStateCounters = 4096;  // MMU states that can be told apart
+inline constexpr std::uint32_t kStateCounters = 12288;  // MMU states that can be told apart
 
 using Counter = std::atomic<std::uint64_t>;
 static_assert(Counter::is_always_lock_free, "shared between processes");

@@ -97,7 +97,7 @@ void RandomTrace::machine(Machine& m) {
   m.maxphyaddr = one_in(4) ? 36 : 40;
   if (one_in(6)) m.features &= ~static_cast<std::uint32_t>(bit(static_cast<unsigned>(below(12))));
   if (one_in(6)) m.options = static_cast<std::uint32_t>(below(option::kAll + 1));
-  if (one_in(8)) m.quota = static_cast<std::uint16_t>(8 + below(24));
+  if (one_in(8)) m.quota = static_cast<std::uint16_t>(kMinQuota + below(24));
   reconcile(m);
 }
 

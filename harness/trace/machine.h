@@ -62,7 +62,7 @@ struct Machine {
   std::uint16_t tlb_entries = 8;     // for kSmall; 1..256
   std::uint8_t host_page_level = 1;  // how the host backs slot memory: 1 = 4K, 2 = 2M, 3 = 1G
   std::uint32_t options = 0;         // option::*
-  std::uint16_t quota = 0;           // most shadow pages in use; 0 = the core's default; else >= 8
+  std::uint16_t quota = 0;           // most shadow pages in use; 0 = the core's default
   Mode mode = Mode::k4Level;         // in which every vCPU starts
   // Least levels of the table that the hardware walks, 3..5. A guest outside long mode has 3: the
   // PAE table of a processor in legacy mode; with 4 or 5 its roots hang below tables of the host's.

@@ -42,7 +42,7 @@ enum class Verb : std::uint8_t {
   kDirtyGet,   // collects and clears the slot's dirty bitmap (flush included)
   kReclaim,    // shrinker: gives back at least that many shadow pages if it has them
   kZapAll,     // fast, generation based
-  kQuota,      // new limit of shadow pages, at least 8; 0 = default
+  kQuota,      // new limit of shadow pages; 0 = default
   kFailAlloc,  // `after` allocations succeed, then `count` fail (table pages of the core)
   kAsyncDone,  // `token` is Op::value; not executed yet
   // nested, not executed yet

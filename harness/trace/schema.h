@@ -109,6 +109,7 @@ void reconcile(Machine& machine);
 // Most that a field of that sort may say.
 inline constexpr std::uint64_t kMaxPages = 1u << 20;  // 4 GiB, the size of the hva space
 inline constexpr std::uint64_t kMaxSlotNumber = 2 * kMaxSlots - 1;
+// What a trace can ask for. A core raises what is too little for it to work with.
 inline constexpr std::uint64_t kMaxQuota = 0xffff, kMinQuota = 8;
 inline constexpr std::uint64_t kMinWidth = 36, kMaxWidth = 52;  // of MAXPHYADDR
 

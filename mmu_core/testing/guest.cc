@@ -50,11 +50,49 @@ Outcome mmio(Gpa gpa) {
 Guest::Guest(const VmConfig& config, u64 pages)
     : storage_(new std::byte[Vm::object_size()]()),
       host_maxphyaddr_(config.caps.host_maxphyaddr),
+      vcpus_(config.vcpus),
       vm_(Vm::create(storage_.get(), platform, config)) {
   vm_->set_state_counters(counters_.data());
   add_slot(0, Gfn{0}, pages, kMemory);
   root_ = new_table();
   for (u32 i = 0; i < config.vcpus; ++i) EXPECT_TRUE(cpu(i).set_cr3(root_.raw));
+}
+
+Guest::Guest(const PagingMode& mode, const VmConfig& config) : Guest(config) {
+  for (u32 i = 0; i < vcpus_; ++i) enter_mode(mode, i);
+}
+
+Sregs Guest::sregs(const PagingMode& mode) const {
+  Sregs s;
+  s.cr0 = cr0::kPe | cr0::kEt | cr0::kNe | cr0::kWp;
+  if (mode.kind == Paging::kNone) return s;
+  s.cr0 |= cr0::kPg;
+  s.efer = efer::kNxe;
+  s.cr4 = mode.kind == Paging::k32Bit ? cr4::kPse : cr4::kPae;
+  if (!mode.legacy()) s.efer |= efer::kLme | efer::kLma;
+  if (mode.kind == Paging::k5Level) s.cr4 |= cr4::kLa57;
+  return s;
+}
+
+void Guest::enter_mode(const PagingMode& mode, Gpa root, u32 vcpu) {
+  mode_ = &mode;
+  Sregs s = sregs(mode);
+  s.cr3 = root.raw;
+  EXPECT_TRUE(cpu(vcpu).set_sregs(s));
+  audit();
+}
+
+u64 Guest::load_entry(Gpa gpa) {
+  const u64 both = load(Gpa{gpa.raw & ~u64{7}});
+  if (mode_->entry_bytes == 8) return both;
+  return gpa.raw & 4 ? both >> 32 : both & 0xffff'ffff;
+}
+
+void Guest::store_entry(Gpa gpa, u64 value) {
+  if (mode_->entry_bytes == 8) return host_store(gpa, value);
+  const unsigned shift = gpa.raw & 4 ? 32 : 0;
+  const Gpa both{gpa.raw & ~u64{7}};
+  host_store(both, (load(both) & ~(u64{0xffff'ffff} << shift)) | value << shift);
 }
 
 Guest::~Guest() { vm_->destroy(); }
@@ -76,25 +114,54 @@ void Guest::set_ac(bool ac, u32 vcpu) {
 
 Gpa Guest::entry(Gpa root, Gva gva, unsigned level) {
   Gpa table = root;
-  for (unsigned l = 4; l > level; --l)
-    table = Gpa{load(table + index_at(gva, l) * 8) & pte::kAddress};
-  return table + index_at(gva, level) * 8;
+  for (unsigned l = mode_->levels;; --l) {
+    const Gpa at = table + index_of(*mode_, l, gva) * mode_->entry_bytes;
+    if (l == level) return at;
+    table = Gpa{load_entry(at) & pte::kAddress};
+  }
 }
 
 void Guest::map(Gpa root, Gva gva, Gpa gpa, u64 flags, unsigned level, u64 upper) {
-  for (unsigned l = 4; l > level; --l) {
+  bool latch = false;
+  for (unsigned l = mode_->levels; l > level; --l) {
     const Gpa at = entry(root, gva, l);
-    if (!(load(at) & pte::kP)) host_store(at, new_table().raw | upper);
+    if (load_entry(at) & pte::kP) continue;
+    const bool pdpte = mode_->kind == Paging::kPae && l == 3;
+    latch |= pdpte;
+    store_entry(at, new_table().raw | (pdpte ? pte::kP : upper));
   }
-  host_store(entry(root, gva, level), gpa.raw | flags | (level > 1 ? pte::kPs : 0));
+  // PSE-36: bits 39:32 of a 4M page are in 20:13 of its entry.
+  const u64 address = mode_->kind == Paging::k32Bit && level == 2
+                          ? (gpa.raw & ~bits(32, 39)) | gpa.raw >> 32 << 13
+                          : gpa.raw;
+  store_entry(entry(root, gva, level), address | flags | (level > 1 ? pte::kPs : 0));
+  for (u32 i = 0; latch && i < vcpus_; ++i)
+    if ((cpu(i).cr3() & cr3::kTablePae) == root.raw) EXPECT_TRUE(cpu(i).set_cr3(cpu(i).cr3()));
 }
 
-Translation Guest::walk(Hpa root, Gva gva) {
+Translation Guest::walk(const EntryState& state, Gva gva) {
   const u64 beyond = bits(host_maxphyaddr_, 51);
+  gva = linear_address(*mode_, gva);
   Translation t;
   t.access = acc::kAll;
-  t.table = root;
-  for (unsigned level = 4;; --level) {
+  t.table = state.root;
+  unsigned level = state.levels;
+  if (level == 3) {  // a PAE table: four PDPTEs, loaded as registers
+    const u64* const array = platform.table_at(Hpa{state.root.raw & ~(kPageSize - 1)});
+    if (!array) {
+      ADD_FAILURE() << "the PDPTEs are in a frame that is no table";
+      return t;
+    }
+    const u64 pdpte = array[state.root.raw % kPageSize / 8 + (gva.raw >> 30 & 3)];
+    EXPECT_LT(gva.raw, u64{1} << 32);
+    t.level = level--;
+    t.entry = pdpte;
+    if (!(pdpte & pte::kP)) return t;
+    EXPECT_EQ(pdpte & (bits(1, 2) | bits(5, 8) | bits(host_maxphyaddr_, 63)), 0u)
+        << "the processor refuses this PDPTE";
+    t.table = Hpa{pdpte & pte::kAddress};
+  }
+  for (;; --level) {
     u64* const table = platform.table_at(t.table);
     if (!table) {
       ADD_FAILURE() << "the path leads to a frame that is no table: 0x" << std::hex << t.table.raw;
@@ -103,7 +170,7 @@ Translation Guest::walk(Hpa root, Gva gva) {
     t.level = level;
     t.entry = table[index_at(gva, level)];
     if (!(t.entry & pte::kP)) return t;
-    if (t.entry & beyond) {
+    if (t.entry & (state.levels == 3 ? beyond | bits(52, 62) : beyond)) {
       t.reserved = true;
       return t;
     }
@@ -182,7 +249,7 @@ Outcome Guest::attempt(Gva gva, Access access, u64 value, u32 vcpu, unsigned siz
       o.kind = Outcome::Kind::kNoRoot;
       return o;
     }
-    const Translation t = walk(state.root, gva);
+    const Translation t = walk(state, gva);
     const std::optional<u32> code = hardware_fault(t, state, regs_[vcpu], access);
     if (!code) {
       o = finish(t, gva, access, value, size);
@@ -217,7 +284,7 @@ void Guest::write_physical(Gpa gpa, u64 value, unsigned size, u32 vcpu) {
 Translation Guest::translation(Gva gva, u32 vcpu) {
   const EntryState state = cpu(vcpu).enter();
   audit();
-  return state.ok ? walk(state.root, gva) : Translation{};
+  return state.ok ? walk(state, gva) : Translation{};
 }
 
 Outcome Guest::reaches(Gpa gpa) {

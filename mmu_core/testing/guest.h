@@ -64,6 +64,8 @@ class Guest {
   // Memory [0, pages) in slot 0; CR3 names an empty table; WP, PAE and NXE are set; CPL 0.
   static constexpr u64 kPages = 4096;
   explicit Guest(const VmConfig& config = VmConfig{}, u64 pages = kPages);
+  // The same in another paging mode; of 32-bit paging with CR4.PSE.
+  Guest(const PagingMode& mode, const VmConfig& config = VmConfig{});
   ~Guest();
   Guest(const Guest&) = delete;
   Guest& operator=(const Guest&) = delete;
@@ -78,11 +80,21 @@ class Guest {
   // Guest memory of slot 0 as the host sees it; a store is unannounced.
   u64 load(Gpa gpa) { return platform.load(kMemory + gpa.raw); }
   void host_store(Gpa gpa, u64 value) { platform.store(kMemory + gpa.raw, value); }
+  // Guest entries, of the size that the mode has.
+  u64 load_entry(Gpa gpa);
+  void store_entry(Gpa gpa, u64 value);
+
+  // Registers of a vCPU in this paging mode, as the host sets them. The tables that map() builds
+  // are of the mode that was entered last.
+  Sregs sregs(const PagingMode& mode) const;
+  void enter_mode(const PagingMode& mode, Gpa root, u32 vcpu = 0);
+  void enter_mode(const PagingMode& mode, u32 vcpu = 0) { enter_mode(mode, root_, vcpu); }
+  const PagingMode& mode() const { return *mode_; }
 
   // Tables. Made by host stores, so only for what is not shadowed yet or was not present.
   Gpa new_table() { return Gpa{next_table_ += kPageSize}; }
   // A leaf of `level` with `flags` in the tree of `root`, and the missing tables above it with
-  // `upper`.
+  // `upper`; of a PAE PDPTE only P, and it is latched by a MOV to CR3 in all vCPUs that use it.
   void map(Gpa root, Gva gva, Gpa gpa, u64 flags = kUsed, unsigned level = 1, u64 upper = kRights);
   void map(Gva gva, Gpa gpa, u64 flags = kUsed, unsigned level = 1, u64 upper = kRights) {
     map(root_, gva, gpa, flags, level, upper);
@@ -127,7 +139,7 @@ class Guest {
     bool ac = false;
   };
 
-  Translation walk(Hpa root, Gva gva);
+  Translation walk(const EntryState& state, Gva gva);
   // The error code of the #PF that hardware raises, if it does. WP and NXE are always on
   // (EntryState).
   static std::optional<u32> hardware_fault(const Translation& t, const EntryState& state,
@@ -141,6 +153,8 @@ class Guest {
   Registers regs_[kMaxVcpus];
   u8 host_maxphyaddr_;
   u64 next_table_ = 0x10000;
+  const PagingMode* mode_ = &k4Level;
+  u32 vcpus_;
   Gpa root_;
   Vm* vm_;
 };

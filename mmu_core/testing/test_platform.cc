@@ -112,6 +112,7 @@ void RecordingPlatform::free_object(void* object, u64 size) {
   const auto it = objects_.find(object);
   if (it == objects_.end()) panic("free of what is no object");
   if (it->second != size) panic("free of an object with another size than it was allocated with");
+  if (before_free_object) before_free_object(size);
   objects_.erase(it);
   ::operator delete(object, kObjectAlignment);
 }
@@ -163,13 +164,16 @@ void RecordingPlatform::flush_tlb(const FlushRequest& request) { flushes.push_ba
 void RecordingPlatform::lock(LockId id) {
   const int i = static_cast<int>(id);
   for (int later = i; later < 2; ++later) {
-    if (held_[later]) panic("lock taken twice, or against the order");
+    if (held_[running][later]) panic("lock taken twice, or against the order");
   }
-  held_[i] = true;
+  for (const auto& context : held_) {
+    if (context[i]) panic("lock taken while another context holds it: a test cannot wait");
+  }
+  held_[running][i] = true;
 }
 
 void RecordingPlatform::unlock(LockId id) {
-  bool& held = held_[static_cast<int>(id)];
+  bool& held = held_[running][static_cast<int>(id)];
   if (!held) panic("unlock of a lock that is not held");
   held = false;
 }

@@ -61,13 +61,16 @@ class RecordingPlatform final : public Platform {
   // Runs just before a compare-and-exchange looks at memory, to interfere.
   std::function<void(Hpa)> before_cmpxchg;
   std::function<void(YieldPoint, u32 vcpu)> on_yield;
+  std::function<void(u64 size)> before_free_object;
+  u32 running = 0;  // the context that is inside the core: a test that changes it says another runs
 
   // What the core did.
   std::vector<FlushRequest> flushes;
   u64 guest_reads = 0, guest_writes = 0, cmpxchgs = 0;
   std::size_t tables_in_use() const { return tables_.size(); }
   std::size_t objects_in_use() const { return objects_.size(); }
-  bool holds_lock(LockId id) const { return held_[static_cast<int>(id)]; }
+  // By the context that is running.
+  bool holds_lock(LockId id) const { return held_[running][static_cast<int>(id)]; }
   // The table page at `hpa`, as hardware reads it; null if it is not a table now.
   const u64* table_at(Hpa hpa) const;
   u64* table_at(Hpa hpa);  // to set A and D, as hardware does
@@ -81,6 +84,7 @@ class RecordingPlatform final : public Platform {
   bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) override;
   FrameLookup lookup_frame(Hva hva, bool write) override;
   void flush_tlb(const FlushRequest& request) override;
+  u32 context() const override { return running; }
   void lock(LockId id) override;
   void unlock(LockId id) override;
   void yield(YieldPoint point, u32 vcpu) override;
@@ -102,7 +106,7 @@ class RecordingPlatform final : public Platform {
   std::map<Pfn, std::unique_ptr<Page>> guest_frames_;
   std::map<Pfn, std::unique_ptr<Page>> tables_;
   std::map<void*, u64> objects_;  // size by address
-  bool held_[2] = {};
+  bool held_[kMaxContexts][2] = {};
   // Frame numbers are never used twice: a stale one is always noticed.
   u64 next_guest_ = 0x1000;
   u64 next_table_ = 0x100000;

@@ -122,17 +122,18 @@ void UnicornClient::Impl::give_up(std::string why) {
 
 void UnicornClient::Impl::judge(const Pending& access, const unicorn::Result* results) {
   const unicorn::Result& got = results[0];
+  const FreshOutcome fresh = unicorn::half_that_faulted(access.fresh, got);
   if (got.skipped != unicorn::Skipped::kNo ||
-      !unicorn::not_comparable(access.query, access.fresh, got).empty()) {
+      !unicorn::not_comparable(access.query, fresh, got).empty()) {
     ++result.skipped;
     return;
   }
   ++result.checks;
   const unicorn::Reply& reply = server.reply();
   const UnicornVersion version{reply.major, reply.minor, reply.patch, reply.translates != 0};
-  auto difference = unicorn::compare(access.query, access.fresh, results, version.translates);
+  auto difference = unicorn::compare(access.query, fresh, results, version.translates);
   if (!difference) return;
-  const auto facts = unicorn::facts_of(machine, access.query, access.fresh, got, *difference);
+  const auto facts = unicorn::facts_of(machine, access.query, fresh, got, *difference);
   disagreements.push_back({access.step, std::string(difference->field), std::move(difference->spec),
                            std::move(difference->unicorn),
                            std::string(unicorn::Ledger::built_in().covering(version, facts))});

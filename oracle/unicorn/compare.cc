@@ -72,6 +72,21 @@ std::optional<Difference> compare_fault(const AccessQuery& query, const FreshOut
   return std::nullopt;
 }
 
+// Where spec's walk of that page leads, by its entries; kUnknownGpa if it leads nowhere.
+std::uint64_t led_to(const AccessQuery& query, const FreshOutcome& fresh, unsigned page) {
+  const TableLayout& layout = layout_of(query);
+  const Path& path = fresh.path[page];
+  const std::uint64_t gva = layout.linear(page ? (query.gva | kPageMask) + 1 : query.gva);
+  if (layout.levels == 0) return gva;
+  if (path.count == 0 || path.count > layout.levels) return kUnknownGpa;
+  const std::uint64_t leaf = path.entry[path.count - 1];
+  const unsigned level = layout.levels + 1 - path.count;
+  if ((leaf & pte::kP) == 0 || !layout.is_leaf(leaf, level, query.registers.cr4))
+    return kUnknownGpa;
+  const std::uint64_t offset = (std::uint64_t{1} << layout.shift(level)) - 1;
+  return layout.frame(leaf, level) | (gva & offset);
+}
+
 std::optional<Difference> compare_data(const AccessQuery& query, const FreshOutcome& fresh,
                                        const Result& result) {
   if (query.kind == AccessKind::kFetch) {
@@ -91,23 +106,42 @@ std::optional<Difference> compare_data(const AccessQuery& query, const FreshOutc
   return std::nullopt;
 }
 
-// A and D bits that the processor may have set beyond what spec's path shows. On a fault: A
-// anywhere on the path, and D in the leaf of the first page when it is the second that faults. SDM
-// 3A §"Accessed and Dirty Flags".
+bool in_first_page(const AccessQuery& query, std::uint64_t gva) {
+  return ((gva ^ query.gva) & ~kPageMask) == 0;
+}
+
+// Is that entry the one that maps the page `of`? Through a self-map it serves at other steps too,
+// of either page, where it has the same value.
+bool is_leaf_of(const FreshOutcome& fresh, unsigned of, unsigned page, unsigned entry) {
+  const Path& path = fresh.path[of];
+  return path.count != 0 && fresh.path[page].entry[entry] == path.entry[path.count - 1];
+}
+
+// A and D bits that the processor may have set, or not, beside what spec's path shows. On a fault:
+// A anywhere on the path, and D in the leaf of the first page when it is the second that faults.
+// SDM 3A §"Accessed and Dirty Flags".
 std::uint64_t open_bits(const AccessQuery& query, const FreshOutcome& fresh, unsigned page,
                         unsigned entry) {
-  const bool completes = fresh.kind == OutcomeKind::kOk || fresh.kind == OutcomeKind::kMmio;
-  if (completes) return 0;
+  if (fresh.kind == OutcomeKind::kOk) return 0;
   if ((fresh.path[page].entry[entry] & pte::kP) == 0) return 0;
   // A PDPTE of PAE paging has neither.
   if (entry == 0 && layout_of(query).mode == Mode::kPae) return 0;
+  if (fresh.kind == OutcomeKind::kMmio) {
+    // Unicorn stops where it first finds no memory: it has not come to the second page, nor to the
+    // store of a read-modify-write.
+    const std::uint64_t first = led_to(query, fresh, 0);
+    const bool second_unseen = page == 1 && ((first ^ fresh.gpa[0]) & ~kPageMask) == 0;
+    const bool store_unseen =
+        query.kind == AccessKind::kRmw &&
+        (is_leaf_of(fresh, 0, page, entry) || is_leaf_of(fresh, 1, page, entry));
+    return second_unseen ? pte::kA | pte::kD : store_unseen ? std::uint64_t{pte::kD} : 0;
+  }
   const bool other_page_faults =
-      page == 0 && crosses(query) &&
-      (fresh.kind != OutcomeKind::kPageFault || ((fresh.cr2 ^ query.gva) & ~kPageMask) != 0);
-  // Through a self-map the leaf's entry serves at other steps too, where it has the leaf's value.
-  const Path& path = fresh.path[page];
-  const bool leaf = path.entry[entry] == path.entry[path.count - 1];
-  return pte::kA | (other_page_faults && leaf && query.kind != AccessKind::kRead ? pte::kD : 0);
+      crosses(query) &&
+      (fresh.kind != OutcomeKind::kPageFault || !in_first_page(query, fresh.cr2)) &&
+      query.kind != AccessKind::kRead;
+  return pte::kA |
+         (other_page_faults && is_leaf_of(fresh, 0, page, entry) ? std::uint64_t{pte::kD} : 0);
 }
 
 // Where the entries of one page's path lie.
@@ -130,13 +164,18 @@ PathPlaces places_of(const AccessQuery& query, const TableLayout& layout, const 
 // as the store does; the value is compared by itself.
 bool stored_over(const AccessQuery& query, const FreshOutcome& fresh, std::uint64_t entry_gpa,
                  unsigned entry_bytes) {
-  if (fresh.kind != OutcomeKind::kOk) return false;
+  if (fresh.kind != OutcomeKind::kOk && fresh.kind != OutcomeKind::kMmio) return false;
   if (query.kind != AccessKind::kWrite && query.kind != AccessKind::kRmw) return false;
-  for (const std::uint64_t gpa : fresh.gpa)
-    if (gpa != kUnknownGpa && gpa < entry_gpa + entry_bytes && entry_gpa < gpa + query.size)
-      return true;
+  const std::uint64_t room = kPageMask + 1 - (query.gva & kPageMask);
+  for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
+    const std::uint64_t gpa = led_to(query, fresh, page);
+    const std::uint64_t here = page ? query.size - room : std::min<std::uint64_t>(query.size, room);
+    if (gpa != kUnknownGpa && gpa < entry_gpa + entry_bytes && entry_gpa < gpa + here) return true;
+  }
   return false;
 }
+
+}  // namespace
 
 bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
   const TableLayout& layout = layout_of(query);
@@ -147,6 +186,8 @@ bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
   }
   return false;
 }
+
+namespace {
 
 std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
                                        const Result* results) {
@@ -159,8 +200,10 @@ std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutc
       if (stored_over(query, fresh, places.gpa[i], layout.entry_bytes)) continue;
       const std::uint64_t differ = want.entry[i] ^ got.entry[i];
       if (differ == 0) continue;
-      // Bits that may differ may only have been set, not cleared.
-      if ((differ & ~open_bits(query, fresh, page, i)) == 0 && (differ & want.entry[i]) == 0)
+      // Of an access that spec says completes the path shows what is set, else what was before.
+      const bool done = fresh.kind == OutcomeKind::kMmio;
+      if ((differ & ~open_bits(query, fresh, page, i)) == 0 &&
+          (done || (differ & want.entry[i]) == 0))
         continue;
       const bool flags = (differ & ~(pte::kA | pte::kD)) == 0;
       return Difference{flags ? "accessed-dirty" : "image", hex(want.entry[i]), hex(got.entry[i])};
@@ -191,6 +234,11 @@ std::string_view not_expressible(const AccessQuery& q, const FreshOutcome& fresh
     case OutcomeKind::kMmio:
       // Unicorn has all of memslot 0, also when the trace took it away or made it read-only.
       if (fresh.gpa[0] < memory_bytes) return "memory that the trace took away";
+      if (crosses(q) && ((led_to(q, fresh, 1) ^ fresh.gpa[0]) & ~kPageMask) == 0 &&
+          led_to(q, fresh, 0) >= memory_bytes &&
+          ((led_to(q, fresh, 0) ^ fresh.gpa[0]) & ~kPageMask) != 0) {
+        return "memory that the trace added";
+      }
       break;
     default:
       return "an outcome that is no access";
@@ -272,32 +320,31 @@ OutcomeKind kind_of(const Result& result) {
   return OutcomeKind::kSkip;
 }
 
+FreshOutcome half_that_faulted(const FreshOutcome& fresh, const Result& result) {
+  FreshOutcome chosen = fresh;
+  if (fresh.or_page_fault && kind_of(result) == OutcomeKind::kPageFault)
+    chosen.kind = OutcomeKind::kPageFault;
+  return chosen;
+}
+
 std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fresh,
                                 const Result& result) {
   const bool rmw = query.kind == AccessKind::kRmw;
-  const auto in_first_page = [&](std::uint64_t gva) {
-    return ((gva ^ query.gva) & ~kPageMask) == 0;
-  };
-  const bool second_page_faults =
-      crosses(query) && fresh.kind == OutcomeKind::kPageFault && !in_first_page(fresh.cr2);
-  // One access to the architecture, which sets D before it loads; to Unicorn a load, then a store.
-  if (rmw && meets_own_path(query, fresh)) return "a read-modify-write of an entry of its own path";
-  // Unicorn handles the halves of such an access one after the other: what the first stores may
-  // change the walk of the second.
-  if (crosses(query) && fresh.kind == OutcomeKind::kMmio)
-    return "an access in two pages, without memory behind one";
+  const bool faults = fresh.kind == OutcomeKind::kPageFault;
+  const bool second_page_faults = crosses(query) && faults && !in_first_page(query, fresh.cr2);
+  // Unicorn stops where it first finds no memory: what would have faulted behind that it never
+  // sees.
   if (result.event == Event::kUnmapped) {
-    // Unicorn stops where it first finds no memory, so it never sees the second page, or RMW's
-    // store.
-    if (rmw && fresh.kind != OutcomeKind::kOk)
-      return "a read-modify-write without memory behind it";
-    if (second_page_faults) return "an access in two pages, without memory behind one";
+    if (rmw && faults) return "a read-modify-write without memory behind its load";
+    if (second_page_faults) return "an access in two pages, without memory behind the first";
+    if (fresh.kind == OutcomeKind::kGp)
+      return "an access across the canonical edge, without memory";
   }
   // Of RMW, Unicorn loads from both pages before it stores to the first. Which page faults first is
-  // left open, and spec says only what the first one does.
+  // left open, and spec says only what the first one does (SDM 3A §"Priority Among Concurrent
+  // Events").
   if (rmw && crosses(query) && kind_of(result) == OutcomeKind::kPageFault &&
-      !in_first_page(result.address) && fresh.kind == OutcomeKind::kPageFault &&
-      !second_page_faults) {
+      !in_first_page(query, result.address) && faults && !second_page_faults) {
     return "a read-modify-write that faults on both pages";
   }
   return {};
@@ -316,7 +363,11 @@ std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& 
   std::optional<Difference> difference;
   if (got == OutcomeKind::kPageFault) {
     difference = compare_fault(query, fresh, result);
-  } else if (got == OutcomeKind::kMmio && fresh.gpa[0] != result.address) {
+  } else if (got == OutcomeKind::kMmio &&
+             ((fresh.gpa[0] ^ result.address) &
+              (crosses(query) ? ~kPageMask : ~std::uint64_t{0})) != 0) {
+    // Of an access in two pages Unicorn loads two aligned words, stores byte by byte: only the page
+    // is what the tables decide.
     difference = Difference{"value", to_text(outcome_of(query, fresh)), text_of(query, result)};
   } else if (got == OutcomeKind::kOk && translates) {
     difference = compare_data(query, fresh, result);

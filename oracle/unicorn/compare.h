@@ -31,6 +31,9 @@ const TableLayout& layout_of(const AccessQuery& query);
 // Does the access touch two pages? Then it has two results, one behind the other.
 bool crosses(const AccessQuery& query);
 
+// Does it store to an entry of its own path?
+bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh);
+
 // The journal's record of the access, and of the registers that it needs. Precondition:
 // expressible.
 RegisterRecord registers_of(const Registers& registers);
@@ -40,6 +43,11 @@ bool take_pdptes(const AccessQuery& query, const FreshOutcome& fresh, PdpteRecor
 
 // The kind of outcome that a result amounts to; kSkip for what is none (an error inside Unicorn).
 OutcomeKind kind_of(const Result& result);
+
+// What spec says, with the page fault of the canonical half chosen where it may come before the #GP
+// and Unicorn had one: which half of an access across the canonical edge comes first is open.
+// SDM 3A §"Priority Among Concurrent Events".
+FreshOutcome half_that_faulted(const FreshOutcome& fresh, const Result& result);
 
 // Is the result one that spec's outcome says nothing about? Empty if they can be compared, else why
 // not.

@@ -3,17 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <tuple>
 
+#include "harness/trace/json_field.h"
 #include "harness/trace/x86.h"
 #include "oracle/unicorn/ledger_text.h"
 
 namespace twinwalk::oracle::unicorn {
 namespace {
 
-using Json = nlohmann::json;
+using json_field::Json;
 
 constexpr std::uint64_t kPageBytes = 4096;
 constexpr unsigned kEnginePhysicalBits = 40;  // fixed in Unicorn
@@ -21,10 +21,11 @@ constexpr unsigned kEnginePhysicalBits = 40;  // fixed in Unicorn
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("ledger: " + what); }
 
 std::string word(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  if (found == object.end() || !found->is_string())
-    fail(fmt::format("\"{}\" must be a string", key));
-  return found->get<std::string>();
+  try {
+    return json_field::text(object, key);
+  } catch (const std::runtime_error& e) {
+    fail(e.what());
+  }
 }
 
 void only_keys(const Json& object, std::initializer_list<std::string_view> allowed) {
@@ -171,7 +172,10 @@ std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
           number("added-bits", result.error_code & ~fresh.error_code),
           number("last-entry", last),
           number("last-level", level),
-          number("disputed-address-bits", disputed)};
+          number("disputed-address-bits", disputed),
+          number("own-path", meets_own_path(query, fresh) ? 1 : 0),
+          number("lost-value-bits", fresh.value & ~result.value),
+          number("added-value-bits", result.value & ~fresh.value)};
 }
 
 bool Condition::holds(const std::vector<Fact>& facts) const {

@@ -33,7 +33,8 @@ struct Fact {
 // `unicorn.error-code`; `lost-bits` and `added-bits`, error-code bits that only spec has and that
 // only Unicorn has; `last-entry` and `last-level`, of the last entry that spec's walk reads for the
 // page that decides; `disputed-address-bits`, of all entries read the address bits that the
-// machine's MAXPHYADDR and the engine's (40) treat differently.
+// machine's MAXPHYADDR and the engine's (40) treat differently; `own-path`, 1 if the access stores
+// to an entry of its own path; `lost-value-bits` and `added-value-bits`, of the value loaded.
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
                            const FreshOutcome& fresh, const Result& result,
                            const Difference& difference);

@@ -99,7 +99,8 @@ Outcome spec_outcome(const Spec& spec, const Step& step, FreshOutcome& fresh) {
   outcome.cr2 = fresh.cr2;
   outcome.value = fresh.value;
   outcome.write = fresh.kind == OutcomeKind::kMmio && query.kind != AccessKind::kRead;
-  for (unsigned i = 0; i < 2; ++i) outcome.gpa[i] = fresh.gpa[i], outcome.path[i] = fresh.path[i];
+  // No paths: of a store to its own path they would be those after it.
+  for (unsigned i = 0; i < 2; ++i) outcome.gpa[i] = fresh.gpa[i];
   return outcome;
 }
 
