@@ -404,12 +404,12 @@ TEST(Survey, FollowsMapsAndStoresThroughThem) {
   set(map, Field::kGva, 0x40'0000'0000);
   set(map, Field::kGpa, 0x5000);
   s.absorb(map);
-  Survey::Walk w = s.walk(kInitialCr3, 0x40'0000'0123);
+  Survey::Walk w = s.walk(s.space(0), 0x40'0000'0123);
   ASSERT_TRUE(w.complete);
   EXPECT_EQ(w.count, 4u);
   EXPECT_EQ(w.gpa, 0x5123u);
   sketch.deliver_native(w.last().gpa, 0x6000 | pte::kP);
-  EXPECT_EQ(s.walk(kInitialCr3, 0x40'0000'0123).gpa, 0x6123u);
+  EXPECT_EQ(s.walk(s.space(0), 0x40'0000'0123).gpa, 0x6123u);
   EXPECT_EQ(ops.back().verb, Verb::kAccess);
 }
 

@@ -49,10 +49,6 @@ Op write(std::uint64_t gpa, std::uint64_t value, std::uint64_t size, Writer by) 
 Op mov(Reg reg, std::uint64_t value) {
   return say(Verb::kMov, {{Field::kKind, static_cast<std::uint64_t>(reg)}, {Field::kValue, value}});
 }
-Op sregs(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer) {
-  return say(Verb::kSregs,
-             {{Field::kCr0, cr0}, {Field::kCr3, cr3}, {Field::kCr4, cr4}, {Field::kEfer, efer}});
-}
 Op map(std::uint64_t gva, std::uint64_t gpa, unsigned level) {
   return say(Verb::kMap, {{Field::kGva, gva}, {Field::kGpa, gpa}, {Field::kSize, level}});
 }

@@ -17,7 +17,6 @@ Op store(std::uint64_t gva, std::uint64_t value,
          std::uint64_t size = 8);  // a native write of that value
 Op write(std::uint64_t gpa, std::uint64_t value, std::uint64_t size, Writer by);
 Op mov(Reg reg, std::uint64_t value);
-Op sregs(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer);
 Op map(std::uint64_t gva, std::uint64_t gpa, unsigned level);  // level 1..3
 Op invlpg(std::uint64_t gva);
 Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva);
