@@ -142,12 +142,13 @@ void Vcpu::invlpg(Gva gva) {
   roots::invalidate_address(v, linear_address(*v.context.mode, gva));
 }
 
-// SDM 2 "INVPCID".
+// SDM 2A "INVPCID": all 64 bits of the linear address count outside 64-bit mode too, also for what
+// is canonical (KVM: is_noncanonical_invlpg_address() goes by CR4.LA57 alone).
 bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
   VcpuState& v = *state_;
   if (type > 3 || pcid > cr3::kPcid) return false;
   if (type < 2 && !(v.regs.cr4 & cr4::kPcide) && pcid) return false;
-  if (type == 0 && !is_canonical(*v.context.mode, gva)) return false;
+  if (type == 0 && !is_canonical(v.regs.cr4 & cr4::kLa57 ? k5Level : k4Level, gva)) return false;
   pdptes::reread(v);
   const u16 current = flush::hardware_pcid(v);
   if (type == 0 && pcid == current) {
