@@ -131,7 +131,9 @@ void UnicornClient::Impl::judge(const Pending& access, const unicorn::Result* re
   ++result.checks;
   const unicorn::Reply& reply = server.reply();
   const UnicornVersion version{reply.major, reply.minor, reply.patch, reply.translates != 0};
-  auto difference = unicorn::compare(access.query, fresh, results, version.translates);
+  const bool paging = unicorn::layout_of(access.query).levels != 0;
+  const bool data_follows = version.translates || !paging;
+  auto difference = unicorn::compare(access.query, fresh, results, data_follows);
   if (!difference) return;
   const auto facts = unicorn::facts_of(machine, access.query, fresh, got, *difference);
   disagreements.push_back({access.step, std::string(difference->field), std::move(difference->spec),
@@ -148,6 +150,12 @@ void UnicornClient::on_reset(const Machine& machine) {
   self.machine = machine;
   if (Record* record = self.append(RecordKind::kReset))
     record->target.address = machine.memory_bytes();
+}
+
+// What is under way was asked of the machine as it was.
+void UnicornClient::on_capabilities(const Machine& machine) {
+  impl_->flush();
+  impl_->machine = machine;
 }
 
 void UnicornClient::on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) {

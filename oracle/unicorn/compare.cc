@@ -74,11 +74,17 @@ std::optional<Difference> compare_fault(const AccessQuery& query, const FreshOut
 
 // Where spec's walk of that page leads, by its entries; kUnknownGpa if it leads nowhere.
 std::uint64_t led_to(const AccessQuery& query, const FreshOutcome& fresh, unsigned page) {
+  const TableLayout& layout = layout_of(query);
   const Path& path = fresh.path[page];
-  if (path.count == 0 || (path.entry[path.count - 1] & pte::kP) == 0) return kUnknownGpa;
-  const std::uint64_t gva = page ? (query.gva | kPageMask) + 1 : query.gva;
-  const std::uint64_t offset = (std::uint64_t{1} << (12 + 9 * (4 - path.count))) - 1;
-  return (path.entry[path.count - 1] & pte::kAddressMask & ~offset) | (gva & offset);
+  const std::uint64_t gva = layout.linear(page ? (query.gva | kPageMask) + 1 : query.gva);
+  if (layout.levels == 0) return gva;
+  if (path.count == 0 || path.count > layout.levels) return kUnknownGpa;
+  const std::uint64_t leaf = path.entry[path.count - 1];
+  const unsigned level = layout.levels + 1 - path.count;
+  if ((leaf & pte::kP) == 0 || !layout.is_leaf(leaf, level, query.registers.cr4))
+    return kUnknownGpa;
+  const std::uint64_t offset = (std::uint64_t{1} << layout.shift(level)) - 1;
+  return layout.frame(leaf, level) | (gva & offset);
 }
 
 std::optional<Difference> compare_data(const AccessQuery& query, const FreshOutcome& fresh,
@@ -345,12 +351,12 @@ std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fr
 }
 
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
-                                  const Result* results, bool translates) {
+                                  const Result* results, bool data_follows) {
   const Result& result = results[0];
   const OutcomeKind got = kind_of(result);
   // Where data does not follow the translation, memory and no memory look the same.
   const bool same = got == fresh.kind ||
-                    (!translates && got == OutcomeKind::kOk && fresh.kind == OutcomeKind::kMmio);
+                    (!data_follows && got == OutcomeKind::kOk && fresh.kind == OutcomeKind::kMmio);
   if (!same)
     return Difference{"outcome", to_text(outcome_of(query, fresh)), text_of(query, result)};
 
@@ -363,7 +369,7 @@ std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& 
     // Of an access in two pages Unicorn loads two aligned words, stores byte by byte: only the page
     // is what the tables decide.
     difference = Difference{"value", to_text(outcome_of(query, fresh)), text_of(query, result)};
-  } else if (got == OutcomeKind::kOk && translates) {
+  } else if (got == OutcomeKind::kOk && data_follows) {
     difference = compare_data(query, fresh, result);
   }
   return difference ? difference : compare_path(query, fresh, results);

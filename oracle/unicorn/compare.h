@@ -55,9 +55,10 @@ std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fr
                                 const Result& result);
 
 // The first difference, if there is one. `result` points at the access's one or two results.
-// `translates`: see UnicornVersion. Precondition: result->skipped == Skipped::kNo.
+// `data_follows`: Unicorn takes data to the address that the mode gives. Precondition:
+// result->skipped == Skipped::kNo.
 std::optional<Difference> compare(const AccessQuery& query, const FreshOutcome& fresh,
-                                  const Result* result, bool translates);
+                                  const Result* result, bool data_follows);
 
 }  // namespace twinwalk::oracle::unicorn
 

@@ -143,6 +143,7 @@ bool Engine::select(const RegisterRecord& registers) {
     current_ = build(registers);
     selected_contexts_.emplace(registers, current_);
   }
+  paging_ = (registers.cr0 & cr0::kPg) != 0;
   const bool smap = (registers.cr4 & cr4::kSmap) != 0 && registers.ac == 0;
   current_index_ = registers.cpl == 3 ? kUser : smap ? kSupervisorSmap : kSupervisor;
   return current_ != nullptr;

@@ -157,6 +157,7 @@ class Engine {
   std::size_t error_code_at_ = 0;  // offset in a saved context
   std::size_t efer_at_ = 0;        // the same, 0 if the API can write EFER
   bool translates_ = false;
+  bool paging_ = true;  // of current_
 
   int interrupt_ = -1;           // of the last run
   std::uint64_t fault_cr2_ = 0;  // of the last #PF

@@ -81,12 +81,13 @@ void Engine::on_interrupt(uc_engine* uc, std::uint32_t vector, void* self) {
 }
 
 // Where data follows the translation there is no memory at `gpa`: the run ends. An older Unicorn
-// asks for the linear address, before it walks: it is given a page to find there, so that it does
-// walk.
+// asks for the linear address, before it walks: where there is paging it is given a page to find
+// there, so that it does walk.
 bool Engine::on_unmapped(uc_engine* uc, uc_mem_type, std::uint64_t gpa, int size, std::int64_t,
                          void* self) {
   auto& engine = *static_cast<Engine*>(self);
-  if (!engine.translates_) return engine.lend_pages(uc, gpa, static_cast<unsigned>(size));
+  if (!engine.translates_ && engine.paging_)
+    return engine.lend_pages(uc, gpa, static_cast<unsigned>(size));
   if (!engine.unmapped_) engine.unmapped_gpa_ = gpa;
   engine.unmapped_ = true;
   return false;

@@ -169,7 +169,7 @@ bool Executor::own_pages_hit(const Access& a, const Trails& trails) {
   for (const Trail& trail : trails) {
     if (trail.target != kNowhere && engine().owns(trail.target)) return true;
   }
-  if (translates_) return false;
+  if (data_follows()) return false;
   return engine().owns(page_of(a.gva)) ||
          (a.second_page != kNowhere && engine().owns(a.second_page));
 }
@@ -192,7 +192,7 @@ bool Executor::latched_hit(const Record& record, const Trails& trails) const {
 
 // An old Unicorn stores to the linear address: also where the entries lie that are compared.
 bool Executor::old_engine_hits_trail(const Access& a, const Trails& trails) {
-  if (translates_ || !stores(a.kind)) return false;
+  if (data_follows() || !stores(a.kind)) return false;
   for (const Trail& trail : trails) {
     for (unsigned e = 0; e < trail.count; ++e)
       if (meet(trail.entry_gpa[e], layout_.entry_bytes, a.gva, a.size)) return true;
@@ -204,7 +204,7 @@ bool Executor::old_engine_hits_trail(const Access& a, const Trails& trails) {
 // own address is the same each time, so that no translated block can be out of date.
 bool Executor::can_execute_fetch(const Record& record) {
   if (record.must_fault != 0) return true;
-  if (!translates_) return false;  // it would execute what lies at the linear address
+  if (!data_follows()) return false;  // it would execute what lies at the linear address
   if (record.must_succeed == 0) return true;
   const std::uint64_t at = record.target.gpa[0];
   return at % 8 == 0 && image_.word(at) == seed_word(at);
@@ -273,7 +273,7 @@ void Executor::watch(const Record& record, const Access& a, const Trails& trails
     if (record.target.gpa[i] != trails[i].target) watch_data(record.target.gpa[i], part);
   }
   watch_trail(trail_of(engine().code_gva(a.gva, a.second_page)));
-  if (!translates_) watch_data(a.gva, a.size);
+  if (!data_follows()) watch_data(a.gva, a.size);
 }
 
 void Executor::run(const Record& record, Access& a, const Trails& trails, Result* results) {
@@ -317,7 +317,7 @@ void Executor::judge_doubt(const Record& record, const Ran& ran, const Result& r
   if (!stores(kind)) return;
   const std::uint64_t wanted = low_bytes(
       kind == AccessKind::kRmw ? old_data + record.target.value : record.target.value, record.size);
-  if (record.must_fault != 0 || (translates_ && result.stored != wanted)) lost_ = true;
+  if (record.must_fault != 0 || (data_follows() && result.stored != wanted)) lost_ = true;
 }
 
 }  // namespace twinwalk::oracle::unicorn
