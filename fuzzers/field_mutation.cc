@@ -24,7 +24,7 @@ std::uint64_t any_gpa(Rng& rng, const Survey& survey) {
     case 2:
       return kTablePool + rng.below(8) * kPage + rng.below(4) * 8;
     default: {
-      const Survey::Walk w = survey.walk(survey.root(0), any_gva(rng, survey));
+      const Survey::Walk w = survey.walk(survey.space(0), any_gva(rng, survey));
       const std::uint64_t at = w.entry[rng.below(w.count)].gpa;
       return rng.chance(3, 4) ? at : at & ~std::uint64_t{0xfff};
     }
@@ -205,12 +205,16 @@ Machine any_machine(Rng& rng) {
     m.vcpus = static_cast<std::uint8_t>(2 + (rng.chance(1, 4) ? rng.below(3) : 0));
   m.maxphyaddr = rng.pick(kWidths);
   if (rng.chance(1, 6)) m.vendor = Vendor::kAmd;
+  if (m.vendor == Vendor::kAmd && rng.flip()) m.features |= feature::kSvm;
   if (rng.chance(1, 4)) m.features &= ~feature::kNames[rng.below(std::size(feature::kNames))].mask;
   if (rng.chance(1, 4)) m.tlb = rng.flip() ? TlbPolicy::kSmall : TlbPolicy::kFresh;
   if (rng.chance(1, 3)) m.host_page_level = static_cast<std::uint8_t>(1 + rng.below(3));
   if (rng.chance(1, 6)) m.options = 1u << rng.below(std::size(option::kNames));
   if (rng.chance(1, 8)) m.quota = static_cast<std::uint16_t>(kMinQuota + rng.below(24));
   if (rng.chance(1, 8)) m.memory_mib = 2 + 2 * rng.below(3);
+  if (rng.chance(2, 3)) m.mode = static_cast<Mode>(rng.below(5));
+  if (rng.chance(1, 2)) m.host_levels = static_cast<std::uint8_t>(3 + rng.below(3));
+  if (rng.chance(1, 3)) m.features |= feature::kLa57;
   reconcile(m);
   return m;
 }

@@ -8,8 +8,6 @@ namespace {
 constexpr std::uint64_t kLinkBits = pte::kP | pte::kW | pte::kU | pte::kA;
 constexpr std::uint64_t kTableMask = ~std::uint64_t{0xfff};
 
-constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
-
 void map_and_access(Sketch& s) {
   const std::uint64_t gva = s.pool_gva();
   s.map(gva);
@@ -34,7 +32,7 @@ void rewrite_entry(Sketch& s) {
 void store_unseen(Sketch& s) {
   const std::uint64_t gva = s.mapped_page();
   s.warm(gva);
-  const Survey::Walk w = s.survey().walk(s.root(), gva);
+  const Survey::Walk w = s.walk(gva);
   const Survey::Entry e = s.rng().chance(3, 4) ? w.last() : w.entry[s.rng().below(w.count)];
   s.deliver_native(e.gpa, s.rng().flip() ? e.value | pte::kA : s.changed(e));
   if (s.rng().chance(2, 3)) s.warm(gva);
@@ -51,15 +49,17 @@ void alias_table(Sketch& s) {
   static constexpr std::uint64_t kWeak[] = {pte::kP | pte::kU, pte::kP | pte::kW, pte::kP,
                                             pte::kP | pte::kW | pte::kU | pte::kXd};
   const std::uint64_t gva = s.mapped_gva();
-  const Survey::Walk w = s.survey().walk(s.root(), gva);
+  const Survey::Walk w = s.walk(gva);
   if (w.count < 2) return s.touch(gva);
-  const Survey::Entry upper = w.entry[s.rng().below(w.count - 1)];
-  const std::uint64_t other = gva ^ (std::uint64_t{1 + s.rng().below(3)} << shift_of(upper.level));
-  const std::uint64_t table = upper.gpa & kTableMask;
-  const std::uint64_t alias = table + ((other >> shift_of(upper.level)) & 511) * 8;
+  const std::uint64_t upper_at = s.rng().below(w.count - 1);  // both addresses share what is above
+  const Survey::Entry upper = w.entry[upper_at];
+  const std::uint64_t other = gva ^ (std::uint64_t{1 + s.rng().below(3)} << upper.shift);
+  const std::uint64_t alias = s.walk(other).entry[upper_at].gpa;
   const bool strong_first = s.rng().flip();
   if (strong_first) s.touch(gva);
-  s.deliver(alias, (upper.value & pte::kAddressMask) | s.rng().pick(kWeak) | pte::kA);
+  const std::uint64_t weak = s.rng().pick(kWeak) | pte::kA;
+  s.deliver(alias, (upper.value & pte::kAddressMask) | (upper.pdpte_of_pae ? pte::kP : weak));
+  if (upper.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
   s.touch(other);
   s.touch(gva);
   s.touch(other);
@@ -75,14 +75,15 @@ void alias_table(Sketch& s) {
 // A second root that shares tables with the first; edits under one are looked at under the other.
 void share_between_roots(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva();
-  const std::uint64_t old = s.registers().cr3, root = s.root(), other = s.other_root();
-  const Survey::Walk w = s.survey().walk(root, gva);
+  const std::uint64_t old = s.registers().cr3, other = s.other_root();
+  const Survey::Walk w = s.walk(gva);
   const Survey::Entry top = w.entry[0];
-  const std::uint64_t index = top.gpa & 0xfff;
+  const std::uint64_t index = top.gpa - top.table;
   s.deliver(other + index, s.rng().chance(2, 3) ? top.value : top.value ^ pte::kW);
-  const std::uint64_t direct = (kDirectMap >> 39 & 511) * 8;
   s.need_direct_map(0x1000);
-  s.say(phrase::write(other + direct, s.survey().word(root + direct), 8, Writer::kGuest));
+  const Survey::Entry direct = s.walk(direct_map(s.mode()) + 0x1000).entry[0];
+  s.say(phrase::write(other + (direct.gpa - direct.table), direct.value, direct.bytes,
+                      Writer::kGuest));
   s.warm(gva);
   s.say(phrase::mov(Reg::kCr3, other | (old & cr3::kPcidMask)));
   s.touch(gva);
@@ -94,40 +95,48 @@ void share_between_roots(Sketch& s) {
 }
 
 void self_map(Sketch& s) {
+  const Survey::Format f = Survey::format_of(s.mode());
+  if (f.levels == 0) return s.touch(s.pool_gva());
   const std::uint64_t root = s.root();
-  const std::uint64_t index = s.rng().flip() ? 511 : 1 + s.rng().below(4);
-  s.deliver(root + index * 8, root | kLinkBits);
+  const bool pae = s.mode() == Mode::kPae;
+  const unsigned last = pae ? 3 : (1u << f.index_bits) - 1;
+  const std::uint64_t index = s.rng().flip() ? last : 1 + s.rng().below(pae ? 3 : 4);
+  s.deliver(root + index * f.bytes, (root & kTableMask) | (pae ? pte::kP : kLinkBits));
+  if (pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
   // Address of the root itself through the self-map, and of one table further down.
   const auto through = [&](unsigned times, std::uint64_t rest) {
     std::uint64_t a = 0;
-    for (unsigned i = 0; i < 4; ++i) {
-      a = a << 9 | (i < times ? index : rest >> 39 & 511);
-      if (i >= times) rest <<= 9;
+    for (unsigned level = f.levels; level >= 1; --level) {
+      const bool self = f.levels - level < times;
+      const unsigned from = 12 + f.index_bits * (level + times - 1);
+      const std::uint64_t i = self ? index : rest >> from & ((1u << f.index_bits) - 1);
+      a |= i << (12 + f.index_bits * (level - 1));
     }
-    a <<= 12;
-    return (a & bit(47)) ? a | 0xffff'0000'0000'0000 : a;
+    const unsigned top = s.mode() == Mode::k5Level ? 56 : 47;
+    return s.long_mode() && (a & bit(top)) ? a | ~(bit(top) - 1) : a;
   };
   const std::uint64_t gva = s.mapped_gva();
   s.warm(gva);
-  const std::uint64_t at = through(4, 0);
+  const std::uint64_t at = through(f.levels, 0);
   s.touch(at);
-  const std::uint64_t top = s.survey().walk(root, gva).entry[0].gpa & 0xfff;
-  const Survey::Entry e{root + top, s.survey().word(root + top), 4};
+  Survey::Entry e = s.walk(gva).entry[0];
+  const std::uint64_t top = e.gpa & 0xfff;
   s.say(phrase::access(AccessKind::kRead, at + top));
-  s.say(phrase::store(at + top, s.changed(e)));
+  s.say(phrase::store(at + top, s.changed(e), e.bytes));
   s.invalidate(gva);
   s.touch(gva);
-  s.touch(through(1 + s.rng().below(3), gva));
+  s.touch(through(1 + s.rng().below(f.levels - 1), gva));
 }
 
 // An entry that points back up: the same page serves as table of several levels.
 void cycle(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva();
   s.warm(gva);
-  const Survey::Walk w = s.survey().walk(s.root(), gva);
+  const Survey::Walk w = s.walk(gva);
   const Survey::Entry from = w.entry[s.rng().below(w.count)];
   const Survey::Entry to = w.entry[s.rng().below(w.count)];
-  s.deliver(from.gpa, (to.gpa & kTableMask) | kLinkBits | (s.rng().chance(1, 8) ? pte::kD : 0));
+  s.deliver(from.gpa, (to.gpa & kTableMask) | (from.pdpte_of_pae ? pte::kP : kLinkBits) |
+                          (s.rng().chance(1, 8) ? pte::kD : 0));
   s.invalidate(gva);
   s.touch(gva);
   s.touch(gva + s.rng().below(4) * kPage);
@@ -136,25 +145,26 @@ void cycle(Sketch& s) {
 // A large page becomes a table and back, over the same or another frame, also behind the
 // hypervisor's back.
 void switch_size(Sketch& s) {
-  const std::uint64_t gva = s.rng().pick(kRegions) & ~(2 * kMib - 1);
+  const std::uint64_t gva = s.pool_gva() & ~(2 * kMib - 1);
   const unsigned level = s.rng().chance(1, 6) ? 3 : 2;
   const std::uint64_t frame = s.rng().pick(kLargeFrames);
   s.map(gva);
-  const Survey::Walk small = s.survey().walk(s.root(), gva);
-  const std::uint64_t table = small.count == 4 ? small.entry[3].gpa & kTableMask : s.table_frame();
+  const Survey::Walk small = s.walk(gva);
+  const std::uint64_t table = small.last().level == 1 ? small.last().table : s.table_frame();
   s.map_large(gva, frame, level);
   s.touch(gva);
   s.touch(gva + s.rng().below(512) * kPage);
-  const Survey::Entry e = s.survey().walk(s.root(), gva).last();
+  const Survey::Entry e = s.walk(gva).last();
   const std::uint64_t as_table = (s.rng().chance(1, 4) ? frame : table) | kLinkBits;
   const bool hidden = s.rng().flip();
   if (hidden) {
-    s.say(phrase::write(e.gpa, as_table, 8, Writer::kHost));
+    s.say(phrase::write(e.gpa, as_table, e.bytes, Writer::kHost));
   } else {
     s.deliver(e.gpa, as_table);
   }
   if (s.rng().flip())
-    s.say(phrase::write(table + s.rng().below(3) * 8, s.frame() | kLinkBits, 8, Writer::kGuest));
+    s.say(phrase::write(table + s.rng().below(3) * e.bytes, s.frame() | kLinkBits, e.bytes,
+                        Writer::kGuest));
   s.invalidate(gva);
   s.touch(gva);
   s.touch(gva + s.rng().below(3) * kPage);
@@ -167,7 +177,8 @@ void switch_size(Sketch& s) {
 
 std::uint64_t any_cr4(Sketch& s) {
   const Machine& m = s.machine();
-  std::uint64_t v = s.registers().cr4 | cr4::kPae;
+  std::uint64_t v = s.registers().cr4;
+  if (!s.long_mode() && s.rng().chance(1, 4)) v ^= cr4::kPse;
   static constexpr struct {
     std::uint32_t needs;
     std::uint64_t mask;
@@ -265,7 +276,7 @@ void tagged_spaces(Sketch& s) {
         phrase::mov(Reg::kCr4, s.registers().cr4 | cr4::kPcide | (s.rng().flip() ? cr4::kPge : 0)));
   }
   const std::uint64_t gva = s.mapped_gva();
-  const Survey::Entry e = s.survey().walk(root, gva).last();
+  const Survey::Entry e = s.walk(gva).last();
   if (s.rng().flip()) s.deliver(e.gpa, e.value ^ pte::kG);
   s.warm(gva);
   const std::uint64_t a = s.rng().pick(kPcids), b = s.rng().pick(kPcids);
@@ -297,9 +308,8 @@ void reserved(Sketch& s) {
   Survey::Entry e = s.entry_of(gva);
   std::uint64_t at = gva;
   if (s.rng().chance(1, 3)) {
-    const std::uint64_t step = bit(shift_of(e.level));
-    at = gva ^ step;
-    e.gpa ^= 8;
+    at = gva ^ bit(e.shift);
+    e.gpa ^= e.bytes;
   }
   s.deliver(e.gpa, (e.value | pte::kA) | s.reserved_bit(e));
   if (s.rng().flip()) s.invalidate(at);
@@ -343,7 +353,7 @@ void cross_pages(Sketch& s) {
     if (s.rng().flip()) s.say(phrase::access(AccessKind::kRmw, gva + 0xffe, 4));
   }
   if (s.rng().flip()) {
-    const Survey::Entry e = s.survey().walk(s.root(), gva + kPage).last();
+    const Survey::Entry e = s.walk(gva + kPage).last();
     s.deliver(e.gpa, s.changed(e));
     s.say(phrase::access(kind, gva + 0xffc, 8));
   }
@@ -353,18 +363,54 @@ void cross_pages(Sketch& s) {
 void retire_table(Sketch& s) {
   const std::uint64_t gva = s.mapped_page();
   s.warm(gva);
-  const Survey::Walk w = s.survey().walk(s.root(), gva);
+  const Survey::Walk w = s.walk(gva);
   if (w.count < 2) return s.touch(gva);
   const Survey::Entry link = w.entry[w.count - 2];
   s.deliver(link.gpa, s.rng().flip() ? 0 : (s.table_frame() | kLinkBits));
   const unsigned stores = 1 + s.rng().below(5);  // enough for flooding detection
   for (unsigned i = 0; i < stores; ++i) {
-    s.deliver_native((w.last().gpa & kTableMask) + 8 * s.rng().below(4), s.frame() | kLinkBits);
+    s.deliver_native(w.last().table + w.last().bytes * s.rng().below(4), s.frame() | kLinkBits);
   }
   if (s.rng().flip()) s.deliver(link.gpa, link.value);
   s.invalidate(gva);
   s.touch(gva);
   s.touch(gva ^ kPage);
+}
+
+// Through the modes as a guest goes, or at once by the host; then what the old tables, the new ones
+// and those of the next visit say.
+void change_mode(Sketch& s) {
+  const Mode from = s.mode();
+  const std::uint64_t before = s.mapped_gva();
+  s.warm(before);
+  Machine m = s.machine();
+  m.mode = static_cast<Mode>(s.rng().below(5));
+  const Registers to = initial_registers(m), old = s.registers();
+  const std::uint64_t cr3 =
+      s.rng().flip() ? s.root()
+                     : s.rng().pick(kRoots) + (m.mode == Mode::kPae ? s.rng().below(4) * 32 : 0);
+  if (s.rng().chance(1, 4)) {
+    s.say(phrase::sregs(to.cr0, cr3, to.cr4, to.efer));
+  } else {
+    if (old.cr4 & cr4::kPcide) s.say(phrase::mov(Reg::kCr4, old.cr4 & ~cr4::kPcide));
+    if (from != Mode::kNone) s.say(phrase::mov(Reg::kCr0, old.cr0 & ~cr0::kPg));
+    if (s.rng().chance(1, 4)) s.touch(before);
+    s.say(phrase::mov(Reg::kCr4, to.cr4));
+    s.say(phrase::mov(Reg::kEfer, to.efer & ~efer::kLma));
+    if (s.rng().chance(3, 4)) s.say(phrase::mov(Reg::kCr3, cr3));
+    s.say(phrase::mov(Reg::kCr0, to.cr0));
+  }
+  s.touch(before);
+  const std::uint64_t now = s.mapped_gva();
+  s.touch(now);
+  if (s.rng().flip()) {
+    const Survey::Entry e = s.entry_of(now);
+    s.deliver(e.gpa, s.changed(e));
+    s.touch(now);
+  }
+  if (s.rng().flip()) return;
+  s.say(phrase::sregs(old.cr0, old.cr3, old.cr4, old.efer));
+  s.touch(before);
 }
 
 // Nothing but many accesses: A and D, prefetch, roots built at leisure.
@@ -393,6 +439,7 @@ constexpr Idiom kIdioms[] = {
     {"across-vcpus", 3, across_vcpus},
     {"cross-pages", 2, cross_pages},
     {"retire-table", 3, retire_table},
+    {"change-mode", 2, change_mode},
     {"look-around", 4, look_around},
 };
 

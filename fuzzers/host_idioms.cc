@@ -68,11 +68,11 @@ void device(Sketch& s) {
   const std::uint64_t gva = s.pool_gva(), io = s.rng().pick(kDevices);
   s.say(phrase::map(gva, s.rng().flip() ? io : s.frame(), 1));
   s.touch(gva);
-  const Survey::Entry e = s.survey().walk(s.root(), gva).last();
+  const Survey::Entry e = s.walk(gva).last();
   const std::uint64_t to = (e.value & pte::kAddressMask) == io ? s.frame() : io;
   const std::uint64_t value = (e.value & ~pte::kAddressMask) | to | pte::kA;
   if (s.rng().flip()) {
-    s.say(phrase::write(e.gpa, value, 8, Writer::kHost));
+    s.say(phrase::write(e.gpa, value, e.bytes, Writer::kHost));
   } else {
     s.deliver(e.gpa, value);
   }
@@ -181,13 +181,14 @@ constexpr std::uint32_t total(std::span<const Idiom> idioms) {
 std::span<const Idiom> host_idioms() { return kIdioms; }
 
 void write_any_idiom(Sketch& sketch) {
-  static const std::uint32_t guest = total(guest_idioms()), host = total(host_idioms());
-  std::uint32_t at = sketch.rng().below(guest + host);
-  const bool of_guest = at < guest;
-  if (!of_guest) at -= guest;
-  for (const Idiom& idiom : of_guest ? guest_idioms() : host_idioms()) {
-    if (at < idiom.weight) return idiom.write(sketch);
-    at -= idiom.weight;
+  const std::span<const Idiom> lists[] = {guest_idioms(), host_idioms(), event_idioms()};
+  static const std::uint32_t all = total(lists[0]) + total(lists[1]) + total(lists[2]);
+  std::uint32_t at = sketch.rng().below(all);
+  for (const std::span<const Idiom>& list : lists) {
+    for (const Idiom& idiom : list) {
+      if (at < idiom.weight) return idiom.write(sketch);
+      at -= idiom.weight;
+    }
   }
 }
 

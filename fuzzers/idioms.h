@@ -21,6 +21,7 @@ inline constexpr std::size_t kMaxIdiomOps = 64;
 
 std::span<const Idiom> guest_idioms();  // tables, rights, flushes, registers
 std::span<const Idiom> host_idioms();   // memslots, notifier, dirty log, footprint
+std::span<const Idiom> event_idioms();  // SMM, INIT, CPUID, vCPUs made anew
 
 // Appends one idiom, chosen by weight.
 void write_any_idiom(Sketch& sketch);

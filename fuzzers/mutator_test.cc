@@ -204,6 +204,7 @@ void sample(const Idiom& idiom, int times, See see) {
 std::vector<Idiom> all_idioms() {
   std::vector<Idiom> out(guest_idioms().begin(), guest_idioms().end());
   out.insert(out.end(), host_idioms().begin(), host_idioms().end());
+  out.insert(out.end(), event_idioms().begin(), event_idioms().end());
   return out;
 }
 
@@ -230,7 +231,7 @@ INSTANTIATE_TEST_SUITE_P(All, EachIdiom, testing::ValuesIn(all_idioms()), [](con
 });
 
 const Idiom& idiom(std::string_view name) {
-  for (const auto& list : {guest_idioms(), host_idioms()}) {
+  for (const auto& list : {guest_idioms(), host_idioms(), event_idioms()}) {
     for (const Idiom& i : list) {
       if (i.name == name) return i;
     }
@@ -262,11 +263,11 @@ bool edits_between_accesses(const std::vector<Op>& ops, bool native_only) {
     std::uint64_t at = ~std::uint64_t{0};
     if (op.verb == Verb::kWrite && !native_only) at = op.gpa;
     if (op.verb == Verb::kAccess && op.access() == AccessKind::kWrite) {
-      const Survey::Walk w = survey.walk(survey.root(op.vcpu), op.gva);
+      const Survey::Walk w = survey.walk(survey.space(op.vcpu), op.gva);
       if (w.complete) at = w.gpa;
     }
     for (const Survey::Place& p : survey.places()) {
-      const Survey::Walk w = survey.walk(p.root, p.gva);
+      const Survey::Walk w = survey.walk(p.space, p.gva);
       for (unsigned k = 0; k < w.count; ++k) {
         if ((w.entry[k].gpa ^ at) & ~std::uint64_t{7}) continue;
         const auto touches = [&](const Op& o) {
@@ -302,7 +303,7 @@ TEST(Idioms, AliasTableLinksOneTableTwice) {
                     }
                     std::multiset<std::uint64_t> frames;
                     for (std::uint64_t gva : gvas) {
-                      const Survey::Walk w = s.walk(s.root(0), gva);
+                      const Survey::Walk w = s.walk(s.space(0), gva);
                       if (w.complete) frames.insert(w.gpa);
                     }
                     return std::any_of(frames.begin(), frames.end(),
@@ -314,7 +315,7 @@ TEST(Idioms, SelfMapReachesTheRootThroughItself) {
   EXPECT_GT(shown("self-map",
                   [](auto& ops, const Survey& s) {
                     return std::any_of(ops.begin(), ops.end(), [&](const Op& op) {
-                      const Survey::Walk w = s.walk(s.root(0), op.gva);
+                      const Survey::Walk w = s.walk(s.space(0), op.gva);
                       return op.verb == Verb::kAccess && w.complete &&
                              (w.gpa & ~std::uint64_t{0xfff}) == s.root(0);
                     });
@@ -403,12 +404,12 @@ TEST(Survey, FollowsMapsAndStoresThroughThem) {
   set(map, Field::kGva, 0x40'0000'0000);
   set(map, Field::kGpa, 0x5000);
   s.absorb(map);
-  Survey::Walk w = s.walk(kInitialCr3, 0x40'0000'0123);
+  Survey::Walk w = s.walk(s.space(0), 0x40'0000'0123);
   ASSERT_TRUE(w.complete);
   EXPECT_EQ(w.count, 4u);
   EXPECT_EQ(w.gpa, 0x5123u);
   sketch.deliver_native(w.last().gpa, 0x6000 | pte::kP);
-  EXPECT_EQ(s.walk(kInitialCr3, 0x40'0000'0123).gpa, 0x6123u);
+  EXPECT_EQ(s.walk(s.space(0), 0x40'0000'0123).gpa, 0x6123u);
   EXPECT_EQ(ops.back().verb, Verb::kAccess);
 }
 

@@ -57,6 +57,24 @@ Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva) {
   return say(Verb::kInvpcid, {{Field::kType, type}, {Field::kPcid, pcid}, {Field::kGva, gva}});
 }
 
+Op sregs(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer) {
+  return say(Verb::kSregs,
+             {{Field::kCr0, cr0}, {Field::kCr3, cr3}, {Field::kCr4, cr4}, {Field::kEfer, efer}});
+}
+Op get(Reg reg) { return say(Verb::kGet, {{Field::kKind, static_cast<std::uint64_t>(reg)}}); }
+Op invlpga(std::uint64_t gva, std::uint64_t asid) {
+  return say(Verb::kInvlpga, {{Field::kGva, gva}, {Field::kValue, asid}});
+}
+Op smm(bool enter) { return say(Verb::kSmm, {{Field::kValue, enter ? 1u : 0u}}); }
+Op init(bool reset) { return say(Verb::kInit, {{Field::kType, reset ? 1u : 0u}}); }
+Op new_vcpu() { return make_op(Verb::kNewVcpu); }
+Op cpuid(std::uint32_t features) { return say(Verb::kCpuid, {{Field::kFlags, features}}); }
+Op cpuid_width(unsigned maxphyaddr) { return say(Verb::kCpuid, {{Field::kValue, maxphyaddr}}); }
+Op of_smm(Op of_a_slot) {
+  set(of_a_slot, Field::kSpace, 1);
+  return of_a_slot;
+}
+
 Op slot_add(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages, std::uint64_t hva,
             std::uint64_t flags) {
   return say(Verb::kSlotAdd, {{Field::kSlot, slot},

@@ -21,6 +21,16 @@ Op map(std::uint64_t gva, std::uint64_t gpa, unsigned level);  // level 1..3
 Op invlpg(std::uint64_t gva);
 Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva);
 
+Op sregs(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer);
+Op get(Reg reg);
+Op invlpga(std::uint64_t gva, std::uint64_t asid);
+Op smm(bool enter);
+Op init(bool reset);
+Op new_vcpu();
+Op cpuid(std::uint32_t features);
+Op cpuid_width(unsigned maxphyaddr);
+Op of_smm(Op of_a_slot);  // the same in SMM's address space
+
 Op slot_add(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages, std::uint64_t hva,
             std::uint64_t flags);
 Op slot_delete(std::uint64_t slot);

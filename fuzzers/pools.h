@@ -19,12 +19,28 @@ inline constexpr std::uint64_t kRegions[] = {
     0x0000'0000'0000'0000, 0x0000'0000'0020'0000, 0x0000'0000'4000'0000, 0x0000'0080'0000'0000,
     0xffff'9234'0000'0000, 0xffff'9234'0020'0000, 0x0000'7fff'ffff'e000, 0xffff'ffff'ffff'e000,
 };
+// The same in 32 bits: both halves of a 4M region, neighbours in a page directory, other PDPTEs,
+// and the last pages, where an access wraps. With paging off those in memory are what there is.
+inline constexpr std::uint64_t kLegacyRegions[] = {
+    0x0000'0000, 0x0020'0000, 0x0040'0000, 0x4000'0000,
+    0x7fff'e000, 0x8020'0000, 0x8000'0000, 0xffff'e000,
+};
+// Of 5 levels: two PML5Es, what 4 levels share with it, and the ends of both halves.
+inline constexpr std::uint64_t kWideRegions[] = {
+    0x0000'0000'0000'0000, 0x0000'0000'0020'0000, 0x0001'0000'0000'0000, 0x0000'8000'0000'0000,
+    0xff34'9234'0000'0000, 0xffff'9234'0020'0000, 0x00ff'ffff'ffff'e000, 0xffff'ffff'ffff'e000,
+};
 inline constexpr std::uint64_t kPageSteps[] = {0, 0, 0, kPage, 2 * kPage, 0x1ff * kPage};
 inline constexpr std::uint64_t kInPage[] = {0, 0, 0, 8, 0x123 & ~7u, 0xff8, 0xffc, 0xffe, 0xfff};
 
 // Where the generator maps guest-physical [0, 2M), and with it every table and root, so that plain
 // guest stores reach paging-structure entries.
 inline constexpr std::uint64_t kDirectMap = 0xffff'8880'0000'0000;
+inline constexpr std::uint64_t kLegacyDirectMap = 0xc000'0000;
+constexpr std::uint64_t direct_map(Mode mode) {
+  if (mode == Mode::kNone) return 0;
+  return mode == Mode::k4Level || mode == Mode::k5Level ? kDirectMap : kLegacyDirectMap;
+}
 inline constexpr std::uint64_t kDirectMapSize = 2 * kMib;
 
 // Data frames. The last two lie on either side of a 2M boundary.

@@ -27,13 +27,18 @@ unsigned Sketch::other_vcpu() {
   return n > 1 ? (vcpu_ + 1 + rng_.below(n - 1)) % n : vcpu_;
 }
 
-std::uint64_t Sketch::pool_gva() { return rng_.pick(kRegions) + rng_.pick(kPageSteps); }
+std::uint64_t Sketch::pool_gva() {
+  const std::uint64_t region = mode() == Mode::k4Level   ? rng_.pick(kRegions)
+                               : mode() == Mode::k5Level ? rng_.pick(kWideRegions)
+                                                         : rng_.pick(kLegacyRegions);
+  return region + rng_.pick(kPageSteps);
+}
 
 std::uint64_t Sketch::mapped_gva() {
   const auto& places = survey_.places();
   for (unsigned tries = 0; tries < 4 && !places.empty(); ++tries) {
     const Survey::Place& p = places[rng_.below(places.size())];
-    if (p.gva != kDirectMap && survey_.walk(root(), p.gva).complete) return p.gva;
+    if (p.gva != direct_map(mode()) && walk(p.gva).complete) return p.gva;
   }
   const std::uint64_t gva = pool_gva();
   map(gva);
@@ -56,7 +61,7 @@ std::uint64_t Sketch::any_frame() {
 std::uint64_t Sketch::table_frame() {
   const auto& places = survey_.places();
   if (!places.empty() && rng_.chance(7, 8)) {
-    const Survey::Walk w = survey_.walk(root(), places[rng_.below(places.size())].gva);
+    const Survey::Walk w = walk(places[rng_.below(places.size())].gva);
     return w.entry[rng_.below(w.count)].gpa & pte::kAddressMask;
   }
   return kTablePool + rng_.below(8) * kPage;
@@ -70,7 +75,7 @@ std::uint64_t Sketch::other_root() {
 std::uint64_t Sketch::hva() {
   const auto& places = survey_.places();
   if (!places.empty() && rng_.chance(1, 2)) {
-    const Survey::Walk w = survey_.walk(root(), places[rng_.below(places.size())].gva);
+    const Survey::Walk w = walk(places[rng_.below(places.size())].gva);
     if (w.complete && w.gpa < machine().memory_bytes())
       return kHvaBase + (w.gpa & ~std::uint64_t{0xfff});
   }
@@ -100,18 +105,19 @@ void Sketch::map_large(std::uint64_t gva, std::uint64_t gpa, unsigned level) {
 }
 
 void Sketch::need_direct_map(std::uint64_t gpa) {
-  const std::uint64_t gva = kDirectMap + gpa;
-  const Survey::Walk w = survey_.walk(root(), gva);
+  if (mode() == Mode::kNone) return;
+  const std::uint64_t window = direct_map(mode()), gva = window + gpa;
+  const Survey::Walk w = walk(gva);
   if (w.complete && w.gpa == gpa && (w.last().value & pte::kW)) return;
   const bool large = rng_.chance(3, 4);
-  Op op = large ? phrase::map(kDirectMap, 0, 2)
+  Op op = large ? phrase::map(window, 0, 2)
                 : phrase::map(gva & ~std::uint64_t{0xfff}, gpa & ~std::uint64_t{0xfff}, 1);
   op.pte = kPw | (rng_.flip() ? kAd : 0);
   say(op);
 }
 
 Survey::Entry Sketch::entry_of(std::uint64_t gva) {
-  const Survey::Walk w = survey_.walk(root(), gva);
+  const Survey::Walk w = walk(gva);
   return rng_.flip() ? w.last() : w.entry[rng_.below(w.count)];
 }
 
@@ -121,7 +127,8 @@ std::uint64_t Sketch::reserved_bit(const Survey::Entry& entry) {
     case 0:
       return is_leaf(entry) && entry.level > 1 ? bit(13 + rng_.below(8)) : bit(51);
     case 1:
-      return entry.level == 4 ? pte::kPs : bit(max <= 51 ? max : 51);
+      if (entry.bytes == 4) return bit(21);
+      return entry.level >= 4 ? pte::kPs : bit(max <= 51 ? max : 51);
     case 2:
       return pte::kXd;  // reserved while EFER.NXE=0
     default:
@@ -129,7 +136,24 @@ std::uint64_t Sketch::reserved_bit(const Survey::Entry& entry) {
   }
 }
 
+// Only P and the frame, as a rule: the other bits are reserved, or mean nothing.
+std::uint64_t Sketch::changed_pdpte(std::uint64_t value) {
+  switch (rng_.below(8)) {
+    case 0:
+      return value ^ pte::kP;
+    case 1:
+      return value | bit(1 + rng_.below(8));
+    case 2:
+      return value | bit(machine().maxphyaddr);
+    case 3:
+      return frame() | pte::kP;
+    default:
+      return table_frame() | pte::kP;
+  }
+}
+
 std::uint64_t Sketch::changed(const Survey::Entry& entry) {
+  if (entry.pdpte_of_pae) return changed_pdpte(entry.value);
   const bool leaf = is_leaf(entry);
   std::uint64_t v = entry.value;
   if (rng_.chance(3, 4)) v |= leaf ? kAd : pte::kA;
@@ -165,7 +189,8 @@ std::uint64_t Sketch::changed(const Survey::Entry& entry) {
                           : (v | pte::kPs) & ~(bit(21) - bit(12));
     case 13:
       return v & ~(rng_.flip() ? pte::kA : pte::kD);
-    case 14:
+    case 14:  // outside long mode there are no keys, and in PAE mode their bits are reserved
+      if (!long_mode() && rng_.chance(3, 4)) return v ^ pte::kU;
       return v ^ std::uint64_t{1 + rng_.below(3)} << pte::kPkeyShift;
     default:
       return entry.value ? entry.value : kPwu | frame();
@@ -178,7 +203,7 @@ void Sketch::deliver_native(std::uint64_t gpa, std::uint64_t value, unsigned siz
     return;
   }
   need_direct_map(gpa);
-  Op op = phrase::store(kDirectMap + gpa, value, size);
+  Op op = phrase::store(direct_map(mode()) + gpa, value, size);
   if (registers().cpl != 0 || rng_.chance(1, 4)) {
     op.cpl = 0;
     op.given |= kCplGiven;
@@ -192,24 +217,26 @@ void Sketch::deliver_split(std::uint64_t gpa, std::uint64_t value) {
     if (native) return deliver_native(at, what, size);
     say(phrase::write(at, what, size, Writer::kGuest));
   };
+  const unsigned half = entry_bytes() / 2;
+  const std::uint64_t low = value & (bit(8 * half) - 1), high = value >> (8 * half);
   switch (rng_.below(5)) {
     case 0:
-      part(gpa, value & 0xffff'ffff, 4);
-      part(gpa + 4, value >> 32, 4);
+      part(gpa, low, half);
+      part(gpa + half, high, half);
       break;
     case 1:
-      part(gpa + 4, value >> 32, 4);
+      part(gpa + half, high, half);
       if (rng_.chance(1, 3)) touch(mapped_gva());
-      part(gpa, value & 0xffff'ffff, 4);
+      part(gpa, low, half);
       break;
     case 2:
       part(gpa, value & 0xff, 1);
       break;
     case 3:
-      part(gpa + 2 * rng_.below(4), value >> (16 * rng_.below(4)) & 0xffff, 2);
+      part(gpa + 2 * rng_.below(half), value >> (16 * rng_.below(half)) & 0xffff, 2);
       break;
     default:  // over the upper half of this entry and the lower half of the next
-      part(gpa + 4, (value >> 32) | (survey_.word(gpa + 8) << 32), 8);
+      part(gpa + half, high | (survey_.entry_at(gpa + 2 * half, 2 * half) << (8 * half)), 2 * half);
       break;
   }
 }
@@ -219,10 +246,10 @@ void Sketch::deliver(std::uint64_t gpa, std::uint64_t value) {
     case 0:
     case 1:
     case 2:
-      say(phrase::write(gpa, value, 8, Writer::kGuest));
+      say(phrase::write(gpa, value, entry_bytes(), Writer::kGuest));
       break;
     case 3:
-      say(phrase::write(gpa, value, 8, Writer::kHost));
+      say(phrase::write(gpa, value, entry_bytes(), Writer::kHost));
       break;
     case 4:
       deliver_split(gpa, value);

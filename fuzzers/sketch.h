@@ -24,6 +24,9 @@ class Sketch {
   const Machine& machine() const { return survey_.machine(); }
   const Registers& registers() const { return survey_.registers(vcpu_); }
   std::uint64_t root() const { return survey_.root(vcpu_); }
+  Mode mode() const { return survey_.mode(vcpu_); }
+  bool long_mode() const { return mode() == Mode::k4Level || mode() == Mode::k5Level; }
+  Survey::Walk walk(std::uint64_t gva) const { return survey_.walk(survey_.space(vcpu_), gva); }
   std::size_t said() const { return out_.size(); }
 
   std::uint8_t vcpu() const { return vcpu_; }
@@ -55,9 +58,13 @@ class Sketch {
   std::uint64_t changed(const Survey::Entry& entry);
   std::uint64_t reserved_bit(const Survey::Entry& entry);
 
-  // Stores `value` into the entry at `gpa`: emulated, native, by the host, whole or in parts.
+  // Stores `value` into the entry at `gpa`, of the size that entries have now: emulated, native, by
+  // the host, whole or in parts.
   void deliver(std::uint64_t gpa, std::uint64_t value);
-  void deliver_native(std::uint64_t gpa, std::uint64_t value, unsigned size = 8);
+  void deliver_native(std::uint64_t gpa, std::uint64_t value) {
+    deliver_native(gpa, value, entry_bytes());
+  }
+  void deliver_native(std::uint64_t gpa, std::uint64_t value, unsigned size);
   void deliver_split(std::uint64_t gpa, std::uint64_t value);
 
   // One of the ways to invalidate `gva`, or none.
@@ -68,6 +75,9 @@ class Sketch {
   void warm(std::uint64_t gva);
 
  private:
+  unsigned entry_bytes() const { return Survey::format_of(mode()).bytes; }
+  std::uint64_t changed_pdpte(std::uint64_t value);
+
   Rng& rng_;
   Survey& survey_;
   std::vector<Op>& out_;

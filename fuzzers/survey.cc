@@ -13,6 +13,7 @@ constexpr std::size_t first_slot(std::uint64_t address, std::size_t slots) {
 void Survey::begin(const Machine& machine) {
   lowering_.begin(machine, program_);
   registers_.fill(initial_registers(machine));
+  for (FollowedRegisters& f : followed_) f.reset(machine);
   places_.clear();
   next_place_ = ops_ = used_ = 0;
   if (words_.empty()) words_.resize(kWords);
@@ -21,8 +22,6 @@ void Survey::begin(const Machine& machine) {
     epoch_ = 1;
   }
 }
-
-std::uint64_t Survey::root(unsigned vcpu) const { return registers(vcpu).cr3 & pte::kAddressMask; }
 
 const Survey::Word* Survey::find(std::uint64_t address) const {
   for (std::size_t i = first_slot(address, kWords);; i = (i + 1) % kWords) {
@@ -60,18 +59,47 @@ void Survey::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {
   }
 }
 
-Survey::Walk Survey::walk(std::uint64_t root, std::uint64_t gva) const {
+Survey::Format Survey::format_of(Mode mode) {
+  switch (mode) {
+    case Mode::kNone:
+      return {0, 9, 8, 0};
+    case Mode::k32Bit:
+      return {2, 10, 4, 2};
+    case Mode::kPae:
+      return {3, 9, 8, 2};
+    case Mode::k4Level:
+      return {4, 9, 8, 3};
+    case Mode::k5Level:
+      return {5, 9, 8, 3};
+  }
+  return {};
+}
+
+Survey::Walk Survey::walk(const Space& space, std::uint64_t gva) const {
   Walk out;
-  std::uint64_t table = root & pte::kAddressMask;
-  for (unsigned level = 4; level >= 1; --level) {
-    const unsigned shift = 12 + 9 * (level - 1);
+  const Format format = format_of(space.mode);
+  const bool legacy = space.mode != Mode::k4Level && space.mode != Mode::k5Level;
+  if (legacy) gva &= 0xffff'ffff;
+  if (format.levels == 0) {
+    out.entry[out.count++] = {
+        .gpa = kInitialCr3, .value = word(kInitialCr3), .table = kInitialCr3, .level = 1};
+    out.complete = true;
+    out.gpa = gva;
+    return out;
+  }
+  std::uint64_t table = space.root;
+  for (unsigned level = format.levels; level >= 1; --level) {
     Entry& e = out.entry[out.count++];
     e.level = level;
-    e.gpa = table + ((gva >> shift) & 511) * 8;
-    e.value = word(e.gpa);
+    e.shift = 12 + format.index_bits * (level - 1);
+    e.bytes = format.bytes;
+    e.table = table;
+    e.pdpte_of_pae = space.mode == Mode::kPae && level == 3;
+    e.gpa = table + (gva >> e.shift & (bit(format.index_bits) - 1)) * e.bytes;
+    e.value = entry_at(e.gpa, e.bytes);
     if (!(e.value & pte::kP)) return out;
-    if (level == 1 || (level <= 3 && (e.value & pte::kPs))) {
-      const std::uint64_t in_page = bit(shift) - 1;
+    if (level == 1 || (level <= format.largest && (e.value & pte::kPs))) {
+      const std::uint64_t in_page = bit(e.shift) - 1;
       out.complete = true;
       out.gpa = (e.value & pte::kAddressMask & ~in_page) | (gva & in_page);
       return out;
@@ -82,9 +110,9 @@ Survey::Walk Survey::walk(std::uint64_t root, std::uint64_t gva) const {
 }
 
 void Survey::remember(unsigned vcpu, std::uint64_t gva) {
-  const Place place{root(vcpu), gva};
+  const Place place{space(vcpu), gva};
   for (const Place& p : places_) {
-    if (p.root == place.root && p.gva == place.gva) return;
+    if (p.space == place.space && p.gva == place.gva) return;
   }
   if (places_.size() < kPlaces) {
     places_.push_back(place);
@@ -103,23 +131,17 @@ void Survey::follow(const Op& step) {
       break;
     case Verb::kAccess:
       if (step.access() == AccessKind::kWrite) {
-        const Walk w = walk(root(vcpu), step.gva);
+        const Walk w = walk(space(vcpu), step.gva);
         if (w.complete) store(w.gpa, size, step.value);
       }
       break;
     case Verb::kMov:
       switch (step.reg()) {
         case Reg::kCr0:
-          r.cr0 = step.value;
-          break;
         case Reg::kCr3:
-          r.cr3 = step.value & ~cr3::kNoFlush;
-          break;
         case Reg::kCr4:
-          r.cr4 = step.value;
-          break;
         case Reg::kEfer:
-          r.efer = step.value;
+          followed_[vcpu].write(step.reg(), step.value);
           break;
         case Reg::kPkru:
           r.pkru = static_cast<std::uint32_t>(step.value);
@@ -132,9 +154,24 @@ void Survey::follow(const Op& step) {
           break;
       }
       break;
-    default:
+    case Verb::kSregs:
+      followed_[vcpu].set(step);
       break;
+    case Verb::kInit:
+      followed_[vcpu].init();
+      break;
+    case Verb::kNewVcpu:
+      r = initial_registers(machine());
+      followed_[vcpu].reset(machine());
+      break;
+    default:
+      return;
   }
+  const FollowedRegisters& now = followed_[vcpu];
+  r.cr0 = now.cr0();
+  r.cr3 = now.cr3() & ~cr3::kNoFlush;
+  r.cr4 = now.cr4();
+  r.efer = now.efer();
 }
 
 void Survey::absorb(const Op& op) {

@@ -12,38 +12,63 @@
 #include <cstdint>
 #include <vector>
 
+#include "harness/trace/followed_registers.h"
 #include "harness/trace/program.h"
 
 namespace twinwalk::fuzz {
 
 class Survey {
  public:
+  // What translates an address: tables of a mode below a root.
+  struct Space {
+    Mode mode = Mode::k4Level;
+    std::uint64_t root = 0;
+    friend bool operator==(const Space&, const Space&) = default;
+  };
   struct Entry {
     std::uint64_t gpa = 0, value = 0;
-    unsigned level = 0;  // 4 = root table ... 1
+    std::uint64_t table = 0;  // gpa of the table that it is in
+    unsigned level = 0;       // 1 = leaf table ... 5
+    unsigned shift = 12;      // lowest bit of the address that it translates
+    unsigned bytes = 8;
+    bool pdpte_of_pae = false;
   };
-  // The entries that translate an address, root first, as far as they are present.
+  // The entries that translate an address, root first, as far as they are present; at least one.
+  // With paging off there are none, and the first word at the initial root stands for one: whoever
+  // edits it prepares tables.
   struct Walk {
     unsigned count = 0;
-    std::array<Entry, 4> entry;
+    std::array<Entry, 5> entry;
     bool complete = false;  // ends in a leaf
     std::uint64_t gpa = 0;  // if complete
     const Entry& last() const { return entry[count - 1]; }
   };
   // An address that the trace mapped or accessed.
   struct Place {
-    std::uint64_t root = 0, gva = 0;
+    Space space;
+    std::uint64_t gva = 0;
   };
+  // The shape of a mode's tables.
+  struct Format {
+    unsigned levels, index_bits, bytes, largest;
+  };
+  static Format format_of(Mode mode);
 
   void begin(const Machine& machine);
   void absorb(const Op& op);
 
   const Machine& machine() const { return program_.machine; }
   const Registers& registers(unsigned vcpu) const { return registers_[vcpu % kMaxVcpus]; }
-  std::uint64_t root(unsigned vcpu) const;
+  Mode mode(unsigned vcpu) const { return followed_[vcpu % kMaxVcpus].mode(); }
+  std::uint64_t root(unsigned vcpu) const { return followed_[vcpu % kMaxVcpus].root(); }
+  Space space(unsigned vcpu) const { return {mode(vcpu), root(vcpu)}; }
   // The word that the trace stored at `gpa` (aligned down to 8), 0 if it stored none.
   std::uint64_t word(std::uint64_t gpa) const;
-  Walk walk(std::uint64_t root, std::uint64_t gva) const;
+  // The entry at `gpa`, of 8 or 4 bytes.
+  std::uint64_t entry_at(std::uint64_t gpa, unsigned bytes) const {
+    return bytes == 8 ? word(gpa) : word(gpa) >> (8 * (gpa & 4)) & 0xffff'ffff;
+  }
+  Walk walk(const Space& space, std::uint64_t gva) const;
   // The last places that were mapped, newest at any position.
   const std::vector<Place>& places() const { return places_; }
   std::size_t ops() const { return ops_; }
@@ -66,6 +91,7 @@ class Survey {
   Lowering lowering_;
   Program program_;
   std::array<Registers, kMaxVcpus> registers_;
+  std::array<FollowedRegisters, kMaxVcpus> followed_;
   std::vector<Place> places_;
   std::size_t next_place_ = 0, ops_ = 0, used_ = 0;
   std::vector<Word> words_;

@@ -21,13 +21,13 @@ class CoreSubject final : public CoreRun {
   explicit CoreSubject(const CoreSubjectOptions& options)
       : CoreRun({options.audit, options.refault_bound, options.state_counters, options.watch}),
         processor_(memory_),
-        view_(memory_, slots_) {
+        view_{{memory_, slots_[0]}, {memory_, slots_[1]}} {
     info_.name = "core";
     info_.version = "in-tree";
   }
 
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
-    return view_.read(gpa, word);
+    return view_[0].read(gpa, word);
   }
 
  private:
@@ -85,13 +85,14 @@ class CoreSubject final : public CoreRun {
   void flush_tlb(const mmu::FlushRequest& request) override;
 
   SkipReason why_not_mov(const Op& op) const;
+  SkipReason why_not_pkru(const Op& op) const;
   bool handle_fault(const Op& op, const processor::Result& fault, Outcome& out);
   void done_natively(const Op& op, const processor::Result& result, Outcome& out);
 
   HostMemory memory_;
   ObjectPool objects_;
   processor::Processor processor_;
-  GuestView view_;
+  GuestView view_[kSpaces];
   std::uint64_t fail_after_ = 0, fail_count_ = 0;
   unsigned failures_ = 0, failures_seen_ = 0;
 };
@@ -104,9 +105,7 @@ SkipReason CoreSubject::prepare(const Machine& machine) {
   processor_.reset(machine);
   fail_after_ = fail_count_ = 0;
   failures_ = failures_seen_ = 0;
-  if (machine.core != Dimension::kShadow || machine.mode != Mode::k4Level ||
-      machine.host_levels > 4)
-    return SkipReason::kModeNotSupported;
+  if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
   return machine.nested != Nesting::kNone ? SkipReason::kNestedNotSupported : SkipReason::kNone;
 }
 
@@ -129,49 +128,26 @@ SkipReason CoreSubject::why_not(const Op& op) const {
     case Verb::kInvept:
     case Verb::kInvvpid:
       return SkipReason::kNestedNotSupported;
-    case Verb::kInit:
-    case Verb::kSmm:
     case Verb::kAsyncDone:
-    case Verb::kGet:
-    case Verb::kInvlpga:
-    case Verb::kSregs:
-    case Verb::kCpuid:
-    case Verb::kNewVcpu:
       return SkipReason::kVerbNotSupported;
-    case Verb::kSlotAdd:
-    case Verb::kSlotDelete:
-    case Verb::kSlotMove:
-    case Verb::kSlotFlags:
-    case Verb::kDirtyGet:
-      return op.space ? SkipReason::kVerbNotSupported : SkipReason::kNone;
+    case Verb::kGet:
+      return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;
     case Verb::kInvpcid:
-      return machine_.has(feature::kInvpcid) ? SkipReason::kNone : SkipReason::kFeatureNotSupported;
+      return machine_now().has(feature::kInvpcid) ? SkipReason::kNone
+                                                  : SkipReason::kFeatureNotSupported;
     default:
       return SkipReason::kNone;
   }
 }
 
-// A write that leaves 4-level mode is skipped, legal or not: no other mode is executed yet.
 SkipReason CoreSubject::why_not_mov(const Op& op) const {
-  const Registers& now = registers_of(op);
-  const auto mode = [](std::uint64_t cr0, std::uint64_t cr4, std::uint64_t efer) {
-    return mode_of(cr0, cr4, efer) == Mode::k4Level ? SkipReason::kNone
-                                                    : SkipReason::kModeNotSupported;
-  };
-  switch (op.reg()) {
-    case Reg::kCr0:
-      return mode(op.value, now.cr4, now.efer);
-    case Reg::kCr4:
-      return mode(now.cr0, op.value, now.efer);
-    case Reg::kEfer:
-      return mode(now.cr0, now.cr4, op.value);
-    case Reg::kPkru:
-      return machine_.has(feature::kPku) && (now.cr4 & cr4::kPke)
-                 ? SkipReason::kNone
-                 : SkipReason::kFeatureNotSupported;
-    default:
-      return SkipReason::kNone;
-  }
+  return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;
+}
+
+// RDPKRU and WRPKRU.
+SkipReason CoreSubject::why_not_pkru(const Op& op) const {
+  const bool there = machine_now().has(feature::kPku) && (registers_of(op).cr4 & cr4::kPke);
+  return there ? SkipReason::kNone : SkipReason::kFeatureNotSupported;
 }
 
 // Width of the guest's linear addresses, whatever tables the hardware walks.
@@ -185,6 +161,7 @@ Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome
   const Registers& r = registers_of(op);
   processor::Controls controls;
   controls.root = entry.root.raw;
+  controls.levels = entry.levels;
   controls.gva_bits = gva_bits(mode_of(r.cr0, r.cr4, r.efer));
   controls.tag = {op.vcpu, entry.pcid};
   controls.smep = entry.smep;
@@ -228,20 +205,21 @@ bool CoreSubject::handle_fault(const Op& op, const processor::Result& fault, Out
   if (!steps().answer_fault(op, fault.fault_gva, fault.error_code, out)) return false;
   if (out.kind != OutcomeKind::kOk) return true;
   for (std::uint64_t& gpa : out.gpa) {
-    const SlotView* const s = gpa == kUnknownGpa ? nullptr : slots_.find(gpa);
+    const SlotView* const s = gpa == kUnknownGpa ? nullptr : slots_[space_of(op)].find(gpa);
     gpa = s ? s->hva_of(gpa) : kUnknownGpa;
   }
   return true;
 }
 
 void CoreSubject::finish_access(const Op& op, Outcome& out) {
+  const unsigned space = space_of(op);
   const Registers& r = registers_of(op);
   const std::uint64_t expected[2] = {
-      view_.walk(r, op.gva, out.path[0]),
-      crosses(op) ? view_.walk(r, second_page(op), out.path[1]) : kUnknownGpa};
+      view_[space].walk(r, op.gva, out.path[0]),
+      crosses(op) ? view_[space].walk(r, second_page(op), out.path[1]) : kUnknownGpa};
   if (out.kind != OutcomeKind::kOk) return;
   for (unsigned i = 0; i < 2; ++i) {
-    if (out.gpa[i] != kUnknownGpa) out.gpa[i] = slots_.gpa_of(out.gpa[i], expected[i]);
+    if (out.gpa[i] != kUnknownGpa) out.gpa[i] = slots_[space].gpa_of(out.gpa[i], expected[i]);
   }
 }
 

@@ -24,16 +24,19 @@ std::uint64_t from_environment(const char* name, std::uint64_t usual) {
 struct Case {
   const char* name;
   unsigned operations;
-  bool machines, host_events;
+  bool machines, host_events, modes;
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
 
 class Soak : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Kinds, Soak,
-                         testing::Values(Case{"Guest", 24, false, false},
-                                         Case{"Machines", 48, true, false},
-                                         Case{"Host", 48, true, true},
-                                         Case{"Long", 400, true, true}),
+                         testing::Values(Case{"Guest", 24, false, false, false},
+                                         Case{"Machines", 48, true, false, false},
+                                         Case{"Host", 48, true, true, false},
+                                         Case{"Long", 400, true, true, false},
+                                         Case{"Modes", 32, false, false, true},
+                                         Case{"ModesHost", 64, true, true, true},
+                                         Case{"ModesLong", 400, true, true, true}),
                          [](const auto& param) { return std::string(param.param.name); });
 
 TEST_P(Soak, CoreAgreesWithTheReference) {
@@ -49,6 +52,8 @@ TEST_P(Soak, CoreAgreesWithTheReference) {
   options.operations = GetParam().operations;
   options.machines = GetParam().machines;
   options.host_events = GetParam().host_events;
+  options.modes = GetParam().modes;
+  options.events = GetParam().host_events;
   Trace trace;
   unsigned diverged = 0;
   for (std::uint64_t n = 0; n < traces && diverged < 3; ++n) {

@@ -59,7 +59,7 @@ void CoreKvmSubject::finish_access(const Op& op, Outcome& out) {
 
 // The hpa of the byte at gva by the guest's own tables; kNoKey if it is no memory. Remembers it.
 std::uint64_t CoreKvmSubject::landing_of(std::uint64_t gva, const GuestWalk& fresh) {
-  const SlotView* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  const SlotView* slot = fresh.complete ? slots_[0].find(fresh.gpa) : nullptr;
   const std::uint64_t frame =
       slot != nullptr ? arena_.frame_of(slot->hva_of(fresh.gpa) - kHvaBase) : 0;
   if (frame == 0) return FetchLender::kNoKey;
@@ -89,7 +89,7 @@ void CoreKvmSubject::note_landings(Outcome& out) {
   for (const Candidate& c : candidates_) {
     std::uint64_t offset = 0;
     if (frame_word(c.hpa) == c.before || out.gpa[c.part] != kUnknownGpa) continue;
-    if (arena_.offset_of(c.hpa, offset)) out.gpa[c.part] = slots_.only_gpa_of(kHvaBase + offset);
+    if (arena_.offset_of(c.hpa, offset)) out.gpa[c.part] = slots_[0].only_gpa_of(kHvaBase + offset);
   }
 }
 
@@ -196,7 +196,7 @@ Attempt CoreKvmSubject::finish_fetch(const Op& op, const StubExit& exit, Outcome
   out.value = found->original;
   std::uint64_t offset = 0;
   const GuestWalk fresh = walk(*this, registers_of(op).cr3, op.gva);
-  const SlotView* slot = fresh.complete ? slots_.find(fresh.gpa) : nullptr;
+  const SlotView* slot = fresh.complete ? slots_[0].find(fresh.gpa) : nullptr;
   const std::uint64_t today = slot != nullptr ? slot->hva_of(fresh.gpa) - kHvaBase : 0;
   if (slot != nullptr && arena_.offset_of(found->key, offset) &&
       offset == (today & ~std::uint64_t{7})) {

@@ -75,7 +75,7 @@ SkipReason CoreKvmSubject::why_not(const Op& op) const {
 }
 
 bool CoreKvmSubject::read_word(std::uint64_t gpa, std::uint64_t& word) const {
-  const SlotView* slot = slots_.find(gpa);
+  const SlotView* slot = slots_[0].find(gpa);
   if (slot == nullptr) return false;
   word = arena_.word(slot->hva_of(gpa) - kHvaBase);
   return true;

@@ -9,6 +9,7 @@
 #include "mmu_core/rmap.h"
 #include "mmu_core/state.h"
 #include "mmu_core/tracking.h"
+#include "mmu_core/vcpu_setup.h"
 
 namespace mmu {
 namespace {
@@ -32,7 +33,10 @@ class Auditor {
     if (vm_.pages.condemned) report(Class::kLeak, "zapped pages were not freed");
     if (vm_.flush_owed) report(Class::kNotifier, "a flush is owed and was not issued");
     check_invalid_roots();
-    for (const VcpuState& v : vm_.vcpu) check_root(v);
+    for (const VcpuState& v : vm_.vcpu) {
+      check_context(v);
+      check_root(v);
+    }
   }
 
  private:
@@ -88,6 +92,12 @@ class Auditor {
     if (n != vm_.pages.invalid_roots) report(Class::kCount, "invalid roots differ from a recount");
   }
 
+  void check_context(const VcpuState& v) {
+    const WalkContext want = make_walk_context(vm_.config.caps, v.regs);
+    if (v.context != want || v.role != root_role(want))
+      report(Class::kRole, "a vCPU walks by other rules, or in another space, than it is to");
+  }
+
   // The pages of the current root are those that the registers name, and the host's tables lead to
   // them.
   void check_root(const VcpuState& v) {
@@ -99,6 +109,8 @@ class Auditor {
     if (r.kind != Root::Kind::kArray) {
       if (r.kind == Root::Kind::kTree && (r.cr3 != v.regs.cr3 || v.context.mode->legacy()))
         report(Class::kRole, "the root is that of another CR3 or mode", r.page[0]);
+      if (r.kind == Root::Kind::kTree && r.page[0]->role.space() != v.role.space())
+        report(Class::kRole, "the root is that of another address space", r.page[0]);
       return;
     }
     for (unsigned i = 0; i < Root::kPages; ++i)
@@ -205,11 +217,11 @@ class Auditor {
   }
 
   void check_tracking(const ShadowPage& p) {
-    const Memslot* slot = vm_.slots.find(p.gfn);
+    const Memslot* slot = space_of(vm_, p.role).slots.find(p.gfn);
     if (!slot) return report(Class::kRole, "shadowed table lies in no memslot", &p);
     u32 upper = 0, all = 0;
     for (const ShadowPage* q = vm_.pages.hash.chain(p.gfn); q; q = q->hash_next) {
-      if (q->gfn != p.gfn || q->role.direct()) continue;
+      if (q->gfn != p.gfn || q->role.direct() || q->role.space() != p.role.space()) continue;
       ++all;
       upper += q->role.level() > 1;
     }
@@ -303,7 +315,7 @@ class Auditor {
   void check_leaf(const ShadowPage& p, unsigned i, u64 s) {
     const unsigned level = p.role.level();
     const Gfn gfn = p.leaf_gfn(i);
-    Memslot* slot = vm_.slots.find(gfn);
+    Memslot* slot = space_of(vm_, p.role).slots.find(gfn);
     if (!slot) return report(Class::kRmap, "leaf maps a gfn without a memslot", &p, i);
     const RmapHead* head = slot->rmap(gfn, level);
     if (!head || occurrences(*head, {const_cast<ShadowPage*>(&p), i}) != 1)
@@ -340,7 +352,7 @@ class Auditor {
     }
     if (tracking::is_tracked(slot, gfn))
       report(Class::kWritable, "writable leaf over a tracked table", &p, i);
-    pages::for_each_indirect(vm_, gfn, [&](ShadowPage& table) {
+    pages::for_each_indirect(vm_, slot.space, gfn, [&](ShadowPage& table) {
       if (!table.unsync) report(Class::kWritable, "writable leaf over a synced table", &p, i);
       return true;
     });
@@ -348,7 +360,8 @@ class Auditor {
 
   void check_content(const ShadowPage& p, unsigned i, u64 s) {
     u64 now = 0;
-    if (vm_.memory.read(quadrant::gpte_gpa(p, i), quadrant::gpte_bytes(p.role), now) !=
+    if (space_of(vm_, p.role)
+            .memory.read(quadrant::gpte_gpa(p, i), quadrant::gpte_bytes(p.role), now) !=
         GuestMemory::Result::kOk)
       return;
     const u64 seen = p.info->seen[i];

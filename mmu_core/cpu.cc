@@ -38,6 +38,7 @@ WalkContext make_walk_context(const Capabilities& caps, const CpuRegisters& regs
   WalkContext context;
   const bool pae = regs.cr4 & cr4::kPae;
   const bool nxe = regs.efer & efer::kNxe;
+  context.smm = regs.smm;
   if (!(regs.cr0 & cr0::kPg)) return context;  // nothing else acts without paging
   if (!pae) {
     context.mode = &k32Bit;
@@ -61,6 +62,7 @@ WalkContext make_walk_context(const Capabilities& caps, const CpuRegisters& regs
 PageRole base_role(const WalkContext& context) {
   PageRole role;
   role.set<PageRole::GuestPaging>(context.mode->kind);
+  role.set<PageRole::Smm>(context.smm);
   if (context.mode->kind == Paging::kNone) {
     role.set<PageRole::Direct>(true);
     role.set<PageRole::Wp>(true);

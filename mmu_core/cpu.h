@@ -17,6 +17,7 @@ struct CpuRegisters {
   u32 pkru = 0;
   u8 cpl = 0;
   bool ac = false;
+  bool smm = false;  // in SMM: memory is address space 1
 };
 
 // Recomputed whenever a register that it depends on changes (KVM: the cpu_role and the permission
@@ -28,7 +29,9 @@ struct WalkContext {
   bool reports_fetch = false;  // error code bit I: SMEP, or PAE and NXE
   ReservedBits reserved;       // of guest entries
   u64 pdpte_reserved = 0;
+  bool smm = false;  // which address space is walked
 
+  friend bool operator==(const WalkContext&, const WalkContext&) = default;
   // Does an entry without reserved bits end the walk (KVM: FNAME(is_last_gpte))?
   bool maps_page(u64 entry, unsigned level) const {
     return level == 1 || ((entry & pte::kPs) && (mode->entry_bytes == 8 || pse));

@@ -7,9 +7,9 @@
 
 namespace mmu::dirty_log {
 
-bool collect(VmState& vm, u32 id, u64* bitmap, u64 words) {
+bool collect(VmState& vm, u32 space, u32 id, u64* bitmap, u64 words) {
   Locked slots(vm, LockId::kSlots);
-  Memslot* slot = vm.slots.by_id(id);
+  Memslot* slot = space < kAddressSpaces ? vm.spaces[space].slots.by_id(id) : nullptr;
   if (!slot || !slot->log_dirty || words != (slot->pages + 63) / 64) return false;
   Locked lock(vm, LockId::kMmu);
   for (u64 w = 0; w < words; ++w) {

@@ -10,7 +10,7 @@ namespace mmu::dirty_log {
 
 // Hands the bitmap over and protects what it names again. False: no such slot, not logging, or
 // wrong size.
-bool collect(VmState& vm, u32 slot, u64* bitmap, u64 words);
+bool collect(VmState& vm, u32 space, u32 slot, u64* bitmap, u64 words);
 // Logging begins: nothing in the slot may be written without a fault.
 void protect_slot(VmState& vm, Memslot& slot);
 

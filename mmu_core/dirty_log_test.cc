@@ -28,7 +28,7 @@ Status set_logging(Guest& g, bool on) {
 // Collects slot 0's log.
 Gfns dirty(Guest& g) {
   std::vector<u64> bitmap(kWords);
-  EXPECT_TRUE(g.vm().get_dirty_log(0, bitmap.data(), bitmap.size()));
+  EXPECT_TRUE(g.vm().get_dirty_log(0, 0, bitmap.data(), bitmap.size()));
   g.audit();
   Gfns gfns;
   for (u64 gfn = 0; gfn < Guest::kPages; ++gfn)
@@ -190,11 +190,11 @@ TEST(DirtyLogOn, SlotIsSwappedUnderAFault) {
 TEST(DirtyLogCall, IsRefusedWithoutALog) {
   Guest g;
   u64 bitmap[kWords] = {};
-  EXPECT_FALSE(g.vm().get_dirty_log(0, bitmap, kWords)) << "not logging";
-  EXPECT_FALSE(g.vm().get_dirty_log(1, bitmap, kWords)) << "no such slot";
-  EXPECT_FALSE(g.vm().get_dirty_log(kMaxMemslots, bitmap, kWords)) << "no such id";
+  EXPECT_FALSE(g.vm().get_dirty_log(0, 0, bitmap, kWords)) << "not logging";
+  EXPECT_FALSE(g.vm().get_dirty_log(0, 1, bitmap, kWords)) << "no such slot";
+  EXPECT_FALSE(g.vm().get_dirty_log(0, kMaxMemslots, bitmap, kWords)) << "no such id";
   ASSERT_EQ(set_logging(g, true), Status::kOk);
-  EXPECT_FALSE(g.vm().get_dirty_log(0, bitmap, kWords - 1)) << "wrong size";
+  EXPECT_FALSE(g.vm().get_dirty_log(0, 0, bitmap, kWords - 1)) << "wrong size";
 }
 
 }  // namespace

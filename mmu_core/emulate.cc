@@ -25,21 +25,21 @@ unsigned piece(u64 a, unsigned n) {
   return s;
 }
 
-bool read(VmState& vm, const Part& part, u64& value) {
+bool read(GuestMemory& memory, const Part& part, u64& value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
     u64 v = 0;
-    if (vm.memory.read(part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
+    if (memory.read(part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
     value |= low_bytes(v, n) << (8 * (part.at + done));
     done += n;
   }
   return true;
 }
 
-bool store(VmState& vm, const Part& part, u64 value) {
+bool store(GuestMemory& memory, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
-    if (vm.memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
+    if (memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
         GuestMemory::Result::kOk)
       return false;
     done += n;
@@ -47,17 +47,19 @@ bool store(VmState& vm, const Part& part, u64 value) {
   return true;
 }
 
-bool writable_memory(const VmState& vm, Gpa gpa) {
-  const Memslot* slot = vm.slots.find(Gfn::of(gpa));
+bool writable_memory(const Memslots& slots, Gpa gpa) {
+  const Memslot* slot = slots.find(Gfn::of(gpa));
   return slot && !slot->read_only;
 }
 
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
 // back.
-void write_and_track(VmState& vm, const Part& part, u64 value) {
-  if (!store(vm, part, value)) vm.platform.panic("emulated store failed after it was checked");
+void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
+  VmState& vm = *vcpu.vm;
+  if (!store(space_of(vcpu).memory, part, value))
+    vm.platform.panic("emulated store failed after it was checked");
   Locked lock(vm, LockId::kMmu);
-  pt_write::track(vm, part.gpa, part.size);
+  pt_write::track(vm, vcpu.role.space(), part.gpa, part.size);
   zap::commit(vm);
 }
 
@@ -82,6 +84,7 @@ EmulateResult mmio_at(Gpa gpa) {
 EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64 value,
                      bool implicit) {
   VmState& vm = *vcpu.vm;
+  AddressSpace& space = space_of(vcpu);
   pdptes::reread(vcpu);
   AccessRequest request;
   request.write = access == Access::kWrite || access == Access::kRmw;
@@ -94,7 +97,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     // One that goes beyond 4 GiB continues at 0 there (SDM: implementation specific).
     const Gva at = linear_address(*vcpu.context.mode, gva + part[i].at);
     const GuestWalk walk =
-        walk_guest(vm.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
+        walk_guest(space.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
     if (!walk.ok) {
       roots::sync_address(vcpu, at);
       EmulateResult r;
@@ -106,7 +109,8 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (request.write ? !writable_memory(vm, part[i].gpa) : !vm.slots.find(Gfn::of(part[i].gpa)))
+    if (request.write ? !writable_memory(space.slots, part[i].gpa)
+                      : !space.slots.find(Gfn::of(part[i].gpa)))
       return mmio_at(part[i].gpa);
 
   EmulateResult r;
@@ -114,30 +118,31 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
   if (parts == 2) r.gpa2 = part[1].gpa;
   if (access != Access::kWrite)
     for (unsigned i = 0; i < parts; ++i)
-      if (!read(vm, part[i], r.value))
+      if (!read(space.memory, part[i], r.value))
         vm.platform.panic("emulated load failed after it was checked");
   if (access == Access::kRmw) {
     // No compiler writes page tables like this: give up shadowing the frame rather than emulate
     // again and again.
     Locked lock(vm, LockId::kMmu);
-    for (unsigned i = 0; i < parts; ++i) zap::unprotect(vm, Gfn::of(part[i].gpa));
+    for (unsigned i = 0; i < parts; ++i)
+      zap::unprotect(vm, vcpu.role.space(), Gfn::of(part[i].gpa));
     zap::commit(vm);
     value += r.value;
   }
   if (request.write)
-    for (unsigned i = 0; i < parts; ++i) write_and_track(vm, part[i], value);
+    for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
   return r;
 }
 
 EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value) {
-  VmState& vm = *vcpu.vm;
+  const AddressSpace& space = space_of(vcpu);
   Part part[2];
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (!writable_memory(vm, part[i].gpa)) return mmio_at(part[i].gpa);
+    if (!writable_memory(space.slots, part[i].gpa)) return mmio_at(part[i].gpa);
   }
-  for (unsigned i = 0; i < parts; ++i) write_and_track(vm, part[i], value);
+  for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;

@@ -29,14 +29,15 @@ void rmap_add(VmState& vm, Memslot& slot, Gfn gfn, SpteRef ref) {
 }
 
 // The slot of a gfn that is mapped: its reverse map must be there as long as the mapping is.
-Memslot& slot_of(VmState& vm, Gfn gfn) {
-  Memslot* slot = vm.slots.find(gfn);
+Memslot& slot_of(VmState& vm, PageRole role, Gfn gfn) {
+  Memslot* slot = space_of(vm, role).slots.find(gfn);
   if (!slot) vm.platform.panic("mapped gfn without a memslot");
   return *slot;
 }
 
 void rmap_remove(VmState& vm, Gfn gfn, SpteRef ref) {
-  RmapHead* const head = slot_of(vm, gfn).rmap(gfn, ref.page->role.level());
+  const PageRole role = ref.page->role;
+  RmapHead* const head = slot_of(vm, role, gfn).rmap(gfn, role.level());
   if (!head || !chain::remove(*head, ref, vm.caches))
     vm.platform.panic("leaf missing from the reverse map");
   --vm.rmap_refs;

@@ -79,7 +79,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
   vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   // Only now: making pages available may have zapped the root in use.
-  if (root_is_stale(vcpu, gva) || fault.slot_generation != vm.slots.generation()) {
+  if (root_is_stale(vcpu, gva) || fault.slot_generation != space_of(vcpu).slots.generation()) {
     count(vm, Event::kRetryStale, 0, vcpu.role);
     vcpu.free_obsolete_roots = true;
     return result(Kind::kRetry);
@@ -104,6 +104,7 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
 
 FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit) {
   VmState& vm = *vcpu.vm;
+  AddressSpace& space = space_of(vcpu);
   ++vm.stats.faults;
   pdptes::reread(vcpu);
   AccessRequest request;
@@ -114,13 +115,13 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
 
   Gpa gpa;
   if ((error_code & pfec::kRsvd) && mmio::handle(vcpu, gva, request, gpa)) {
-    const Memslot* appeared = vm.slots.find(Gfn::of(gpa));
+    const Memslot* appeared = space.slots.find(Gfn::of(gpa));
     if (!appeared) return result(Kind::kMmio, gpa);
   }
   if (!vm.caches.top_up()) return result(Kind::kNoMemory);
 
   const GuestWalk walk =
-      walk_guest(vm.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
+      walk_guest(space.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
   vm.platform.yield(YieldPoint::kAfterWalk, vcpu.id);
   if (!walk.ok) return inject(vcpu, gva, walk.error_code);
   gpa = walk.gfn.base() + (gva.raw & (kPageSize - 1));
@@ -129,8 +130,8 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   Fetch fault;
   fault.walk = &walk;
   fault.write = request.write;
-  fault.slot = vm.slots.find(walk.gfn);
-  fault.slot_generation = vm.slots.generation();
+  fault.slot = space.slots.find(walk.gfn);
+  fault.slot_generation = space.slots.generation();
   fault.access = access_to_install(vcpu, walk, request, fault.slot ? wp : WpCase::kNone);
   const notifier::Snapshot seen = notifier::snapshot(vm);
   if (fault.slot) {

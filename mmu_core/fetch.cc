@@ -48,6 +48,7 @@ class Installer {
   Installer(VcpuState& vcpu, Gva gva, const Fetch& fault)
       : vcpu_(vcpu),
         vm_(*vcpu.vm),
+        space_(space_of(vcpu)),
         gva_(gva),
         fault_(fault),
         walk_(*fault.walk),
@@ -56,7 +57,7 @@ class Installer {
   FetchResult run() {
     while (page_->role.level() > walk_.level)
       if (!step_indirect()) return FetchResult::kGuestChanged;
-    if (!walk_still_holds(vm_.memory, vcpu_.context, walk_, walk_.level))
+    if (!walk_still_holds(space_.memory, vcpu_.context, walk_, walk_.level))
       return FetchResult::kGuestChanged;
     const unsigned goal = goal_level();
     while (page_->role.level() > goal) step_direct();
@@ -80,7 +81,7 @@ class Installer {
       // A link that goes from not present to present needs no flush by the guest, so nothing stale
       // may hang below it.
       if (child->unsync_children) sync::children(vcpu_, *child);
-      if (!walk_still_holds(vm_.memory, vcpu_.context, walk_, level)) return false;
+      if (!walk_still_holds(space_.memory, vcpu_.context, walk_, level)) return false;
       if (entries::load(ref)) vm_.platform.panic("link filled meanwhile");
       if (page_->has_gptes()) page_->info->seen[ref.index] = walk_.entry[level - 1];
       entries::link_child(vm_, ref, child);
@@ -136,9 +137,9 @@ class Installer {
     const SpteRef ref = here();
     entries::drop(vm_, ref);  // whatever was there, with its reverse map
     if (!vcpu_.context.pke && spte::mmio_possible(walk_.gfn, vm_.config.caps.host_maxphyaddr)) {
-      entries::set_mmio(
-          vm_, ref,
-          spte::make_mmio(walk_.gfn, fault_.access, vm_.slots.generation() & spte::kMmioGenMask));
+      entries::set_mmio(vm_, ref,
+                        spte::make_mmio(walk_.gfn, fault_.access,
+                                        space_.slots.generation() & spte::kMmioGenMask));
       count(vm_, Event::kMmioMake, *page_);
     }
     return FetchResult::kMmio;
@@ -181,6 +182,7 @@ class Installer {
 
   VcpuState& vcpu_;
   VmState& vm_;
+  AddressSpace& space_;
   const Gva gva_;
   const Fetch& fault_;
   const GuestWalk& walk_;

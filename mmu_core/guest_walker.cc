@@ -10,22 +10,28 @@ enum class Step : u8 { kGoOn, kFault, kRestart };
 class Walker {
  public:
   Walker(GuestMemory& memory, const WalkContext& context, const CpuRegisters& regs, Gva gva,
-         AccessRequest request)
-      : memory_(memory), context_(context), regs_(regs), gva_(gva), request_(request) {}
+         AccessRequest request, GuestWalk& walk)
+      : memory_(memory),
+        context_(context),
+        regs_(regs),
+        gva_(gva),
+        request_(request),
+        walk_(walk) {}
 
-  GuestWalk run(AdUpdate ad) {
+  void run(AdUpdate ad) {
     Step step;
-    do {
-      walk_ = GuestWalk{};
-      step = descend();
-      if (step == Step::kGoOn) step = check_rights();
-      if (step == Step::kGoOn && ad == AdUpdate::kYes) step = set_accessed_dirty();
-    } while (step == Step::kRestart);
+    while ((step = attempt(ad)) == Step::kRestart) walk_ = GuestWalk{};
     walk_.ok = step == Step::kGoOn;
-    return walk_;
   }
 
  private:
+  Step attempt(AdUpdate ad) {
+    Step step = descend();
+    if (step == Step::kGoOn) step = check_rights();
+    if (step == Step::kGoOn && ad == AdUpdate::kYes) step = set_accessed_dirty();
+    return step;
+  }
+
   Step fault(u32 code) {
     walk_.error_code = code | request_code(context_, request_);
     return Step::kFault;
@@ -133,14 +139,16 @@ class Walker {
   const CpuRegisters& regs_;
   const Gva gva_;
   const AccessRequest request_;
-  GuestWalk walk_;
+  GuestWalk& walk_;
 };
 
 }  // namespace
 
 GuestWalk walk_guest(GuestMemory& memory, const WalkContext& context, const CpuRegisters& regs,
                      Gva gva, AccessRequest request, AdUpdate ad) {
-  return Walker(memory, context, regs, gva, request).run(ad);
+  GuestWalk walk;
+  Walker(memory, context, regs, gva, request, walk).run(ad);
+  return walk;
 }
 
 bool walk_still_holds(GuestMemory& memory, const WalkContext& context, const GuestWalk& walk,

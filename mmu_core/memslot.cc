@@ -142,6 +142,7 @@ Status Memslots::prepare(const MemslotRequest& request, Memslot& next) {
   }
   next = Memslot{};
   next.used = true;
+  next.space = space_;
   next.id = request.id;
   next.base = request.gfn;
   next.pages = request.pages;
@@ -176,7 +177,7 @@ void Memslots::swap_in(u32 id, const Memslot& next) {
 
 void Memslots::finish_update() {
   u64& generation = copy_[active_].generation;
-  generation = (generation & ~kGenerationInProgress) + 1;
+  generation = (generation & ~kGenerationInProgress) + kAddressSpaces;
 }
 
 Status Memslots::allocate_arrays(Memslot& slot) {
@@ -259,6 +260,7 @@ void Memslots::clear() {
 
 void Memslots::forget_slots() {
   copy_[0] = copy_[1] = SlotTable{};
+  copy_[0].generation = copy_[1].generation = space_;
   active_ = 0;
   hint_ = 0;
 }

@@ -37,7 +37,7 @@ struct SlotArrays {
 
 struct Memslot {
   bool used = false;
-  u32 id = 0;
+  u32 space = 0, id = 0;
   Gfn base;
   u64 pages = 0;
   Hva hva;
@@ -89,7 +89,11 @@ inline constexpr u64 kGenerationInProgress = u64{1} << 62;
 
 class Memslots {
  public:
-  explicit Memslots(Platform& platform) : platform_(platform) {}
+  // `space`: number of the address space that they make up. Generations of different spaces are
+  // never equal (KVM: kvm_swap_active_memslots).
+  explicit Memslots(Platform& platform, u32 space = 0) : platform_(platform), space_(space) {
+    forget_slots();
+  }
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
@@ -134,6 +138,7 @@ class Memslots {
   void forget_slots();
 
   Platform& platform_;
+  const u32 space_;
   SlotTable copy_[2];
   Memslot spare_[kMaxMemslots];  // by slot id; used: arrays that recycle() kept
   u32 active_ = 0;

@@ -92,7 +92,7 @@ TEST_F(MemslotUpdate, MoveKeepsTheLog) {
   guest_.write(kVa, 0x33);
   ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kElsewhere)), Status::kOk);
   u64 bitmap[kSlotPages / 64] = {};
-  ASSERT_TRUE(guest_.vm().get_dirty_log(kId, bitmap, kSlotPages / 64));
+  ASSERT_TRUE(guest_.vm().get_dirty_log(0, kId, bitmap, kSlotPages / 64));
   EXPECT_EQ(bitmap[0], 1u);
 }
 

@@ -22,7 +22,7 @@ Gpa gpa_of(Gfn gfn, Gva gva) { return gfn.base() + (gva.raw & kOffset); }
 
 bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa) {
   VmState& vm = *vcpu.vm;
-  const u64 generation = vm.slots.generation() & spte::kMmioGenMask;
+  const u64 generation = space_of(vcpu).slots.generation() & spte::kMmioGenMask;
   MmioCache& c = vcpu.mmio;
   if (c.valid && c.page.raw == (gva.raw & ~kOffset) && c.generation == generation &&
       c.shape == vm.shape && permitted(vcpu, c.access, request)) {

@@ -25,7 +25,7 @@ struct Capabilities {
   u8 maxphyaddr = 40;       // guest
   u8 host_maxphyaddr = 46;  // of the tables that the core writes
   bool nx = true, gbpages = true, pge = true, pcid = true, invpcid = true, smep = true, smap = true,
-       pku = true, la57 = false, pse = true, pse36 = true, pae = true;
+       pku = true, la57 = false, pse = true, pse36 = true, pae = true, svm = false;
 };
 
 // Neutral options: none changes what a guest can see.
@@ -35,7 +35,8 @@ struct Options {
 };
 
 inline constexpr u32 kMaxVcpus = 4;
-inline constexpr u32 kMaxMemslots = 8;
+inline constexpr u32 kMaxMemslots = 8;      // of one address space
+inline constexpr u32 kAddressSpaces = 2;    // 0: outside SMM, 1: inside
 inline constexpr u32 kDefaultQuota = 1024;  // shadow pages
 // Of a VM of so many vCPUs; a smaller one is raised to this. See reclaim.h.
 constexpr u32 min_quota(u32 vcpus) { return 4 * (vcpus - 1) + 13; }
@@ -53,6 +54,7 @@ struct VmConfig {
 
 struct MemslotRequest {
   enum class Kind : u8 { kAdd, kDelete, kMove, kFlags } kind = Kind::kAdd;
+  u32 space = 0;                              // < kAddressSpaces; ids count in each
   u32 id = 0;                                 // < kMaxMemslots
   Gfn gfn;                                    // kAdd, kMove
   u64 pages = 0;                              // kAdd
@@ -123,6 +125,11 @@ class Vcpu {
   // The host sets them, all at once; everything of this vCPU is flushed. False: no processor could
   // be in that state, or a PDPTE that would be loaded has a reserved bit; nothing changed.
   bool set_sregs(const Sregs& sregs);
+  // SMI and RSM: from now on everything physical is in address space 1, or 0 again; registers and
+  // latched PDPTEs stay. False: it was there already, nothing happens.
+  bool set_smm(bool smm);
+  bool smm() const;
+  void init(bool reset);  // INIT or RESET; it ends SMM
   void set_pkru(u32 value);
   void set_cpl(u8 cpl);  // 0 or 3; harness state, not an instruction
   void set_ac(bool ac);  // EFLAGS.AC
@@ -134,6 +141,7 @@ class Vcpu {
 
   void invlpg(Gva gva);                       // a non-canonical gva is a NOP
   bool invpcid(u64 type, u64 pcid, Gva gva);  // false: #GP(0)
+  bool invlpga(Gva gva, u32 asid);            // false: #UD
 
   // Processes pending requests (free obsolete roots, load root, sync, flush) and says what to run
   // with. Call before every hardware entry. KVM: vcpu_enter_guest's request handling and
@@ -219,7 +227,16 @@ class Vm {
   // Appends nothing: fills `bitmap` (one bit a page of the slot, (pages + 63) / 64 words) and
   // clears the log, re-protecting what it must and flushing before it returns. False: no such slot
   // or not logging.
-  bool get_dirty_log(u32 slot, u64* bitmap, u64 words);
+  bool get_dirty_log(u32 space, u32 slot, u64* bitmap, u64 words);
+
+  // Capabilities change under the guest; vendor and host_maxphyaddr stay what they are. kInvalid,
+  // nothing changed: a vCPU's registers would be impossible, or the tables could not hold the
+  // guest's addresses.
+  Status set_cpuid(const Capabilities& caps);
+  // The vCPU is destroyed, in whatever state it is, and made anew with these registers. A PDPTE
+  // with a reserved bit is latched as not present: nothing can fault. kInvalid: it is anew, but no
+  // processor could have these registers, and it has those of create().
+  Status recreate_vcpu(u32 index, const Sregs& start);
 
   // Host notifier, [start, end). Between begin and end no fault may install a translation for the
   // range.

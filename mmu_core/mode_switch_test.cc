@@ -175,6 +175,28 @@ TEST_P(ModeSwitch, PcidsBeginWithNoPreviousRoot) {
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kOther));
 }
 
+// A root of other rights is not synced by what is invalidated meanwhile, so it must not come back.
+TEST_P(ModeSwitch, ChangedRightsForgetPreviousRoots) {
+  const Gva window{0x1000};
+  guest_.enter_mode(k4Level, root_[2]);
+  const Gpa other = guest_.new_table();
+  const Gpa table{guest_.entry(root_[2], kVa, 1).raw & ~(kPageSize - 1)};
+  guest_.map(root_[2], window, table);
+  guest_.map(other, window, table);
+  Vcpu& cpu = guest_.cpu();
+  ASSERT_TRUE(cpu.set_cr4(cpu.cr4() | cr4::kPcide));
+  ASSERT_TRUE(cpu.set_cr3(root_[2].raw | 1));
+  guest_.read(kVa);
+  EXPECT_FALSE(guest_.write(window + 8, kOther.raw | kUsed).emulated);
+  ASSERT_TRUE(cpu.set_cr3(other.raw | 2));
+  guest_.read(window);
+  ASSERT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
+  ASSERT_TRUE(cpu.invpcid(2, 0, Gva{}));
+  ASSERT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
+  ASSERT_TRUE(cpu.set_cr3(root_[2].raw | 1 | cr3::kNoFlush));
+  EXPECT_EQ(guest_.read(kVa), guest_.reaches(kOther));
+}
+
 TEST_P(ModeSwitch, Cr3OfLongModeIsUsedWithItsLow32Bits) {
   guest_.enter_mode(k32Bit, Gpa{root_[0].raw | u64{0x12} << 32});
   EXPECT_EQ(guest_.cpu().cr3(), root_[0].raw);

@@ -9,11 +9,12 @@
 namespace mmu::notifier {
 namespace {
 
-// Calls f(Memslot&, first gfn, last gfn) for each slot's part of [start, end).
+// Calls f(Memslot&, first gfn, last gfn) for each part of [start, end) that a slot of this space
+// shows.
 template <class F>
-void for_each_range(VmState& vm, Hva start, Hva end, F&& f) {
+void for_each_range(Memslots& slots, Hva start, Hva end, F&& f) {
   for (u32 id = 0; id < kMaxMemslots; ++id) {
-    Memslot* slot = vm.slots.by_id(id);
+    Memslot* slot = slots.by_id(id);
     if (!slot) continue;
     const u64 from = start.raw > slot->hva.raw ? start.raw : slot->hva.raw;
     const u64 slot_end = slot->hva.raw + (slot->pages << 12);
@@ -27,8 +28,10 @@ void for_each_range(VmState& vm, Hva start, Hva end, F&& f) {
 // Calls f(RmapHead&) for every chain, of every level, that maps a part of the range.
 template <class F>
 void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
-  for_each_range(vm, start, end,
-                 [&](Memslot& slot, Gfn first, Gfn last) { slot.for_each_rmap(first, last, f); });
+  for (AddressSpace& space : vm.spaces) {
+    for_each_range(space.slots, start, end,
+                   [&](Memslot& slot, Gfn first, Gfn last) { slot.for_each_rmap(first, last, f); });
+  }
 }
 
 }  // namespace

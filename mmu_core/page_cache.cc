@@ -18,7 +18,7 @@ ShadowPage* find(VcpuState& vcpu, Gfn gfn, PageRole role) {
     if (p->role != role) {
       // The guest starts to use the frame as an upper table: what was unsync there would escape
       // write tracking.
-      if (role.level() > 1 && !role.direct() && p->unsync) {
+      if (role.level() > 1 && !role.direct() && p->unsync && p->role.space() == role.space()) {
         count(vm, Event::kUpperZapsUnsync, *p);
         zap::page(vm, p);
       }

@@ -21,15 +21,16 @@ inline bool is_obsolete(const VmState& vm, const ShadowPage& page) {
   return page.role.invalid() || page.generation != vm.pages.generation;
 }
 
-// Valid pages that shadow a guest table in `gfn`. f(ShadowPage&) returns false to stop; it may zap
-// the page that it is given and nothing else of this gfn.
+// Valid pages that shadow a guest table in `gfn` of an address space. f(ShadowPage&) returns false
+// to stop; it may zap the page that it is given and nothing else of this gfn.
 template <class F>
-void for_each_indirect(VmState& vm, Gfn gfn, F&& f) {
+void for_each_indirect(VmState& vm, u32 space, Gfn gfn, F&& f) {
   if (!vm.pages.indirect) return;
   ShadowPage* next = nullptr;
   for (ShadowPage* p = vm.pages.hash.chain(gfn); p; p = next) {
     next = p->hash_next;
-    if (p->gfn == gfn && p->has_gptes() && !is_obsolete(vm, *p) && !f(*p)) return;
+    if (p->gfn != gfn || p->role.space() != space) continue;
+    if (p->has_gptes() && !is_obsolete(vm, *p) && !f(*p)) return;
   }
 }
 

@@ -12,21 +12,21 @@ struct Pdptes {
   u64 entry[4] = {};
 };
 
-Pdptes read(VmState& vm, u64 cr3) {
+Pdptes read(GuestMemory& memory, u64 cr3) {
   Pdptes p;
   const Gpa table{cr3 & cr3::kTablePae};
   for (unsigned i = 0; i < 4; ++i)
-    if (vm.memory.read(table + i * sizeof(u64), sizeof(u64), p.entry[i]) !=
-        GuestMemory::Result::kOk)
+    if (memory.read(table + i * sizeof(u64), sizeof(u64), p.entry[i]) != GuestMemory::Result::kOk)
       p.entry[i] = 0;
   return p;
 }
 
 }  // namespace
 
-bool load(VmState& vm, CpuRegisters& next) {
+bool load(const VcpuState& vcpu, CpuRegisters& next) {
+  VmState& vm = *vcpu.vm;
   const Capabilities& caps = vm.config.caps;
-  const Pdptes p = read(vm, next.cr3);
+  const Pdptes p = read(space_of(vcpu).memory, next.cr3);
   for (const u64 e : p.entry) {
     if (caps.vendor == Vendor::kIntel && (e & pte::kP) && (e & pdpte_reserved_bits(caps))) {
       count(vm, Event::kPdpteRefused, 0, PageRole{});
@@ -38,10 +38,19 @@ bool load(VmState& vm, CpuRegisters& next) {
   return true;
 }
 
+void load_at_start(const VcpuState& vcpu, CpuRegisters& next) {
+  const Capabilities& caps = vcpu.vm->config.caps;
+  const Pdptes p = read(space_of(vcpu).memory, next.cr3);
+  std::memcpy(next.pdpte, p.entry, sizeof p.entry);
+  if (caps.vendor == Vendor::kAmd) return;
+  for (u64& e : next.pdpte)
+    if ((e & pte::kP) && (e & pdpte_reserved_bits(caps))) e = 0;
+}
+
 void reread(VcpuState& vcpu) {
   VmState& vm = *vcpu.vm;
   if (vm.config.caps.vendor != Vendor::kAmd || vcpu.context.mode != &kPae) return;
-  const Pdptes p = read(vm, vcpu.regs.cr3);
+  const Pdptes p = read(space_of(vcpu).memory, vcpu.regs.cr3);
   if (std::memcmp(vcpu.regs.pdpte, p.entry, sizeof p.entry) == 0) return;
   count(vm, Event::kPdpteReread, 0, vcpu.role);
   std::memcpy(vcpu.regs.pdpte, p.entry, sizeof p.entry);

@@ -14,7 +14,9 @@ namespace mmu::pdptes {
 
 // Fills next.pdpte from the table that next.cr3 names; what lies outside memory is not present.
 // False: Intel, and one that is present has a reserved bit: nothing changed.
-bool load(VmState& vm, CpuRegisters& next);
+bool load(const VcpuState& vcpu, CpuRegisters& next);
+// The same where nothing can fault: such a one is not present.
+void load_at_start(const VcpuState& vcpu, CpuRegisters& next);
 // AMD with PAE paging: the copy of the current table is renewed, and the root is let go if it
 // changed. Otherwise nothing.
 void reread(VcpuState& vcpu);

@@ -220,6 +220,31 @@ TEST_F(Pdptes, AZappedDirectoryIsRebuiltWhicheverItIs) {
   }
 }
 
+// The directory is zapped by another's store while a fault below it is under way.
+TEST_F(Pdptes, ADirectoryMayGoWhileAFaultIsUnderWay) {
+  for (u64 i = 0; i < 4; ++i) {
+    const Gva va{i << 30 | 0x40'1000};
+    guest_.map(va, kPage);
+    guest_.map(Gva{i << 30 | 0x1000}, kOther);
+  }
+  for (u64 i = 0; i < 4; ++i) {
+    for (u64 k = 0; k < 4; ++k) guest_.read(Gva{k << 30 | 0x1000});
+    const Gpa directory{guest_.load(guest_.root() + i * 8) & pte::kAddress};
+    bool done = false;
+    guest_.platform.on_yield = [&](YieldPoint point, u32) {
+      if (point != YieldPoint::kAfterFrame || done) return;
+      done = true;
+      EXPECT_EQ(guest_.cpu().write_physical(directory + 0x803, 1, 0).kind,
+                EmulateResult::Kind::kDone);
+    };
+    const u64 stale = guest_.events(Event::kRetryStale);
+    EXPECT_EQ(guest_.read(Gva{i << 30 | 0x40'1000}), guest_.reaches(kPage)) << "GiB " << i;
+    EXPECT_EQ(guest_.events(Event::kRetryStale), stale + 1) << "GiB " << i;
+    EXPECT_TRUE(done);
+    guest_.platform.on_yield = nullptr;
+  }
+}
+
 TEST_F(Pdptes, UnsyncTablesBelowEachOfTheFourAreSynced) {
   const Gva window{0x10'0000};
   for (u64 i = 0; i < 4; ++i) {

@@ -13,14 +13,15 @@ constexpr unsigned kGroup = 8;  // entries, naturally aligned
 
 void prefetch_one(VcpuState& vcpu, ShadowPage& page, unsigned index) {
   VmState& vm = *vcpu.vm;
+  AddressSpace& space = space_of(vcpu);
   u64 gpte = 0;
-  if (vm.memory.read(quadrant::gpte_gpa(page, index), quadrant::gpte_bytes(page.role), gpte) !=
+  if (space.memory.read(quadrant::gpte_gpa(page, index), quadrant::gpte_bytes(page.role), gpte) !=
       GuestMemory::Result::kOk)
     return;
   const sync::Entitlement e =
       sync::entitlement(vcpu.context, gpte, page.role.level(), page.role.access());
   if (!e.any) return;
-  Memslot* slot = vm.slots.find(e.gfn);
+  Memslot* slot = space.slots.find(e.gfn);
   // While writes are logged a speculative writable entry would make every neighbour dirty.
   if (!slot || slot->invalid || slot->log_dirty) return;
   const FrameLookup frame = vm.platform.lookup_frame(slot->hva_of(e.gfn), false);

@@ -25,11 +25,11 @@ bool flooding(ShadowPage& page) {
 
 }  // namespace
 
-void track(VmState& vm, Gpa gpa, unsigned bytes) {
+void track(VmState& vm, u32 space, Gpa gpa, unsigned bytes) {
   const Gfn gfn = Gfn::of(gpa);
   const unsigned offset = static_cast<unsigned>(gpa.raw & (kPageSize - 1));
   bool any_doomed = false;
-  pages::for_each_indirect(vm, gfn, [&](ShadowPage& page) {
+  pages::for_each_indirect(vm, space, gfn, [&](ShadowPage& page) {
     ++vm.stats.pt_writes;
     const quadrant::Span hit = quadrant::written(page.role, offset);
     if (misaligned(page.role, offset, bytes)) {  // whichever quadrants it touches
@@ -47,7 +47,7 @@ void track(VmState& vm, Gpa gpa, unsigned bytes) {
     }
     return true;
   });
-  if (any_doomed) zap::doomed(vm, gfn);
+  if (any_doomed) zap::doomed(vm, space, gfn);
 }
 
 }  // namespace mmu::pt_write

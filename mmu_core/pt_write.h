@@ -5,10 +5,10 @@
 
 namespace mmu::pt_write {
 
-// An emulated store of `bytes` bytes at gpa has reached guest memory: brings the shadows of that
-// frame in step (KVM: kvm_mmu_track_write). Precondition: within one 4K page; mmu lock held; caller
-// commits.
-void track(VmState& vm, Gpa gpa, unsigned bytes);
+// An emulated store of `bytes` bytes at gpa of an address space has reached guest memory: brings
+// the shadows of that frame in step (KVM: kvm_mmu_track_write). Precondition: within one 4K page;
+// mmu lock held; caller commits.
+void track(VmState& vm, u32 space, Gpa gpa, unsigned bytes);
 
 }  // namespace mmu::pt_write
 

@@ -183,6 +183,24 @@ TEST(Quadrant, SelfMappedDirectory) {
   EXPECT_EQ(g.read(kLow), page_fault(0));
 }
 
+// What stands at twice the place, where an 8-byte entry of that number would be, is still the old
+// value: it must not be taken for the entry.
+TEST(Quadrant, SyncReadsTheEntryItself) {
+  for (const Gva va : {Gva{0x8000'1000}, Gva{0x8020'1000}}) {
+    Guest g(k32Bit);
+    constexpr Gva kWindow{0x1000};
+    g.map(va, kPage);
+    const Gpa at = g.entry(va, 1), table{at.raw & ~(kPageSize - 1)};
+    g.store_entry(table + 8, kPage.raw | kUsed);
+    g.map(kWindow, table);
+    EXPECT_EQ(g.read(va), g.reaches(kPage));
+    const Gva window{kWindow.raw | (at.raw & (kPageSize - 1))};
+    EXPECT_FALSE(g.access(window, Access::kWrite, kOther.raw | kUsed, 0, 4).emulated);
+    g.cpu().invlpg(va);
+    EXPECT_EQ(g.read(va), g.reaches(kOther)) << std::hex << va.raw;
+  }
+}
+
 TEST(Quadrant, Pse36ReachesBeyond4GiB) {
   VmConfig config;
   Guest g(k32Bit, config);

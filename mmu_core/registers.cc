@@ -13,7 +13,7 @@ u64 cr4_allowed(const Capabilities& c) {
 
 u64 efer_allowed(const Capabilities& c) {
   return efer::kSce | efer::kLme | efer::kLma | (c.nx ? efer::kNxe : 0) |
-         (c.vendor == Vendor::kAmd ? efer::kTce : 0);
+         (c.vendor == Vendor::kAmd ? efer::kTce | (c.svm ? efer::kSvme : 0) : 0);
 }
 
 bool cr0_consistent(u64 value) {
@@ -95,6 +95,26 @@ bool set_sregs(const Capabilities& caps, CpuRegisters& r, const Sregs& s) {
   r.cr3 = s.cr3;
   r.cr4 = s.cr4;
   r.efer = s.efer;
+  return true;
+}
+
+CpuRegisters after_init(const CpuRegisters& before, bool reset) {
+  constexpr u64 kCaching = cr0::kCd | cr0::kNw;
+  CpuRegisters r;
+  r.cr0 = cr0::kEt | (reset ? kCaching : before.cr0 & kCaching);
+  r.pkru = reset ? 0 : before.pkru;
+  return r;
+}
+
+// IA-32e mode has no line of its own: it needs CR4.PAE. CR3 counts as a whole in every mode, since
+// it may be in use as soon as IA-32e mode is.
+bool possible(const Capabilities& caps, const CpuRegisters& r) {
+  if (r.cr4 & ~cr4_allowed(caps)) return false;
+  if (r.efer & ~efer_allowed(caps)) return false;
+  if (r.cr3 & physical_reserved(caps)) return false;
+  if (caps.vendor == Vendor::kAmd || !pae_paging(r)) return true;
+  for (const u64 e : r.pdpte)
+    if ((e & pte::kP) && (e & pdpte_reserved_bits(caps))) return false;
   return true;
 }
 

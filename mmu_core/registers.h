@@ -28,6 +28,13 @@ bool write_efer(const Capabilities& caps, CpuRegisters& r, u64 value);
 // All at once, by the host (KVM: kvm_is_valid_sregs). False: inconsistent, `r` unchanged.
 bool set_sregs(const Capabilities& caps, CpuRegisters& r, const Sregs& sregs);
 
+// As INIT or RESET leaves them (SDM 3A "Processor State After Reset", KVM: kvm_vcpu_reset).
+CpuRegisters after_init(const CpuRegisters& before, bool reset);
+
+// May a vCPU whose registers these are get these capabilities? Not if it uses what they lack, or
+// names memory beyond their MAXPHYADDR.
+bool possible(const Capabilities& caps, const CpuRegisters& r);
+
 // Does this change of CR0 or CR4 load the PDPTEs (SDM 3A "PDPTE Registers")?
 bool loads_pdptes(const CpuRegisters& before, const CpuRegisters& after);
 

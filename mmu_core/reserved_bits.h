@@ -13,6 +13,7 @@ struct ReservedBits {
   u64 table[kMaxLevels] = {};  // [level - 1], PS = 0 (or level 1)
   u64 large[kMaxLevels] = {};  // [level - 1], PS = 1; all ones where PS itself is reserved
 
+  friend bool operator==(const ReservedBits&, const ReservedBits&) = default;
   // `entry` is present; level 1..5.
   bool violates(u64 entry, unsigned level) const {
     const bool ps = level > 1 && (entry & (u64{1} << 7));

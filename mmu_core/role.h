@@ -42,6 +42,7 @@ struct PageRole {
   constexpr u8 access() const { return Access::get(word); }
   constexpr bool invalid() const { return Invalid::get(word); }
   constexpr bool four_byte() const { return FourByte::get(word); }
+  constexpr u32 space() const { return Smm::get(word) ? 1 : 0; }  // see address_space.h
   constexpr u8 quadrant() const { return Quadrant::get(word); }
   template <class F, class V>
   constexpr void set(V v) {

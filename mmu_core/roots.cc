@@ -19,8 +19,8 @@ bool usable(const VcpuState& vcpu, const Root& root, u64 cr3) {
 }
 
 // Lies there a table that can be shadowed?
-bool visible(const VmState& vm, Gfn gfn) {
-  const Memslot* slot = vm.slots.find(gfn);
+bool visible(const VcpuState& vcpu, Gfn gfn) {
+  const Memslot* slot = space_of(vcpu).slots.find(gfn);
   return slot && !slot->invalid;
 }
 
@@ -36,7 +36,7 @@ Root::Kind kind_to_load(const VcpuState& vcpu) {
   const Paging paging = vcpu.context.mode->kind;
   // Without paging CR3 names nothing; PDPTEs that are latched need no CR3.
   if (paging == Paging::kNone || paging == Paging::kPae) return Root::Kind::kArray;
-  if (!visible(*vcpu.vm, table_of(vcpu))) return Root::Kind::kDummy;
+  if (!visible(vcpu, table_of(vcpu))) return Root::Kind::kDummy;
   return paging == Paging::k32Bit ? Root::Kind::kArray : Root::Kind::kTree;
 }
 
@@ -61,7 +61,7 @@ void load_array_page(VcpuState& vcpu, Root& root, unsigned at) {
       const u64 pdpte = vcpu.regs.pdpte[at];
       if (!(pdpte & pte::kP) || (pdpte & vcpu.context.pdpte_reserved)) return;
       const Gfn directory{(pdpte & pte::kAddress) >> 12};
-      if (visible(*vcpu.vm, directory)) return hold(root, at, pages::get(vcpu, directory, role));
+      if (visible(vcpu, directory)) return hold(root, at, pages::get(vcpu, directory, role));
       root.hole = true;
     }
   }

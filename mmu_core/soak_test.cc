@@ -151,7 +151,7 @@ class Soak : public ::testing::TestWithParam<unsigned> {
                 Status::kOk);
     }
     std::vector<u64> bitmap(Guest::kPages / 64);
-    EXPECT_EQ(guest_.vm().get_dirty_log(0, bitmap.data(), bitmap.size()), logging_);
+    EXPECT_EQ(guest_.vm().get_dirty_log(0, 0, bitmap.data(), bitmap.size()), logging_);
   }
   void toggle_register(u32 v) {
     Vcpu& cpu = guest_.cpu(v);

@@ -4,10 +4,9 @@
 // Everything that a VM and its vCPUs hold. The mechanisms are free functions
 // over these two, one file each; this is the only place that knows them all.
 
+#include "mmu_core/address_space.h"
 #include "mmu_core/cpu.h"
-#include "mmu_core/guest_memory.h"
 #include "mmu_core/memory_cache.h"
-#include "mmu_core/memslot.h"
 #include "mmu_core/mmu.h"
 #include "mmu_core/page_hash.h"
 #include "mmu_core/shadow_page.h"
@@ -94,11 +93,10 @@ struct Notifier {
 };
 
 struct VmState {
-  VmState(Platform& p) : platform(p), slots(p), memory(p, slots), caches(p), pages(p) {}
+  VmState(Platform& p) : platform(p), caches(p), pages(p) {}
   Platform& platform;
   VmConfig config;
-  Memslots slots;
-  GuestMemory memory;
+  AddressSpace spaces[kAddressSpaces] = {{platform, 0}, {platform, 1}};
   MemoryCaches caches;
   PageCache pages;
   Notifier notifier;
@@ -113,6 +111,16 @@ struct VmState {
   bool flush_owed =
       false;  // some translation was removed or narrowed and no TLB flush was issued yet
 };
+
+// Of what a shadow page shadows or maps.
+inline AddressSpace& space_of(VmState& vm, PageRole role) { return vm.spaces[role.space()]; }
+inline const AddressSpace& space_of(const VmState& vm, PageRole role) {
+  return vm.spaces[role.space()];
+}
+// In which the vCPU is now.
+inline AddressSpace& space_of(const VcpuState& vcpu) {
+  return vcpu.vm->spaces[vcpu.regs.smm ? 1 : 0];
+}
 
 // Lock order is slots, then mmu; checked here once for everybody, each context for itself: while it
 // waits for a lock or yields, another may run.

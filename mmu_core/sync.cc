@@ -14,7 +14,7 @@ namespace {
 void entry_mmio(VcpuState& vcpu, SpteRef ref, const Entitlement& now) {
   VmState& vm = *vcpu.vm;
   const u64 was = entries::load(ref);
-  const bool still_mmio = now.any && !vm.slots.find(now.gfn);
+  const bool still_mmio = now.any && !space_of(vcpu).slots.find(now.gfn);
   if (still_mmio && spte::mmio_gfn(was) == now.gfn && spte::mmio_access(was) == now.access) return;
   entries::drop(vm, ref);
 }
@@ -22,7 +22,7 @@ void entry_mmio(VcpuState& vcpu, SpteRef ref, const Entitlement& now) {
 void entry_leaf(VcpuState& vcpu, SpteRef ref, const Entitlement& now) {
   VmState& vm = *vcpu.vm;
   ShadowPage& p = *ref.page;
-  Memslot* slot = vm.slots.find(now.gfn);
+  Memslot* slot = space_of(vcpu).slots.find(now.gfn);
   if (!slot || now.gfn != p.leaf_gfn(ref.index)) {
     count(vm, Event::kSyncDropped, p);
     entries::drop(vm, ref);
@@ -65,8 +65,8 @@ void entry(VcpuState& vcpu, ShadowPage& p, unsigned index) {
   const u64 was = entries::load(ref);
   if (!was) return;
   u64 gpte = 0;
-  if (vm.memory.read(quadrant::gpte_gpa(p, index), quadrant::gpte_bytes(p.role), gpte) !=
-      GuestMemory::Result::kOk)
+  if (space_of(vcpu).memory.read(quadrant::gpte_gpa(p, index), quadrant::gpte_bytes(p.role),
+                                 gpte) != GuestMemory::Result::kOk)
     gpte = 0;
   p.info->seen[index] = gpte;
   const Entitlement now = entitlement(vcpu.context, gpte, p.role.level(), p.role.access());
@@ -100,7 +100,7 @@ void children(VcpuState& vcpu, ShadowPage& p) {
   // fault.
   for_each_unsync_child([&](unsigned i) {
     const ShadowPage* child = p.child(i);
-    Memslot* slot = vm.slots.find(child->gfn);
+    Memslot* slot = space_of(vm, child->role).slots.find(child->gfn);
     if (child->unsync && slot) entries::write_protect_gfn(vm, *slot, child->gfn);
   });
   flush::pay(vm);

@@ -16,7 +16,7 @@ void change_disallow(Memslot& slot, Gfn gfn, bool more) {
 }  // namespace
 
 void shadow(VmState& vm, const ShadowPage& page) {
-  Memslot* slot = vm.slots.find(page.gfn);
+  Memslot* slot = space_of(vm, page.role).slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
   change_disallow(*slot, page.gfn, true);
   if (page.role.level() > 1)
@@ -26,7 +26,7 @@ void shadow(VmState& vm, const ShadowPage& page) {
 }
 
 void unshadow(VmState& vm, const ShadowPage& page) {
-  Memslot* slot = vm.slots.find(page.gfn);
+  Memslot* slot = space_of(vm, page.role).slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
   change_disallow(*slot, page.gfn, false);
   if (page.role.level() == 1) return;

@@ -50,7 +50,7 @@ void clear(VmState& vm, ShadowPage& page) {
 bool try_to_make_writable(VmState& vm, const Memslot& slot, Gfn gfn, Caller caller) {
   if (tracking::is_tracked(slot, gfn)) return false;
   bool allowed = true;
-  pages::for_each_indirect(vm, gfn, [&](ShadowPage& page) {
+  pages::for_each_indirect(vm, slot.space, gfn, [&](ShadowPage& page) {
     // While a batch of tables is being synced, one that is still unsync may be next: it must stay
     // protected.
     const bool may_stay = page.unsync && caller != Caller::kSynchronizing;

@@ -8,8 +8,8 @@
 
 namespace mmu::unsync {
 
-// May the guest get a writable mapping of `gfn`? Makes the level-1 tables that shadow it unsync
-// where that is allowed (KVM: mmu_try_to_unsync_pages).
+// May the guest get a writable mapping of `gfn`, which lies in this slot? Makes the level-1 tables
+// that shadow it unsync where that is allowed (KVM: mmu_try_to_unsync_pages).
 //   kSynchronizing: called while syncing; no shadowed table may be writable, unsync or not.
 //   kPrefetch: speculative; only tables that are unsync already do not forbid it.
 enum class Caller : u8 { kFault, kSynchronizing, kPrefetch };

@@ -46,7 +46,7 @@ void invalidate(VcpuState& v, registers::Invalidates what) {
 // CR0 or CR4 becomes what `next` has. False: #GP(0).
 bool change_control(VcpuState& v, CpuRegisters& next) {
   const CpuRegisters old = v.regs;
-  if (registers::loads_pdptes(old, next) && !pdptes::load(*v.vm, next)) return false;
+  if (registers::loads_pdptes(old, next) && !pdptes::load(v, next)) return false;
   take(v, next);
   invalidate(v, registers::invalidates(v.vm->config.caps.vendor, old, next));
   pdptes::reread(v);
@@ -83,7 +83,7 @@ bool Vcpu::set_cr3(u64 value) {
   bool flush = true;
   if (!registers::write_cr3(v.vm->config.caps, next, value, flush)) return false;
   if (v.context.mode == &kPae) {
-    if (!pdptes::load(*v.vm, next)) return false;
+    if (!pdptes::load(v, next)) return false;
     take(v, next);
   }
   if (next.cr3 != v.regs.cr3) roots::switch_to(v, next.cr3);
@@ -118,7 +118,7 @@ bool Vcpu::set_sregs(const Sregs& sregs) {
   CpuRegisters next = v.regs;
   if (!registers::set_sregs(v.vm->config.caps, next, sregs)) return false;
   const bool pae = make_walk_context(v.vm->config.caps, next).mode == &kPae;
-  if (pae && !pdptes::load(*v.vm, next)) return false;
+  if (pae && !pdptes::load(v, next)) return false;
   take(v, next);
   roots::free_all(v);
   roots::invalidate_everything(v);
@@ -142,12 +142,13 @@ void Vcpu::invlpg(Gva gva) {
   roots::invalidate_address(v, linear_address(*v.context.mode, gva));
 }
 
-// SDM 2 "INVPCID".
+// SDM 2A "INVPCID": all 64 bits of the linear address count outside 64-bit mode too, also for what
+// is canonical (KVM: is_noncanonical_invlpg_address() goes by CR4.LA57 alone).
 bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
   VcpuState& v = *state_;
   if (type > 3 || pcid > cr3::kPcid) return false;
   if (type < 2 && !(v.regs.cr4 & cr4::kPcide) && pcid) return false;
-  if (type == 0 && !is_canonical(*v.context.mode, gva)) return false;
+  if (type == 0 && !is_canonical(v.regs.cr4 & cr4::kLa57 ? k5Level : k4Level, gva)) return false;
   pdptes::reread(v);
   const u16 current = flush::hardware_pcid(v);
   if (type == 0 && pcid == current) {

@@ -47,8 +47,8 @@ void drop_all_pages(VmState& vm) {
 
 // Step 1 of whatever takes a slot away: no new translation, then none at all (KVM:
 // kvm_invalidate_memslot).
-Status retire(VmState& vm, u32 id) {
-  const Status s = vm.slots.publish_invalid(id);
+Status retire(VmState& vm, Memslots& slots, u32 id) {
+  const Status s = slots.publish_invalid(id);
   if (s != Status::kOk) return s;
   vm.platform.yield(YieldPoint::kSlotSwapped, 0);
   Locked lock(vm, LockId::kMmu);
@@ -59,10 +59,10 @@ Status retire(VmState& vm, u32 id) {
 // What only the slot as it was before the last publish holds. Under the mmu lock, as is whoever
 // follows reverse maps or counts; a walk outside it that still has the old slots in its hand is the
 // platform's to wait for (KVM: synchronize_srcu).
-void free_old_arrays(VmState& vm, u32 id, const Memslot& before) {
+void free_old_arrays(VmState& vm, Memslots& slots, u32 id, const Memslot& before) {
   Locked lock(vm, LockId::kMmu);
-  SlotArrays gone = vm.slots.take_arrays(id);
-  vm.slots.free_arrays(gone, before.pages, before.base);
+  SlotArrays gone = slots.take_arrays(id);
+  slots.free_arrays(gone, before.pages, before.base);
 }
 
 // A dummy root may have become visible, or a visible one have gone.
@@ -84,13 +84,13 @@ Vm* Vm::create(void* storage, Platform& platform, const VmConfig& config) {
 
 void Vm::destroy() {
   drop_all_pages(*state_);
-  state_->slots.clear();
+  for (AddressSpace& space : state_->spaces) space.slots.clear();
   state_->caches.drain();
 }
 
 bool Vm::reset(const VmConfig& config) {
   drop_all_pages(*state_);
-  state_->slots.recycle();
+  for (AddressSpace& space : state_->spaces) space.slots.recycle();
   state_->stats = VmStats{};
   configure(*state_, config);
   return true;
@@ -101,34 +101,36 @@ Vcpu& Vm::vcpu(u32 index) { return vcpu_[index]; }
 Status Vm::set_memslot(const MemslotRequest& request) {
   using Kind = MemslotRequest::Kind;
   VmState& vm = *state_;
+  if (request.space >= kAddressSpaces) return Status::kInvalid;
+  Memslots& slots = vm.spaces[request.space].slots;
   Locked lock(vm, LockId::kSlots);
-  if (const Status s = vm.slots.validate(request, vm.config.caps.maxphyaddr); s != Status::kOk)
+  if (const Status s = slots.validate(request, vm.config.caps.maxphyaddr); s != Status::kOk)
     return s;
-  const Memslot* old = vm.slots.by_id(request.id);
+  const Memslot* old = slots.by_id(request.id);
   const Memslot before = old ? *old : Memslot{};
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
                        (request.kind == Kind::kFlags && before.read_only != request.read_only);
   if (removes) {
-    if (const Status s = retire(vm, request.id); s != Status::kOk) return s;
+    if (const Status s = retire(vm, slots, request.id); s != Status::kOk) return s;
   }
-  if (const Status s = vm.slots.publish(request); s != Status::kOk) {
-    if (removes) vm.slots.restore(request.id);
-    vm.slots.finish_update();
+  if (const Status s = slots.publish(request); s != Status::kOk) {
+    if (removes) slots.restore(request.id);
+    slots.finish_update();
     return s;
   }
-  Memslot* now = vm.slots.by_id(request.id);
+  Memslot* now = slots.by_id(request.id);
   if (now && now->log_dirty && !before.log_dirty) {
     Locked mmu(vm, LockId::kMmu);
     dirty_log::protect_slot(vm, *now);
   }
-  vm.slots.finish_update();
-  free_old_arrays(vm, request.id, before);
+  slots.finish_update();
+  free_old_arrays(vm, slots, request.id, before);
   reconsider_roots(vm);
   return Status::kOk;
 }
 
-bool Vm::get_dirty_log(u32 slot, u64* bitmap, u64 words) {
-  return dirty_log::collect(*state_, slot, bitmap, words);
+bool Vm::get_dirty_log(u32 space, u32 slot, u64* bitmap, u64 words) {
+  return dirty_log::collect(*state_, space, slot, bitmap, words);
 }
 void Vm::notifier_begin(Hva start, Hva end) { notifier::begin(*state_, start, end); }
 void Vm::notifier_end(Hva start, Hva end) { notifier::end(*state_, start, end); }

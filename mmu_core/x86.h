@@ -35,7 +35,8 @@ inline constexpr u64 kLegacy = bits(0, 31);
 }  // namespace cr3
 
 namespace efer {
-inline constexpr u64 kSce = bit(0), kLme = bit(8), kLma = bit(10), kNxe = bit(11), kTce = bit(15);
+inline constexpr u64 kSce = bit(0), kLme = bit(8), kLma = bit(10), kNxe = bit(11), kSvme = bit(12),
+                     kTce = bit(15);
 }  // namespace efer
 
 // Page-fault error code.

@@ -88,10 +88,10 @@ void all_fast(VmState& vm) {
   commit(vm);
 }
 
-void doomed(VmState& vm, Gfn gfn) {
+void doomed(VmState& vm, u32 space, Gfn gfn) {
   for (bool again = true; again;) {
     again = false;
-    pages::for_each_indirect(vm, gfn, [&](ShadowPage& p) {
+    pages::for_each_indirect(vm, space, gfn, [&](ShadowPage& p) {
       if (!p.doomed) return true;
       page(vm, &p);  // may take others out of this bucket: start over
       again = true;
@@ -100,13 +100,13 @@ void doomed(VmState& vm, Gfn gfn) {
   }
 }
 
-void unprotect(VmState& vm, Gfn gfn) {
-  pages::for_each_indirect(vm, gfn, [&](ShadowPage& p) {
+void unprotect(VmState& vm, u32 space, Gfn gfn) {
+  pages::for_each_indirect(vm, space, gfn, [&](ShadowPage& p) {
     count(vm, Event::kUnprotect, p);
     p.doomed = true;
     return true;
   });
-  doomed(vm, gfn);
+  doomed(vm, space, gfn);
 }
 
 }  // namespace mmu::zap

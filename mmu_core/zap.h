@@ -20,11 +20,12 @@ void put_root(VmState& vm, ShadowPage* page);
 
 // Makes every page obsolete at once by generation, then zaps them.
 void all_fast(VmState& vm);
-// Zaps every page that shadows a table in gfn, so that the frame is an ordinary one (KVM:
+// Zaps every page that shadows a table in gfn of that address space, so that the frame is an
+// ordinary one (KVM:
 // __kvm_mmu_unprotect_gfn_and_retry).
-void unprotect(VmState& vm, Gfn gfn);
+void unprotect(VmState& vm, u32 space, Gfn gfn);
 // Zaps what for_each_indirect callbacks marked `doomed` for this gfn.
-void doomed(VmState& vm, Gfn gfn);
+void doomed(VmState& vm, u32 space, Gfn gfn);
 
 }  // namespace mmu::zap
 

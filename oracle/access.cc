@@ -143,8 +143,11 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   out.parts = out.which = 0;
   out.table_without_memory = out.table_read_only = out.anything_owed = false;
   out.value = 0;
-  out.part[0].gva = c.rules->mode->linear(c.query->gva);
-  if (!c.rules->mode->canonical(out.part[0].gva)) {
+  constexpr const PagingMode& kHot = kModes[kRow4Level];
+  const PagingMode& mode = *c.rules->mode;
+  const bool hot = &mode == &kHot;
+  out.part[0].gva = hot ? c.query->gva : mode.linear(c.query->gva);
+  if (!(hot ? kHot.canonical(c.query->gva) : mode.canonical(out.part[0].gva))) {
     out.kind = OutcomeKind::kGp;
   } else if ((first_byte(*c.query) & (kPageBytes - 1)) + byte_count(*c.query) > kPageBytes) {
     fresh_crossing(state, c, out);
@@ -222,6 +225,20 @@ Outcome to_outcome(const AccessContext& c, const FreshAccess& f) {
   return o;
 }
 
+namespace {
+
+// A PDPTE of PAE takes no A, but the word may serve as an entry below as well.
+bool is_flagged(const FreshAccess& f, std::uint64_t entry_gpa) {
+  for (unsigned i = 0; i < f.parts; ++i) {
+    const Walk& w = f.part[i].walk;
+    for (unsigned s = w.plain; s < w.count; ++s)
+      if (w.entry_gpa[s] == entry_gpa) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
   FreshOutcome out;
   out.kind = f.kind;
@@ -246,7 +263,8 @@ FreshOutcome to_fresh_outcome(const AccessContext& c, const FreshAccess& f) {
     const Walk& w = f.part[i].walk;
     out.path[i].count = w.count;
     for (unsigned s = 0; s < w.count; ++s)
-      out.path[i].entry[s] = s < w.plain ? w.entry[s] : w.entry[s] | owed;
+      out.path[i].entry[s] =
+          s < w.plain && !is_flagged(f, w.entry_gpa[s]) ? w.entry[s] : w.entry[s] | owed;
     if (owed == 0 || !stores(c.query->kind)) continue;
     // Through a self-map a leaf, of either part, may serve at other steps too: it shows D at each.
     for (unsigned part_of = 0; part_of < f.parts; ++part_of) {

@@ -62,6 +62,7 @@ class AccessJudge {
   }
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion();
+  void settle_entries();
   void deliver_fault(unsigned which);
   bool settle_fresh_fault();
   void adopt_fresh();
@@ -72,6 +73,8 @@ class AccessJudge {
   // An entry may have D after the step only if it maps a page that this access may write, or had it
   // before.
   bool may_become_dirty(std::uint64_t entry_gpa) const;
+  // A shown walk of this access uses the word as an entry that has A and D.
+  bool is_used_with_flags(std::uint64_t entry_gpa) const;
   void wrong_entry(const Rule& rule, DivergenceClass divergence, unsigned i, unsigned s,
                    std::uint64_t want);
   // Whether the subject changed nothing in the entries that it must not. Says so in out_ if it did.
@@ -96,6 +99,9 @@ class AccessJudge {
   // A and D of entries that the subject does not show: set, or left open. Precondition: what it
   // shows has been adopted.
   void settle_unseen(const Ways& ways);
+  // The same after a #PF, for the part's walk: it may have set A in each entry, and D for a part
+  // that did not fault (rule ad-on-fault).
+  void leave_walk_open(unsigned i);
   void set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may, std::uint64_t must);
   // A completed store to an entry of its own path: what the subject shows are the tables after it.
   // False: the entries are wrong; out_ says so and nothing was changed.

@@ -3,7 +3,7 @@
 namespace twinwalk::oracle {
 
 void DirtyLog::reset() {
-  for (unsigned i = 0; i < kMaxSlots; ++i) clear(i);
+  for (unsigned i = 0; i < logs_.size(); ++i) clear(i);
 }
 
 void DirtyLog::clear(unsigned slot) {

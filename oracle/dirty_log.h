@@ -14,6 +14,10 @@ namespace twinwalk::oracle {
 
 class DirtyLog {
  public:
+  // The number by which this class knows a slot of an address space.
+  static unsigned number(std::uint64_t space, std::uint64_t slot) {
+    return static_cast<unsigned>(space * kMaxSlots + slot);
+  }
   // Forgets all slots. Costs what was logged.
   void reset();
   // Logging of a slot begins (again): nothing is owed yet.
@@ -29,7 +33,7 @@ class DirtyLog {
     std::vector<std::uint64_t> bitmap;  // by page of the slot
     std::uint64_t first = 0;            // gfn of bit 0, as long as gfns is not empty
   };
-  std::array<Log, kMaxSlots> logs_;
+  std::array<Log, kSpaces * kMaxSlots> logs_;
 };
 
 }  // namespace twinwalk::oracle

@@ -39,9 +39,8 @@ inline constexpr std::uint64_t kSomePresent = pte::kP | pte::kP << 32;
 // One value with some of kSomePresent set that a word had during [begin, end).
 struct Version {
   std::uint64_t value = 0;
-  std::uint64_t maker_page = 0,
-                ender_page =
-                    0;  // gpa of the page through which this and the next value were stored
+  // GuestMemory::page_of the gpa through which this and the next value were stored.
+  std::uint64_t maker_page = 0, ender_page = 0;
   Time begin = 0;
   Time end = kStillThere;
   std::uint32_t previous = 0;  // index of the older version, 0 = none
@@ -63,7 +62,7 @@ class Image {
       return words_.at_byte(offset);
     return unstored_word(offset);
   }
-  // `page` is the gpa of the page through which the store came.
+  // `page` says through which gfn the store came (GuestMemory::page_of).
   void store(std::uint64_t hva, std::uint64_t value, Time now, Hand hand, std::uint64_t page);
 
   // The host drops the frames of `pages` pages from `hva` (page-aligned; what lies outside the

@@ -30,6 +30,13 @@ void judge_by_verb(MachineState& state, const JudgeInput& in, Counters& counters
     case Verb::kInvlpg:
     case Verb::kInvpcid:
       return judge_invalidation(state, in, out);
+    case Verb::kSmm:
+    case Verb::kInit:
+    case Verb::kCpuid:
+    case Verb::kNewVcpu:
+    case Verb::kGet:
+    case Verb::kInvlpga:
+      return judge_vcpu(state, in, out);
     default:
       return judge_host(state, in, out);
   }
@@ -63,6 +70,7 @@ void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, V
     diverge(out, DivergenceClass::kWrongException, rules::kMode, "outcome", to_text(got),
             "skip: no such vCPU");
   } else {
+    state.look_as(in.step->what.vcpu);
     judge_by_verb(state, in, counters, out);
   }
   if (got.complaint != Complaint::kNone) {

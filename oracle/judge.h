@@ -25,6 +25,7 @@ void judge_access(MachineState& state, const JudgeInput& in, Counters& counters,
 void judge_register(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out);
+void judge_vcpu(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_host(MachineState& state, const JudgeInput& in, Verdict& out);
 
 // Any step, any outcome: skips, complaints, and one of the above.

@@ -43,7 +43,7 @@ void AccessJudge::run_defined() {
 
 void AccessJudge::tell_observer() {
   if (fresh_.table_without_memory || fresh_.table_read_only) return;
-  if (wraps(fresh_)) return;
+  if (wraps(fresh_) || !state_.is_observed_space()) return;
   FreshAccess half;
   const FreshAccess* seen = &fresh_;
   if (fresh_.kind == OutcomeKind::kGp) {
@@ -146,13 +146,24 @@ bool AccessJudge::settle_fresh_completion() {
       return false;
     }
   }
-  if (seen_.has_path(0)) {
-    adopt_path();
-  } else {
-    set_owed();
-  }
+  settle_entries();
   if (lands) store_data(fresh_landing(), fresh_.value);
   return true;
+}
+
+// After a completion by the fresh walk. Where a PDPTE register and memory differ, the subject shows
+// another walk than that of the access.
+void AccessJudge::settle_entries() {
+  bool apart = false;
+  for (unsigned i = 0; i < fresh_.parts; ++i) apart |= fresh_.part[i].walk.apart;
+  if (!apart) [[likely]] {
+    if (seen_.has_path(0)) return adopt_path();
+    return set_owed();
+  }
+  Ways ways(state_, seen_);
+  ways.of_completion(fresh_landing().gpa);
+  adopt_path();
+  settle_unseen(ways);
 }
 
 void AccessJudge::deliver_fault(unsigned which) {
@@ -170,6 +181,8 @@ bool AccessJudge::settle_fresh_fault() {
     if (!changes_are_lawful(true)) return false;
     adopt_path();
   }
+  for (unsigned i = 0; i < fresh_.parts; ++i)
+    if (fresh_.part[i].walk.apart) leave_walk_open(i);
   deliver_fault(fresh_.which);
   return true;
 }

@@ -31,6 +31,17 @@ bool AccessJudge::may_become_dirty(std::uint64_t entry_gpa) const {
   return false;
 }
 
+// Then A and D of that word are looked at where it is such an entry.
+bool AccessJudge::is_used_with_flags(std::uint64_t entry_gpa) const {
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    if (!seen_.has_path(i)) continue;
+    const Walk& w = fresh_.part[i].walk;
+    for (unsigned s = w.plain; s < w.count; ++s)
+      if (same_byte(w.entry_gpa[s], entry_gpa)) return true;
+  }
+  return false;
+}
+
 void AccessJudge::wrong_entry(const Rule& rule, DivergenceClass divergence, unsigned i, unsigned s,
                               std::uint64_t want) {
   diverge(out_, divergence, rule, "path",
@@ -54,6 +65,7 @@ bool AccessJudge::changes_are_lawful(bool may_write) {
       const std::uint64_t after = got_.path[i].entry[s];
       const std::uint64_t change = (before ^ after) & ~state_.open_bits(w.entry_gpa[s]);
       if (change == 0) continue;
+      if (s < w.plain && !(change & ~kAd) && is_used_with_flags(w.entry_gpa[s])) continue;
       if ((change & ~kAd) || s < w.plain)
         return wrong_entry(rules::kPath, DivergenceClass::kWrongPath, i, s, before), false;
       if (change & before) {
@@ -77,6 +89,7 @@ bool AccessJudge::changes_are_lawful(bool may_write) {
 
 void AccessJudge::adopt_path() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
+    if (!seen_.has_path(i)) continue;
     const Walk& w = fresh_.part[i].walk;
     for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
       show(w.entry_gpa[s], got_.path[i].entry[s]);
@@ -151,6 +164,16 @@ void AccessJudge::settle_unseen(const Ways& ways) {
   ways.for_each([this](std::uint64_t gpa, std::uint64_t may, std::uint64_t must) {
     if (!is_shown(gpa)) set_or_leave_open(gpa, may, must);
   });
+}
+
+void AccessJudge::leave_walk_open(unsigned i) {
+  const AccessPart& part = fresh_.part[i];
+  const Walk& w = part.walk;
+  for (unsigned s = w.plain; s < w.count; ++s) {
+    if (!(w.entry[s] & pte::kP) || is_shown(w.entry_gpa[s])) continue;
+    const bool dirty = store_ && !part.faults && w.stop == Stop::kLeaf && s + 1 == w.count;
+    set_or_leave_open(w.entry_gpa[s], (pte::kA | (dirty ? pte::kD : 0)) & ~w.entry[s], 0);
+  }
 }
 
 // What may be set counts as set: the staleness model then knows all that may be cached from it.

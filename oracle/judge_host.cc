@@ -39,7 +39,7 @@ void judge_write(MachineState& state, const JudgeInput& in, Verdict& out) {
 void judge_dirty_get(MachineState& state, const JudgeInput& in, Verdict& out) {
   const Op& op = in.step->what;
   const Outcome& got = *in.got;
-  const Memslot* slot = op.slot < kMaxSlots ? &state.slot(op.slot) : nullptr;
+  const Memslot* slot = op.slot < kMaxSlots ? &state.slot(op.space, op.slot) : nullptr;
   if (slot == nullptr || !slot->live) {
     if (got.kind != OutcomeKind::kRefused) {
       diverge(out, DivergenceClass::kWrongException, rules::kHostRequest, "outcome", to_text(got),
@@ -67,14 +67,14 @@ void judge_dirty_get(MachineState& state, const JudgeInput& in, Verdict& out) {
     diverge(out, DivergenceClass::kLostDirtyLog, rules::kVirtual28, "dirty-log", "unsorted gfns",
             "sorted gfns");
   }
-  for (const std::uint64_t gfn : state.dirty_owed(op.slot)) {
+  for (const std::uint64_t gfn : state.dirty_owed(op.space, op.slot)) {
     if (std::binary_search(begin, end, gfn)) continue;
     diverge(out, DivergenceClass::kLostDirtyLog, rules::kVirtual28, "dirty-log",
             fmt::format("{} gfns without {:#x}", got.extra_count, gfn),
             fmt::format("gfn {:#x} among them", gfn));
     break;
   }
-  state.dirty_collected(op.slot);
+  state.dirty_collected(op.space, op.slot);
 }
 
 bool change_slot(MachineState& state, const Op& op) {

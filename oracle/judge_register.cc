@@ -94,7 +94,8 @@ void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out) {
     diverge(out, DivergenceClass::kWrongRegister, *w.rule, "sregs", to_text(*in.got),
             accepted ? "done" : "refused");
   }
-  if (accepted) state.registers_set(op.vcpu, w.after, load.due ? &load.registers : nullptr);
+  if (accepted)
+    state.registers_set(op.vcpu, w.after, load.due ? &load.registers : nullptr, rules::kSregs);
 }
 
 void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out) {

@@ -104,7 +104,7 @@ bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
   if (!changes_are_lawful(true)) return false;
   Ways ways(state_, seen_);
   // A shadow MMU sets nothing off the present path.
-  const bool unseen = !kvm() || !seen_.has_path(0);
+  const bool unseen = !kvm() || !seen_.has_path(0) || (fresh_.parts == 2 && !seen_.has_path(1));
   if (unseen) ways.of_completion(landing.gpa);
   adopt_path();
   if (unseen) settle_unseen(ways);

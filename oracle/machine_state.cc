@@ -20,12 +20,13 @@ constexpr std::uint64_t byte_mask(unsigned bytes) {
 
 }  // namespace
 
-MachineState::MachineState() : memory_(slots_, image_) {}
+MachineState::MachineState() : memory_{{{0, slots_[0], image_}, {1, slots_[1], image_}}} {}
 
 void MachineState::reset(const Machine& machine, Profile profile) {
   machine_ = machine;
   profile_ = profile;
-  slots_.reset(machine);
+  for (Memslots& slots : slots_) slots.reset(machine);
+  space_ = 0;
   image_.reset();
   dirty_.reset();
   open_.reset();
@@ -36,6 +37,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
     v.pdptes = pdptes_at_start(start.cr3);
     v.history.reset(root_of(v));
     v.nxe_was_on = start.efer & efer::kNxe;
+    v.smm = false;
     v.serialized = 0;
   }
   now_ = 0;
@@ -48,7 +50,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
 PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
   PdpteRegisters registers;
   if (!latches_pdptes()) return registers;
-  registers = memory_.pdptes_at(cr3);
+  registers = memory_[0].pdptes_at(cr3);
   for (std::uint64_t& entry : registers.entry) {
     if ((entry & pte::kP) && rule_book_.at(kRowPae, false).reserved(entry, 3)) entry = 0;
   }
@@ -56,7 +58,9 @@ PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
 }
 
 void MachineState::note_dirty(const Memslot& slot, std::uint64_t gpa) {
-  if (slot.log_dirty) dirty_.note(static_cast<unsigned>(&slot - &slots_.slot(0)), slot, gpa);
+  if (!slot.log_dirty) return;
+  const auto id = static_cast<unsigned>(&slot - &slots().slot(0));
+  dirty_.note(DirtyLog::number(space_, id), slot, gpa);
 }
 
 void MachineState::store_word(std::uint64_t gpa, std::uint64_t value, Hand hand) {
@@ -64,16 +68,16 @@ void MachineState::store_word(std::uint64_t gpa, std::uint64_t value, Hand hand)
 }
 
 void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_t mask, Hand hand) {
-  const Memslot* slot = slots_.find(gpa);
+  const Memslot* slot = slots().find(gpa);
   if (slot == nullptr) return;
   // What a walk sets says nothing of the bits that were open before; who sets them settles them.
   if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
     open_.close(Memslots::hva_of(*slot, gpa), mask);
   if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
-  image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, gpa & ~(kPageBytes - 1));
+  image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, memory().page_of(gpa));
   if (observer == nullptr) return;
-  slots_.for_each_gpa(Memslots::hva_of(*slot, gpa),
-                      [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+  slots_[0].for_each_gpa(Memslots::hva_of(*slot, gpa),
+                         [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
 }
 
 // Within one page; touches one or two words.
@@ -111,41 +115,42 @@ bool MachineState::range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned s
     // At most 8 bytes: three 4-byte entries.
     const std::uint64_t last = (first + bytes - 1) & mask;
     for (std::uint64_t at = first & mask; at <= last; at += entry_bytes)
-      if (slots_.same_byte(at, entry)) return true;
+      if (slots().same_byte(at, entry)) return true;
     return false;
   };
   return meets(gpa, here) || (here < size && meets(gpa2, size - here));
 }
 
-bool MachineState::slot_add(const Op& op) {
-  if (!slots_.add(op.slot, op.gpa, op.pages, op.hva, op.flags, now_)) return false;
-  dirty_.clear(static_cast<unsigned>(op.slot));
+void MachineState::slots_changed(const Op& op) {
+  dirty_.clear(DirtyLog::number(op.space, op.slot));
   views_changed_ = true;
   announced_.clear();
+}
+
+bool MachineState::slot_add(const Op& op) {
+  if (!slots_[op.space].add(op.slot, op.gpa, op.pages, op.hva, op.flags, now_)) return false;
+  slots_changed(op);
   return true;
 }
 
 bool MachineState::slot_delete(const Op& op) {
-  if (!slots_.remove(op.slot)) return false;
-  dirty_.clear(static_cast<unsigned>(op.slot));
-  views_changed_ = true;
-  announced_.clear();
+  if (!slots_[op.space].remove(op.slot)) return false;
+  slots_changed(op);
   return true;
 }
 
 bool MachineState::slot_move(const Op& op) {
-  if (!slots_.move(op.slot, op.gpa, now_)) return false;
-  dirty_.clear(static_cast<unsigned>(op.slot));
-  views_changed_ = true;
-  announced_.clear();
+  if (!slots_[op.space].move(op.slot, op.gpa, now_)) return false;
+  slots_changed(op);
   return true;
 }
 
 bool MachineState::slot_flags(const Op& op) {
   if (op.slot >= kMaxSlots) return false;
-  const bool logged = slots_.slot(op.slot).log_dirty;
-  if (!slots_.set_flags(op.slot, op.flags)) return false;
-  if (!logged || !slots_.slot(op.slot).log_dirty) dirty_.clear(static_cast<unsigned>(op.slot));
+  Memslots& slots = slots_[op.space];
+  const bool logged = slots.slot(op.slot).log_dirty;
+  if (!slots.set_flags(op.slot, op.flags)) return false;
+  if (!logged || !slots.slot(op.slot).log_dirty) dirty_collected(op.space, op.slot);
   return true;
 }
 
@@ -164,7 +169,7 @@ std::uint64_t MachineState::bytes_now_mapping(unsigned vcpu, std::uint64_t gva) 
   Walk now;
   const Registers& r = vcpus_[vcpu].registers;
   const EntryRules& rules = this->rules(r);
-  walk(memory_, rules, walk_root(vcpu, r), gva, now);
+  walk(memory(), rules, walk_root(vcpu, r), gva, now);
   return now.stop == Stop::kLeaf ? rules.mode->page_bytes(now.level) : kPageBytes;
 }
 
@@ -211,14 +216,40 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
 }
 
 void MachineState::registers_set(unsigned vcpu, const Registers& after,
-                                 const PdpteRegisters* pdptes) {
+                                 const PdpteRegisters* pdptes, const Rule& rule) {
   VcpuState& v = vcpus_[vcpu];
   v.registers = after;
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;
   v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
-  v.history.drop_everything(now_, rules::kSregs);
+  v.history.drop_everything(now_, rule);
   v.history.load_root(root_of(v), current_pcid(after), now_);
+}
+
+void MachineState::smm_changed(unsigned vcpu, bool smm) {
+  vcpus_[vcpu].smm = smm;
+  registers_set(vcpu, vcpus_[vcpu].registers, nullptr, rules::kSmm);
+}
+
+void MachineState::initialised(unsigned vcpu, bool reset) {
+  vcpus_[vcpu].smm = false;
+  registers_set(vcpu, after_init(vcpus_[vcpu].registers, reset), nullptr, rules::kInit);
+}
+
+void MachineState::recreated(unsigned vcpu) {
+  const Registers start = initial_registers(machine_);
+  const PdpteRegisters pdptes = pdptes_at_start(start.cr3);
+  vcpus_[vcpu].smm = false;
+  registers_set(vcpu, start, &pdptes, rules::kNewVcpu);
+}
+
+void MachineState::capabilities_changed(const Machine& after) {
+  machine_ = after;
+  rule_book_.reset(after);
+  for (Memslots& slots : slots_) slots.set_width(after.maxphyaddr);
+  for (unsigned i = 0; i < kMaxVcpus; ++i)
+    registers_set(i, vcpus_[i].registers, nullptr, rules::kCpuid);
+  if (observer != nullptr) observer->on_capabilities(after);
 }
 
 void MachineState::invlpg(unsigned vcpu, std::uint64_t gva) {

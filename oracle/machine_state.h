@@ -23,6 +23,7 @@ struct VcpuState {
   Registers registers;
   PdpteRegisters pdptes;  // vendor=intel: mean something with PAE paging
   History history;
+  bool smm = false;         // it is in SMM: memory is address space 1
   bool nxe_was_on = false;  // EFER.NXE was 1 at some time of this trace
   Time serialized = 0;      // last serializing instruction or exception
 };
@@ -38,7 +39,13 @@ class MachineState {
   Time tick() { return ++now_; }
   VcpuState& vcpu(unsigned i) { return vcpus_[i]; }
   const VcpuState& vcpu(unsigned i) const { return vcpus_[i]; }
-  const GuestMemory& memory() const { return memory_; }
+  // The address space in which every gpa below is, and of memory(): that of the vCPU whose step is
+  // judged.
+  void look_as(unsigned vcpu) { look_at(vcpus_[vcpu].smm ? 1 : 0); }
+  void look_at(unsigned space) { space_ = space; }
+  const GuestMemory& memory() const { return memory_[space_]; }
+  // What an observer knows of memory is address space 0: is this the same?
+  bool is_observed_space() const { return space_ == 0 || slots_[0].same_as(slots_[1]); }
   const RuleBook& rule_book() const { return rule_book_; }
   const EntryRules& rules(const Registers& r) const {
     return rule_book_.at(row_of(r), (r.efer & efer::kNxe) != 0);
@@ -73,7 +80,7 @@ class MachineState {
   }
   std::uint64_t load_word(std::uint64_t gpa) const {
     std::uint64_t word;
-    return memory_.read(gpa, word) ? word : mmio_word(gpa);
+    return memory().read(gpa, word) ? word : mmio_word(gpa);
   }
   // The entry of 8 or 4 bytes at `gpa`; 4-byte ones are halves of a word.
   std::uint64_t load_entry(std::uint64_t gpa, unsigned bytes) const {
@@ -92,29 +99,29 @@ class MachineState {
   bool anything_open() const { return !open_.empty(); }
   std::uint64_t open_bits(std::uint64_t gpa) const {
     if (open_.empty()) return 0;
-    const Memslot* slot = slots_.find(gpa);
+    const Memslot* slot = slots().find(gpa);
     return slot == nullptr ? 0 : open_.at(Memslots::hva_of(*slot, word_of(gpa))) >> 8 * (gpa & 7);
   }
   void leave_open(std::uint64_t gpa, std::uint64_t bits) {
-    if (const Memslot* slot = slots_.find(gpa))
+    if (const Memslot* slot = slots().find(gpa))
       open_.open(Memslots::hva_of(*slot, word_of(gpa)), in_word(gpa, bits));
   }
   // Those of the `bytes` at `gpa`, all in one word, are as load_word has them.
   void settle_open(std::uint64_t gpa, unsigned bytes) {
-    const Memslot* slot = open_.empty() ? nullptr : slots_.find(gpa);
+    const Memslot* slot = open_.empty() ? nullptr : slots().find(gpa);
     if (slot == nullptr) return;
     const std::uint64_t these = ~std::uint64_t{0} >> (64 - 8 * bytes) << 8 * (gpa & 7);
     open_.close(Memslots::hva_of(*slot, word_of(gpa)), these);
   }
 
-  bool is_memory(std::uint64_t gpa) const { return slots_.find(gpa) != nullptr; }
+  bool is_memory(std::uint64_t gpa) const { return slots().find(gpa) != nullptr; }
   bool is_writable(std::uint64_t gpa) const {
-    const Memslot* s = slots_.find(gpa);
+    const Memslot* s = slots().find(gpa);
     return s != nullptr && !s->read_only;
   }
   // The frame at gpa was taken back or moved by the host in this trace.
   bool frame_changed(std::uint64_t gpa) const {
-    const Memslot* s = slots_.find(gpa);
+    const Memslot* s = slots().find(gpa);
     return s != nullptr && image_.frame_since(Memslots::hva_of(*s, gpa)) != 0;
   }
 
@@ -125,18 +132,29 @@ class MachineState {
   bool slot_flags(const Op& op);
   void frames_dropped(std::uint64_t hva, std::uint64_t pages);
   void frames_moved(std::uint64_t hva, std::uint64_t pages);
-  const Memslot& slot(std::uint64_t id) const { return slots_.slot(id); }
-  const std::vector<std::uint64_t>& dirty_owed(std::uint64_t slot) const {
-    return dirty_.owed(static_cast<unsigned>(slot));
+  const Memslot& slot(std::uint64_t space, std::uint64_t id) const {
+    return slots_[space].slot(id);
   }
-  void dirty_collected(std::uint64_t slot) { dirty_.clear(static_cast<unsigned>(slot)); }
+  const std::vector<std::uint64_t>& dirty_owed(std::uint64_t space, std::uint64_t slot) const {
+    return dirty_.owed(DirtyLog::number(space, slot));
+  }
+  void dirty_collected(std::uint64_t space, std::uint64_t slot) {
+    dirty_.clear(DirtyLog::number(space, slot));
+  }
 
   // What the guest's register writes and invalidations do to cached translations. `pdptes`: what
   // the write loaded, or nullptr.
   void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
                          const PdpteRegisters* pdptes);
-  // The host set them, all at once: nothing cached survives.
-  void registers_set(unsigned vcpu, const Registers& after, const PdpteRegisters* pdptes);
+  // They are set, all at once, and nothing cached survives, because of `rule`.
+  void registers_set(unsigned vcpu, const Registers& after, const PdpteRegisters* pdptes,
+                     const Rule& rule);
+  // Events of a whole vCPU: SMI or RSM; INIT or RESET; it is made anew.
+  void smm_changed(unsigned vcpu, bool smm);
+  void initialised(unsigned vcpu, bool reset);
+  void recreated(unsigned vcpu);
+  // The guest's processors are this machine's from now on.
+  void capabilities_changed(const Machine& after);
   void invlpg(unsigned vcpu, std::uint64_t gva);
   void invpcid(unsigned vcpu, std::uint64_t type, std::uint64_t pcid, std::uint64_t gva);
   // A #PF for `gva` was delivered (rule 4); the structures now map the address with a page of
@@ -159,6 +177,8 @@ class MachineState {
   // not present.
   PdpteRegisters pdptes_at_start(std::uint64_t cr3) const;
   static Root root_of(const VcpuState& v);
+  const Memslots& slots() const { return slots_[space_]; }
+  void slots_changed(const Op& op);
   static std::uint64_t word_of(std::uint64_t gpa) { return gpa & ~std::uint64_t{7}; }
   // An entry's bits where its word has them.
   static std::uint64_t in_word(std::uint64_t gpa, std::uint64_t bits) {
@@ -167,9 +187,10 @@ class MachineState {
 
   Machine machine_;
   Profile profile_ = Profile::kKvm;
-  Memslots slots_;
+  std::array<Memslots, kSpaces> slots_;
   Image image_;
-  GuestMemory memory_;
+  std::array<GuestMemory, kSpaces> memory_;
+  unsigned space_ = 0;
   DirtyLog dirty_;
   OpenBits open_;
   RuleBook rule_book_;

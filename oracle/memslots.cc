@@ -1,5 +1,7 @@
 #include "oracle/memslots.h"
 
+#include <algorithm>
+
 #include "harness/trace/op.h"
 
 namespace twinwalk::oracle {
@@ -12,8 +14,22 @@ constexpr bool page_aligned(std::uint64_t address) { return address % kPageBytes
 void Memslots::reset(const Machine& machine) {
   slots_ = {};
   hint_ = &slots_[0];
-  gpa_limit_ = bit(machine.maxphyaddr);
+  set_width(machine.maxphyaddr);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0};
+}
+
+bool Memslots::same_as(const Memslots& other) const {
+  // A slot that is no other's twin shows memory where the other space has none, or something else.
+  const auto has_twin = [](const Memslots& in, const Memslot& s) {
+    return std::any_of(in.slots_.begin(), in.slots_.end(), [&](const Memslot& t) {
+      return t.live && t.gpa == s.gpa && t.bytes == s.bytes && t.hva == s.hva &&
+             t.read_only == s.read_only;
+    });
+  };
+  return std::all_of(slots_.begin(), slots_.end(),
+                     [&](const Memslot& s) { return !s.live || has_twin(other, s); }) &&
+         std::all_of(other.slots_.begin(), other.slots_.end(),
+                     [&](const Memslot& s) { return !s.live || has_twin(*this, s); });
 }
 
 const Memslot* Memslots::find_slowly(std::uint64_t gpa) const {

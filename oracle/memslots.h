@@ -1,7 +1,8 @@
 #ifndef TWINWALK_ORACLE_MEMSLOTS_H_
 #define TWINWALK_ORACLE_MEMSLOTS_H_
 
-// Guest-physical address space: which host-virtual page stands behind a gpa.
+// One guest-physical address space: which host-virtual page stands behind a gpa. There are two, one
+// outside SMM and one inside.
 
 #include <array>
 #include <cstdint>
@@ -35,6 +36,9 @@ class Memslots {
   // Slot 0 alone, over all of the machine's memory.
   void reset(const Machine& machine);
 
+  // The host's capabilities for the guest changed: requests are held against them from now on.
+  void set_width(unsigned maxphyaddr) { gpa_limit_ = bit(maxphyaddr); }
+
   // The slot that holds `gpa`, or nullptr (MMIO).
   const Memslot* find(std::uint64_t gpa) const {
     if (gpa - hint_->gpa < hint_->bytes) return hint_;
@@ -64,6 +68,9 @@ class Memslots {
   static std::uint64_t hva_of(const Memslot& slot, std::uint64_t gpa) {
     return slot.hva + (gpa - slot.gpa);
   }
+
+  // Every gpa means the same in both.
+  bool same_as(const Memslots& other) const;
 
   // Requests of the host. False: refused, nothing changed. Addresses and sizes in bytes, `pages` in
   // 4K.

@@ -197,6 +197,32 @@ RegisterWrite set_registers(const Machine& machine, const Registers& now, const 
   return w;
 }
 
+Registers after_init(const Registers& now, bool reset) {
+  Registers after;
+  const std::uint64_t caching = cr0::kCd | cr0::kNw;
+  after.cr0 = cr0::kEt | (reset ? caching : now.cr0 & caching);
+  after.cr3 = after.cr4 = after.efer = 0;
+  after.pkru = reset ? 0 : now.pkru;
+  return after;
+}
+
+Machine with_capabilities(const Machine& now, const Op& op) {
+  Machine after = now;
+  if (op.gives(Field::kFlags)) after.features = static_cast<std::uint32_t>(op.flags);
+  if (op.gives(Field::kValue)) after.maxphyaddr = static_cast<std::uint8_t>(op.value);
+  return after;
+}
+
+bool is_possible(const Machine& machine, const Registers& r, const PdpteRegisters* pdptes) {
+  if (!cr4_is_legal(machine, r.cr4) || !efer_is_legal(machine, r.efer)) return false;
+  // Outside IA-32e mode, too: what the register holds is in use once that mode is entered.
+  if (!cr3_is_legal(machine, r.cr3)) return false;
+  if (pdptes == nullptr) return true;
+  for (const std::uint64_t entry : pdptes->entry)
+    if ((entry & pte::kP) && (entry & pte::kAddressMask) >> machine.maxphyaddr != 0) return false;
+  return true;
+}
+
 bool pdptes_fault(const EntryRules& pae, const PdpteRegisters& registers) {
   for (const std::uint64_t entry : registers.entry) {
     if ((entry & pte::kP) && pae.reserved(entry, 3)) return true;

@@ -34,6 +34,15 @@ RegisterWrite write_register(const Machine& machine, const Registers& now, Reg r
 // The host sets the registers that `op` (a `sregs`) names, the others stay. kGp: refused.
 RegisterWrite set_registers(const Machine& machine, const Registers& now, const Op& op);
 
+// As INIT or RESET leaves them. SDM 3A §"Processor State After Reset".
+Registers after_init(const Registers& now, bool reset);
+
+// The machine as the host makes it by `op` (a `cpuid`).
+Machine with_capabilities(const Machine& now, const Op& op);
+// Whether a processor of that machine can be in this state; `pdptes`: its registers, where they are
+// loaded, or nullptr.
+bool is_possible(const Machine& machine, const Registers& r, const PdpteRegisters* pdptes);
+
 // Whether loading these raises #GP: some present one has a reserved bit. SDM 3A §"PDPTE Registers".
 bool pdptes_fault(const EntryRules& pae, const PdpteRegisters& registers);
 

@@ -110,6 +110,28 @@ const Rule kSregs{"sregs",
                   "The host may set any consistent control registers of a vCPU, at once; "
                   "inconsistent ones are refused and change nothing. Nothing cached survives.",
                   "KVM API §\"KVM_SET_SREGS\""};
+const Rule kSmm{"smm",
+                "Inside SMM memory is address space 1, outside it space 0; no translation made in "
+                "one is used in the other. SMI in SMM and RSM outside it do nothing here.",
+                "SDM 3C §\"SMRAM\"; KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kInit{
+    "init",
+    "INIT and RESET give the registers their values of the manual's table, end SMM and "
+    "leave nothing cached.",
+    "SDM 3A §\"Processor State After Reset\""};
+const Rule kCpuid{"cpuid",
+                  "The host may change the guest's capabilities, unless a vCPU uses what would go; "
+                  "reserved bits and page sizes follow at once and nothing cached survives.",
+                  "KVM API §\"KVM_SET_CPUID2\"; SDM 3A §\"Enumeration of Paging Features by "
+                  "CPUID\""};
+const Rule kNewVcpu{"new-vcpu", "A vCPU that is made anew has nothing of the one before it.",
+                    "KVM API §\"KVM_CREATE_VCPU\""};
+const Rule kInvlpga{"invlpga",
+                    "INVLPGA raises #UD without EFER.SVME; with ASID 0 it is INVLPG, and another "
+                    "ASID has no translations of this guest.",
+                    "APM 3 §\"INVLPGA\""};
+const Rule kGet{"get", "A register is read as it was last set.",
+                "SDM 2B §\"MOV - Move to/from Control Registers\""};
 const Rule kMode{"mode", "A step for a vCPU that the machine does not have is skipped.",
                  "harness/trace README"};
 const Rule kStale1{"stale-1",
@@ -220,7 +242,8 @@ constexpr const Rule* kAll[] = {
     &kSmap,      &kProtectionKeys, &kNoExecute, &kErrorCode, &kFaultAddress, &kCanonical,
     &kCrossing,  &kAccessed,       &kDirty,     &kAdOnFault, &kAdKept,       &kPath,
     &kData,      &kWrap,           &kPdpte,     &kPdpteAmd,  &kMovCr,        &kMovCr32,
-    &kEfer,      &kEferAmd,        &kSregs,     &kInvpcid,   &kMode,         &kStale1,
+    &kEfer,      &kEferAmd,        &kSregs,     &kInvpcid,   &kMode,         &kSmm,
+    &kInit,      &kCpuid,          &kNewVcpu,   &kInvlpga,   &kGet,          &kStale1,
     &kStale2,    &kStale3,         &kStale4,    &kStale5,    &kStale6,       &kStale7,
     &kStale8,    &kStale9,         &kStale10,   &kStale11,   &kStale12,      &kStale13,
     &kStale14,   &kVirtual25,      &kVirtual26, &kVirtual27, &kVirtual28,    &kVirtual29,

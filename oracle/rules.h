@@ -15,7 +15,8 @@ extern const Rule kFresh, kPresent, kReserved, kRights, kWriteProtect, kSmep, kS
     kProtectionKeys, kNoExecute, kErrorCode, kFaultAddress, kCanonical, kCrossing, kAccessed,
     kDirty, kAdOnFault, kAdKept, kPath, kData, kWrap, kPdpte, kPdpteAmd;
 // Registers and invalidations.
-extern const Rule kMovCr, kMovCr32, kEfer, kEferAmd, kSregs, kInvpcid, kMode;
+extern const Rule kMovCr, kMovCr32, kEfer, kEferAmd, kSregs, kInvpcid, kMode, kSmm, kInit, kCpuid,
+    kNewVcpu, kInvlpga, kGet;
 // Permitted staleness, by number.
 extern const Rule kStale1, kStale2, kStale3, kStale4, kStale5, kStale6, kStale7, kStale8, kStale9,
     kStale10, kStale11, kStale12, kStale13, kStale14;

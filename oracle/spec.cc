@@ -32,6 +32,7 @@ void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
 }
 
 FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
+  impl_->state.look_as(vcpu);
   FreshAccess access;
   const AccessContext context = make_context(impl_->state, vcpu, query);
   fresh_access(impl_->state, context, access);
@@ -39,15 +40,21 @@ FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
 }
 
 WalkView Spec::view(unsigned vcpu, const AccessQuery& query) const {
+  impl_->state.look_as(vcpu);
   return make_view(impl_->state, vcpu, query);
 }
 
+bool Spec::in_smm(unsigned vcpu) const { return impl_->state.vcpu(vcpu).smm; }
+const Machine& Spec::machine() const { return impl_->state.machine(); }
 const Registers& Spec::registers(unsigned vcpu) const { return impl_->state.vcpu(vcpu).registers; }
 
-std::uint64_t Spec::read_word(std::uint64_t gpa) const { return impl_->state.load_word(gpa); }
+std::uint64_t Spec::read_word(std::uint64_t gpa) const {
+  impl_->state.look_at(0);
+  return impl_->state.load_word(gpa);
+}
 
 std::uint64_t Spec::open_bits(std::uint64_t gpa, std::uint64_t got) const {
-  const std::uint64_t open = impl_->state.open_bits(gpa), want = read_word(gpa);
+  const std::uint64_t want = read_word(gpa), open = impl_->state.open_bits(gpa);
   // SDM 3A §"Accessed and Dirty Flags": a processor may set A for accesses that it only speculates.
   const bool speculates =
       impl_->state.profile() == Profile::kArchitecture && (want & got & pte::kP);
@@ -55,6 +62,7 @@ std::uint64_t Spec::open_bits(std::uint64_t gpa, std::uint64_t got) const {
 }
 
 void Spec::write_word(std::uint64_t gpa, std::uint64_t value) {
+  impl_->state.look_at(0);
   impl_->state.store_word(gpa, value, Hand::kHost);
 }
 

@@ -45,10 +45,13 @@ struct FreshOutcome {
 class SpecObserver {
  public:
   virtual void on_reset(const Machine&) = 0;
+  // The guest's capabilities are this machine's from now on.
+  virtual void on_capabilities(const Machine&) {}
   // Memory became `value` at gpa (size 1..8, not crossing 8 bytes), for whatever reason.
   virtual void on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) = 0;
   // Called with the image as it is just before the access takes effect. Only for accesses of one
-  // vCPU, all of whose tables lie in memory, and that do not cross the end of 32-bit addresses.
+  // vCPU, all of whose tables lie in memory, and that do not cross the end of 32-bit addresses;
+  // in SMM only while its memslots show what those outside it show.
   virtual void on_access(std::uint32_t step, const AccessQuery&, const FreshOutcome&) = 0;
 
   // False: on_access is not called (and costs nothing).
@@ -92,6 +95,9 @@ class Spec {
   WalkView view(unsigned vcpu, const AccessQuery& query) const;
 
   const Registers& registers(unsigned vcpu) const;
+  bool in_smm(unsigned vcpu) const;
+  const Machine& machine() const;  // as `cpuid` left it
+  // Below, gpas are of address space 0.
   std::uint64_t read_word(std::uint64_t gpa) const;  // 8-aligned; memory only
   // A subject whose word at `gpa` is `got` may lawfully hold these bits other than read_word: A and
   // D of an entry that nothing could show yet, and under profile architecture A that speculation

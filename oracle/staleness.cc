@@ -122,7 +122,7 @@ class Search {
 
     Time window_end =
         kStillThere;  // kvm: when the guest first stored to the entry after the value had left
-    const std::uint64_t page = at & ~(kPageBytes - 1);
+    const std::uint64_t page = q_.memory->page_of(at);
     for (; more; more = past.next(version)) {
       const bool old = version.end != kStillThere;
       if (version.end <= slot->since && !q_.ignore_windows) break;

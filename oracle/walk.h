@@ -113,10 +113,13 @@ struct Walk {
   std::uint64_t entry_gpa[kMaxLevels];
 };
 
-// The memory that a walk reads.
+// The memory that a walk reads: one address space.
 class GuestMemory {
  public:
-  GuestMemory(const Memslots& slots, const Image& image) : slots_(slots), image_(image) {}
+  GuestMemory(unsigned space, const Memslots& slots, const Image& image)
+      : space_(space), slots_(slots), image_(image) {}
+  // Names gpa's page among those of all address spaces: its gpa, and in bit 0 the space.
+  std::uint64_t page_of(std::uint64_t gpa) const { return (gpa & ~(kPageBytes - 1)) | space_; }
   // False: no memslot. `gpa` is 8-aligned.
   bool read(std::uint64_t gpa, std::uint64_t& word) const {
     const Memslot* slot = slots_.find(gpa);
@@ -130,6 +133,7 @@ class GuestMemory {
   const Image& image() const { return image_; }
 
  private:
+  const unsigned space_;
   const Memslots& slots_;
   const Image& image_;
 };

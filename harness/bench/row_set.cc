@@ -87,12 +87,13 @@ double RowSet::value_of(std::string_view row) const {
   return at == rows_.end() ? 0 : at->value;
 }
 
-void measure_rows(const std::string& unicorn, const std::function<void(const Row&)>& report) {
+void measure_rows(const Programs& programs, const std::function<void(const Row&)>& report) {
   RowSet rows(report);
   memory_rows(rows);
   access_rows(rows);
   trace_rows(rows);
-  unicorn_rows(rows, unicorn);
+  worker_rows(rows, programs);
+  unicorn_rows(rows, programs.unicorn);
 }
 
 }  // namespace twinwalk::bench

@@ -47,6 +47,8 @@ void access_rows(RowSet& rows);
 void trace_rows(RowSet& rows);
 // `program`: path of twinwalk-unicorn; empty: it was not built, and there are no rows.
 void unicorn_rows(RowSet& rows, const std::string& program);
+// Those of the fuzz targets that are there.
+void worker_rows(RowSet& rows, const Programs& programs);
 
 }  // namespace twinwalk::bench
 

@@ -22,8 +22,16 @@ struct Row {
 
 std::string to_json(const Row& row);  // one line, no newline; keys in the order of the schema
 
-// Measures every row and reports each as soon as it is known. `unicorn`: path of twinwalk-unicorn.
-void measure_rows(const std::string& unicorn, const std::function<void(const Row&)>& report);
+// Paths of the programs that rows are measured with; one that is empty was not built, and has no
+// rows.
+struct Programs {
+  std::string unicorn;    // twinwalk-unicorn
+  std::string worker;     // shadow_fuzzer: counts the core's edges
+  std::string sanitized;  // the same with ASan and UBSan
+};
+
+// Measures every row and reports each as soon as it is known.
+void measure_rows(const Programs& programs, const std::function<void(const Row&)>& report);
 
 }  // namespace twinwalk::bench
 

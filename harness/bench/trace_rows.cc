@@ -12,10 +12,10 @@
 #include "harness/bench/measure.h"
 #include "harness/bench/row_set.h"
 #include "harness/bench/session.h"
+#include "harness/bench/typical_trace.h"
 #include "harness/bench/workload.h"
 #include "harness/checker.h"
 #include "harness/trace/binary.h"
-#include "harness/trace/schema.h"
 
 namespace twinwalk::bench {
 namespace {
@@ -27,43 +27,6 @@ constexpr unsigned kManyShadowPages = 100'000;
 // Data of a 1 GiB guest, above its tables.
 constexpr std::uint64_t kLargeGuestData = 0x2000'0000, kOthersData = 0x3000'0000;
 
-Op op_of(Verb verb, std::initializer_list<std::pair<Field, std::uint64_t>> fields) {
-  Op op = make_op(verb);
-  for (const auto& [field, value] : fields) set(op, field, value);
-  return op;
-}
-
-// A trace of 64 operations as the fuzzer makes them: pages mapped, touched, edited, flushed, under
-// two roots.
-Trace typical_trace(unsigned seed) {
-  Trace trace;
-  const auto number = [](auto word) { return static_cast<std::uint64_t>(word); };
-  for (unsigned i = 0; i < 64; ++i) {
-    const std::uint64_t gva = kGva + (i * 7 + seed) % 8 * 0x1000;
-    const std::uint64_t gpa = kDataGpa + (i * 5 + seed) % 16 * 0x1000;
-    if (i < 8) {
-      trace.ops.push_back(
-          op_of(Verb::kMap, {{Field::kGva, kGva + i * 0x1000}, {Field::kGpa, gpa}}));
-    } else if (i % 16 == 9) {
-      trace.ops.push_back(op_of(Verb::kInvlpg, {{Field::kGva, gva}}));
-    } else if (i % 16 == 12) {
-      trace.ops.push_back(op_of(Verb::kMap, {{Field::kGva, gva}, {Field::kGpa, gpa}}));
-      trace.ops.push_back(op_of(Verb::kInvlpg, {{Field::kGva, gva}}));
-      ++i;
-    } else if (i % 32 == 15) {
-      trace.ops.push_back(
-          op_of(Verb::kMov, {{Field::kKind, number(Reg::kCr3)}, {Field::kValue, kInitialCr3}}));
-    } else {
-      const AccessKind kind = i % 3 == 0 ? AccessKind::kWrite : AccessKind::kRead;
-      trace.ops.push_back(op_of(Verb::kAccess, {{Field::kKind, number(kind)},
-                                                {Field::kGva, gva + i * 8},
-                                                {Field::kCpl, i % 4 == 0 ? 3u : 0u}}));
-    }
-  }
-  trace.ops.resize(64);
-  return trace;
-}
-
 CoreSubjectOptions options_with(bool audit) {
   CoreSubjectOptions options;
   options.audit = audit;
@@ -74,20 +37,19 @@ CoreSubjectOptions options_with(bool audit) {
 class TraceLoop {
  public:
   explicit TraceLoop(bool audit) : core_(make_core_subject(options_with(audit))), checker_(*core_) {
-    for (unsigned seed = 0; seed < kTraces; ++seed) {
+    for (unsigned seed = 0; seed < kTypicalTraces; ++seed) {
       encode_raw(typical_trace(seed), bytes_.emplace_back());
     }
   }
   void run(std::uint64_t count) {
     for (std::uint64_t i = 0; i < count; ++i) {
-      decode(bytes_[i % kTraces], trace_);
+      decode(bytes_[i % kTypicalTraces], trace_);
       divergences_ += checker_.check(trace_).diverge;
     }
   }
   std::uint64_t divergences() const { return divergences_; }
 
  private:
-  static constexpr unsigned kTraces = 16;
   std::unique_ptr<Subject> core_;
   Checker checker_;
   std::vector<std::vector<std::uint8_t>> bytes_;

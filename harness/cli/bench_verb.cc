@@ -3,6 +3,7 @@
 #include "harness/bench/rows.h"
 #include "harness/cli/output.h"
 #include "harness/cli/subjects.h"
+#include "harness/fuzzing/programs.h"
 
 namespace twinwalk::cli {
 
@@ -11,8 +12,17 @@ int bench(bool json) {
     print("{:<28} {:>12} {:<9} {:>12} {:>7}  {:<28} holds\n", "row", "value", "unit", "limit",
           "ratio", "target");
   }
+  const fuzz::Programs found = fuzz::find_programs();
+  const bench::Programs programs{sibling_program("twinwalk-unicorn"), found.worker,
+                                 found.sanitized};
+  const auto note = [](const std::string& program, const char* name) {
+    if (program.empty()) fmt::print(stderr, "twinwalk: bench: no rows of {}: not built\n", name);
+  };
+  note(programs.unicorn, "twinwalk-unicorn");
+  note(programs.worker, "shadow_fuzzer");
+  note(programs.sanitized, "shadow_fuzzer with ASan and UBSan");
   bool all_measured = true;
-  bench::measure_rows(sibling_program("twinwalk-unicorn"), [&](const bench::Row& row) {
+  bench::measure_rows(programs, [&](const bench::Row& row) {
     if (json) {
       print("{}\n", bench::to_json(row));
     } else {

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "harness/core/vm_config.h"
+#include "harness/trace/schema.h"
 
 namespace twinwalk {
 
@@ -15,20 +16,20 @@ CoreVm::CoreVm()
 CoreVm::~CoreVm() { std::free(storage_); }
 
 void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* state_counters) {
+  machine_ = machine;
   vm_ = mmu::Vm::create(storage_, platform, config_of(machine));
   if (vm_ == nullptr) platform.panic("no VM could be created");
   vm_->set_state_counters(state_counters);
   mmu::MemslotRequest request;
   request.pages = machine.memory_bytes() / mmu::kPageSize;
   request.hva = mmu::Hva{kHvaBase};
-  if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
+  for (request.space = 0; request.space < mmu::kAddressSpaces; ++request.space)
+    if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     const Registers& r = registers_[v] = initial_registers(machine);
-    mmu::Vcpu& cpu = vm_->vcpu(v);
-    if (!cpu.set_efer(r.efer) || !cpu.set_cr4(r.cr4) || !cpu.set_cr3(r.cr3) ||
-        !cpu.set_cr0(r.cr0)) {
+    smm_[v] = false;
+    if (!vm_->vcpu(v).set_sregs({r.cr0, r.cr3, r.cr4, r.efer}))
       platform.panic("the initial registers were refused");
-    }
   }
 }
 
@@ -72,11 +73,54 @@ bool CoreVm::write_register(unsigned v, Reg reg, std::uint64_t value) {
       cpu.set_ac(r.ac);
       break;
   }
+  adopt_registers(v);
+  return accepted;
+}
+
+bool CoreVm::set_sregs(const Op& op) {
+  const Registers& r = registers_[op.vcpu];
+  const mmu::Sregs sregs{
+      op.gives(Field::kCr0) ? op.cr0 : r.cr0, op.gives(Field::kCr3) ? op.cr3 : r.cr3,
+      op.gives(Field::kCr4) ? op.cr4 : r.cr4, op.gives(Field::kEfer) ? op.efer : r.efer};
+  const bool accepted = vcpu(op.vcpu).set_sregs(sregs);
+  adopt_registers(op.vcpu);
+  return accepted;
+}
+
+void CoreVm::adopt_registers(unsigned v) {
+  const mmu::Vcpu& cpu = vcpu(v);
+  Registers& r = registers_[v];
   r.cr0 = cpu.cr0();
   r.cr3 = cpu.cr3();
   r.cr4 = cpu.cr4();
   r.efer = cpu.efer();
-  return accepted;
+}
+
+void CoreVm::init(unsigned v, bool reset) {
+  vcpu(v).init(reset);
+  smm_[v] = false;
+  registers_[v] = Registers{};
+  registers_[v].pkru = vcpu(v).pkru();
+  adopt_registers(v);
+}
+
+void CoreVm::recreate(mmu::Platform& platform, unsigned v) {
+  const Registers& r = registers_[v] = initial_registers(machine_);
+  smm_[v] = false;
+  if (vm_->recreate_vcpu(v, {r.cr0, r.cr3, r.cr4, r.efer}) != mmu::Status::kOk)
+    platform.panic("the initial registers were refused");
+}
+
+bool CoreVm::set_cpuid(const Op& op) {
+  Machine after = machine_;
+  if (op.gives(Field::kFlags)) after.features = static_cast<std::uint32_t>(op.flags);
+  if (op.gives(Field::kValue)) after.maxphyaddr = static_cast<std::uint8_t>(op.value);
+  // A vCPU that is made anew has the registers of the machine's mode: what those need stays.
+  Machine whole = after;
+  reconcile(whole);
+  if (whole != after || vm_->set_cpuid(config_of(after).caps) != mmu::Status::kOk) return false;
+  machine_ = after;
+  return true;
 }
 
 }  // namespace twinwalk

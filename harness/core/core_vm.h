@@ -33,11 +33,27 @@ class CoreVm {
   void set_cpl(unsigned v, std::uint8_t cpl);
   // False: #GP(0), nothing changed.
   bool write_register(unsigned v, Reg reg, std::uint64_t value);
+  // The verb `sregs`. False: refused, nothing changed.
+  bool set_sregs(const Op& op);
+
+  // Events of a whole vCPU.
+  bool in_smm(unsigned v) const { return smm_[v]; }
+  void set_smm(unsigned v, bool smm) { vcpu(v).set_smm(smm_[v] = smm); }
+  void init(unsigned v, bool reset);
+  void recreate(mmu::Platform& platform, unsigned v);
+  // The machine with the capabilities that it has now.
+  const Machine& machine() const { return machine_; }
+  // The verb `cpuid`. False: refused, nothing changed.
+  bool set_cpuid(const Op& op);
 
  private:
+  void adopt_registers(unsigned v);
+
   void* storage_;
   mmu::Vm* vm_ = nullptr;
+  Machine machine_;
   Registers registers_[kMaxVcpus];
+  bool smm_[kMaxVcpus] = {};
 };
 
 }  // namespace twinwalk

@@ -39,7 +39,7 @@ mmu::Status HostSteps::ask_for_slot(const mmu::MemslotRequest& request, const Op
 }
 
 void HostSteps::note_slot(const mmu::MemslotRequest& request, const Op& op) {
-  SlotView& s = slots_[request.id];
+  SlotView& s = slots_[request.space][request.id];
   switch (request.kind) {
     case Kind::kAdd:
       s = {true, request.read_only, request.log_dirty, op.gpa, op.pages * kPageSize, op.hva};
@@ -60,6 +60,7 @@ void HostSteps::note_slot(const mmu::MemslotRequest& request, const Op& op) {
 void HostSteps::change_slot(const Op& op, Outcome& out) {
   mmu::MemslotRequest request;
   request.kind = kind_of(op.verb);
+  request.space = static_cast<mmu::u32>(op.space);
   request.id = op.slot < mmu::kMaxMemslots ? static_cast<mmu::u32>(op.slot) : mmu::kMaxMemslots;
   request.gfn = mmu::Gfn{op.gpa / kPageSize};
   request.pages = op.pages;
@@ -71,11 +72,12 @@ void HostSteps::change_slot(const Op& op, Outcome& out) {
 }
 
 void HostSteps::dirty_get(const Op& op, Outcome& out, OutcomeStream& stream) {
-  const SlotView* const s = op.slot < kMaxSlots ? &slots_[op.slot] : nullptr;
+  const SlotView* const s = op.slot < kMaxSlots ? &slots_[op.space][op.slot] : nullptr;
   if (s == nullptr || !s->used || !s->log_dirty) return refuse(out);
   const std::uint64_t words = (s->bytes / kPageSize + 63) / 64;
   bitmap_.assign(words, 0);
-  if (!core_.vm().get_dirty_log(static_cast<mmu::u32>(op.slot), bitmap_.data(), words))
+  if (!core_.vm().get_dirty_log(static_cast<mmu::u32>(op.space), static_cast<mmu::u32>(op.slot),
+                                bitmap_.data(), words))
     return refuse(out);
   out.extra_begin = static_cast<std::uint32_t>(stream.extra.size());
   for (std::uint64_t w = 0; w < words; ++w) {
@@ -139,12 +141,12 @@ void HostSteps::break_cow(std::uint64_t hva) {
 
 void HostSteps::store(const Op& op, Outcome& out) {
   const auto size = static_cast<unsigned>(op.size);
-  if (slots_.find(op.gpa) == nullptr || slots_.find(op.gpa + size - 1) == nullptr)
-    return refuse(out);
+  const SlotMap& slots = slots_[core_.in_smm(op.vcpu) ? 1 : 0];
+  if (slots.find(op.gpa) == nullptr || slots.find(op.gpa + size - 1) == nullptr) return refuse(out);
   // An aligned store is one store, so that no entry is torn.
   const unsigned part = op.gpa % size == 0 ? size : 1;
   for (unsigned done = 0; done < size; done += part) {
-    const std::uint64_t hva = slots_.find(op.gpa + done)->hva_of(op.gpa + done);
+    const std::uint64_t hva = slots.find(op.gpa + done)->hva_of(op.gpa + done);
     break_cow(hva);
     if (host_.poke(hva, part, op.value >> (8 * done))) continue;
     out.kind = OutcomeKind::kSkip;

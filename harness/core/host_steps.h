@@ -15,7 +15,7 @@ namespace twinwalk {
 
 class HostSteps {
  public:
-  HostSteps(CoreVm& core, SlotMap& slots, CoreHost& host)
+  HostSteps(CoreVm& core, SlotMaps& slots, CoreHost& host)
       : core_(core), slots_(slots), host_(host) {}
 
   void change_slot(const Op& op, Outcome& out);
@@ -32,7 +32,7 @@ class HostSteps {
   void note_slot(const mmu::MemslotRequest& request, const Op& op);
 
   CoreVm& core_;
-  SlotMap& slots_;
+  SlotMaps& slots_;
   CoreHost& host_;
   std::vector<std::uint64_t> bitmap_;
 };

@@ -43,6 +43,9 @@ class CoreRun : public Subject, protected CoreHost {
   virtual void add_complaints() {}
 
   const Registers& registers_of(const Op& op) const { return core_.registers(op.vcpu); }
+  // The address space of that vCPU, and the capabilities of its processor, as they are now.
+  unsigned space_of(const Op& op) const { return core_.in_smm(op.vcpu) ? 1 : 0; }
+  const Machine& machine_now() const { return core_.machine(); }
 
   // mmu::Platform
   void lock(mmu::LockId id) final;
@@ -50,8 +53,8 @@ class CoreRun : public Subject, protected CoreHost {
   [[noreturn]] void panic(const char* why) final;
 
   SubjectInfo info_;
-  Machine machine_;
-  SlotMap slots_;
+  Machine machine_;  // of the trace
+  SlotMaps slots_;
   Complaints complaints_;
   CoreSteps& steps() { return steps_; }
 

@@ -18,6 +18,7 @@ struct SlotView {
   std::uint64_t hva_of(std::uint64_t address) const { return hva + (address - gpa); }
 };
 
+// Of one address space.
 class SlotMap {
  public:
   // One slot 0 over [0, memory_bytes).
@@ -62,6 +63,20 @@ class SlotMap {
 
  private:
   SlotView slots_[kMaxSlots];
+};
+
+// Of both address spaces.
+class SlotMaps {
+ public:
+  void reset(std::uint64_t memory_bytes) {
+    for (SlotMap& m : spaces_) m.reset(memory_bytes);
+  }
+  // Precondition: space < kSpaces.
+  SlotMap& operator[](std::uint64_t space) { return spaces_[space]; }
+  const SlotMap& operator[](std::uint64_t space) const { return spaces_[space]; }
+
+ private:
+  SlotMap spaces_[kSpaces];
 };
 
 }  // namespace twinwalk

@@ -22,12 +22,30 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kMov:
       if (!core_.write_register(op.vcpu, op.reg(), op.value)) out.kind = OutcomeKind::kGp;
       return;
+    case Verb::kSregs:
+      if (!core_.set_sregs(op)) out.kind = OutcomeKind::kRefused;
+      return;
     case Verb::kWrite:
       return op.writer() == Writer::kHost ? host_steps_.store(op, out) : guest_store(op, out);
     case Verb::kInvlpg:
       return vcpu(op).invlpg(mmu::Gva{op.gva});
     case Verb::kInvpcid:
       if (!vcpu(op).invpcid(op.type, op.pcid, mmu::Gva{op.gva})) out.kind = OutcomeKind::kGp;
+      return;
+    case Verb::kInvlpga:
+      if (!vcpu(op).invlpga(mmu::Gva{op.gva}, static_cast<mmu::u32>(op.value)))
+        out.kind = OutcomeKind::kUd;
+      return;
+    case Verb::kGet:
+      return get(op, out);
+    case Verb::kSmm:
+      return core_.set_smm(op.vcpu, op.value != 0);
+    case Verb::kInit:
+      return core_.init(op.vcpu, op.type != 0);
+    case Verb::kNewVcpu:
+      return core_.recreate(host_, op.vcpu);
+    case Verb::kCpuid:
+      if (!core_.set_cpuid(op)) out.kind = OutcomeKind::kRefused;
       return;
     case Verb::kSlotAdd:
     case Verb::kSlotDelete:
@@ -91,6 +109,35 @@ bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_
                              Outcome& out) {
   core_ran_ = true;
   return twinwalk::answer_fault(vcpu(op), op, fault_gva, error_code, out);
+}
+
+void CoreSteps::get(const Op& op, Outcome& out) {
+  const mmu::Vcpu& cpu = vcpu(op);
+  const Registers& r = core_.registers(op.vcpu);
+  out.kind = OutcomeKind::kOk;
+  switch (op.reg()) {
+    case Reg::kCr0:
+      out.value = cpu.cr0();
+      return;
+    case Reg::kCr3:
+      out.value = cpu.cr3();
+      return;
+    case Reg::kCr4:
+      out.value = cpu.cr4();
+      return;
+    case Reg::kEfer:
+      out.value = cpu.efer();
+      return;
+    case Reg::kPkru:
+      out.value = cpu.pkru();
+      return;
+    case Reg::kCpl:
+      out.value = r.cpl;
+      return;
+    case Reg::kAc:
+      out.value = r.ac ? 1 : 0;
+      return;
+  }
 }
 
 void CoreSteps::guest_store(const Op& op, Outcome& out) {

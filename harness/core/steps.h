@@ -17,7 +17,7 @@ class CoreSteps {
  public:
   // `refault_bound`: refaults of one access with nothing changing in between, before it is a
   // kLiveness.
-  CoreSteps(CoreVm& core, SlotMap& slots, CoreHost& host, Complaints& complaints,
+  CoreSteps(CoreVm& core, SlotMaps& slots, CoreHost& host, Complaints& complaints,
             unsigned refault_bound)
       : core_(core),
         host_(host),
@@ -45,6 +45,7 @@ class CoreSteps {
   void access(const Op& op, Outcome& out);
   bool try_access(const Op& op, Outcome& out);
   void guest_store(const Op& op, Outcome& out);
+  void get(const Op& op, Outcome& out);
   mmu::Vcpu& vcpu(const Op& op) { return core_.vcpu(op.vcpu); }
 
   CoreVm& core_;

@@ -20,6 +20,7 @@ mmu::VmConfig config_of(const Machine& m) {
   caps.pse = m.has(feature::kPse);
   caps.pse36 = m.has(feature::kPse36);
   caps.pae = m.has(feature::kPae);
+  caps.svm = m.has(feature::kSvm);
   const auto on = [&m](std::uint32_t option) { return (m.options & option) != 0; };
   mmu::Options& options = config.options;
   options.prefetch = !on(option::kNoPrefetch);
@@ -29,6 +30,7 @@ mmu::VmConfig config_of(const Machine& m) {
   options.extra_flush = on(option::kExtraFlush);
   options.extra_zap = on(option::kExtraZap);
   config.vcpus = m.vcpus;
+  config.host_levels = m.host_levels;
   if (m.quota != 0) config.quota = m.quota;
   return config;
 }

@@ -21,7 +21,7 @@ struct Config {
 std::span<const Config> configs();
 // nullptr if there is none of that name. "all" is what exists.
 const Config* find_config(std::string_view name);
-// "all, shadow-64": for messages.
+// "all, shadow-32, ...": for messages.
 std::string config_names();
 
 }  // namespace twinwalk::fuzz

@@ -213,8 +213,29 @@ TEST(Config, EachIsAFixedPointOfItsOwn) {
     c.constrain(again);
     EXPECT_EQ(m, again);
     EXPECT_EQ(m.core, Dimension::kShadow);
-    EXPECT_TRUE(m.has(feature::kPae));
+    Machine legal = m;
+    reconcile(legal);
+    EXPECT_EQ(m, legal);
   }
+}
+
+TEST(Config, NamesTheModeThatTracesStartIn) {
+  const std::pair<const char*, Mode> kModes[] = {{"shadow-32", Mode::k32Bit},
+                                                 {"shadow-pae", Mode::kPae},
+                                                 {"shadow-64", Mode::k4Level},
+                                                 {"shadow-la57", Mode::k5Level}};
+  for (const auto& [name, mode] : kModes) {
+    Machine m;
+    m.mode = Mode::kNone;
+    m.host_levels = 5;
+    find_config(name)->constrain(m);
+    EXPECT_EQ(m.mode, mode) << name;
+    EXPECT_EQ(m.host_levels, 5);
+  }
+  Machine any;
+  any.mode = Mode::kNone;
+  find_config("shadow-any")->constrain(any);
+  EXPECT_EQ(any.mode, Mode::kNone);
 }
 
 TEST(Crash, IsClassedByItsLastWords) {

@@ -36,39 +36,36 @@ class AgedTable {
   unsigned size() const { return size_; }
 
   Value* find(std::uint64_t key) {
-    for (unsigned i = home(key); slots_[i].generation == generation_; i = (i + 1) & mask()) {
-      if (entries_[slots_[i].entry].key == key) return &entries_[slots_[i].entry].value;
-    }
-    return nullptr;
+    const unsigned i = place_of(key);
+    return is_taken(i) ? &entries_[slots_[i].entry].value : nullptr;
   }
 
   // The entry of `key`, made if need be; an entry that is there already becomes the youngest. What
   // it holds is left over from before: the caller fills it.
   Value& insert(std::uint64_t key) {
-    erase(key);
-    if (size_ == limit_) erase(entries_[entries_[kHead].next].key);
+    unsigned i = place_of(key);
+    if (is_taken(i)) {
+      const std::uint16_t n = slots_[i].entry;
+      unlink(entries_[n]);
+      link_youngest(n);
+      return entries_[n].value;
+    }
+    if (size_ == limit_) {
+      erase(entries_[entries_[kHead].next].key);
+      i = place_of(key);  // entries may have moved up
+    }
     const std::uint16_t n = take_entry();
-    Entry& e = entries_[n];
-    e.key = key;
-    e.previous = entries_[kHead].previous;
-    e.next = kHead;
-    entries_[e.previous].next = n;
-    entries_[kHead].previous = n;
-    unsigned i = home(key);
-    while (slots_[i].generation == generation_) i = (i + 1) & mask();
+    entries_[n].key = key;
+    link_youngest(n);
     slots_[i] = {generation_, n};
     ++size_;
-    return e.value;
+    return entries_[n].value;
   }
 
   bool erase(std::uint64_t key) {
     if (size_ == 0) return false;
-    unsigned i = home(key);
-    while (true) {
-      if (slots_[i].generation != generation_) return false;
-      if (entries_[slots_[i].entry].key == key) break;
-      i = (i + 1) & mask();
-    }
+    const unsigned i = place_of(key);
+    if (!is_taken(i)) return false;
     release_entry(slots_[i].entry);
     close_gap(i);
     --size_;
@@ -109,6 +106,24 @@ class AgedTable {
   unsigned home(std::uint64_t key) const {
     return static_cast<unsigned>((key * 0x9E37'79B9'7F4A'7C15u) >> 40) & mask();
   }
+  bool is_taken(unsigned i) const { return slots_[i].generation == generation_; }
+  // The slot of `key`, or the free one where it would go.
+  unsigned place_of(std::uint64_t key) const {
+    unsigned i = home(key);
+    while (is_taken(i) && entries_[slots_[i].entry].key != key) i = (i + 1) & mask();
+    return i;
+  }
+  void unlink(const Entry& e) {
+    entries_[e.previous].next = e.next;
+    entries_[e.next].previous = e.previous;
+  }
+  void link_youngest(std::uint16_t n) {
+    Entry& e = entries_[n];
+    e.previous = entries_[kHead].previous;
+    e.next = kHead;
+    entries_[e.previous].next = n;
+    entries_[kHead].previous = n;
+  }
   std::uint16_t take_entry() {
     if (free_ == kNone) return static_cast<std::uint16_t>(++used_);
     const std::uint16_t n = free_;
@@ -117,8 +132,7 @@ class AgedTable {
   }
   void release_entry(std::uint16_t n) {
     Entry& e = entries_[n];
-    entries_[e.previous].next = e.next;
-    entries_[e.next].previous = e.previous;
+    unlink(e);
     e.next = free_;
     free_ = n;
   }

@@ -22,6 +22,7 @@ void RandomTrace::next(const RandomTraceOptions& options, Trace& out) {
       change_mode(out);
     } else {
       say(options.host_events && one_in(8) ? host_op() : guest_op(), out);
+      if (options.events && one_in(10)) say(event_op(), out);
     }
   }
 }
@@ -36,6 +37,10 @@ void RandomTrace::say(Op op, Trace& out) {
   op.vcpu = vcpu_;
   if (op.verb == Verb::kMov) registers_[vcpu_].write(op.reg(), op.value);
   if (op.verb == Verb::kSregs) registers_[vcpu_].set(op);
+  if (op.verb == Verb::kCpuid && op.gives(Field::kFlags))
+    for (FollowedRegisters& r : registers_) r.set_features(static_cast<std::uint32_t>(op.flags));
+  if (op.verb == Verb::kInit) registers_[vcpu_].init();
+  if (op.verb == Verb::kNewVcpu) registers_[vcpu_].reset(machine_);
   out.ops.push_back(op);
 }
 

@@ -16,6 +16,7 @@ struct RandomTraceOptions {
   unsigned operations = 64;
   bool machines = true;     // vary the machine line too
   bool host_events = true;  // memslots, notifier, dirty log, footprint
+  bool events = false;      // SMM, INIT, CPUID, new vCPUs and the like
   bool modes = false;       // start in any paging mode, and change it on the way
 };
 
@@ -55,6 +56,8 @@ class RandomTrace {
   Op invalidate_page();
   Op host_op();
   Op slot_op();
+  Op event_op();
+  Op cpuid_op();
 
   std::mt19937_64 random_;
   Machine machine_;

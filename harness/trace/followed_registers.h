@@ -20,6 +20,9 @@ class FollowedRegisters {
   void init();
   void set_features(std::uint32_t features) { features_ = features; }
 
+  std::uint64_t cr0() const { return cr0_; }
+  std::uint64_t cr4() const { return cr4_; }
+  std::uint64_t efer() const { return efer_; }
   Mode mode() const { return mode_of(cr0_, cr4_, efer_); }
   // What MOV from CR3 would give.
   std::uint64_t cr3() const { return legacy() ? cr3_ & 0xffff'ffff : cr3_; }

@@ -141,8 +141,8 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kAccess, kAccessFields, true, "Accesses memory natively, through the MMU."},
     {Verb::kInvlpg, kInvlpgFields, true, "INVLPG."},
     {Verb::kInvpcid, kInvpcidFields, true, "INVPCID."},
-    {Verb::kInit, kInitFields, false, "INIT or RESET to the vCPU."},
-    {Verb::kSmm, kSmmFields, false, "Enters or leaves SMM."},
+    {Verb::kInit, kInitFields, true, "INIT or RESET to the vCPU."},
+    {Verb::kSmm, kSmmFields, true, "Enters or leaves SMM."},
     {Verb::kSlotAdd, kSlotAddFields, true, "Adds a memslot."},
     {Verb::kSlotDelete, kSlotFields, true, "Deletes a memslot."},
     {Verb::kSlotMove, kSlotMoveFields, true, "Moves a memslot to another gpa."},
@@ -167,11 +167,11 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kVmExit, {}, false, "VM exit."},
     {Verb::kInvept, kInveptFields, false, "INVEPT."},
     {Verb::kInvvpid, kInvvpidFields, false, "INVVPID."},
-    {Verb::kGet, kGetFields, false, "Reads a register."},
-    {Verb::kInvlpga, kInvlpgaFields, false, "INVLPGA."},
-    {Verb::kSregs, kSregsFields, false, "The host sets control registers, all at once."},
-    {Verb::kCpuid, kCpuidFields, false, "The host changes the processor's capabilities."},
-    {Verb::kNewVcpu, {}, false, "The host destroys the vCPU and creates it anew."}};
+    {Verb::kGet, kGetFields, true, "Reads a register."},
+    {Verb::kInvlpga, kInvlpgaFields, true, "INVLPGA."},
+    {Verb::kSregs, kSregsFields, true, "The host sets control registers, all at once."},
+    {Verb::kCpuid, kCpuidFields, true, "The host changes the processor's capabilities."},
+    {Verb::kNewVcpu, {}, true, "The host destroys the vCPU and creates it anew."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
 
 constexpr bool in_order() {

@@ -152,6 +152,12 @@ void UnicornClient::on_reset(const Machine& machine) {
     record->target.address = machine.memory_bytes();
 }
 
+// What is under way was asked of the machine as it was.
+void UnicornClient::on_capabilities(const Machine& machine) {
+  impl_->flush();
+  impl_->machine = machine;
+}
+
 void UnicornClient::on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) {
   Record* record = impl_->append(RecordKind::kMemory);
   if (record == nullptr) return;

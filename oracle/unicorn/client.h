@@ -34,6 +34,7 @@ class UnicornClient final : public SpecObserver {
   ~UnicornClient();
 
   void on_reset(const Machine&) override;
+  void on_capabilities(const Machine&) override;
   void on_memory(std::uint64_t gpa, unsigned size, std::uint64_t value) override;
   void on_access(std::uint32_t step, const AccessQuery&, const FreshOutcome&) override;
 

@@ -1,0 +1,123 @@
+// Events of a whole vCPU: SMM, INIT, capabilities, one that is made anew; and what asks about it.
+
+#include <fmt/format.h>
+
+#include "harness/trace/schema.h"
+#include "oracle/judge.h"
+#include "oracle/registers.h"
+#include "oracle/rules.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+Outcome plain(OutcomeKind kind) {
+  Outcome o;
+  o.kind = kind;
+  return o;
+}
+
+// False: out_ says what should have been.
+bool ended_as(const JudgeInput& in, OutcomeKind want, const Rule& rule, Verdict& out) {
+  if (in.got->kind == want) return true;
+  diverge(out, DivergenceClass::kWrongException, rule, "outcome", to_text(*in.got),
+          to_text(plain(want)));
+  return false;
+}
+
+// A vCPU that is made anew has the registers of the machine's mode: what those need cannot go.
+bool can_start(Machine machine) {
+  const Machine before = machine;
+  reconcile(machine);
+  return machine == before;
+}
+
+bool cpuid_is_accepted(const MachineState& state, const Machine& after) {
+  if (!can_start(after)) return false;
+  for (unsigned i = 0; i < after.vcpus; ++i) {
+    const VcpuState& v = state.vcpu(i);
+    const bool latched = state.latches_pdptes() && row_of(v.registers) == kRowPae;
+    if (!is_possible(after, v.registers, latched ? &v.pdptes : nullptr)) return false;
+  }
+  return true;
+}
+
+void judge_smm(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const Op& op = in.step->what;
+  const bool enters = op.value != 0;
+  ended_as(in, OutcomeKind::kDone, rules::kSmm, out);
+  if (state.vcpu(op.vcpu).smm != enters) state.smm_changed(op.vcpu, enters);
+}
+
+void judge_cpuid(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const Machine after = with_capabilities(state.machine(), in.step->what);
+  const bool accepted = cpuid_is_accepted(state, after);
+  ended_as(in, accepted ? OutcomeKind::kDone : OutcomeKind::kRefused, rules::kCpuid, out);
+  if (accepted) state.capabilities_changed(after);
+}
+
+std::uint64_t value_of(const Registers& r, Reg reg) {
+  switch (reg) {
+    case Reg::kCr0:
+      return r.cr0;
+    case Reg::kCr3:
+      // Outside IA-32e mode the instruction has an operand of 32 bits.
+      return r.efer & efer::kLma ? r.cr3 : r.cr3 & 0xffff'ffff;
+    case Reg::kCr4:
+      return r.cr4;
+    case Reg::kEfer:
+      return r.efer;
+    case Reg::kPkru:
+      return r.pkru;
+    case Reg::kCpl:
+      return r.cpl;
+    case Reg::kAc:
+      return r.ac ? 1 : 0;
+  }
+  return 0;
+}
+
+void judge_get(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const Op& op = in.step->what;
+  const Registers& r = state.vcpu(op.vcpu).registers;
+  if (op.reg() == Reg::kPkru && (!state.machine().has(feature::kPku) || !(r.cr4 & cr4::kPke))) {
+    diverge(out, DivergenceClass::kWrongException, rules::kGet, "outcome", to_text(*in.got),
+            "skip feature-not-supported");
+    return;
+  }
+  if (!ended_as(in, OutcomeKind::kOk, rules::kGet, out)) return;
+  const std::uint64_t want = value_of(r, op.reg());
+  if (in.got->value == want) return;
+  diverge(out, DivergenceClass::kWrongRegister, rules::kGet, name_of(op.reg()),
+          fmt::format("{:#x}", in.got->value), fmt::format("{:#x}", want));
+}
+
+void judge_invlpga(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const Op& op = in.step->what;
+  const bool there = state.vcpu(op.vcpu).registers.efer & efer::kSvme;
+  ended_as(in, there ? OutcomeKind::kDone : OutcomeKind::kUd, rules::kInvlpga, out);
+  if (there && static_cast<std::uint32_t>(op.value) == 0) state.invlpg(op.vcpu, op.gva);
+}
+
+}  // namespace
+
+void judge_vcpu(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const Op& op = in.step->what;
+  switch (op.verb) {
+    case Verb::kSmm:
+      return judge_smm(state, in, out);
+    case Verb::kInit:
+      ended_as(in, OutcomeKind::kDone, rules::kInit, out);
+      return state.initialised(op.vcpu, op.type != 0);
+    case Verb::kNewVcpu:
+      ended_as(in, OutcomeKind::kDone, rules::kNewVcpu, out);
+      return state.recreated(op.vcpu);
+    case Verb::kCpuid:
+      return judge_cpuid(state, in, out);
+    case Verb::kGet:
+      return judge_get(state, in, out);
+    default:
+      return judge_invlpga(state, in, out);
+  }
+}
+
+}  // namespace twinwalk::oracle
