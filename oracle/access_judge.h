@@ -53,6 +53,8 @@ class AccessJudge {
   bool fresh_matches();
   // A load that completes shows A and D bits of the words it reads that were open.
   void settle_loaded();
+  // A or D that is open may still have to be set; in a read-only memslot that is undefined.
+  void note_open_in_read_only();
   bool path_equals(unsigned i) const;
   void store_data(const Landing& landing, std::uint64_t old);
   // Which stores a shadow MMU can see, decides by which gfn they went (rule virtual-31).

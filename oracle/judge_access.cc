@@ -24,8 +24,10 @@ void AccessJudge::run_wrapping() {
 }
 
 void AccessJudge::run_defined() {
-  if (state_.anything_open()) [[unlikely]]
+  if (state_.anything_open()) [[unlikely]] {
     settle_loaded();
+    note_open_in_read_only();
+  }
   if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
   if (fresh_matches()) {
     if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {

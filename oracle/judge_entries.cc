@@ -21,6 +21,18 @@ bool AccessJudge::store_touches_path(const Landing& landing) const {
   return false;
 }
 
+void AccessJudge::note_open_in_read_only() {
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    const Walk& w = fresh_.part[i].walk;
+    if (fresh_.part[i].faults) continue;
+    for (unsigned s = w.plain; s < w.count; ++s) {
+      const std::uint64_t due = store_ && s + 1u == w.count ? kAd : std::uint64_t{pte::kA};
+      if ((state_.open_bits(w.entry_gpa[s]) & due) && !state_.is_writable(w.entry_gpa[s]))
+        fresh_.table_read_only = true;
+    }
+  }
+}
+
 bool AccessJudge::may_become_dirty(std::uint64_t entry_gpa) const {
   if (!store_) return false;
   for (unsigned i = 0; i < fresh_.parts; ++i) {
