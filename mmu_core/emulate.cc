@@ -1,7 +1,6 @@
 #include "mmu_core/emulate.h"
 
 #include "mmu_core/guest_walker.h"
-#include "mmu_core/pdptes.h"
 #include "mmu_core/pt_write.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/zap.h"
@@ -85,7 +84,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
                      bool implicit) {
   VmState& vm = *vcpu.vm;
   AddressSpace& space = space_of(vcpu);
-  pdptes::reread(vcpu);
+  // The PDPTEs stay as the fault that led here has read them: one access uses one value of each.
   AccessRequest request;
   request.write = access == Access::kWrite || access == Access::kRmw;
   request.fetch = access == Access::kFetch;

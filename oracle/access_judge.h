@@ -117,6 +117,9 @@ class AccessJudge {
   bool fault_of_open_table() const;
   bool fault_of_some_part() const;
   bool accept_stale();
+  // PDPTEs that are read on demand: one that is a lower entry of this access's walk as well. An
+  // earlier walk by speculation may have set A in it (rule stale-10), which is reserved there.
+  bool accept_flagged_pdpte();
   // A permitted way of that part leads to the byte at `gpa` by another gfn of it.
   bool went_by_another_gfn(std::uint64_t gpa, unsigned part);
   // False: the entries are wrong; out_ says so and nothing was changed.

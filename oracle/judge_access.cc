@@ -33,7 +33,7 @@ void AccessJudge::run_defined() {
       return;
     }
   } else if (accept_fault_before_gp() || accept_open_table() || accept_stale() ||
-             accept_old_fetch_fault()) {
+             accept_flagged_pdpte() || accept_old_fetch_fault()) {
     return;
   } else {
     classify();

@@ -19,14 +19,30 @@ struct PdpteLoad {
   PdpteRegisters registers;
 };
 
+// A and D in memory that may be set or not (open_bits.h) are reserved in a PDPTE: where the write
+// was accepted they were clear.
+void settle_accepted_pdptes(MachineState& state, std::uint64_t cr3) {
+  if (!state.anything_open()) return;
+  const std::uint64_t root = cr3 & kModes[kRowPae].root_mask;
+  const PdpteRegisters registers = state.memory().pdptes_at(cr3);
+  if (!registers.known) return;
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint64_t at = root + 8 * i, open = state.open_bits(at);
+    if (open == 0 || !(registers.entry[i] & pte::kP)) continue;
+    state.flip_bits(at, open & registers.entry[i], Hand::kOpen);
+    state.settle_open(at, 8);
+  }
+}
+
 // What is left to say of a write once its PDPTEs have been looked at: #GP (a host request: refused)
 // if a present one has a reserved bit, open if they lie outside memory.
-PdpteLoad load_pdptes(const MachineState& state, RegisterWrite& w) {
+PdpteLoad load_pdptes(MachineState& state, RegisterWrite& w, OutcomeKind got) {
   using Kind = RegisterWrite::Kind;
   PdpteLoad load;
   load.due = state.latches_pdptes() && w.loads_pdptes &&
              (w.kind == Kind::kAccept || w.kind == Kind::kOpen);
   if (!load.due) return load;
+  if (got == OutcomeKind::kDone) settle_accepted_pdptes(state, w.after.cr3);
   load.registers = state.memory().pdptes_at(w.after.cr3);
   if (!load.registers.known) {
     w.kind = Kind::kOpen;
@@ -46,7 +62,7 @@ void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
   const OutcomeKind got = in.got->kind;
   const Registers now = state.vcpu(op.vcpu).registers;
   RegisterWrite w = write_register(state.machine(), now, op.reg(), op.value);
-  const PdpteLoad load = load_pdptes(state, w);
+  const PdpteLoad load = load_pdptes(state, w, got);
   bool accepted = false;
   std::string_view allowed;
   switch (w.kind) {
@@ -85,7 +101,7 @@ void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out) {
   const Op& op = in.step->what;
   const OutcomeKind got = in.got->kind;
   RegisterWrite w = set_registers(state.machine(), state.vcpu(op.vcpu).registers, op);
-  const PdpteLoad load = load_pdptes(state, w);
+  const PdpteLoad load = load_pdptes(state, w, got);
   const bool done = got == OutcomeKind::kDone, refused = got == OutcomeKind::kRefused;
   const bool accepted = w.kind == Kind::kOpen ? done : w.kind == Kind::kAccept;
   if (w.kind == Kind::kOpen && (done || refused)) {

@@ -112,6 +112,23 @@ bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
   return true;
 }
 
+bool AccessJudge::accept_flagged_pdpte() {
+  if (got_.kind != OutcomeKind::kPageFault || context_.root.pdptes != nullptr) return false;
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    const Walk& w = fresh_.part[i].walk;
+    if (w.plain == 0 || !seen_.has_path(i) || !is_used_with_flags(w.entry_gpa[0])) continue;
+    const std::uint32_t code =
+        attempt_bits(context_.controls(), query().kind) | pfec::kP | pfec::kRsvd;
+    if (!seen_.fault_matches(i, code) || !(got_.path[i].entry[0] & pte::kA)) continue;
+    if (!changes_are_lawful(true)) return false;
+    adopt_path();
+    deliver_fault(i);
+    ++counters_.stale;
+    return true;
+  }
+  return false;
+}
+
 bool AccessJudge::accept_old_fetch_fault() {
   if (kvm() || query().kind != AccessKind::kFetch || got_.kind != OutcomeKind::kPageFault)
     return false;

@@ -68,9 +68,6 @@ class Executor {
   bool latched_hit(const Record& record, const Trails& trails) const;
   bool old_engine_hits_trail(const Access& access, const Trails& trails);
   bool can_execute_fetch(const Record& record);
-  // Data lie where the mode says: a Unicorn that does not translate them takes them to the linear
-  // address, which with paging off is the same.
-  bool data_follows() const { return translates_ || layout_.levels == 0; }
   bool select();
   Freshness next_freshness();
   void judge_doubt(const Record& record, const Ran& ran, const Result& result,
