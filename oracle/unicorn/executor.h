@@ -59,7 +59,9 @@ class Executor {
   // Those of the registers' mode.
   Seat& seat() { return engines_[layout_.long_mode() ? kLong : kLegacy]; }
   Engine& engine() { return *seat().engine; }
-  void open_engine();                                      // unless it is open and not worn out
+  void open_engine();  // unless it is open and not worn out
+  // Data goes where the registers' mode has it go: also in an old Unicorn with paging off.
+  bool data_follows() const { return translates_ || layout_.levels == 0; }
   unsigned access(const Record& record, Result* results);  // how many results: one a page
   Skipped obstacle(const Record& record, const Access& access, const Trails& trails);
   void watch(const Record& record, const Access& access, const Trails& trails);
