@@ -116,7 +116,7 @@ TEST(Mutator, EveryVerbRegisterAndAccessIsReached) {
   Trace t;
   std::set<Verb> verbs;
   std::set<std::uint64_t> kinds, registers, writers;
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 60000; ++i) {
     if (i % 50 == 0) m.generate(rng, 64, t);
     m.mutate(rng, 64, t);
     for (const Op& op : t.ops) {

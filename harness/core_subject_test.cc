@@ -104,6 +104,27 @@ TEST_F(CoreSubjectTest, SkipsWhatItCannotDo) {
   EXPECT_EQ(word, seed_word(0x5008));
 }
 
+TEST_F(CoreSubjectTest, StartsInTheMachinesMode) {
+  const std::string map_and_read = "map gva=0xc0400000 gpa=0x5000\naccess read gva=0xc0400008\n";
+  const std::string value = to_text(run("map gva=0x400000 gpa=0x5000\naccess read gva=0x400008\n"));
+  for (const char* levels : {" host-levels=3", " host-levels=4", " host-levels=5"}) {
+    const std::string machine = std::string("machine core=shadow memory=64M vcpus=1") + levels;
+    for (const char* mode : {" mode=32-bit", " mode=pae", " mode=5-level"}) {
+      EXPECT_EQ(to_text(run(map_and_read, machine + mode)), value) << levels << mode;
+      EXPECT_EQ(out.steps.back().path[0].count, mode[6] == '3' ? 2 : mode[6] == 'p' ? 3 : 5);
+    }
+    EXPECT_EQ(to_text(run("access read gva=0x5008\n", machine + " mode=none")), value) << levels;
+    EXPECT_EQ(out.steps.back().path[0].count, 0);
+  }
+}
+
+TEST_F(CoreSubjectTest, HostSetsRegistersAtOnceOrNone) {
+  EXPECT_EQ(run("sregs cr4=0\n").kind, OutcomeKind::kRefused);
+  EXPECT_EQ(run("sregs cr4=0 efer=0\n").kind, OutcomeKind::kDone);
+  EXPECT_EQ(to_text(run("sregs cr0=pe efer=0\naccess read gva=0x100005000\n")).substr(0, 14),
+            "ok gpa=0x5000 ");
+}
+
 TEST_F(CoreSubjectTest, HostEvents) {
   EXPECT_EQ(to_text(run("map gva=0x400000 gpa=0x5000\naccess read gva=0x400000\ninvalidate "
                         "hva=0x7f0000005000 pages=1\n"
