@@ -173,6 +173,8 @@ RegisterWrite write_register(const Machine& machine, const Registers& now, Reg r
 
 RegisterWrite set_registers(const Machine& machine, const Registers& now, const Op& op) {
   Registers after = now;
+  // What the host does not name it leaves as it reads it: of CR3 what MOV from CR3 gives.
+  if (!long_mode(now)) after.cr3 &= kLow32;
   if (op.gives(Field::kCr0)) after.cr0 = op.cr0;
   if (op.gives(Field::kCr3)) after.cr3 = op.cr3;
   if (op.gives(Field::kCr4)) after.cr4 = op.cr4;
@@ -185,7 +187,7 @@ RegisterWrite set_registers(const Machine& machine, const Registers& now, const 
     refused |= !(after.cr4 & cr4::kPae) || !cr3_is_legal(machine, after.cr3);
   } else {
     refused |= (after.cr4 & cr4::kPcide) != 0;
-    if (op.gives(Field::kCr3)) after.cr3 &= kLow32;
+    after.cr3 &= kLow32;
   }
   after.cr0 = cr0_kept(after.cr0);
   RegisterWrite w = finish(after, refused, rules::kSregs);
