@@ -129,11 +129,12 @@ Invalidates invalidates(Vendor vendor, const CpuRegisters& before, const CpuRegi
   const u64 cr0 = before.cr0 ^ after.cr0, cr4 = before.cr4 ^ after.cr4;
   const u64 on = after.cr4 & ~before.cr4, off = before.cr4 & ~after.cr4;
   const bool amd = vendor == Vendor::kAmd;
-  if ((cr0 & before.cr0 & cr0::kPg) || (cr4 & cr4::kPge) || (off & cr4::kPcide))
+  // SDM 3A "Invalidating the Translation Lookaside Buffers (TLBs)": PSE, PGE and PAE alike.
+  if ((cr0 & before.cr0 & cr0::kPg) || (cr4 & (cr4::kPge | cr4::kPae | cr4::kPse)) ||
+      (off & cr4::kPcide))
     return Invalidates::kEverything;
-  if (amd && ((cr0 & cr0::kPg) || (cr4 & (cr4::kPae | cr4::kPse)) || (on & cr4::kPke)))
-    return Invalidates::kEverything;
-  if ((cr4 & cr4::kPae) || (on & cr4::kSmep)) return Invalidates::kCurrentPcid;
+  if (amd && ((cr0 & cr0::kPg) || (on & cr4::kPke))) return Invalidates::kEverything;
+  if (on & cr4::kSmep) return Invalidates::kCurrentPcid;
   return Invalidates::kNothing;
 }
 

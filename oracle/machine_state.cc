@@ -51,7 +51,11 @@ PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
   PdpteRegisters registers;
   if (!latches_pdptes()) return registers;
   registers = memory_[0].pdptes_at(cr3);
-  for (std::uint64_t& entry : registers.entry) {
+  const std::uint64_t root = cr3 & kModes[kRowPae].root_mask;
+  for (unsigned i = 0; i < 4; ++i) {
+    std::uint64_t& entry = registers.entry[i];
+    // Nobody is shown what was read: bits that may be set or not count as not.
+    entry &= ~open_bits(root + 8 * i);
     if ((entry & pte::kP) && rule_book_.at(kRowPae, false).reserved(entry, 3)) entry = 0;
   }
   return registers;

@@ -349,6 +349,10 @@ std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fr
       !in_first_page(query, result.address) && faults && !second_page_faults) {
     return "a read-modify-write that faults on both pages";
   }
+  // Outside 64-bit mode it is CMPXCHG8B, whose comparand is what lay there before the walk set A
+  // or D.
+  if (rmw && query.size == 8 && !layout_of(query).long_mode() && meets_own_path(query, fresh))
+    return "an 8-byte read-modify-write of its own path outside 64-bit mode";
   return {};
 }
 
