@@ -8,7 +8,6 @@ namespace mmu {
 namespace {
 
 using registers::Invalidates;
-using testing::Guest;
 
 constexpr u64 kProtected = cr0::kPe | cr0::kEt;
 
