@@ -92,7 +92,7 @@ bool set_sregs(const Capabilities& caps, CpuRegisters& r, const Sregs& s) {
   if (ia32e && (!(s.cr4 & cr4::kPae) || (s.cr3 & physical_reserved(caps)))) return false;
   if (!ia32e && (s.cr4 & cr4::kPcide)) return false;
   r.cr0 = cr0_stored(s.cr0);
-  r.cr3 = ia32e ? s.cr3 : s.cr3 & 0xffff'ffff;  // as MOV to CR3 has it there
+  r.cr3 = ia32e ? s.cr3 : s.cr3 & cr3::kLegacy;  // as MOV to CR3 has it there
   r.cr4 = s.cr4;
   r.efer = s.efer;
   return true;
