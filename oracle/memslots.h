@@ -81,7 +81,8 @@ class Memslots {
   bool set_flags(std::uint64_t id, std::uint64_t flags);
 
   // When a slot of this or the other space was last deleted or moved: nothing that was mapped
-  // before is left, in either. KVM API §"KVM_SET_USER_MEMORY_REGION" and KVM_X86_QUIRK_SLOT_ZAP_ALL.
+  // before is left, in either. KVM API §"KVM_SET_USER_MEMORY_REGION" and
+  // KVM_X86_QUIRK_SLOT_ZAP_ALL.
   Time everything_zapped() const { return everything_zapped_; }
   void note_everything_zapped(Time now) { everything_zapped_ = now; }
 
