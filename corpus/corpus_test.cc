@@ -66,6 +66,20 @@ TEST_P(Folder, AgreesWithTheReference) {
 
 TEST(Corpus, HasTheStoriesThatItClaims) { EXPECT_GE(walks("seed").size(), 60u); }
 
+class StoriesOf : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(EveryMode, StoriesOf,
+                         testing::Values("none", "legacy32", "pae", "la57", "modes"),
+                         [](const auto& param) { return std::string(param.param); });
+
+TEST_P(StoriesOf, AreMany) {
+  const std::string first_word = std::string(GetParam()) + "-";
+  const std::vector<fs::path> all = walks("seed");
+  const auto of_mode = [&](const fs::path& path) {
+    return path.filename().string().rfind(first_word, 0) == 0;
+  };
+  EXPECT_GE(std::count_if(all.begin(), all.end(), of_mode), 15);
+}
+
 TEST(Corpus, EverySeededBugHasPatchAndTrace) {
   for (const auto& entry : fs::directory_iterator(fs::path(TWINWALK_SOURCE_DIR) / "corpus/zoo")) {
     fs::path twin = entry.path();
