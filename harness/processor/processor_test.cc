@@ -385,7 +385,10 @@ TEST_F(FiveLevelTest, Pml5esAreCachedUntilTheirPcidIsFlushed) {
 
 class PaeTest : public ProcessorTest {
  protected:
-  PaeTest() { pae(); }
+  PaeTest() {
+    pae();
+    memory.alloc_table(controls.root, true);
+  }
   void pae() {
     controls.levels = 3;
     controls.gva_bits = 32;
@@ -449,16 +452,23 @@ TEST_F(PaeTest, PdptesServeUntilAFlushOrAnotherRoot) {
   pdpte = was;
   EXPECT_EQ(text(run(neighbour)), "0");  // what is not present serves as well
   const std::uint64_t root = controls.root;
-  memory.alloc_table(controls.root);
+  memory.alloc_table(controls.root, true);
   EXPECT_EQ(text(run(neighbour)), "0");
   controls.root = root;
   EXPECT_EQ(text(run(neighbour)), "ok");
 }
 
+TEST_F(PaeTest, ARootAbove4GFailsTheEntry) {
+  entry(kLow, 1) = frame(5) | kP;
+  memory.alloc_table(controls.root);
+  entry(kLow, 1) = frame(5) | kP;
+  EXPECT_EQ(text(run(kLow)), "entry failed");
+}
+
 TEST_F(PaeTest, TheTlbOutlivesThePdpteRegisters) {
   entry(kLow, 1) = frame(5) | kP;
   run(kLow);
-  memory.alloc_table(controls.root);  // another root, the same tag
+  memory.alloc_table(controls.root, true);  // another root, the same tag
   EXPECT_EQ(run(kLow).value, seed_word(0x5000));
   EXPECT_EQ(run(kLow ^ 0x1000).error_code, 0u);  // by the PDE cache: the table's next entry
 }
