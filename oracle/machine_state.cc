@@ -139,12 +139,14 @@ bool MachineState::slot_add(const Op& op) {
 
 bool MachineState::slot_delete(const Op& op) {
   if (!slots_[op.space].remove(op.slot)) return false;
+  for (Memslots& slots : slots_) slots.note_everything_zapped(now_);
   slots_changed(op);
   return true;
 }
 
 bool MachineState::slot_move(const Op& op) {
   if (!slots_[op.space].move(op.slot, op.gpa, now_)) return false;
+  for (Memslots& slots : slots_) slots.note_everything_zapped(now_);
   slots_changed(op);
   return true;
 }

@@ -189,23 +189,33 @@ bool meets_own_path(const AccessQuery& query, const FreshOutcome& fresh) {
 
 namespace {
 
+// An entry may serve at several steps, of either page, as a self-map makes it: it has the open bits
+// of each.
+std::uint64_t open_bits_at(const AccessQuery& query, const FreshOutcome& fresh,
+                           const PathPlaces* places, std::uint64_t entry_gpa) {
+  std::uint64_t open = 0;
+  for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page)
+    for (unsigned i = 0; i < fresh.path[page].count; ++i)
+      if (places[page].gpa[i] == entry_gpa) open |= open_bits(query, fresh, page, i);
+  return open;
+}
+
 std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutcome& fresh,
                                        const Result* results) {
   const TableLayout& layout = layout_of(query);
+  const PathPlaces places[2] = {places_of(query, layout, fresh.path[0], 0),
+                                places_of(query, layout, fresh.path[1], 1)};
   for (unsigned page = 0; page < (crosses(query) ? 2u : 1u); ++page) {
     const Path& want = fresh.path[page];
     const Result& got = results[page];
-    const PathPlaces places = places_of(query, layout, want, page);
     for (unsigned i = 0; i < want.count && i < got.entries; ++i) {
-      if (stored_over(query, fresh, places.gpa[i], layout.entry_bytes)) continue;
+      const std::uint64_t at = places[page].gpa[i];
+      if (stored_over(query, fresh, at, layout.entry_bytes)) continue;
       const std::uint64_t differ = want.entry[i] ^ got.entry[i];
       if (differ == 0) continue;
       // Of an access that spec says completes the path shows what is set, else what was before.
       const bool done = fresh.kind == OutcomeKind::kMmio;
-      // An entry that a self-map has serve at several steps has the open bits of each.
-      std::uint64_t open = 0;
-      for (unsigned j = 0; j < want.count; ++j)
-        if (places.gpa[j] == places.gpa[i]) open |= open_bits(query, fresh, page, j);
+      const std::uint64_t open = open_bits_at(query, fresh, places, at);
       if ((differ & ~open) == 0 && (done || (differ & want.entry[i]) == 0)) continue;
       const bool flags = (differ & ~(pte::kA | pte::kD)) == 0;
       return Difference{flags ? "accessed-dirty" : "image", hex(want.entry[i]), hex(got.entry[i])};
