@@ -195,6 +195,15 @@ HostMemory::Frame* HostMemory::guest_frame_slow(std::uint64_t hpa) {
   return nullptr;
 }
 
+std::uint64_t HostMemory::load_slow(std::uint64_t hpa, unsigned size) {
+  Frame* frame = guest_frame(hpa);
+  if (!frame) return extract(secret_word(hpa), hpa & 7, size);
+  need(*frame, hpa, size);
+  std::uint64_t value = 0;
+  copy_small(&value, bytes(hpa), size);
+  return value;
+}
+
 void HostMemory::fill(Frame& frame, std::uint64_t pfn, std::uint64_t lines) {
   frame.lines |= lines;
   std::uint8_t* const page = bytes(pfn * kPage);
@@ -218,8 +227,7 @@ bool HostMemory::compare_exchange(std::uint64_t hpa, unsigned size, std::uint64_
 
 std::uint64_t HostMemory::hva_of(std::uint64_t hpa) const {
   const std::uint64_t pfn = hpa / kPage;
-  if (pfn >= kFrames || frames_[pfn].epoch != epoch_ || frames_[pfn].state != FrameState::kGuest)
-    return 0;
+  if (!is_of_guest(pfn)) return 0;
   return kHvaBase + frames_[pfn].hva_page * kPage + hpa % kPage;
 }
 

@@ -31,8 +31,8 @@ struct FrameLookup {
     kReadOnly /* write wanted, hva not writable */,
     kPoisoned
   };
+  Pfn pfn;  // of the 4K page asked for
   Kind kind = Kind::kNoFrame;
-  Pfn pfn;                // of the 4K page asked for
   bool writable = false;  // may be mapped writable even though only a read was asked for
   u8 host_level =
       1;  // 1 = 4K, 2 = 2M, 3 = 1G: size of the naturally aligned host page that holds it
