@@ -385,13 +385,11 @@ TEST_F(FiveLevelTest, Pml5esAreCachedUntilTheirPcidIsFlushed) {
 
 class PaeTest : public ProcessorTest {
  protected:
-  PaeTest() {
-    pae();
-    memory.alloc_table(controls.root, true);
-  }
+  PaeTest() { pae(); }
   void pae() {
     controls.levels = 3;
     controls.gva_bits = 32;
+    memory.alloc_table(controls.root, true);
   }
 };
 
@@ -523,8 +521,8 @@ TEST_F(PaeTest, AChangeOfModeDropsNothingByItself) {
   entry(kLow, 1) = frame(6) | kP;
   processor.flush({Flush::Kind::kPcid, 0, 0, 0});
   EXPECT_EQ(run(kLow).value, seed_word(0x6000));
-  controls.root = root;
   pae();
+  controls.root = root;
   EXPECT_EQ(run(kLow).value, seed_word(0x6000));
 }
 
