@@ -37,11 +37,14 @@ class Folder : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Corpus, Folder, testing::Values("seed", "regress", "zoo"),
                          [](const auto& param) { return std::string(param.param); });
 
-TEST_P(Folder, IsCanonical) {
-  for (const fs::path& path : walks(GetParam())) {
-    const ParseResult read = load_trace(path.string());
-    ASSERT_TRUE(read) << to_text(*read.error);
-    EXPECT_EQ(print(read.trace), contents(path)) << path;
+TEST(Corpus, IsCanonicalAndSaysWhatItIsAbout) {
+  for (const char* folder : {"seed", "regress", "known", "zoo"}) {
+    for (const fs::path& path : walks(folder)) {
+      const ParseResult read = load_trace(path.string());
+      ASSERT_TRUE(read) << to_text(*read.error);
+      EXPECT_EQ(print(read.trace), contents(path)) << path;
+      EXPECT_FALSE(read.trace.comments.empty()) << path;
+    }
   }
 }
 
@@ -63,14 +66,18 @@ TEST_P(Folder, AgreesWithTheReference) {
 
 TEST(Corpus, HasTheStoriesThatItClaims) { EXPECT_GE(walks("seed").size(), 60u); }
 
-TEST(Corpus, EveryStorySaysWhatItIsAbout) {
-  for (const char* folder : {"seed", "regress", "zoo"}) {
-    for (const fs::path& path : walks(folder)) {
-      const ParseResult read = load_trace(path.string());
-      ASSERT_TRUE(read) << to_text(*read.error);
-      EXPECT_FALSE(read.trace.comments.empty()) << path;
-    }
-  }
+class StoriesOf : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(EveryMode, StoriesOf,
+                         testing::Values("none", "legacy32", "pae", "la57", "modes"),
+                         [](const auto& param) { return std::string(param.param); });
+
+TEST_P(StoriesOf, AreMany) {
+  const std::string first_word = std::string(GetParam()) + "-";
+  const std::vector<fs::path> all = walks("seed");
+  const auto of_mode = [&](const fs::path& path) {
+    return path.filename().string().rfind(first_word, 0) == 0;
+  };
+  EXPECT_GE(std::count_if(all.begin(), all.end(), of_mode), 15);
 }
 
 TEST(Corpus, EverySeededBugHasPatchAndTrace) {

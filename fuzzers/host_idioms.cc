@@ -170,26 +170,8 @@ constexpr Idiom kIdioms[] = {
     {"squeeze", 4, squeeze},
 };
 
-constexpr std::uint32_t total(std::span<const Idiom> idioms) {
-  std::uint32_t sum = 0;
-  for (const Idiom& i : idioms) sum += i.weight;
-  return sum;
-}
-
 }  // namespace
 
 std::span<const Idiom> host_idioms() { return kIdioms; }
-
-void write_any_idiom(Sketch& sketch) {
-  const std::span<const Idiom> lists[] = {guest_idioms(), host_idioms(), event_idioms()};
-  static const std::uint32_t all = total(lists[0]) + total(lists[1]) + total(lists[2]);
-  std::uint32_t at = sketch.rng().below(all);
-  for (const std::span<const Idiom>& list : lists) {
-    for (const Idiom& idiom : list) {
-      if (at < idiom.weight) return idiom.write(sketch);
-      at -= idiom.weight;
-    }
-  }
-}
 
 }  // namespace twinwalk::fuzz

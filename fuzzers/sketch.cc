@@ -83,6 +83,33 @@ std::uint64_t Sketch::hva() {
   return rng_.chance(1, 8) ? rng_.pick(kSlotHvas) : kHvaBase + frame();
 }
 
+// One of the few roots; for PAE an array that holds no PDPTE with a reserved bit.
+std::uint64_t Sketch::root_for(Mode mode) {
+  if (mode != Mode::kPae) return rng_.chance(1, 3) ? kInitialCr3 : rng_.pick(kRoots);
+  constexpr std::uint64_t kReserved = pte::kW | pte::kU | pte::kA | pte::kD | pte::kPs | pte::kG;
+  std::uint64_t array = rng_.pick(kRoots);
+  const auto loadable = [&] {
+    for (unsigned i = 0; i < 4; ++i) {
+      const std::uint64_t pdpte = survey_.word(array + 8 * i);
+      if ((pdpte & pte::kP) && (pdpte & kReserved)) return false;
+    }
+    return true;
+  };
+  for (unsigned tries = 0; tries < 4 && !loadable(); ++tries)
+    array = rng_.pick(kRoots) + 32 * rng_.below(4);
+  return array;
+}
+
+bool Sketch::enter(Mode to) {
+  if (to >= Mode::kPae && !machine().has(feature::kPae)) return false;
+  if (to == Mode::k5Level && !machine().has(feature::kLa57)) return false;
+  Machine m = machine();
+  m.mode = to;
+  const Registers r = initial_registers(m);
+  say(phrase::sregs(r.cr0, root_for(to), r.cr4, r.efer));
+  return true;
+}
+
 void Sketch::map(std::uint64_t gva) {
   static constexpr std::uint64_t kRights[] = {
       kPwu, kPwu, kPwu, kPw, pte::kP | pte::kU, pte::kP, kPwu | pte::kXd, kPwu | pte::kG};

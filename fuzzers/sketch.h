@@ -45,6 +45,14 @@ class Sketch {
   std::uint64_t other_root();
   std::uint64_t hva();  // of something that the trace is likely to use
 
+  // Brings the vCPU into `mode` at once, as the host can, at a root that it may load. False: the
+  // machine has no such mode, and nothing was said.
+  bool enter(Mode mode);
+  // For idioms that show most in one mode: there now, or, now and then, from here on.
+  void prefer(Mode mode) {
+    if (this->mode() != mode && rng_.chance(1, 3)) enter(mode);
+  }
+
   // Maps `gva` somewhere; mostly with all rights.
   void map(std::uint64_t gva);
   void map_large(std::uint64_t gva, std::uint64_t gpa, unsigned level = 2);
@@ -74,9 +82,12 @@ class Sketch {
   // Accesses the page once as a page that an earlier step has made accessible and dirty.
   void warm(std::uint64_t gva);
 
- private:
+  // Bytes of an entry, in the mode of now.
   unsigned entry_bytes() const { return Survey::format_of(mode()).bytes; }
+
+ private:
   std::uint64_t changed_pdpte(std::uint64_t value);
+  std::uint64_t root_for(Mode mode);
 
   Rng& rng_;
   Survey& survey_;

@@ -67,7 +67,7 @@ class CoreSubject final : public CoreRun {
   bool memory_comes_back() override;
 
   // ---- mmu::Platform
-  bool alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) override;
+  bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;
   void free_table(mmu::Hpa hpa) override { memory_.free_table(hpa.raw); }
   void* alloc_object(mmu::u64 size) override { return objects_.allocate(size); }
   void free_object(void* object, mmu::u64 size) override {
@@ -232,7 +232,7 @@ bool CoreSubject::memory_comes_back() {
 
 // ---- mmu::Platform
 
-bool CoreSubject::alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) {
+bool CoreSubject::alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) {
   if (fail_after_) {
     --fail_after_;
   } else if (fail_count_) {
@@ -241,7 +241,7 @@ bool CoreSubject::alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) {
     return false;
   }
   std::uint64_t at = 0;
-  ptr = memory_.alloc_table(at);
+  ptr = memory_.alloc_table(at, reach == mmu::TableReach::kBelow4G);
   hpa = mmu::Hpa{at};
   return ptr != nullptr;
 }

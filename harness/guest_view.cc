@@ -1,6 +1,5 @@
 #include "harness/guest_view.h"
 
-#include "harness/trace/content.h"
 #include "harness/trace/x86.h"
 
 namespace twinwalk {
@@ -50,13 +49,16 @@ std::uint64_t GuestView::walk(const Registers& registers, std::uint64_t gva, Pat
   gva &= tables.linear;
   if (tables.levels == 0) return gva;
   std::uint64_t table = tables.root;
+  const SlotView* slot = slots_.find(table);
+  unsigned shift = 12 + tables.index_bits * tables.levels;
   for (unsigned level = tables.levels; level >= 1; --level) {
-    const unsigned shift = 12 + tables.index_bits * (level - 1);
+    shift -= tables.index_bits;
     const std::uint64_t at =
         table + (gva >> shift & (bit(tables.index_bits) - 1)) * tables.entry_bytes;
-    std::uint64_t entry;
-    if (!read(at & ~std::uint64_t{7}, entry)) return kUnknownGpa;
-    entry = extract(entry, at & 7, tables.entry_bytes);
+    // Tables mostly lie in one slot: looked up again only where they do not.
+    if (!slot || !slot->holds(at)) slot = slots_.find(at);
+    if (!slot) return kUnknownGpa;
+    const std::uint64_t entry = memory_.peek(slot->hva_of(at), tables.entry_bytes);
     path.entry[path.count++] = entry;
     if (!(entry & pte::kP)) return kUnknownGpa;
     if (level == 1 || (level <= tables.largest && (entry & pte::kPs))) {

@@ -104,8 +104,8 @@ class HostMemory {
   }
 
   // ---- page tables
-  // A zeroed frame; null if the arena is exhausted.
-  std::uint64_t* alloc_table(std::uint64_t& hpa);
+  // A zeroed frame, on demand one below 4 GiB, where nothing else is; null if there is none left.
+  std::uint64_t* alloc_table(std::uint64_t& hpa, bool below_4g = false);
   void free_table(std::uint64_t hpa);
   // The entry at `hpa` for the processor's walk; null, and an escape, if the frame is no table.
   std::uint64_t* table_entry(std::uint64_t hpa);
@@ -122,6 +122,7 @@ class HostMemory {
 
  private:
   static constexpr std::uint64_t kPage = 4096, kRegionPages = 512;
+  static constexpr std::uint64_t kLowFirst = (std::uint64_t{3} << 30) / kPage, kLowFrames = 4096;
   static constexpr std::uint64_t kSmallFirst = (std::uint64_t{4} << 30) / kPage;
   static constexpr std::uint64_t kRun2MFirst = (std::uint64_t{20} << 30) / kPage;
   static constexpr std::uint64_t kRun1GFirst = (std::uint64_t{28} << 30) / kPage;
@@ -168,17 +169,27 @@ class HostMemory {
   static bool is_secret(std::uint64_t pfn) { return (pfn & 7) == 5; }
   std::uint8_t* bytes(std::uint64_t hpa) const { return arena_ + hpa; }
 
+  bool is_of_guest(std::uint64_t pfn) const {
+    return pfn < kFrames && frames_[pfn].epoch == epoch_ &&
+           frames_[pfn].state == FrameState::kGuest;
+  }
   Frame* guest_frame(std::uint64_t hpa);  // null and an escape if it is not one
   Frame* guest_frame_slow(std::uint64_t hpa);
+  std::uint64_t load_slow(std::uint64_t hpa, unsigned size);
   void fill(Frame& frame, std::uint64_t pfn, std::uint64_t lines);
-  void need(Frame& frame, std::uint64_t hpa, unsigned size) {
+  // The lines of [hpa, hpa + size), all in one page, that hold nothing yet.
+  static std::uint64_t missing_lines(const Frame& frame, std::uint64_t hpa, unsigned size) {
     const auto first = static_cast<unsigned>(hpa & 4095) >> 6;
     const auto last = (static_cast<unsigned>(hpa & 4095) + size - 1) >> 6;
-    const std::uint64_t lines = (std::uint64_t{1} << first) | (std::uint64_t{1} << last);
-    if (lines & ~frame.lines) fill(frame, hpa / kPage, lines & ~frame.lines);
+    return ((std::uint64_t{1} << first) | (std::uint64_t{1} << last)) & ~frame.lines;
+  }
+  void need(Frame& frame, std::uint64_t hpa, unsigned size) {
+    if (const std::uint64_t missing = missing_lines(frame, hpa, size)) [[unlikely]]
+      fill(frame, hpa / kPage, missing);
   }
 
   std::uint64_t take_small_frame();  // 0: exhausted
+  std::uint64_t take_low_frame();    // 0: exhausted
   void give_back(std::uint64_t pfn);
   bool reached(std::uint64_t pfn) const;
 
@@ -202,6 +213,11 @@ class HostMemory {
   }
   std::uint64_t fault_in(std::uint64_t page);
   void install(HvaPage& e, std::uint64_t page, std::uint64_t pfn, bool zero, bool read_only);
+  // Precondition: `e` is of this epoch; its region then is, too.
+  static bool is_read_only(const HvaPage& e, const Region& r) {
+    const auto own = static_cast<Protection>(e.protection);
+    return own == Protection::kInherit ? r.read_only : own == Protection::kReadOnly;
+  }
   bool page_read_only(std::uint64_t page) const;
   bool page_zero(std::uint64_t page) const;
   void split(Region& r, std::uint64_t page);
@@ -220,7 +236,7 @@ class HostMemory {
   std::vector<Run> runs_2m_, runs_1g_;
   std::uint32_t epoch_ = 0;
   unsigned host_page_level_ = 1;
-  std::uint64_t next_small_ = 0, small_high_ = 0, huge_touched_ = 0;
+  std::uint64_t next_low_ = 0, next_small_ = 0, small_high_ = 0, huge_touched_ = 0;
   std::uint32_t next_2m_ = 0, next_1g_ = 0;
   std::vector<std::uint32_t> quarantine_;  // ring
   std::uint64_t quarantine_head_ = 0, quarantine_count_ = 0;
@@ -233,9 +249,8 @@ class HostMemory {
 };
 
 inline bool HostMemory::page_read_only(std::uint64_t page) const {
-  const HvaPage* e = known(page);
-  if (e && e->protection) return static_cast<Protection>(e->protection) == Protection::kReadOnly;
   const Region& r = regions_[page / kRegionPages];
+  if (const HvaPage* e = known(page)) return is_read_only(*e, r);
   return r.epoch == epoch_ && r.read_only;
 }
 
@@ -249,7 +264,7 @@ inline HostMemory::Lookup HostMemory::lookup(std::uint64_t hva) {
   if (!e || !e->mapped) [[unlikely]]
     return fault_in_and_look(page);
   const Region& r = regions_[page / kRegionPages];
-  return {true, !page_read_only(page), static_cast<std::uint8_t>(level_of(r, page)), e->pfn};
+  return {true, !is_read_only(*e, r), static_cast<std::uint8_t>(level_of(r, page)), e->pfn};
 }
 
 inline std::uint64_t HostMemory::peek(std::uint64_t hva, unsigned size) const {
@@ -263,11 +278,7 @@ inline std::uint64_t HostMemory::peek(std::uint64_t hva, unsigned size) const {
 }
 
 inline HostMemory::Frame* HostMemory::guest_frame(std::uint64_t hpa) {
-  const std::uint64_t pfn = hpa / kPage;
-  if (pfn < kFrames && frames_[pfn].epoch == epoch_ && frames_[pfn].state == FrameState::kGuest) {
-    return &frames_[pfn];
-  }
-  return guest_frame_slow(hpa);
+  return is_of_guest(hpa / kPage) ? &frames_[hpa / kPage] : guest_frame_slow(hpa);
 }
 
 // Copies of 1..8 bytes; the usual sizes without a call.
@@ -290,12 +301,13 @@ inline void copy_small(void* to, const void* from, unsigned size) {
   }
 }
 
+// Whole entries and words that hold content already are most of what is loaded.
 inline std::uint64_t HostMemory::load(std::uint64_t hpa, unsigned size) {
-  Frame* frame = guest_frame(hpa);
-  if (!frame) return extract(secret_word(hpa), hpa & 7, size);
-  need(*frame, hpa, size);
-  std::uint64_t value = 0;
-  copy_small(&value, bytes(hpa), size);
+  const std::uint64_t pfn = hpa / kPage;
+  if (size != 8 || !is_of_guest(pfn) || missing_lines(frames_[pfn], hpa, 8)) [[unlikely]]
+    return load_slow(hpa, size);
+  std::uint64_t value;
+  std::memcpy(&value, bytes(hpa), 8);
   return value;
 }
 

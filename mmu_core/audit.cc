@@ -21,6 +21,7 @@ class Auditor {
   Auditor(VmState& vm, AuditSink& sink) : vm_(vm), sink_(sink) {}
 
   void run() {
+    note_held_roots();
     u32 used = 0, indirect = 0;
     for (const ShadowPage* p = vm_.pages.newest; p; p = p->next) {
       ++used;
@@ -62,39 +63,41 @@ class Auditor {
     return n;
   }
 
-  u32 roots_at(const ShadowPage& page) const {
-    u32 n = 0;
-    const auto add = [&](const Root& r) {
-      r.for_each_page([&](const ShadowPage& p) { n += &p == &page; });
+  void note_held_roots() {
+    const auto note = [this](const Root& r) {
+      r.for_each_page([this](const ShadowPage& p) { held_[held_count_++] = &p; });
     };
     for (const VcpuState& v : vm_.vcpu) {
-      add(v.root);
-      for (const Root& r : v.previous) add(r);
+      note(v.root);
+      for (const Root& r : v.previous) note(r);
     }
+  }
+
+  // How many of the first `count` held pages are this one.
+  u32 held_among(u32 count, const ShadowPage& page) const {
+    u32 n = 0;
+    for (u32 i = 0; i < count; ++i) n += held_[i] == &page;
     return n;
   }
 
   void check_invalid_roots() {
-    const ShadowPage* seen[kMaxVcpus * (kPreviousRoots + 1) * Root::kPages];
     u32 n = 0;
-    const auto note_page = [&](const ShadowPage& p) {
-      if (!p.role.invalid()) return;
-      for (u32 i = 0; i < n; ++i)
-        if (seen[i] == &p) return;
-      seen[n++] = &p;
+    for (u32 i = 0; i < held_count_; ++i) {
+      const ShadowPage& p = *held_[i];
+      if (!p.role.invalid() || held_among(i, p)) continue;
+      ++n;
       if (p.used) report(Class::kCount, "an invalid root has entries", &p);
-    };
-    const auto note = [&](const Root& r) { r.for_each_page(note_page); };
-    for (const VcpuState& v : vm_.vcpu) {
-      note(v.root);
-      for (const Root& r : v.previous) note(r);
     }
     if (n != vm_.pages.invalid_roots) report(Class::kCount, "invalid roots differ from a recount");
   }
 
   void check_context(const VcpuState& v) {
-    const WalkContext want = make_walk_context(vm_.config.caps, v.regs);
-    if (v.context != want || v.role != root_role(want))
+    if (!derived_from_ || derived_from_->regs != v.regs) {  // idle vCPUs have the same
+      derived_ = make_walk_context(vm_.config.caps, v.regs);
+      derived_role_ = root_role(derived_);
+      derived_from_ = &v;
+    }
+    if (v.context != derived_ || v.role != derived_role_)
       report(Class::kRole, "a vCPU walks by other rules, or in another space, than it is to");
   }
 
@@ -139,15 +142,14 @@ class Auditor {
   }
 
   void check_host_tables(const VcpuState& v) {
-    const auto at = [&](unsigned level, unsigned i) {
-      const TablePage& t = v.host_table[level - 3];
-      return t.ptr ? t.ptr[i] : 0;
-    };
     const Root& r = v.root;
     const unsigned levels = host_tables::levels(v);
     const bool array = r.kind == Root::Kind::kArray;
     const bool lifted = r.kind == Root::Kind::kTree && levels > v.context.mode->levels;
     for (unsigned level = 3; level <= kMaxLevels; ++level) {
+      const u64* const table = v.host_table[level - 3].ptr;
+      if (!table && !array && !lifted) continue;  // nothing there, nothing wanted
+      const auto at = [table](unsigned i) { return table ? table[i] : 0; };
       u64 want[Root::kPages] = {}, want_last = 0;
       if (array && level == 3) {
         for (unsigned i = 0; i < Root::kPages; ++i)
@@ -158,9 +160,9 @@ class Auditor {
         want[0] = want_last = spte::make_nonleaf(r.page[0]->hpa);
       }
       for (unsigned i = 0; i < Root::kPages; ++i)
-        if (at(level, i) != want[i])
+        if (at(i) != want[i])
           report(Class::kParent, "a table of the host's leads elsewhere than to the root");
-      if (at(level, kEntries - 1) != want_last)
+      if (at(kEntries - 1) != want_last)
         report(Class::kParent, "a table of the host's leads elsewhere than to the root");
     }
   }
@@ -168,7 +170,8 @@ class Auditor {
   void check_page(const ShadowPage& p) {
     if (p.role.invalid()) report(Class::kCount, "an invalid page is on the active list", &p);
     if (p.doomed) report(Class::kLeak, "a page marked to be zapped was not", &p);
-    if (p.root_count != roots_at(p)) report(Class::kCount, "root count differs from a recount", &p);
+    if (p.root_count != held_among(held_count_, p))
+      report(Class::kCount, "root count differs from a recount", &p);
     check_hash(p);
     check_quadrant(p);
     check_unsync(p);
@@ -180,6 +183,7 @@ class Auditor {
       return true;
     });
     if (p.has_gptes()) check_tracking(p);
+    table_known_ = false;
     u32 used = 0;
     p.for_each_filled([&](unsigned i) {
       ++used;
@@ -212,7 +216,8 @@ class Auditor {
     if (p.unsync && (p.role.level() != 1 || p.role.direct()))
       report(Class::kUnsync, "only level-1 indirect pages may be unsync", &p);
     u32 n = 0;
-    for (const u64 w : p.unsync_bitmap) n += static_cast<u32>(__builtin_popcountll(w));
+    for (const u64 w : p.unsync_bitmap)
+      if (w) n += static_cast<u32>(__builtin_popcountll(w));
     if (n != p.unsync_children) report(Class::kUnsync, "unsync children differ from a recount", &p);
   }
 
@@ -359,11 +364,12 @@ class Auditor {
   }
 
   void check_content(const ShadowPage& p, unsigned i, u64 s) {
-    u64 now = 0;
-    if (space_of(vm_, p.role)
-            .memory.read(quadrant::gpte_gpa(p, i), quadrant::gpte_bytes(p.role), now) !=
-        GuestMemory::Result::kOk)
-      return;
+    if (!table_known_) {
+      table_ = space_of(vm_, p.role).memory.page(p.gfn);
+      table_known_ = true;
+    }
+    if (!table_.there()) return;
+    const u64 now = table_.read(quadrant::gpte_offset(p.role, i), quadrant::gpte_bytes(p.role));
     const u64 seen = p.info->seen[i];
     if ((now ^ seen) & ~(pte::kA | pte::kD))
       return;  // edited behind the core's back: not comparable
@@ -379,6 +385,16 @@ class Auditor {
   VmState& vm_;
   AuditSink& sink_;
   u64 leaves_ = 0;
+  // What follows from the registers of a vCPU.
+  const VcpuState* derived_from_ = nullptr;
+  WalkContext derived_;
+  PageRole derived_role_;
+  // The pages of all roots of all vCPUs, a page as often as it is held.
+  const ShadowPage* held_[kMaxVcpus * (kPreviousRoots + 1) * Root::kPages];
+  u32 held_count_ = 0;
+  // The guest table behind the page that is being checked, looked up with its first leaf.
+  GuestMemory::Page table_;
+  bool table_known_ = false;
 };
 
 }  // namespace

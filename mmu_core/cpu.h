@@ -18,6 +18,8 @@ struct CpuRegisters {
   u8 cpl = 0;
   bool ac = false;
   bool smm = false;  // in SMM: memory is address space 1
+
+  friend bool operator==(const CpuRegisters&, const CpuRegisters&) = default;
 };
 
 // Recomputed whenever a register that it depends on changes (KVM: the cpu_role and the permission

@@ -47,6 +47,15 @@ GuestMemory::Result GuestMemory::read(Gpa gpa, unsigned size, u64& value) {
   return at.result;
 }
 
+GuestMemory::Page GuestMemory::page(Gfn gfn) {
+  const Location at = locate(platform_, slots_, gfn.base(), false);
+  Page page;
+  if (at.result != Result::kOk) return page;
+  page.platform_ = &platform_;
+  page.hpa_ = at.hpa;
+  return page;
+}
+
 GuestMemory::Result GuestMemory::write(Gpa gpa, unsigned size, u64 value) {
   const Location at = locate(platform_, slots_, gpa, true);
   if (at.result != Result::kOk) return at.result;

@@ -20,11 +20,28 @@ class GuestMemory {
     kRaced /* cmpxchg: held something else */
   };
 
+  // A guest page whose frame was looked up.
+  class Page {
+   public:
+    bool there() const { return platform_ != nullptr; }  // false: read() would not be kOk
+    // Precondition: there(). Naturally aligned, size 1, 2, 4 or 8.
+    u64 read(u64 offset, unsigned size) const { return platform_->read_guest(hpa_ + offset, size); }
+
+   private:
+    friend class GuestMemory;
+    Platform* platform_ = nullptr;
+    Hpa hpa_;
+  };
+
   // Naturally aligned, size 1, 2, 4 or 8.
   Result read(Gpa gpa, unsigned size, u64& value);
   Result write(Gpa gpa, unsigned size, u64 value);  // marks the page dirty
   Result compare_exchange(Gpa gpa, unsigned size, u64 expected,
                           u64 desired);  // marks dirty when it stored
+
+  // The page at `gfn`, to read several words of it. Good for as long as nothing may take its frame
+  // away: under the mmu lock with no invalidation in progress, or where nobody else runs.
+  Page page(Gfn gfn);
 
   // Sets the gfn's bit if its slot logs (KVM: mark_page_dirty_in_slot).
   static void mark_dirty(const Memslot& slot, Gfn gfn);

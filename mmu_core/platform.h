@@ -31,8 +31,8 @@ struct FrameLookup {
     kReadOnly /* write wanted, hva not writable */,
     kPoisoned
   };
+  Pfn pfn;  // of the 4K page asked for
   Kind kind = Kind::kNoFrame;
-  Pfn pfn;                // of the 4K page asked for
   bool writable = false;  // may be mapped writable even though only a read was asked for
   u8 host_level =
       1;  // 1 = 4K, 2 = 2M, 3 = 1G: size of the naturally aligned host page that holds it
@@ -59,12 +59,17 @@ struct FlushRequest {
   u64 pages = 0;
 };
 
+// Where a table may lie. What CR3 of a processor outside IA-32e mode names lies below 4 GiB: CR3
+// has 32 bits there. SDM 3A §"Paging-Mode Modifiers"; KVM: pae_root is allocated with GFP_DMA32.
+enum class TableReach : u8 { kAnywhere, kBelow4G };
+
 class Platform {
  public:
-  // Page tables. A frame for a table, zeroed, or false when the source is exhausted or told to
-  // fail. `ptr` is how the core reaches it; it stays valid until free_table.
-  virtual bool alloc_table(Hpa& hpa, u64*& ptr) {
-    (void)hpa, (void)ptr;
+  // Page tables. A frame for a table, zeroed and where `reach` wants it, or false when the source
+  // is exhausted or told to fail. `ptr` is how the core reaches it; it stays valid until
+  // free_table.
+  virtual bool alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) {
+    (void)reach, (void)hpa, (void)ptr;
     __builtin_trap();
   }
   virtual void free_table(Hpa hpa) {

@@ -11,13 +11,12 @@ namespace {
 
 constexpr unsigned kGroup = 8;  // entries, naturally aligned
 
-void prefetch_one(VcpuState& vcpu, ShadowPage& page, unsigned index) {
+void prefetch_one(VcpuState& vcpu, ShadowPage& page, const GuestMemory::Page& table,
+                  unsigned index) {
   VmState& vm = *vcpu.vm;
   AddressSpace& space = space_of(vcpu);
-  u64 gpte = 0;
-  if (space.memory.read(quadrant::gpte_gpa(page, index), quadrant::gpte_bytes(page.role), gpte) !=
-      GuestMemory::Result::kOk)
-    return;
+  const u64 gpte =
+      table.read(quadrant::gpte_offset(page.role, index), quadrant::gpte_bytes(page.role));
   const sync::Entitlement e =
       sync::entitlement(vcpu.context, gpte, page.role.level(), page.role.access());
   if (!e.any) return;
@@ -46,9 +45,11 @@ void prefetch_one(VcpuState& vcpu, ShadowPage& page, unsigned index) {
 void prefetch(VcpuState& vcpu, ShadowPage& page, unsigned index) {
   VmState& vm = *vcpu.vm;
   if (!vm.config.options.prefetch || page.unsync || vm.notifier.in_progress) return;
+  const GuestMemory::Page table = space_of(vcpu).memory.page(page.gfn);
+  if (!table.there()) return;
   const unsigned first = index & ~(kGroup - 1);
   for (unsigned i = first; i < first + kGroup; ++i)
-    if (i != index && !page.spt[i]) prefetch_one(vcpu, page, i);
+    if (i != index && !page.spt[i]) prefetch_one(vcpu, page, table, i);
 }
 
 }  // namespace mmu

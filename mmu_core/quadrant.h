@@ -27,8 +27,11 @@ constexpr unsigned gpte_number(PageRole role, unsigned index) {
   const unsigned per = sptes_per_gpte(role);
   return (role.quadrant() * kEntries + index) / per;
 }
+constexpr u64 gpte_offset(PageRole role, unsigned index) {
+  return u64{gpte_number(role, index)} * gpte_bytes(role);
+}
 inline Gpa gpte_gpa(const ShadowPage& page, unsigned index) {
-  return page.gfn.base() + u64{gpte_number(page.role, index)} * gpte_bytes(page.role);
+  return page.gfn.base() + gpte_offset(page.role, index);
 }
 
 // The quadrant of the page that hangs below entry `index` of a page directory of 4-byte entries.

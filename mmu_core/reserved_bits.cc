@@ -45,14 +45,14 @@ ReservedBits guest_reserved_bits(const PagingMode& mode, const Capabilities& cap
   ReservedBits reserved;
   const u64 every_entry = reserved_in_every_entry(mode, caps, nx_enabled);
   for (unsigned level = 1; level <= mode.levels; ++level) {
-    u64& table = reserved.table[level - 1];
-    u64& large = reserved.large[level - 1];
-    table = every_entry;
-    // AMD defines bit 8 (G) of an entry that cannot map a page as must-be-zero; Intel ignores it.
-    if (level >= 4 && caps.vendor == Vendor::kAmd) table |= pte::kG;
-    const bool allowed = level > 1 && large_page_allowed(mode, level, caps);
-    large = allowed ? every_entry | misaligned_frame(mode.level[level - 1]) : kNoLargePage;
+    reserved.table[level - 1] = every_entry;
+    reserved.large[level - 1] = kNoLargePage;
   }
+  for (unsigned level = 2; level <= mode.levels && large_page_allowed(mode, level, caps); ++level)
+    reserved.large[level - 1] = every_entry | misaligned_frame(mode.level[level - 1]);
+  // AMD defines bit 8 (G) of an entry that cannot map a page as must-be-zero; Intel ignores it.
+  if (caps.vendor == Vendor::kAmd)
+    for (unsigned level = 4; level <= mode.levels; ++level) reserved.table[level - 1] |= pte::kG;
   return reserved;
 }
 

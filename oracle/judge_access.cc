@@ -28,6 +28,8 @@ void AccessJudge::run_defined() {
     settle_loaded();
     note_open_in_read_only();
   }
+  if (context_.root.pdptes != nullptr && context_.root.pdptes->doubtful != 0) [[unlikely]]
+    settle_doubtful_pdptes();
   if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
   if (fresh_matches()) {
     if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {
@@ -107,6 +109,22 @@ void AccessJudge::settle_loaded() {
   for (unsigned b = 0; b < byte_count(query()); ++b) {
     const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
     state_.settle_open(at, 1);
+  }
+}
+
+// The first access that tells whether such a PDPTE is present is believed.
+void AccessJudge::settle_doubtful_pdptes() {
+  const bool faulted = got_.kind == OutcomeKind::kPageFault;
+  const std::uint32_t not_present = attempt_bits(context_.controls(), query().kind);
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    const AccessPart& part = fresh_.part[i];
+    const unsigned number = part.gva >> 30 & 3;
+    if (!(context_.root.pdptes->doubtful >> number & 1)) continue;
+    if (faulted && !seen_.fault_matches(i, got_.error_code)) continue;  // of the other part
+    const bool absent = faulted && got_.error_code == not_present;
+    if (absent && part.faults && part.error_code == not_present) continue;  // either way
+    state_.settle_pdpte(context_.vcpu, number, !absent);
+    fresh_access(state_, context_, fresh_);
   }
 }
 

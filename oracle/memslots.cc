@@ -14,6 +14,7 @@ constexpr bool page_aligned(std::uint64_t address) { return address % kPageBytes
 void Memslots::reset(const Machine& machine) {
   slots_ = {};
   hint_ = &slots_[0];
+  everything_zapped_ = 0;
   set_width(machine.maxphyaddr);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0};
 }

@@ -80,6 +80,12 @@ class Memslots {
   bool move(std::uint64_t id, std::uint64_t gpa, Time now);
   bool set_flags(std::uint64_t id, std::uint64_t flags);
 
+  // When a slot of this or the other space was last deleted or moved: nothing that was mapped
+  // before is left, in either. KVM API §"KVM_SET_USER_MEMORY_REGION" and
+  // KVM_X86_QUIRK_SLOT_ZAP_ALL.
+  Time everything_zapped() const { return everything_zapped_; }
+  void note_everything_zapped(Time now) { everything_zapped_ = now; }
+
  private:
   const Memslot* find_slowly(std::uint64_t gpa) const;
   bool range_is_free(std::uint64_t gpa, std::uint64_t bytes, std::uint64_t except) const;
@@ -87,6 +93,7 @@ class Memslots {
   std::array<Memslot, kMaxSlots> slots_;      // a dead slot has bytes == 0
   mutable const Memslot* hint_ = &slots_[0];  // what was found last
   std::uint64_t gpa_limit_ = 0;
+  Time everything_zapped_ = 0;
 };
 
 }  // namespace twinwalk::oracle

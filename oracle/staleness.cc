@@ -196,7 +196,8 @@ class Search {
     const std::uint64_t gpa = base | (q_.gva & (now_->mode->page_bytes(level) - 1));
     // A large page is shadowed by a link to pages of its own size's pieces, which another large
     // page may share. An unannounced edit leaves the link, and no invalidation has to end it: the
-    // frame that backs the gpa now may come in again below it, by the other page (rule 31).
+    // frame that backs the gpa now, or a memslot added later brings, may come in again below it, by
+    // the other page (rule 31).
     const bool unannounced = kvm() && level > 1 && choice.end == kStillThere;
     if (choice.old && !frame_still_theirs(gpa, choice.left_at, unannounced))
       return SearchResult::kNone;
@@ -216,8 +217,9 @@ class Search {
   bool frame_still_theirs(std::uint64_t gpa, Time left_at, bool unannounced) const {
     const Memslot* slot = q_.memory->slots().find(gpa);
     if (slot == nullptr) return true;  // MMIO then and now
-    if (left_at <= slot->since) return false;
-    return unannounced || left_at > q_.memory->image().frame_since(Memslots::hva_of(*slot, gpa));
+    if (unannounced) return left_at > q_.memory->slots().everything_zapped();
+    return left_at > slot->since &&
+           left_at > q_.memory->image().frame_since(Memslots::hva_of(*slot, gpa));
   }
 
   bool faults_allowed() const { return !kvm() && q_.vendor != Vendor::kAmd; }

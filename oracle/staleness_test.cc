@@ -572,6 +572,30 @@ TEST_P(LargeLink, Rule30AMemslotThatMovedEndsIt) {
   EXPECT_NE(read_former(), "ok");
 }
 
+TEST_P(LargeLink, Rule31AMemslotAddedLaterIsSeenThroughItUntilOneGoes) {
+  constexpr std::uint64_t kNoMemory = std::uint64_t{1} << 32;
+  bed.spec.write_word(kPde, kNoMemory | kLeafUsed | pte::kPs);
+  Outcome mmio = bed.through(AccessKind::kRead, kGva, kNoMemory + kGva);
+  mmio.kind = OutcomeKind::kMmio;
+  ASSERT_EQ(says(bed.access(AccessKind::kRead, kGva, mmio)), "ok");
+  bed.write(kPde, kOther | kLeafUsed | pte::kPs, Writer::kHost);
+  Op op;
+  op.verb = Verb::kSlotAdd;
+  op.slot = 1, op.gpa = kNoMemory, op.pages = 512, op.hva = kHvaBase + 0x600000;
+  ASSERT_EQ(says(bed.step(op, Outcome{})), "ok");
+  const auto read_through = [&] {
+    return says(bed.access(AccessKind::kRead, kGva,
+                           bed.through(AccessKind::kRead, kGva, kNoMemory + kGva)));
+  };
+  EXPECT_EQ(read_through(), kvm() ? "ok" : "wrong-frame/fresh");
+  op.slot = 2, op.gpa = 2 * kNoMemory, op.pages = 1, op.space = 1;
+  ASSERT_EQ(says(bed.step(op, Outcome{})), "ok");
+  EXPECT_EQ(read_through(), kvm() ? "ok" : "wrong-frame/fresh");
+  op.verb = Verb::kSlotDelete;
+  ASSERT_EQ(says(bed.step(op, Outcome{})), "ok");
+  EXPECT_NE(read_through(), "ok") << "a slot of the other space went: nothing mapped is left";
+}
+
 TEST_P(LargeLink, Rule30ASmallPageHasNone) {
   bed.spec.reset(Machine{}, GetParam());
   bed.map(kGva, kOld | kLeafUsed);

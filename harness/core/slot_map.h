@@ -15,6 +15,7 @@ struct SlotView {
   bool used = false;
   bool read_only = false, log_dirty = false;
   std::uint64_t gpa = 0, bytes = 0, hva = 0;
+  bool holds(std::uint64_t address) const { return address - gpa < bytes; }  // unused: nothing
   std::uint64_t hva_of(std::uint64_t address) const { return hva + (address - gpa); }
 };
 
@@ -33,7 +34,7 @@ class SlotMap {
   // The slot that holds `gpa`; null: no memory.
   const SlotView* find(std::uint64_t gpa) const {
     for (const SlotView& s : slots_) {
-      if (gpa - s.gpa < s.bytes && s.used) return &s;
+      if (s.holds(gpa)) return &s;
     }
     return nullptr;
   }

@@ -36,6 +36,7 @@ class AgedTable {
   unsigned size() const { return size_; }
 
   Value* find(std::uint64_t key) {
+    if (size_ == 0) return nullptr;
     const unsigned i = place_of(key);
     return is_taken(i) ? &entries_[slots_[i].entry].value : nullptr;
   }

@@ -15,17 +15,26 @@ constexpr unsigned kPaeLevels = 3;  // the third are the PDPTE registers
 
 constexpr bool has(std::uint64_t entry, unsigned n) { return entry >> n & 1; }
 constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
-constexpr std::uint64_t frame_of(std::uint64_t entry, unsigned level) {
-  return entry & 0x000f'ffff'ffff'f000 & ~((std::uint64_t{1} << shift_of(level)) - 1);
+constexpr std::uint64_t table_of(std::uint64_t entry) { return entry & 0x000f'ffff'ffff'f000; }
+constexpr std::uint64_t in_page(std::uint64_t gva, unsigned level) {
+  return gva & ((std::uint64_t{1} << shift_of(level)) - 1);
+}
+constexpr std::uint64_t page_of(std::uint64_t entry, unsigned level) {
+  return table_of(entry) & ~in_page(~std::uint64_t{0}, level);
 }
 constexpr bool canonical(std::uint64_t gva, unsigned bits) {
   const unsigned rest = 64 - bits;
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << rest) >> rest) == gva;
 }
 
-// Sets `bits` in the entry by a locked update if it still is `seen`; false: it changed, look again.
-bool update(std::uint64_t* entry, std::uint64_t seen, std::uint64_t bits) {
-  return std::atomic_ref<std::uint64_t>(*entry).compare_exchange_strong(seen, seen | bits);
+constexpr std::uint64_t kAccessed = std::uint64_t{1} << kBitAccessed,
+                        kDirty = std::uint64_t{1} << kBitDirty;
+
+// Sees to it that `flags` are set in the entry, by a locked update if it still is `seen`; false: it
+// changed, look again.
+bool set_flags(std::uint64_t* entry, std::uint64_t seen, std::uint64_t flags) {
+  return (seen & flags) == flags ||
+         std::atomic_ref<std::uint64_t>(*entry).compare_exchange_strong(seen, seen | flags);
 }
 
 }  // namespace
@@ -91,13 +100,15 @@ bool Processor::load_pdptes(const Controls& controls) {
   Pdptes& p = pdptes_[controls.tag.vcpu];
   if (p.loaded && p.root == controls.root && policy_ != TlbPolicy::kFresh) return true;
   p.loaded = false;
+  // Its CR3 has 32 bits. SDM 3A §"Control Registers", CR3.
+  if (controls.root >> 32) return false;
   constexpr std::uint64_t kReserved = 0xfff0'0000'0000'01e6;  // 63:52, 8:5, 2:1
   for (unsigned i = 0; i < 4; ++i) {
     const std::uint64_t* const slot = memory_.table_entry(controls.root + i * 8);
     p.entry[i] = slot ? *slot : 0;
     if (!has(p.entry[i], kBitPresent)) continue;
     if (p.entry[i] & (kReserved | above_maxphyaddr_)) return false;
-    memory_.note_reached(frame_of(p.entry[i], 1) >> 12);
+    memory_.note_reached(table_of(p.entry[i]) >> 12);
   }
   p.loaded = true;
   p.root = controls.root;
@@ -108,7 +119,7 @@ bool Processor::pdptes_reach(std::uint64_t pfn, std::uint64_t count) const {
   for (const Pdptes& p : pdptes_) {
     if (!p.loaded) continue;
     for (const std::uint64_t entry : p.entry) {
-      if (has(entry, kBitPresent) && (frame_of(entry, 1) >> 12) - pfn < count) return true;
+      if (has(entry, kBitPresent) && (table_of(entry) >> 12) - pfn < count) return true;
     }
   }
   return false;
@@ -131,7 +142,7 @@ bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t g
       error_code = need.code;
       return false;
     }
-    table = frame_of(pdpte, 1);
+    table = table_of(pdpte);
   }
   while (true) {
     std::uint64_t* const slot = memory_.table_entry(table + (gva >> shift_of(level) & 511) * 8);
@@ -149,29 +160,26 @@ bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t g
     here.user &= has(entry, kBitUser);
     here.execute &= !has(entry, kBitXd);
     const bool leaf = level == 1 || (level < 4 && has(entry, kBitSize));
-    const auto key = static_cast<std::uint8_t>(pae ? 0 : entry >> 59 & 15);
-    bool dirty = leaf && has(entry, kBitDirty);
-    if (leaf) {
-      error_code = need.violation(controls, here, key);
-      if (error_code) return false;
-      dirty |= need.write;
-    }
-    const std::uint64_t set =
-        (std::uint64_t{1} << kBitAccessed) | (dirty ? std::uint64_t{1} << kBitDirty : 0);
-    if ((entry & set) != set && !update(slot, entry, set)) continue;
-    const std::uint64_t frame = frame_of(entry, leaf ? level : 1);
-    memory_.note_reached(frame >> 12);
     if (!leaf) {
-      cache_.insert_structure(controls.tag, gva, level, {frame, here});
-      table = frame;
+      if (!set_flags(slot, entry, kAccessed)) continue;
+      table = table_of(entry);
       rights = here;
+      memory_.note_reached(table >> 12);
+      cache_.insert_structure(controls.tag, gva, level, {table, here});
       --level;
       continue;
     }
+    const auto key = static_cast<std::uint8_t>(pae ? 0 : entry >> 59 & 15);
+    error_code = need.violation(controls, here, key);
+    if (error_code) return false;
+    if (!set_flags(slot, entry, need.write ? kAccessed | kDirty : kAccessed)) continue;
+    const bool dirty = need.write || has(entry, kBitDirty);
+    const std::uint64_t frame = page_of(entry, level);
+    memory_.note_reached(frame >> 12);
     const auto page_size = static_cast<std::uint8_t>(level);
     cache_.insert(controls.tag, gva, has(entry, kBitGlobal),
                   {frame, 0, page_size, key, dirty, here});
-    hpa = frame | (gva & ((std::uint64_t{1} << shift_of(level)) - 1));
+    hpa = frame | in_page(gva, level);
     return true;
   }
 }
@@ -182,7 +190,7 @@ bool Processor::translate(const Controls& controls, const Need& need, std::uint6
   if (e && (e->dirty || !need.write)) [[likely]] {
     error_code = need.violation(controls, e->rights, e->key);
     if (!error_code) {
-      hpa = e->base | (gva & ((std::uint64_t{1} << shift_of(e->level)) - 1));
+      hpa = e->base | in_page(gva, e->level);
       return true;
     }
   } else if (e && (error_code = need.violation(controls, e->rights, e->key))) {

@@ -1,0 +1,315 @@
+// Edits that the hypervisor is not told of, or only by a later flush: by the host's own process, by
+// the guest in tables that went unsync, in tables that lie in a read-only slot; and what may change
+// around an entry while a former value of it is still in use.
+
+#include "fuzzers/idioms.h"
+#include "fuzzers/phrases.h"
+#include "fuzzers/pools.h"
+#include "harness/trace/schema.h"
+
+namespace twinwalk::fuzz {
+namespace {
+
+constexpr std::uint64_t kLinkBits = pte::kP | pte::kW | pte::kU | pte::kA;
+
+std::uint64_t with_frame(std::uint64_t entry, std::uint64_t frame) {
+  return (entry & ~pte::kAddressMask) | (frame & pte::kAddressMask);
+}
+
+// The host looks at a frame by its reverse map, in one of the ways there are.
+void look_up_frame(Sketch& s, std::uint64_t gpa, std::uint64_t pages) {
+  const std::uint64_t hva = kHvaBase + gpa;
+  switch (s.rng().below(6)) {
+    case 0:
+      s.say(phrase::slot_delete(0));
+      return s.say(phrase::slot_add(0, 0, s.machine().memory_bytes() / kPage, kHvaBase, 0));
+    case 1:
+      s.say(phrase::slot_flags(0, slot_flag::kLogDirty));
+      return s.say(phrase::slot_flags(0, 0));
+    case 2:
+      return s.say(phrase::protect(hva, pages, false));
+    case 3:
+      return s.say(phrase::host_range(Verb::kAge, hva, pages));
+    default:
+      return s.say(
+          phrase::host_range(s.rng().flip() ? Verb::kRemap : Verb::kInvalidate, hva, pages));
+  }
+}
+
+// The host's process rewrites a large entry that is in use: into a table of the same frame, another
+// large frame, small pages, a device. Then another part of the range is used, and the host asks for
+// the old frame.
+void large_entry_by_host(Sketch& s) {
+  const std::uint64_t large = s.mode() == Mode::k32Bit ? 4 * kMib : 2 * kMib;
+  const std::uint64_t gva = s.pool_gva() & ~(large - 1);
+  std::uint64_t frame = s.rng().pick(kLargeFrames) & ~(large - 1);
+  if (frame == 0 && s.rng().chance(2, 3)) frame = 4 * kMib;
+  const std::uint64_t part = gva + s.rng().below(3) * kPage;
+  const std::uint64_t table = frame != 0 && s.rng().chance(2, 3) ? frame : s.table_frame();
+  s.map_large(gva, frame);
+  s.touch(gva);
+  if (s.rng().flip()) s.touch(part);
+  const Survey::Entry e = s.walk(gva).last();
+  for (unsigned i = 0; i < 2; ++i)
+    s.say(phrase::write(table + s.rng().below(3) * e.bytes, s.frame() | kLinkBits | pte::kD,
+                        e.bytes, Writer::kHost));
+  std::uint64_t to = table | kLinkBits;
+  if (s.rng().flip())
+    to = with_frame(e.value, s.rng().flip() ? s.rng().pick(kLargeFrames) & ~(large - 1)
+                                            : s.rng().pick(kDevices) & ~(large - 1)) |
+         pte::kA | pte::kD;
+  s.say(phrase::write(e.gpa, to, e.bytes, Writer::kHost));
+  s.touch(part);
+  s.touch(gva + s.rng().below(3) * kPage);
+  if (s.rng().chance(1, 3)) s.invalidate(gva);
+  look_up_frame(s, frame, s.rng().flip() ? large / kPage : 1);
+  s.touch(part);
+  s.touch(gva);
+}
+
+// A page in use becomes another page or a device by the host's hand; the next fault replaces it.
+void page_by_host(Sketch& s) {
+  const std::uint64_t gva = s.mapped_page();
+  s.warm(gva);
+  const Survey::Walk w = s.walk(gva);
+  const Survey::Entry e = s.rng().chance(3, 4) ? w.last() : s.entry_of(gva);
+  const std::uint64_t to = s.rng().chance(2, 3) ? s.rng().pick(kDevices) : s.frame();
+  s.say(phrase::write(e.gpa, with_frame(e.value, to) | pte::kA, e.bytes, Writer::kHost));
+  // The kind of access decides whether the old entry still serves.
+  s.say(phrase::access(s.rng().flip() ? AccessKind::kWrite : AccessKind::kFetch, gva));
+  s.touch(gva);
+  if (w.complete && w.gpa < s.machine().memory_bytes())
+    look_up_frame(s, w.gpa & ~std::uint64_t{0xfff}, 1);
+  s.touch(gva);
+  s.invalidate(gva);
+  s.touch(gva);
+}
+
+// Tables in a read-only slot, with A and D set in advance or not.
+void tables_read_only(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  const Survey::Walk w = s.walk(gva);
+  const std::uint64_t id = 1 + s.rng().below(3), at = 0x8000'0000;
+  if (s.rng().chance(3, 4)) {
+    for (unsigned i = 0; i < w.count; ++i) {
+      const Survey::Entry& e = w.entry[i];
+      if (e.pdpte_of_pae) continue;
+      const bool leaf = i + 1 == w.count;
+      s.say(phrase::write(e.gpa, e.value | pte::kA | (leaf && s.rng().flip() ? pte::kD : 0),
+                          e.bytes, Writer::kGuest));
+    }
+  }
+  s.say(phrase::slot_add(id, at, 64, kHvaBase + kTablePool, slot_flag::kReadOnly));
+  const std::uint64_t old = s.registers().cr3;
+  if (s.root() >= kTablePool && s.root() < kTablePool + 64 * kPage && s.rng().flip()) {
+    s.say(phrase::mov(Reg::kCr3, at + (s.root() - kTablePool)));
+  } else if (w.count > 1) {
+    const Survey::Entry& link = w.entry[s.rng().below(w.count - 1)];
+    const std::uint64_t table = link.value & pte::kAddressMask;
+    if (table >= kTablePool) s.deliver(link.gpa, with_frame(link.value, at + (table - kTablePool)));
+  }
+  s.touch(gva);
+  s.touch(gva);
+  s.say(phrase::mov(Reg::kCr3, old));
+  const Survey::Entry e = w.last();
+  s.deliver(e.gpa, s.changed(e));
+  if (s.rng().flip()) s.invalidate(gva);
+  s.touch(gva);
+  s.say(s.rng().flip() ? phrase::slot_delete(id) : phrase::slot_flags(id, 0));
+  s.touch(gva);
+}
+
+// A table is edited without a word, then linked under a second parent that was not there before: no
+// flush is due, and none may be needed.
+void link_unsync_table(Sketch& s) {
+  const std::uint64_t gva = s.mapped_page();
+  s.warm(gva);
+  const Survey::Walk w = s.walk(gva);
+  if (w.count < 2) return s.touch(gva);
+  const Survey::Entry e = w.last();
+  s.deliver_native(e.gpa, e.value | pte::kA);
+  s.deliver_native(e.gpa, s.changed(e));
+  const unsigned parent = s.rng().chance(2, 3) ? w.count - 2 : s.rng().below(w.count - 1);
+  const Survey::Entry& link = w.entry[parent];
+  const std::uint64_t other = gva ^ bit(link.shift + s.rng().below(2));
+  const unsigned index_bits = Survey::format_of(s.mode()).index_bits;
+  const std::uint64_t at =
+      link.table +
+      (other >> link.shift & (bit(link.pdpte_of_pae ? 2 : index_bits) - 1)) * link.bytes;
+  if (s.rng().flip()) {
+    s.say(phrase::write(at, 0, link.bytes, Writer::kGuest));
+    s.touch(other);
+  }
+  s.deliver(at, s.rng().chance(3, 4) ? link.value : s.changed(link));
+  if (link.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  if (s.rng().flip()) s.touch(other ^ kPage);  // makes the link, and leaves the edited entry alone
+  s.touch(other);
+  s.touch(gva);
+  if (s.rng().flip()) s.deliver_native(e.gpa, s.changed(e));
+  s.touch(other);
+  s.invalidate(s.rng().flip() ? gva : other);
+  s.touch(gva);
+  s.touch(other);
+}
+
+// Native stores to an upper table: each one must be seen, also after many, and by an instruction
+// that reads first.
+void flood_upper_table(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  s.warm(gva);
+  const Survey::Walk w = s.walk(gva);
+  const Survey::Entry e = w.entry[w.count > 1 ? s.rng().below(w.count - 1) : 0];
+  s.need_direct_map(e.gpa & (kDirectMapSize - 1));
+  const std::uint64_t through = direct_map(s.mode()) + e.gpa;
+  for (unsigned i = 0; i < 1 + s.rng().below(6); ++i) {
+    switch (s.rng().below(4)) {
+      case 0:
+        s.say(phrase::access(AccessKind::kRmw, through, e.bytes));
+        break;
+      case 1:
+        s.say(phrase::write(e.table + s.rng().below(4) * e.bytes, s.table_frame() | kLinkBits,
+                            e.bytes, Writer::kGuest));
+        break;
+      default:
+        s.deliver_native(e.table + s.rng().below(4) * e.bytes, s.changed(e));
+        break;
+    }
+  }
+  s.deliver_native(e.gpa, s.rng().flip() ? e.value : s.changed(e));
+  if (e.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  if (s.rng().flip()) s.invalidate(gva);
+  s.touch(gva);
+  s.touch(s.mapped_gva());
+}
+
+// One of the controls that decide what an entry allows.
+void toggle_right(Sketch& s) {
+  const Registers r = s.registers();
+  switch (s.rng().below(6)) {
+    case 0:
+    case 1:
+      return s.say(phrase::mov(Reg::kCr0, r.cr0 ^ cr0::kWp));
+    case 2:
+      return s.say(phrase::mov(Reg::kCr4, r.cr4 ^ cr4::kSmep));
+    case 3:
+      return s.say(phrase::mov(Reg::kCr4, r.cr4 ^ cr4::kSmap));
+    case 4:
+      return s.say(phrase::mov(Reg::kEfer, r.efer ^ efer::kNxe));
+    default:
+      if (r.cr4 & cr4::kPke && s.rng().flip())
+        return s.say(phrase::mov(Reg::kPkru, s.rng().below(256)));
+      return s.say(phrase::mov(Reg::kCr4, r.cr4 ^ cr4::kPke));
+  }
+}
+
+// The rights of an entry at any level and the controls that read them change in turn.
+void rights_under_controls(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  s.touch(gva);
+  for (unsigned i = 0; i < 2 + s.rng().below(2); ++i) {
+    toggle_right(s);
+    s.touch(gva);
+    const Survey::Entry e = s.entry_of(gva);
+    static constexpr std::uint64_t kRights[] = {pte::kW, pte::kU, pte::kXd, pte::kW | pte::kU};
+    const std::uint64_t value =
+        e.pdpte_of_pae ? s.changed(e) : (e.value | pte::kA) ^ s.rng().pick(kRights);
+    s.deliver(e.gpa, value);
+    if (s.rng().flip()) toggle_right(s);
+    if (s.rng().flip()) s.invalidate(gva);
+    s.touch(gva);
+    if (s.rng().flip()) s.touch(gva);
+  }
+}
+
+// Accesses that the processor makes by itself, as the supervisor whatever the CPL and AC say.
+void implicit_supervisor(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  const auto implicitly = [&] {
+    s.say(phrase::implicit_access(s.rng().flip() ? AccessKind::kRead : AccessKind::kWrite, gva));
+  };
+  if (!(s.registers().cr4 & cr4::kSmap))
+    s.say(phrase::mov(Reg::kCr4, s.registers().cr4 | cr4::kSmap));
+  s.say(phrase::mov(Reg::kAc, s.rng().chance(3, 4)));
+  if (s.rng().flip()) s.touch(gva);
+  implicitly();
+  if (s.rng().flip()) s.say(phrase::mov(Reg::kCpl, s.rng().flip() ? 3 : 0));
+  implicitly();
+  const Survey::Entry e = s.entry_of(gva);
+  s.deliver(e.gpa, (e.value | pte::kA) ^ (e.pdpte_of_pae ? pte::kPcd : pte::kU));
+  if (s.rng().flip()) s.invalidate(gva);
+  implicitly();
+  s.touch(gva);
+}
+
+// What happens to a whole vCPU, while tables are unsync, memory is short or gone, or a log is on.
+void event_amid(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  const Registers old = s.registers();
+  s.warm(gva);
+  const Survey::Entry e = s.walk(gva).last();
+  switch (s.rng().below(6)) {
+    case 0:
+    case 1:
+      s.deliver_native(e.gpa, e.value | pte::kA);
+      s.deliver_native(e.gpa, s.changed(e));
+      break;
+    case 2:
+      s.say(phrase::slot_flags(0, slot_flag::kLogDirty));
+      break;
+    case 3:
+      s.say(phrase::slot_delete(0));
+      break;
+    case 4:
+      s.say(phrase::zap_all());
+      break;
+    default:
+      s.say(phrase::smm(true));
+      break;
+  }
+  switch (s.rng().below(6)) {
+    case 0:
+      s.say(phrase::init(s.rng().flip()));
+      break;
+    case 1:
+      s.say(phrase::new_vcpu());
+      break;
+    case 2:
+      s.say(
+          phrase::cpuid(s.machine().features ^ static_cast<std::uint32_t>(bit(s.rng().below(13)))));
+      break;
+    case 3:
+      s.say(phrase::smm(s.rng().flip()));
+      break;
+    case 4:
+      s.enter(static_cast<Mode>(s.rng().below(5)));
+      break;
+    default:
+      s.say(phrase::cpuid_width(36 + s.rng().below(17)));
+      break;
+  }
+  s.touch(gva);
+  s.say(phrase::slot_add(0, 0, s.machine().memory_bytes() / kPage, kHvaBase, 0));
+  s.say(phrase::smm(false));
+  if (s.rng().chance(3, 4)) s.say(phrase::sregs(old.cr0, old.cr3, old.cr4, old.efer));
+  s.touch(gva);
+  s.deliver(e.gpa, s.changed(e));
+  s.invalidate(gva);
+  s.touch(gva);
+}
+
+constexpr Idiom kIdioms[] = {
+    {"large-entry-by-host", 3, large_entry_by_host},
+    {"page-by-host", 2, page_by_host},
+    {"tables-read-only", 2, tables_read_only},
+    {"link-unsync-table", 4, link_unsync_table},
+    {"flood-upper-table", 3, flood_upper_table},
+    {"rights-under-controls", 4, rights_under_controls},
+    {"implicit-supervisor", 2, implicit_supervisor},
+    {"event-amid", 2, event_amid},
+};
+
+}  // namespace
+
+std::span<const Idiom> hidden_idioms() { return kIdioms; }
+
+}  // namespace twinwalk::fuzz
