@@ -42,7 +42,8 @@ void condemn(VmState& vm, ShadowPage* p) {
 }  // namespace
 
 void page(VmState& vm, ShadowPage* p) {
-  // Off the list and without links, so nobody can come upon it; a loop over the list would never end.
+  // Off the list and without links, so nobody can come upon it; a loop over the list would never
+  // end.
   if (p->role.invalid()) vm.platform.panic("an invalid page is zapped again");
   ++vm.stats.zaps;
   count(vm, p->root_count ? Event::kZapRoot : Event::kZap, *p);
