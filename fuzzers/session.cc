@@ -103,8 +103,7 @@ void Session::diverged(const CheckResult& result) {
       add(stats_->recorded, 1);
       break;
     case CandidateStore::Kept::kFailed:
-      add(stats_->lost, 1);
-      std::fprintf(stderr, "twinwalk: %s\n", store_.error().c_str());
+      note_lost(*stats_, store_.error());
       break;
     case CandidateStore::Kept::kEnough:
       break;

@@ -171,6 +171,16 @@ TEST_F(Stats, CountsCrossProcessesAndSurviveAKill) {
   EXPECT_EQ(again->execs.load(), seen);
 }
 
+TEST_F(Stats, WhyAFindingIsLostIsTold) {
+  StatsFile file;
+  ASSERT_EQ(file.create(at("stats")), "");
+  note_lost(*file.get(), "cannot write x: No space left on device");
+  EXPECT_EQ(file->lost.load(), 1u);
+  EXPECT_STREQ(file->why_lost, "cannot write x: No space left on device");
+  note_lost(*file.get(), std::string(2 * kWhySize, 'y'));
+  EXPECT_EQ(std::string(file->why_lost), std::string(kWhySize - 1, 'y')) << "cut, and ended";
+}
+
 TEST_F(Stats, OtherFilesAreRefused) {
   ASSERT_EQ(write_atomically(at("x"), std::string(sizeof(WorkerStats), 'x')), "");
   ASSERT_EQ(write_atomically(at("y"), std::string_view("short")), "");

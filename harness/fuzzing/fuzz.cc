@@ -207,8 +207,8 @@ class Run {
     for (Worker& w : workers_) {
       if (!w.tend(crashes)) return w.error();
       add_crashes(w, crashes);
-      if (w.stats().lost.load())
-        return "a worker could not write a finding: " + last_line(w.plan().folder + "/log");
+      if (w.stats().lost.load(std::memory_order_acquire))
+        return std::string("a finding is lost: ") + w.stats().why_lost;
     }
     referee_.tend();
     if (referee_.counts().unavailable && !told_) {
@@ -237,12 +237,6 @@ class Run {
                   f.reproduced == kReplays ? "" : ", does not always reproduce");
       std::fflush(stdout);
     }
-  }
-
-  static std::string last_line(const std::string& path) {
-    std::string text = tail_of(path, 1000);
-    while (!text.empty() && text.back() == '\n') text.pop_back();
-    return text.substr(text.rfind('\n') + 1);
   }
 
   std::uint64_t new_findings() {
