@@ -174,7 +174,7 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark)."
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, coverage)."
       return 0
       ;;
     *) die "test: no option '$1'; there is --all" ;;
@@ -187,7 +187,12 @@ run_tests() {
   step_fuzz_smoke
   step_tidy
   step_format
-  [[ $all == 0 ]] || step_long
+  if [[ $all == 1 ]]; then
+    step_long
+    # shellcheck source=harness/cli/coverage.sh
+    . "$source/harness/cli/coverage.sh"
+    step_coverage
+  fi
   printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
   [[ $failed == 0 ]]
 }
