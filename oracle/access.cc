@@ -121,10 +121,8 @@ std::uint64_t with_set_bits(const MachineState& state, const Loaded& load, std::
   if (bits == 0) return value;
   if (!state.range_meets(load.gpa[0], load.gpa[1], load.bytes, entry_gpa, entry_bytes))
     return value;
-  const std::uint64_t page_rest = kPageBytes - (load.gpa[0] & (kPageBytes - 1));
   for (unsigned b = 0; b < load.bytes; ++b) {
-    // A and D lie in the entry's first byte.
-    const std::uint64_t at = b < page_rest ? load.gpa[0] + b : load.gpa[1] + (b - page_rest);
+    const std::uint64_t at = load.byte(b);  // A and D lie in the entry's first byte
     if ((at & (entry_bytes - 1)) == 0 && state.memory().slots().same_byte(at, entry_gpa))
       value |= bits << (8 * b);
   }

@@ -81,6 +81,10 @@ inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
 struct Loaded {
   std::uint64_t gpa[2] = {};
   unsigned bytes = 0;
+  std::uint64_t byte(unsigned n) const {
+    const std::uint64_t rest = kPageBytes - (gpa[0] & (kPageBytes - 1));
+    return n < rest ? gpa[0] + n : gpa[1] + (n - rest);
+  }
 };
 // `value`, which memory held before the access, as a load sees it after its walk has set `bits` (A,
 // D) in the entry at `entry_gpa`.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <string_view>
 #include <vector>
 
@@ -11,8 +12,10 @@
 #include "harness/cli/output.h"
 #include "harness/cli/subjects.h"
 #include "harness/cli/walk_table.h"
+#include "harness/fuzzing/child.h"
 #include "harness/trace/print.h"
 #include "harness/trace/schema.h"
+#include "oracle/rules.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -31,6 +34,11 @@ std::string registers_text(const Registers& r) {
   if (r.ac) text += " ac=1";
   if (r.pkru != 0) text += fmt::format(" pkru={:#x}", r.pkru);
   return text;
+}
+
+void cite(const Rule& rule) {
+  print("      {:<11} {}: {}\n", "rule", rule.id, rule.says);
+  if (!rule.citation.empty()) print("      {:<11} {}\n", "", paint(Tone::kDim, rule.citation));
 }
 
 // Tells the story of one trace, after the checker has run it: the reference is run along a second
@@ -134,11 +142,6 @@ class Story {
                                                   : Tone::kGood;
   }
 
-  static void cite(const Rule& rule) {
-    print("      {:<11} {}: {}\n", "rule", rule.id, rule.says);
-    if (!rule.citation.empty()) print("      {:<11} {}\n", "", paint(Tone::kDim, rule.citation));
-  }
-
   void verdicts(std::uint32_t i) {
     for (const Note& note : notes_) {
       if (note.step != i) continue;
@@ -165,6 +168,32 @@ class Story {
   Verdict verdict_;
 };
 
+constexpr double kProbeSeconds = 30;
+
+// How the core ends the process, or keeps it for ever, on this trace: "" if it does neither. A
+// process of its own finds out.
+std::string end_of_process(Subject& subject, const Trace& trace) {
+  std::fflush(stdout);
+  fuzz::Child child;
+  const bool started = child.call([&] {
+    Checker(subject).check(trace);
+    return 0;
+  });
+  if (!started) return {};
+  if (!child.wait(kProbeSeconds)) return "it does not come to an end";
+  if (child.exited() && child.exit_code() == 0) return {};
+  return child.exited() ? fmt::format("the process ended with exit code {}", child.exit_code())
+                        : fmt::format("the process ended by signal {}", child.signal());
+}
+
+void print_head(const NamedTrace& named, const SubjectInfo& info) {
+  for (const Trace::Comment& comment : named.trace.comments) {
+    if (comment.op == Trace::kHeader) print("{}\n", paint(Tone::kDim, comment.text));
+  }
+  print("{}\nmachine     {}\nsubject     {}, profile {}\n", paint(Tone::kBold, named.path),
+        twinwalk::print(named.trace.machine), info.name, name_of(info.profile));
+}
+
 }  // namespace
 
 int explain(const std::string& path, const std::string& subject) {
@@ -172,6 +201,20 @@ int explain(const std::string& path, const std::string& subject) {
   const NamedSubject under_test = make_subject(subject);
   if (under_test.subject == nullptr) {
     throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));
+  }
+  if (subject == "core") {
+    if (const std::string why = end_of_process(*under_test.subject, named.trace); !why.empty()) {
+      print_head(named, under_test.subject->info());
+      for (std::size_t op = 0; op < named.trace.ops.size(); ++op) {
+        print("{} {}\n", paint(Tone::kDim, fmt::format("{:>3}", op)),
+              paint(Tone::kBold, twinwalk::print(named.trace.ops[op])));
+      }
+      print("   {} {}\n      {:<11} {}\n      {:<11} {}\n", paint(Tone::kBad, "DIVERGENCE"),
+            paint(Tone::kBold, fmt::format("{}, in process", name_of(DivergenceClass::kTrap))),
+            "got", why, "allowed", "the core survives every trace");
+      cite(oracle::rules::kOwnChecks);
+      return kExitGood;
+    }
   }
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
@@ -181,11 +224,7 @@ int explain(const std::string& path, const std::string& subject) {
     notes.push_back({event.step, event.verdict, event.known});
   });
   const SubjectInfo& info = under_test.subject->info();
-  for (const Trace::Comment& comment : named.trace.comments) {
-    if (comment.op == Trace::kHeader) print("{}\n", paint(Tone::kDim, comment.text));
-  }
-  print("{}\nmachine     {}\nsubject     {}, profile {}\n", paint(Tone::kBold, path),
-        twinwalk::print(named.trace.machine), info.name, name_of(info.profile));
+  print_head(named, info);
   if (!result.executed) {
     print("not run: its machine lacks what it requires ({})\n", named.trace.requires_line);
     return kExitGood;
