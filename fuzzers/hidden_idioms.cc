@@ -152,6 +152,55 @@ void link_unsync_table(Sketch& s) {
   s.touch(other);
 }
 
+// A page table that the guest edits without a word begins to serve as an upper table of another
+// address, or as the root: each of its former entries is one of many levels then.
+void table_moves_up(Sketch& s) {
+  const std::uint64_t gva = s.mapped_page();
+  s.warm(gva);
+  const Survey::Walk w = s.walk(gva);
+  if (w.count < 2) return s.touch(gva);
+  const Survey::Entry e = w.last();
+  const auto index = [&](const Survey::Entry& of, std::uint64_t address) {
+    const unsigned bits = of.pdpte_of_pae ? 2 : Survey::format_of(s.mode()).index_bits;
+    return (address >> of.shift & (bit(bits) - 1)) * of.bytes;
+  };
+  const bool as_root = w.count == 2 || (!w.entry[0].pdpte_of_pae && s.rng().chance(1, 4));
+  const unsigned parent = as_root ? 0 : s.rng().below(w.count - 2);
+  // It leads to itself from there down to where it was before.
+  for (unsigned i = as_root ? 0 : parent + 1; i + 1 < w.count; ++i)
+    s.deliver_native(e.table + index(w.entry[i], gva), (e.table & pte::kAddressMask) | kLinkBits);
+  if (s.rng().flip()) s.deliver_native(e.gpa, s.changed(e));
+  const std::uint64_t old = s.registers().cr3;
+  std::uint64_t other = gva;
+  if (as_root) {
+    s.say(phrase::mov(Reg::kCr3, e.table));
+  } else {
+    const Survey::Entry& link = w.entry[parent];
+    other = gva ^ bit(link.shift + s.rng().below(2));
+    s.deliver(link.table + index(link, other),
+              (e.table & pte::kAddressMask) | (link.pdpte_of_pae ? pte::kP : kLinkBits));
+    // CR0.CD loads PDPTEs and flushes nothing.
+    if (link.pdpte_of_pae && s.rng().flip()) {
+      s.say(phrase::mov(Reg::kCr0, (s.registers().cr0 ^ cr0::kCd) & ~cr0::kNw));
+    } else if (link.pdpte_of_pae) {
+      s.say(phrase::mov(Reg::kCr3, old));
+    }
+  }
+  s.touch(other);
+  s.touch(gva);
+  const std::uint64_t value = s.changed(e);
+  if (as_root || s.rng().flip()) {
+    s.say(phrase::write(e.gpa, value, e.bytes, Writer::kGuest));
+  } else {
+    s.deliver_native(e.gpa, value);
+  }
+  if (s.rng().flip()) s.touch(other);
+  if (as_root) s.say(phrase::mov(Reg::kCr3, old));
+  s.invalidate(s.rng().flip() ? gva : other);
+  s.touch(gva);
+  s.touch(other);
+}
+
 // Native stores to an upper table: each one must be seen, also after many, and by an instruction
 // that reads first.
 void flood_upper_table(Sketch& s) {
@@ -302,6 +351,7 @@ constexpr Idiom kIdioms[] = {
     {"page-by-host", 2, page_by_host},
     {"tables-read-only", 2, tables_read_only},
     {"link-unsync-table", 4, link_unsync_table},
+    {"table-moves-up", 3, table_moves_up},
     {"flood-upper-table", 3, flood_upper_table},
     {"rights-under-controls", 4, rights_under_controls},
     {"implicit-supervisor", 2, implicit_supervisor},

@@ -512,6 +512,21 @@ TEST(HiddenIdioms, LinkUnsyncTableEditsThenLinks) {
   }
 }
 
+TEST(HiddenIdioms, TableMovesUpIsWalkedAtTwoLevels) {
+  for (const Mode mode : {Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
+    const int n = shown("table-moves-up", mode, [](const Written& w) {
+      return any_with_state(w, [](const Op& op, const Survey& s) {
+        if (op.verb != Verb::kAccess) return false;
+        const Survey::Walk at = s.walk(s.space(0), op.gva);
+        for (unsigned i = 1; i < at.count; ++i)
+          if (at.entry[i].table == at.entry[i - 1].table) return true;
+        return false;
+      });
+    });
+    EXPECT_GT(n, 200) << name_of(mode);
+  }
+}
+
 TEST(HiddenIdioms, FloodUpperTableStoresThereOften) {
   for (const Mode mode : {Mode::k32Bit, Mode::kPae, Mode::k4Level}) {
     const int n = shown("flood-upper-table", mode, [](const Written& w) {

@@ -67,9 +67,11 @@ class CoreSubject final : public CoreRun {
   bool memory_comes_back() override;
 
   // ---- mmu::Platform
-  bool alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) override;
+  bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;
   void free_table(mmu::Hpa hpa) override { memory_.free_table(hpa.raw); }
-  void* alloc_object(mmu::u64 size) override { return objects_.allocate(size); }
+  void* alloc_object(mmu::u64 size) override {
+    return allocation_fails() ? nullptr : objects_.allocate(size);
+  }
   void free_object(void* object, mmu::u64 size) override {
     if (!objects_.release(object, size))
       panic("free_object of something that is no live object of that size");
@@ -84,6 +86,7 @@ class CoreSubject final : public CoreRun {
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
 
+  bool allocation_fails();
   SkipReason why_not_mov(const Op& op) const;
   SkipReason why_not_pkru(const Op& op) const;
   bool handle_fault(const Op& op, const processor::Result& fault, Outcome& out);
@@ -230,18 +233,24 @@ bool CoreSubject::memory_comes_back() {
   return injected;
 }
 
-// ---- mmu::Platform
-
-bool CoreSubject::alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) {
+// Of tables and objects alike, as the trace asked for.
+bool CoreSubject::allocation_fails() {
   if (fail_after_) {
     --fail_after_;
-  } else if (fail_count_) {
-    --fail_count_;
-    ++failures_;
     return false;
   }
+  if (!fail_count_) return false;
+  --fail_count_;
+  ++failures_;
+  return true;
+}
+
+// ---- mmu::Platform
+
+bool CoreSubject::alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) {
+  if (allocation_fails()) return false;
   std::uint64_t at = 0;
-  ptr = memory_.alloc_table(at);
+  ptr = memory_.alloc_table(at, reach == mmu::TableReach::kBelow4G);
   hpa = mmu::Hpa{at};
   return ptr != nullptr;
 }

@@ -52,7 +52,8 @@ HostMemory::HostMemory()
 }
 
 HostMemory::~HostMemory() {
-  // Only small frames are ever poisoned; the whole arena's shadow would be gigabytes.
+  // No others are ever poisoned; the whole arena's shadow would be gigabytes.
+  unpoison(bytes(kLowFirst * kPage), kLowFrames * kPage);
   unpoison(bytes(kSmallFirst * kPage), blocks_poisoned_ * kBlock * kPage);
   munmap(arena_, kFrames * kPage);
   munmap(frames_, kFrames * sizeof(Frame));
@@ -64,7 +65,7 @@ void HostMemory::reset(unsigned host_page_level) {
   if (small_high_ + huge_touched_ > kTrimPages || epoch_ == ~std::uint32_t{0}) trim();
   ++epoch_;
   host_page_level_ = host_page_level;
-  next_small_ = 0;
+  next_low_ = next_small_ = 0;
   next_2m_ = next_1g_ = 0;
   quarantine_head_ = quarantine_count_ = 0;
   live_tables_ = 0;
@@ -121,6 +122,15 @@ std::uint64_t HostMemory::take_small_frame() {
   return pfn;
 }
 
+// Few are asked for: none is handed out twice in a trace.
+std::uint64_t HostMemory::take_low_frame() {
+  const std::uint64_t pfn = kLowFirst + next_low_;
+  if (next_low_ == kLowFrames) return 0;
+  ++next_low_;
+  unpoison(bytes(pfn * kPage), kPage);
+  return pfn;
+}
+
 bool HostMemory::reached(std::uint64_t pfn) const {
   if (!readers_) return false;
   // Frames of a run may be reached through a large translation that never named them.
@@ -143,6 +153,7 @@ void HostMemory::give_back(std::uint64_t pfn) {
   f.flags = 0;
   if (pfn >= kRun2MFirst) return;  // runs are not handed out again in this trace
   poison(bytes(pfn * kPage), kPage);
+  if (pfn < kSmallFirst) return;  // nor are low frames
   if (quarantine_count_ == kQuarantineMax) {
     quarantine_head_ = (quarantine_head_ + 1) % kQuarantineMax;
     --quarantine_count_;
@@ -152,8 +163,8 @@ void HostMemory::give_back(std::uint64_t pfn) {
 }
 
 FrameState HostMemory::state(std::uint64_t pfn) const {
-  if (pfn < kSmallFirst || pfn >= kFrames) return FrameState::kFree;
-  if (pfn < kRun2MFirst && is_secret(pfn)) return FrameState::kSecret;
+  if (pfn < kLowFirst || pfn >= kFrames) return FrameState::kFree;
+  if (pfn >= kSmallFirst && pfn < kRun2MFirst && is_secret(pfn)) return FrameState::kSecret;
   if (frames_[pfn].epoch == epoch_) return frames_[pfn].state;
   if (pfn < kRun2MFirst) return FrameState::kFree;
   const bool giant = pfn >= kRun1GFirst;
@@ -222,8 +233,8 @@ std::uint64_t HostMemory::hva_of(std::uint64_t hpa) const {
 
 // ---- page tables
 
-std::uint64_t* HostMemory::alloc_table(std::uint64_t& hpa) {
-  const std::uint64_t pfn = take_small_frame();
+std::uint64_t* HostMemory::alloc_table(std::uint64_t& hpa, bool below_4g) {
+  const std::uint64_t pfn = below_4g ? take_low_frame() : take_small_frame();
   if (!pfn) return nullptr;
   Frame& f = frames_[pfn];
   f.epoch = epoch_;

@@ -104,8 +104,8 @@ class HostMemory {
   }
 
   // ---- page tables
-  // A zeroed frame; null if the arena is exhausted.
-  std::uint64_t* alloc_table(std::uint64_t& hpa);
+  // A zeroed frame, on demand one below 4 GiB, where nothing else is; null if there is none left.
+  std::uint64_t* alloc_table(std::uint64_t& hpa, bool below_4g = false);
   void free_table(std::uint64_t hpa);
   // The entry at `hpa` for the processor's walk; null, and an escape, if the frame is no table.
   std::uint64_t* table_entry(std::uint64_t hpa);
@@ -122,6 +122,7 @@ class HostMemory {
 
  private:
   static constexpr std::uint64_t kPage = 4096, kRegionPages = 512;
+  static constexpr std::uint64_t kLowFirst = (std::uint64_t{3} << 30) / kPage, kLowFrames = 4096;
   static constexpr std::uint64_t kSmallFirst = (std::uint64_t{4} << 30) / kPage;
   static constexpr std::uint64_t kRun2MFirst = (std::uint64_t{20} << 30) / kPage;
   static constexpr std::uint64_t kRun1GFirst = (std::uint64_t{28} << 30) / kPage;
@@ -188,6 +189,7 @@ class HostMemory {
   }
 
   std::uint64_t take_small_frame();  // 0: exhausted
+  std::uint64_t take_low_frame();    // 0: exhausted
   void give_back(std::uint64_t pfn);
   bool reached(std::uint64_t pfn) const;
 
@@ -234,7 +236,7 @@ class HostMemory {
   std::vector<Run> runs_2m_, runs_1g_;
   std::uint32_t epoch_ = 0;
   unsigned host_page_level_ = 1;
-  std::uint64_t next_small_ = 0, small_high_ = 0, huge_touched_ = 0;
+  std::uint64_t next_low_ = 0, next_small_ = 0, small_high_ = 0, huge_touched_ = 0;
   std::uint32_t next_2m_ = 0, next_1g_ = 0;
   std::vector<std::uint32_t> quarantine_;  // ring
   std::uint64_t quarantine_head_ = 0, quarantine_count_ = 0;

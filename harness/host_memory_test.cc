@@ -192,6 +192,31 @@ TEST(HostMemory, FreedTablesAreQuarantined) {
   EXPECT_EQ(memory.take_complaint(), Complaint::kTrap);
 }
 
+TEST(HostMemory, LowTablesLieBelow4GAndAreNotHandedOutTwice) {
+  HostMemory memory;
+  std::uint64_t first = 0, second = 0, high = 0;
+  std::uint64_t* const table = memory.alloc_table(first, true);
+  ASSERT_NE(table, nullptr);
+  EXPECT_LT(first, std::uint64_t{1} << 32);
+  EXPECT_EQ(memory.table_entry(first + 8), table + 1);
+  table[1] = 77;
+  memory.free_table(first);
+#ifdef TWINWALK_ASAN
+  EXPECT_TRUE(__asan_address_is_poisoned(table));
+#endif
+  ASSERT_NE(memory.alloc_table(second, true), nullptr);
+  EXPECT_NE(second, first);
+  ASSERT_NE(memory.alloc_table(high), nullptr);
+  EXPECT_GE(high, std::uint64_t{1} << 32);
+  EXPECT_EQ(memory.table_entry(first), nullptr) << "it was given back";
+  EXPECT_EQ(memory.take_complaint(), Complaint::kEscape);
+  // The next trace has it anew, and zeroed.
+  memory.reset(1);
+  ASSERT_EQ(memory.alloc_table(second, true), table);
+  EXPECT_EQ(second, first);
+  EXPECT_EQ(table[1], 0u);
+}
+
 TEST(HostMemory, AFrameThatIsStillReachedMayNotBeGivenBack) {
   struct All final : FrameReaders {
     bool reaches(std::uint64_t pfn, std::uint64_t count) const override {

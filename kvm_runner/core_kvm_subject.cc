@@ -118,7 +118,8 @@ void CoreKvmSubject::protect(std::uint64_t hva, std::uint64_t pages, bool writab
 
 // ---- mmu::Platform
 
-bool CoreKvmSubject::alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) {
+// Whatever the reach: the hardware here stays in IA-32e mode, where CR3 has 64 bits.
+bool CoreKvmSubject::alloc_table(mmu::TableReach, mmu::Hpa& hpa, mmu::u64*& ptr) {
   std::uint64_t at = 0;
   ptr = arena_.alloc_table(at);
   hpa = mmu::Hpa{at};

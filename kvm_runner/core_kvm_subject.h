@@ -57,7 +57,7 @@ class CoreKvmSubject final : public CoreRun, private WordReader {
   void protect(std::uint64_t hva, std::uint64_t pages, bool writable) override;
 
   // mmu::Platform
-  bool alloc_table(mmu::Hpa& hpa, mmu::u64*& ptr) override;
+  bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;
   void free_table(mmu::Hpa hpa) override;
   void* alloc_object(mmu::u64 size) override;
   void free_object(void* object, mmu::u64 size) override;

@@ -37,11 +37,17 @@ u8 levels(const VcpuState& vcpu) {
   return own > least ? own : least;
 }
 
+TableReach reach_of_root(const VmState& vm) {
+  return vm.config.host_levels == kLeastLevels ? TableReach::kBelow4G : TableReach::kAnywhere;
+}
+
 bool prepare(VcpuState& vcpu, Root::Kind kind) {
   if (kind == Root::Kind::kDummy) return true;
   for (unsigned level = lowest(vcpu, kind); level <= levels(vcpu); ++level) {
     TablePage& t = table(vcpu, level);
-    if (!t.ptr && !vcpu.vm->platform.alloc_table(t.hpa, t.ptr)) return false;
+    const TableReach reach =
+        level == kLeastLevels ? reach_of_root(*vcpu.vm) : TableReach::kAnywhere;
+    if (!t.ptr && !vcpu.vm->platform.alloc_table(reach, t.hpa, t.ptr)) return false;
   }
   return true;
 }

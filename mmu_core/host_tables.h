@@ -17,6 +17,8 @@ namespace mmu::host_tables {
 
 // Levels of the table that the hardware walks: 3 to 5.
 u8 levels(const VcpuState& vcpu);
+// Where what the hardware's CR3 names must lie: with 3 levels it is in legacy mode.
+TableReach reach_of_root(const VmState& vm);
 // Allocates what the root needs. False: no memory.
 bool prepare(VcpuState& vcpu, Root::Kind kind);
 // Makes the tables lead to vcpu.root. Precondition: prepare() for its kind, if it is valid. The

@@ -7,7 +7,7 @@ namespace mmu {
 bool MemoryCaches::top_up() {
   while (tables_ < kPages) {
     TablePage& t = table_[tables_];
-    if (!platform_.alloc_table(t.hpa, t.ptr)) return false;
+    if (!platform_.alloc_table(TableReach::kAnywhere, t.hpa, t.ptr)) return false;
     ++tables_;
   }
   while (descriptors_ < kPages) {

@@ -146,7 +146,7 @@ Status Memslots::prepare(const MemslotRequest& request, Memslot& next) {
   next.pages = request.pages;
   next.hva = request.hva;
   next.read_only = request.read_only;
-  if (!take_spare(next) && allocate_arrays(next) != Status::kOk) return Status::kNoMemory;
+  if (allocate_arrays(next) != Status::kOk) return Status::kNoMemory;
   const Status status = set_log_dirty(next, request.log_dirty);
   if (status != Status::kOk) free_arrays(next.arrays, next.pages, next.base);
   return status;
@@ -224,43 +224,11 @@ SlotArrays Memslots::take_arrays(u32 id) {
   return taken;
 }
 
-bool Memslots::take_spare(Memslot& slot) {
-  Memslot& spare = spare_[slot.id];
-  if (!spare.used) return false;
-  const bool fits_slot =
-      spare.base == slot.base && spare.pages == slot.pages && spare.hva == slot.hva;
-  if (fits_slot) {
-    slot.arrays = spare.arrays;
-  } else {
-    free_arrays(spare.arrays, spare.pages, spare.base);
-  }
-  spare = Memslot{};
-  return fits_slot;
-}
-
-void Memslots::recycle() {
-  for (u32 id = 0; id < kMaxMemslots; ++id) {
-    Memslot& slot = copy_[active_].slot[id];
-    if (!slot.used) continue;
-    Memslot& spare = spare_[id];
-    if (spare.used) free_arrays(spare.arrays, spare.pages, spare.base);
-    spare = slot;
-  }
-  forget_slots();
-}
-
 void Memslots::clear() {
   for (u32 id = 0; id < kMaxMemslots; ++id) {
     Memslot& slot = copy_[active_].slot[id];
     if (slot.used) free_arrays(slot.arrays, slot.pages, slot.base);
-    Memslot& spare = spare_[id];
-    if (spare.used) free_arrays(spare.arrays, spare.pages, spare.base);
-    spare = Memslot{};
   }
-  forget_slots();
-}
-
-void Memslots::forget_slots() {
   copy_[0] = copy_[1] = SlotTable{};
   copy_[0].generation = copy_[1].generation = space_;
   active_ = 0;

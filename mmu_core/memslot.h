@@ -96,7 +96,7 @@ class Memslots {
   // `space`: number of the address space that they make up. Generations of different spaces are
   // never equal (KVM: kvm_swap_active_memslots).
   explicit Memslots(Platform& platform, u32 space = 0) : platform_(platform), space_(space) {
-    forget_slots();
+    clear();
   }
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
@@ -124,10 +124,6 @@ class Memslots {
   SlotArrays take_arrays(u32 id);
   void free_arrays(SlotArrays& arrays, u64 pages, Gfn base);
 
-  // Back to no slots and generation 0. The arrays are kept for the next slot of the same id, base,
-  // size and hva, so that starting over costs nothing per page of the slot. Precondition: no
-  // translation is left, so that reverse maps, tracking and disallow counts are as allocated.
-  void recycle();
   void clear();  // frees everything; no slots
 
   u64 generation() const { return active().generation; }
@@ -138,13 +134,10 @@ class Memslots {
   void swap_in(u32 id, const Memslot& next);
   Status set_log_dirty(Memslot& slot, bool on);
   Status allocate_arrays(Memslot& slot);
-  bool take_spare(Memslot& slot);
-  void forget_slots();
 
   Platform& platform_;
   const u32 space_;
   SlotTable copy_[2];
-  Memslot spare_[kMaxMemslots];  // by slot id; used: arrays that recycle() kept
   u32 active_ = 0;
   mutable u32 hint_ = 0;
 };

@@ -239,39 +239,5 @@ TEST_F(MemslotTest, EveryFailedAllocationLeavesEverythingAsItWas) {
   EXPECT_FALSE(slots_.by_id(0)->read_only);
 }
 
-TEST_F(MemslotTest, RecycleKeepsTheArraysForTheSameSlot) {
-  ASSERT_EQ(apply(add_request(0, 0x1ff, 0x400)), Status::kOk);
-  const RmapHead* const rmap = slots_.by_id(0)->arrays.rmap[1];
-  const std::size_t in_use = platform_.objects_in_use();
-  slots_.recycle();
-  EXPECT_EQ(slots_.generation(), 0u);
-  EXPECT_EQ(slots_.find(Gfn{0x200}), nullptr);
-  platform_.object_source = LimitedPages(0);
-  ASSERT_EQ(apply(add_request(0, 0x1ff, 0x400)), Status::kOk);
-  EXPECT_EQ(slots_.by_id(0)->arrays.rmap[1], rmap);
-  EXPECT_EQ(platform_.objects_in_use(), in_use);
-}
-
-TEST_F(MemslotTest, RecycledLogBeginsEmpty) {
-  MemslotRequest request = add_request(0, 0x100, 0x10);
-  request.log_dirty = true;
-  ASSERT_EQ(apply(request), Status::kOk);
-  slots_.by_id(0)->arrays.dirty[0] = 3;
-  slots_.recycle();
-  ASSERT_EQ(apply(request), Status::kOk);
-  EXPECT_EQ(slots_.by_id(0)->arrays.dirty[0], 0u);
-}
-
-TEST_F(MemslotTest, RecycledArraysOfAnotherShapeAreFreed) {
-  ASSERT_EQ(apply(add_request(0, 0x100, 0x10)), Status::kOk);
-  const std::size_t one_slot = platform_.objects_in_use();
-  for (const MemslotRequest& other : {add_request(0, 0x100, 0x20), add_request(0, 0x101, 0x20),
-                                      add_request(0, 0x101, 0x20, kHost + kPageSize)}) {
-    slots_.recycle();
-    ASSERT_EQ(apply(other), Status::kOk);
-    EXPECT_EQ(platform_.objects_in_use(), one_slot);
-  }
-}
-
 }  // namespace
 }  // namespace mmu

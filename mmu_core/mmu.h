@@ -189,10 +189,7 @@ struct AuditFinding {
 };
 class AuditSink {
  public:
-  virtual void on_finding(const AuditFinding& finding) {
-    (void)finding;
-    __builtin_trap();
-  }
+  virtual void on_finding(const AuditFinding& finding) = 0;
 
  protected:
   ~AuditSink() = default;
@@ -218,8 +215,6 @@ class Vm {
   // Frees all; cost in proportion to what is in use. Afterwards no table or object of this VM is
   // allocated.
   void destroy();
-  // Back to the state after create with this configuration, cheaply.
-  bool reset(const VmConfig& config);
 
   Vcpu& vcpu(u32 index);
 

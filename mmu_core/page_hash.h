@@ -26,7 +26,7 @@ class PageHash {
   void shrink();
 
  private:
-  static constexpr u32 kFewestBits = 8, kGrowth = 3;  // a growth by 2^3
+  static constexpr u32 kFewestBits = 6, kGrowth = 3;  // a growth by 2^3
   static constexpr u32 kPagesPerBucket = 2;
 
   Platform& platform_;

@@ -45,7 +45,7 @@ inline constexpr PagingMode k5Level{
     {{12, 9, true}, {21, 9, true}, {30, 9, true}, {39, 9, false}, {48, 9, false}}};
 
 // The indices tile the linear address: no gap, no overlap.
-constexpr bool tiles(const PagingMode& m) {
+consteval bool tiles(const PagingMode& m) {
   unsigned b = 12;
   for (unsigned i = 0; i < m.levels; ++i) {
     if (m.level[i].index_lo != b) return false;

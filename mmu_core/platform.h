@@ -3,7 +3,7 @@
 
 // The seam through which the core reaches the world: page source, memory, frame
 // lookup, TLB sink, locks, yield points. Hosted it is the harness; in the VMX
-// image it is bare metal. The bodies here trap, so that no pure-virtual handler is needed.
+// image it is bare metal, which brings a handler for calls of pure-virtual functions.
 
 #include "mmu_core/types.h"
 
@@ -59,78 +59,47 @@ struct FlushRequest {
   u64 pages = 0;
 };
 
+// Where a table may lie. What CR3 of a processor outside IA-32e mode names lies below 4 GiB: CR3
+// has 32 bits there. SDM 3A §"Paging-Mode Modifiers"; KVM: pae_root is allocated with GFP_DMA32.
+enum class TableReach : u8 { kAnywhere, kBelow4G };
+
 class Platform {
  public:
-  // Page tables. A frame for a table, zeroed, or false when the source is exhausted or told to
-  // fail. `ptr` is how the core reaches it; it stays valid until free_table.
-  virtual bool alloc_table(Hpa& hpa, u64*& ptr) {
-    (void)hpa, (void)ptr;
-    __builtin_trap();
-  }
-  virtual void free_table(Hpa hpa) {
-    (void)hpa;
-    __builtin_trap();
-  }
+  // Page tables. A frame for a table, zeroed and where `reach` wants it, or false when the source
+  // is exhausted or told to fail. `ptr` is how the core reaches it; it stays valid until
+  // free_table.
+  virtual bool alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) = 0;
+  virtual void free_table(Hpa hpa) = 0;
   // Storage for descriptors (shadow pages, rmap chains, dirty bitmaps, slot arrays); size bytes,
   // 16-aligned, holding anything; nullptr when exhausted. The platform may poison and quarantine
   // what is freed.
-  virtual void* alloc_object(u64 size) {
-    (void)size;
-    __builtin_trap();
-  }
-  virtual void free_object(void* object, u64 size) {
-    (void)object, (void)size;
-    __builtin_trap();
-  }
+  virtual void* alloc_object(u64 size) = 0;
+  virtual void free_object(void* object, u64 size) = 0;
 
   // Host memory by host-physical address, naturally aligned, size 1, 2, 4 or 8. These are how the
   // core touches guest memory (guest page tables, emulated stores); the platform checks that the
   // frame is the guest's.
-  virtual u64 read_guest(Hpa hpa, unsigned size) {
-    (void)hpa, (void)size;
-    __builtin_trap();
-  }
-  virtual void write_guest(Hpa hpa, unsigned size, u64 value) {
-    (void)hpa, (void)size, (void)value;
-    __builtin_trap();
-  }
+  virtual u64 read_guest(Hpa hpa, unsigned size) = 0;
+  virtual void write_guest(Hpa hpa, unsigned size, u64 value) = 0;
   // Compare-and-exchange of a guest entry (size 4 or 8); true if it held `expected`.
-  virtual bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) {
-    (void)hpa, (void)size, (void)expected, (void)desired;
-    __builtin_trap();
-  }
+  virtual bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) = 0;
 
   // hva -> frame, faulting it in (KVM: kvm_faultin_pfn). `write`: the caller will write.
-  virtual FrameLookup lookup_frame(Hva hva, bool write) {
-    (void)hva, (void)write;
-    __builtin_trap();
-  }
+  virtual FrameLookup lookup_frame(Hva hva, bool write) = 0;
 
-  virtual void flush_tlb(const FlushRequest& request) {
-    (void)request;
-    __builtin_trap();
-  }
+  virtual void flush_tlb(const FlushRequest& request) = 0;
 
   // Which of the contexts (vCPUs, host threads) that may be inside the core at once is running,
   // below kMaxContexts: each takes locks in order for itself. A platform with one needs no more
   // than this.
   virtual u32 context() const { return 0; }
-  virtual void lock(LockId id) {
-    (void)id;
-    __builtin_trap();
-  }
-  virtual void unlock(LockId id) {
-    (void)id;
-    __builtin_trap();
-  }
+  virtual void lock(LockId id) = 0;
+  virtual void unlock(LockId id) = 0;
   // May run other vCPUs or host events before it returns. Nothing, freestanding.
   virtual void yield(YieldPoint point, u32 vcpu) { (void)point, (void)vcpu; }
 
   // A broken invariant inside the core. Does not return.
-  [[noreturn]] virtual void panic(const char* why) {
-    (void)why;
-    __builtin_trap();
-  }
+  [[noreturn]] virtual void panic(const char* why) = 0;
 
  protected:
   ~Platform() = default;

@@ -65,13 +65,4 @@ bool remove(RmapHead& head, SpteRef ref, MemoryCaches& caches) {
   return false;
 }
 
-u32 count(const RmapHead& head) {
-  u32 n = 0;
-  for_each(head, [&](SpteRef) {
-    ++n;
-    return true;
-  });
-  return n;
-}
-
 }  // namespace mmu::chain

@@ -24,7 +24,6 @@ void add(RmapHead& head, SpteRef ref, MemoryCaches& caches);
 // False if `ref` is not there (a broken invariant of the caller's making).
 bool remove(RmapHead& head, SpteRef ref, MemoryCaches& caches);
 inline bool empty(const RmapHead& head) { return head.word == 0; }
-u32 count(const RmapHead& head);
 
 // Any one of the refs. Precondition: not empty.
 inline SpteRef front(const RmapHead& head) {

@@ -62,11 +62,6 @@ TEST_P(RmapChainOf, HoldsWhatWasAdded) {
   remove_all();
 }
 
-TEST_P(RmapChainOf, CountsWhatWasAdded) {
-  EXPECT_EQ(chain::count(head_), GetParam());
-  remove_all();
-}
-
 TEST_P(RmapChainOf, RemovesFromTheFront) {
   std::vector<u32> left = first(GetParam());
   for (u32 i = 0; i < GetParam(); ++i) {

@@ -41,7 +41,8 @@ Root::Kind kind_to_load(const VcpuState& vcpu) {
 }
 
 bool load_dummy(VmState& vm) {
-  return vm.dummy.ptr || vm.platform.alloc_table(vm.dummy.hpa, vm.dummy.ptr);
+  return vm.dummy.ptr ||
+         vm.platform.alloc_table(host_tables::reach_of_root(vm), vm.dummy.hpa, vm.dummy.ptr);
 }
 
 void hold(Root& root, unsigned at, ShadowPage* page) {

@@ -88,14 +88,6 @@ void Vm::destroy() {
   state_->caches.drain();
 }
 
-bool Vm::reset(const VmConfig& config) {
-  drop_all_pages(*state_);
-  for (AddressSpace& space : state_->spaces) space.slots.recycle();
-  state_->stats = VmStats{};
-  configure(*state_, config);
-  return true;
-}
-
 Vcpu& Vm::vcpu(u32 index) { return vcpu_[index]; }
 
 Status Vm::set_memslot(const MemslotRequest& request) {

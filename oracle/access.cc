@@ -43,21 +43,12 @@ bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
 
 // A load from an entry of its own path sees the A and D that the walk has just set there.
 std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, unsigned entry_bytes,
-                            std::uint64_t gpa, unsigned bytes, bool store, std::uint64_t value) {
+                            const Loaded& load, bool store, std::uint64_t value) {
   for (unsigned i = 0; i < f.parts; ++i) {
     const Walk& w = f.part[i].walk;
-    for (unsigned s = 0; s < w.count; ++s) {
-      const std::uint64_t owed = owed_bits(w, s, store);
-      if (owed == 0) continue;
-      if (!state.range_meets(gpa, f.part[1].walk.gpa, bytes, w.entry_gpa[s], entry_bytes)) continue;
-      for (unsigned b = 0; b < bytes; ++b) {
-        // A and D lie in the entry's first byte.
-        const std::uint64_t page_rest = kPageBytes - (gpa & (kPageBytes - 1));
-        const std::uint64_t at = b < page_rest ? gpa + b : f.part[1].walk.gpa + (b - page_rest);
-        if ((at & (entry_bytes - 1)) == 0 && state.memory().slots().same_byte(at, w.entry_gpa[s]))
-          value |= owed << (8 * b);
-      }
-    }
+    for (unsigned s = 0; s < w.count; ++s)
+      value =
+          with_set_bits(state, load, w.entry_gpa[s], entry_bytes, owed_bits(w, s, store), value);
   }
   return value;
 }
@@ -88,8 +79,8 @@ template <unsigned kParts>
     const unsigned bytes = byte_count(*c.query);
     out.value = state.load(gpa, kParts == 2 ? out.part[1].walk.gpa : 0, bytes);
     if (owed != 0)
-      out.value =
-          with_own_bits(state, out, c.rules->mode->entry_bytes, gpa, bytes, store, out.value);
+      out.value = with_own_bits(state, out, c.rules->mode->entry_bytes,
+                                {{gpa, out.part[1].walk.gpa}, bytes}, store, out.value);
   }
 }
 
@@ -124,6 +115,19 @@ void fresh_crossing(const MachineState& state, const AccessContext& c, FreshAcce
 }
 
 }  // namespace
+
+std::uint64_t with_set_bits(const MachineState& state, const Loaded& load, std::uint64_t entry_gpa,
+                            unsigned entry_bytes, std::uint64_t bits, std::uint64_t value) {
+  if (bits == 0) return value;
+  if (!state.range_meets(load.gpa[0], load.gpa[1], load.bytes, entry_gpa, entry_bytes))
+    return value;
+  for (unsigned b = 0; b < load.bytes; ++b) {
+    const std::uint64_t at = load.byte(b);  // A and D lie in the entry's first byte
+    if ((at & (entry_bytes - 1)) == 0 && state.memory().slots().same_byte(at, entry_gpa))
+      value |= bits << (8 * b);
+  }
+  return value;
+}
 
 AccessQuery query_of(const Step& step, const Registers& registers) {
   const Op& op = step.what;

@@ -77,6 +77,20 @@ inline std::uint64_t owed_bits(const Walk& walk, unsigned step, bool store) {
   return bits & ~walk.entry[step];
 }
 
+// A load of `bytes` bytes from gpa[0] on, and where that page ends from gpa[1] on.
+struct Loaded {
+  std::uint64_t gpa[2] = {};
+  unsigned bytes = 0;
+  std::uint64_t byte(unsigned n) const {
+    const std::uint64_t rest = kPageBytes - (gpa[0] & (kPageBytes - 1));
+    return n < rest ? gpa[0] + n : gpa[1] + (n - rest);
+  }
+};
+// `value`, which memory held before the access, as a load sees it after its walk has set `bits` (A,
+// D) in the entry at `entry_gpa`.
+std::uint64_t with_set_bits(const MachineState& state, const Loaded& load, std::uint64_t entry_gpa,
+                            unsigned entry_bytes, std::uint64_t bits, std::uint64_t value);
+
 // The rule that decides a part's fresh result, for verdicts and explanations.
 const Rule& deciding_rule(const AccessContext& context, const AccessPart& part);
 

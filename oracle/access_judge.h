@@ -53,6 +53,12 @@ class AccessJudge {
   bool fresh_matches();
   // A load that completes shows A and D bits of the words it reads that were open.
   void settle_loaded();
+  Loaded loaded_from(const Landing& landing) const;
+  // Open bits of what was loaded become those that the load gave; then they are open no more.
+  void show_loaded(const Landing& landing);
+  void settle_bytes(const Landing& landing);
+  // An access shows whether a PDPTE is present of which that is not known.
+  void settle_doubtful_pdptes();
   // A or D that is open may still have to be set; in a read-only memslot that is undefined.
   void note_open_in_read_only();
   bool path_equals(unsigned i) const;

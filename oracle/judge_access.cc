@@ -28,6 +28,8 @@ void AccessJudge::run_defined() {
     settle_loaded();
     note_open_in_read_only();
   }
+  if (context_.root.pdptes != nullptr && context_.root.pdptes->doubtful != 0) [[unlikely]]
+    settle_doubtful_pdptes();
   if (state_.observer != nullptr && state_.observer->wants_accesses()) tell_observer();
   if (fresh_matches()) {
     if (completes(fresh_.kind) ? settle_fresh_completion() : settle_fresh_fault()) {
@@ -91,22 +93,46 @@ bool AccessJudge::fresh_matches() {
 void AccessJudge::settle_loaded() {
   if (fresh_.kind != OutcomeKind::kOk || got_.kind != OutcomeKind::kOk) return;
   if (query().kind == AccessKind::kWrite) return;
-  const std::uint64_t first = query().kind == AccessKind::kFetch
-                                  ? fresh_.part[0].walk.gpa & ~std::uint64_t{7}
-                                  : fresh_.part[0].walk.gpa;
-  const std::uint64_t rest = kPageBytes - (first & (kPageBytes - 1));
-  for (unsigned b = 0; b < byte_count(query()); ++b) {
-    const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
-    const std::uint64_t open = state_.open_bits(at) & 0xff;
+  show_loaded(fresh_landing());
+  fresh_access(state_, context_, fresh_);
+  if (got_.value != fresh_.value) return;  // the bytes came from elsewhere
+  settle_bytes(fresh_landing());
+}
+
+Loaded AccessJudge::loaded_from(const Landing& landing) const {
+  const bool fetch = query().kind == AccessKind::kFetch;
+  return {{fetch ? landing.gpa[0] & ~std::uint64_t{7} : landing.gpa[0], landing.gpa[1]},
+          byte_count(query())};
+}
+
+void AccessJudge::show_loaded(const Landing& landing) {
+  const Loaded load = loaded_from(landing);
+  for (unsigned b = 0; b < load.bytes; ++b) {
+    const std::uint64_t at = load.byte(b), open = state_.open_bits(at) & 0xff;
     if (open == 0) continue;
     const std::uint64_t change = state_.load(at, 0, 1) ^ got_.value >> 8 * b;
     state_.flip_bits(at, change & open, Hand::kOpen);
   }
-  fresh_access(state_, context_, fresh_);
-  if (got_.value != fresh_.value) return;  // the bytes came from elsewhere
-  for (unsigned b = 0; b < byte_count(query()); ++b) {
-    const std::uint64_t at = b < rest ? first + b : fresh_.part[1].walk.gpa + (b - rest);
-    state_.settle_open(at, 1);
+}
+
+void AccessJudge::settle_bytes(const Landing& landing) {
+  const Loaded load = loaded_from(landing);
+  for (unsigned b = 0; b < load.bytes; ++b) state_.settle_open(load.byte(b), 1);
+}
+
+// The first access that tells whether such a PDPTE is present is believed.
+void AccessJudge::settle_doubtful_pdptes() {
+  const bool faulted = got_.kind == OutcomeKind::kPageFault;
+  const std::uint32_t not_present = attempt_bits(context_.controls(), query().kind);
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    const AccessPart& part = fresh_.part[i];
+    const unsigned number = part.gva >> 30 & 3;
+    if (!(context_.root.pdptes->doubtful >> number & 1)) continue;
+    if (faulted && !seen_.fault_matches(i, got_.error_code)) continue;  // of the other part
+    const bool absent = faulted && got_.error_code == not_present;
+    if (absent && part.faults && part.error_code == not_present) continue;  // either way
+    state_.settle_pdpte(context_.vcpu, number, !absent);
+    fresh_access(state_, context_, fresh_);
   }
 }
 

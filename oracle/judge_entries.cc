@@ -193,6 +193,7 @@ void AccessJudge::set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may,
                                     std::uint64_t must) {
   if (!state_.is_writable(entry_gpa)) return;
   set_bits(entry_gpa, must);
+  state_.settle_bits(entry_gpa, must);
   state_.leave_open(entry_gpa, may & ~must);
   set_bits(entry_gpa, may);
 }

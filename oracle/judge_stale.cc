@@ -102,6 +102,10 @@ bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
   const bool lands = got_.kind == OutcomeKind::kOk;
   if (lands && store_touches_path(landing)) return settle_self_store(landing, got_.value);
   if (!changes_are_lawful(true)) return false;
+  if (lands && query().kind != AccessKind::kWrite && state_.anything_open()) {
+    show_loaded(landing);
+    settle_bytes(landing);
+  }
   Ways ways(state_, seen_);
   // A shadow MMU sets nothing off the present path.
   const bool unseen = !kvm() || !seen_.has_path(0) || (fresh_.parts == 2 && !seen_.has_path(1));

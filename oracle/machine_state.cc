@@ -54,11 +54,20 @@ PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
   const std::uint64_t root = cr3 & kModes[kRowPae].root_mask;
   for (unsigned i = 0; i < 4; ++i) {
     std::uint64_t& entry = registers.entry[i];
-    // Nobody is shown what was read: bits that may be set or not count as not.
-    entry &= ~open_bits(root + 8 * i);
+    // Nobody is shown what was read: bits that may be set or not count as not, until an access
+    // tells.
+    const std::uint64_t open = entry & open_bits(root + 8 * i);
+    entry &= ~open;
     if ((entry & pte::kP) && rule_book_.at(kRowPae, false).reserved(entry, 3)) entry = 0;
+    if ((entry & pte::kP) && open != 0) registers.doubtful |= static_cast<std::uint8_t>(1u << i);
   }
   return registers;
+}
+
+void MachineState::settle_pdpte(unsigned vcpu, unsigned number, bool present) {
+  PdpteRegisters& registers = vcpus_[vcpu].pdptes;
+  registers.doubtful &= static_cast<std::uint8_t>(~(1u << number));
+  if (!present) registers.entry[number] = 0;
 }
 
 void MachineState::note_dirty(const Memslot& slot, std::uint64_t gpa) {

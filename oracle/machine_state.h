@@ -106,12 +106,14 @@ class MachineState {
     if (const Memslot* slot = slots().find(gpa))
       open_.open(Memslots::hva_of(*slot, word_of(gpa)), in_word(gpa, bits));
   }
+  // Those bits of the entry at `gpa` are as load_word has them.
+  void settle_bits(std::uint64_t gpa, std::uint64_t bits) {
+    const Memslot* slot = open_.empty() ? nullptr : slots().find(gpa);
+    if (slot != nullptr) open_.close(Memslots::hva_of(*slot, word_of(gpa)), in_word(gpa, bits));
+  }
   // Those of the `bytes` at `gpa`, all in one word, are as load_word has them.
   void settle_open(std::uint64_t gpa, unsigned bytes) {
-    const Memslot* slot = open_.empty() ? nullptr : slots().find(gpa);
-    if (slot == nullptr) return;
-    const std::uint64_t these = ~std::uint64_t{0} >> (64 - 8 * bytes) << 8 * (gpa & 7);
-    open_.close(Memslots::hva_of(*slot, word_of(gpa)), these);
+    settle_bits(gpa, ~std::uint64_t{0} >> (64 - 8 * bytes));
   }
 
   bool is_memory(std::uint64_t gpa) const { return slots().find(gpa) != nullptr; }
@@ -147,6 +149,8 @@ class MachineState {
   void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
                          const PdpteRegisters* pdptes);
   // They are set, all at once, and nothing cached survives, because of `rule`.
+  // A PDPTE register that was doubtful is so no more.
+  void settle_pdpte(unsigned vcpu, unsigned number, bool present);
   void registers_set(unsigned vcpu, const Registers& after, const PdpteRegisters* pdptes,
                      const Rule& rule);
   // Events of a whole vCPU: SMI or RSM; INIT or RESET; it is made anew.

@@ -105,6 +105,8 @@ inline unsigned row_of(const Registers& r) {
 struct PdpteRegisters {
   std::uint64_t entry[4] = {};
   bool known = true;  // false: loaded from where there is no memory
+  // Bit i: entry[i] may have had a reserved bit when a vCPU began with it, and then is not present.
+  std::uint8_t doubtful = 0;
   friend bool operator==(const PdpteRegisters&, const PdpteRegisters&) = default;
 };
 

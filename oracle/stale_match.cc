@@ -112,13 +112,31 @@ bool StaleMatcher::whole_ok() const {
   if (seen_.got.kind == OutcomeKind::kMmio)
     return seen_.got.gpa[0] == mmio && seen_.mmio_direction_matches();
   if (mmio != kUnknownGpa) return false;
-  return seen_.context.query->kind == AccessKind::kWrite || loaded_value() == seen_.got.value;
+  return seen_.context.query->kind == AccessKind::kWrite || loaded_fits();
 }
 
-std::uint64_t StaleMatcher::loaded_value() const {
+bool StaleMatcher::loaded_fits() const {
   const AccessQuery& q = *seen_.context.query;
   const std::uint64_t first = q.kind == AccessKind::kFetch ? gpa(0) & ~std::uint64_t{7} : gpa(0);
-  return state_.load(first, seen_.fresh.parts == 2 ? gpa(1) : first, byte_count(q));
+  const Loaded load{{first, seen_.fresh.parts == 2 ? gpa(1) : first}, byte_count(q)};
+  const unsigned entry_bytes = seen_.context.rules->mode->entry_bytes;
+  std::uint64_t set = 0;  // by the way there
+  for (unsigned i = 0; i < seen_.fresh.parts; ++i) {
+    const Walk& fresh = seen_.fresh.part[i].walk;
+    const StaleWalk* stale = parts_[i].stale ? &parts_[i].walk : nullptr;
+    for (unsigned s = 0; s < (stale ? stale->count : fresh.count); ++s) {
+      const std::uint64_t bits =
+          stale ? stale->owed(s, seen_.store()) : owed_bits(fresh, s, seen_.store());
+      const std::uint64_t entry = stale ? stale->entry_gpa[s] : fresh.entry_gpa[s];
+      set = with_set_bits(state_, load, entry, entry_bytes, bits, set);
+    }
+  }
+  std::uint64_t open = 0;
+  if (state_.anything_open())
+    for (unsigned b = 0; b < load.bytes; ++b)
+      open |= (state_.open_bits(load.byte(b)) & 0xff) << 8 * b;
+  const std::uint64_t value = state_.load(load.gpa[0], load.gpa[1], load.bytes) | set;
+  return ((value ^ seen_.got.value) & ~(open & ~set)) == 0;
 }
 
 }  // namespace twinwalk::oracle

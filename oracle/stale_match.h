@@ -48,7 +48,8 @@ class StaleMatcher final : private StaleVisitor {
   SearchResult search_part(unsigned part);
   bool part_ok(unsigned part, std::uint64_t gpa) const;
   bool whole_ok() const;
-  std::uint64_t loaded_value() const;
+  // The value that was loaded is what memory holds there, but for bits that may be set or not.
+  bool loaded_fits() const;
 
   const MachineState& state_;
   const Observation& seen_;

@@ -44,8 +44,15 @@ void Ways::add_fresh_way() {
   if (!state_.memory().slots().same_byte(part.walk.gpa, landing_[part_])) return;
   if (!shown_bits_fit(state_, seen_, part_, landing_, nullptr)) return;
   begin_way();
-  for (unsigned s = 0; s < part.walk.count; ++s)
-    sets(part.walk.entry_gpa[s], owed_bits(part.walk, s, seen_.store()));
+  for (unsigned s = 0; s < part.walk.count; ++s) {
+    const bool leaf = s + 1u == part.walk.count;
+    const std::uint64_t due = s < part.walk.plain     ? 0
+                              : leaf && seen_.store() ? pte::kA | pte::kD
+                                                      : std::uint64_t{pte::kA};
+    // What is open may have been clear until now.
+    const std::uint64_t entry = part.walk.entry[s] & ~state_.open_bits(part.walk.entry_gpa[s]);
+    sets(part.walk.entry_gpa[s], due & ~entry);
+  }
   end_way();
 }
 

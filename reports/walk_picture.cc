@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kBoxWidth = 330, kBoxHeight = 74, kGapX = 40, kGapY = 26, kTop = 30, kPad = 12,
                  kOutcomeHeight = 40;
-constexpr std::size_t kMostWords = 46;  // characters that fit a box
+constexpr std::size_t kMostWords = 40;  // characters that fit a box
 
 std::string table_name(unsigned level) {
   static constexpr const char* kNames[] = {"?", "PT", "PD", "PDPT", "PML4", "PML5"};
@@ -25,10 +25,10 @@ std::string fitted(const std::string& text) {
   return escape_markup(text.size() <= kMostWords ? text : text.substr(0, kMostWords - 3) + "...");
 }
 
-// Frame and named bits; an entry that is not present has no frame.
+// Frame and named bits; of an entry that is not present none means anything.
 std::string decoded(std::uint64_t entry) {
+  if (!(entry & pte::kP)) return "not present";
   const std::string bits = entry_text(entry & ~pte::kAddressMask);
-  if (!(entry & pte::kP)) return bits == "0" ? "not present" : "not present, " + bits;
   return fmt::format("frame {:#x}: {}", entry & pte::kAddressMask, bits);
 }
 

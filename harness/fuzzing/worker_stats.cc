@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -30,6 +31,11 @@ bool SampleRing::pop(std::vector<std::uint8_t>& out) {
   out.assign(slot.bytes, slot.bytes + (slot.size <= kMaxSize ? slot.size : 0));
   tail_.store(at + 1, std::memory_order_release);
   return true;
+}
+
+void note_lost(WorkerStats& stats, std::string_view why) {
+  std::memcpy(stats.why_lost, why.data(), std::min(why.size(), kWhySize - 1));
+  stats.lost.fetch_add(1, std::memory_order_release);
 }
 
 StatsFile::~StatsFile() {
@@ -66,7 +72,7 @@ bool StatsFile::open(const std::string& path) {
   bool good = ::fstat(fd, &info) == 0 && info.st_size == static_cast<off_t>(sizeof(WorkerStats)) &&
               map(fd, path).empty();
   ::close(fd);
-  return good && stats_->magic == kStatsMagic && stats_->version == 1;
+  return good && stats_->magic == kStatsMagic && stats_->version == kStatsVersion;
 }
 
 }  // namespace twinwalk::fuzz

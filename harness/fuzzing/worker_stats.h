@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace twinwalk::fuzz {
@@ -38,8 +39,11 @@ class SampleRing {
   Slot slots_[kSlots];
 };
 
+inline constexpr std::uint32_t kStatsVersion = 2;
+inline constexpr std::size_t kWhySize = 512;
+
 struct WorkerStats {
-  std::uint32_t magic = kStatsMagic, version = 1;
+  std::uint32_t magic = kStatsMagic, version = kStatsVersion;
   Counter execs{0};        // traces
   Counter ops{0};          // operations of traces
   Counter checks{0};       // outcomes judged
@@ -47,10 +51,11 @@ struct WorkerStats {
   Counter skipped{0};      // steps that were not executed
   Counter divergences{0};  // traces that diverged, known or not, recorded or not
   Counter recorded{0};     // candidates written
-  Counter lost{0};         // candidates that could not be written
-  Counter known{0};        // accepted divergences
-  Counter rejected{0};     // inputs that were no trace of the configuration
-  Counter states{0};       // MMU states reached
+  Counter lost{0};         // candidates that could not be written, and why the last one could not
+  char why_lost[kWhySize] = {};
+  Counter known{0};     // accepted divergences
+  Counter rejected{0};  // inputs that were no trace of the configuration
+  Counter states{0};    // MMU states reached
   // Canaries of a seeded bug (see zoo.h).
   Counter canary_reached{0}, canary_triggered{0};
   std::uint32_t hits[kStateCounters] = {};  // traces that reached the MMU state
@@ -61,6 +66,9 @@ struct WorkerStats {
 inline void add(Counter& c, std::uint64_t n) {
   c.store(c.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
 }
+
+// A candidate could not be written: the reason is there before the count says so.
+void note_lost(WorkerStats& stats, std::string_view why);
 
 // A mapping of such a file; the file outlives it.
 class StatsFile {

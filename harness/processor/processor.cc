@@ -100,6 +100,8 @@ bool Processor::load_pdptes(const Controls& controls) {
   Pdptes& p = pdptes_[controls.tag.vcpu];
   if (p.loaded && p.root == controls.root && policy_ != TlbPolicy::kFresh) return true;
   p.loaded = false;
+  // Its CR3 has 32 bits. SDM 3A §"Control Registers", CR3.
+  if (controls.root >> 32) return false;
   constexpr std::uint64_t kReserved = 0xfff0'0000'0000'01e6;  // 63:52, 8:5, 2:1
   for (unsigned i = 0; i < 4; ++i) {
     const std::uint64_t* const slot = memory_.table_entry(controls.root + i * 8);

@@ -389,6 +389,7 @@ class PaeTest : public ProcessorTest {
   void pae() {
     controls.levels = 3;
     controls.gva_bits = 32;
+    memory.alloc_table(controls.root, true);
   }
 };
 
@@ -449,16 +450,23 @@ TEST_F(PaeTest, PdptesServeUntilAFlushOrAnotherRoot) {
   pdpte = was;
   EXPECT_EQ(text(run(neighbour)), "0");  // what is not present serves as well
   const std::uint64_t root = controls.root;
-  memory.alloc_table(controls.root);
+  memory.alloc_table(controls.root, true);
   EXPECT_EQ(text(run(neighbour)), "0");
   controls.root = root;
   EXPECT_EQ(text(run(neighbour)), "ok");
 }
 
+TEST_F(PaeTest, ARootAbove4GFailsTheEntry) {
+  entry(kLow, 1) = frame(5) | kP;
+  memory.alloc_table(controls.root);
+  entry(kLow, 1) = frame(5) | kP;
+  EXPECT_EQ(text(run(kLow)), "entry failed");
+}
+
 TEST_F(PaeTest, TheTlbOutlivesThePdpteRegisters) {
   entry(kLow, 1) = frame(5) | kP;
   run(kLow);
-  memory.alloc_table(controls.root);  // another root, the same tag
+  memory.alloc_table(controls.root, true);  // another root, the same tag
   EXPECT_EQ(run(kLow).value, seed_word(0x5000));
   EXPECT_EQ(run(kLow ^ 0x1000).error_code, 0u);  // by the PDE cache: the table's next entry
 }
@@ -513,8 +521,8 @@ TEST_F(PaeTest, AChangeOfModeDropsNothingByItself) {
   entry(kLow, 1) = frame(6) | kP;
   processor.flush({Flush::Kind::kPcid, 0, 0, 0});
   EXPECT_EQ(run(kLow).value, seed_word(0x6000));
-  controls.root = root;
   pae();
+  controls.root = root;
   EXPECT_EQ(run(kLow).value, seed_word(0x6000));
 }
 

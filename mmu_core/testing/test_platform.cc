@@ -87,9 +87,9 @@ u64* RecordingPlatform::table_at(Hpa hpa) {
   return const_cast<u64*>(std::as_const(*this).table_at(hpa));
 }
 
-bool RecordingPlatform::alloc_table(Hpa& hpa, u64*& ptr) {
+bool RecordingPlatform::alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) {
   if (!table_source.take()) return false;
-  const Pfn pfn{next_table_++};
+  const Pfn pfn{reach == TableReach::kBelow4G ? next_low_table_++ : next_table_++};
   auto& page = tables_[pfn] = std::make_unique<Page>();
   hpa = pfn.base();
   ptr = page->data();

@@ -75,7 +75,7 @@ class RecordingPlatform final : public Platform {
   const u64* table_at(Hpa hpa) const;
   u64* table_at(Hpa hpa);  // to set A and D, as hardware does
 
-  bool alloc_table(Hpa& hpa, u64*& ptr) override;
+  bool alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) override;
   void free_table(Hpa hpa) override;
   void* alloc_object(u64 size) override;
   void free_object(void* object, u64 size) override;
@@ -109,7 +109,8 @@ class RecordingPlatform final : public Platform {
   bool held_[kMaxContexts][2] = {};
   // Frame numbers are never used twice: a stale one is always noticed.
   u64 next_guest_ = 0x1000;
-  u64 next_table_ = 0x100000;
+  u64 next_table_ = 0x100000;  // pfn of 4 GiB
+  u64 next_low_table_ = 0x80000;
 };
 
 }  // namespace mmu::testing
