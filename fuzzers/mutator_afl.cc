@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "fuzzers/mutator.h"
@@ -15,7 +17,8 @@ using twinwalk::fuzz::Mutator;
 using twinwalk::fuzz::Rng;
 
 struct State {
-  State(const Config& config, unsigned seed) : mutator(config), rng(seed) {}
+  State(Config of, unsigned seed) : config(std::move(of)), mutator(config), rng(seed) {}
+  const Config config;
   Mutator mutator;
   Rng rng;
   std::vector<std::uint8_t> out;
@@ -28,8 +31,8 @@ extern "C" {
 void* afl_custom_init(void* afl, unsigned seed) {
   (void)afl;
   const char* name = std::getenv("TWINWALK_FUZZ_CONFIG");
-  const Config* config = twinwalk::fuzz::find_config(name ? name : "all");
-  return config ? new State(*config, seed) : nullptr;
+  std::optional<Config> config = twinwalk::fuzz::find_config(name ? name : "all");
+  return config ? new State(*std::move(config), seed) : nullptr;
 }
 
 std::size_t afl_custom_fuzz(void* data, std::uint8_t* bytes, std::size_t size, std::uint8_t** out,

@@ -19,7 +19,10 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
-const Config& shadow() { return *find_config("shadow-64"); }
+const Config& shadow() {
+  static const Config config = *find_config("shadow-64");
+  return config;
+}
 
 Bytes mutated(Mutator& m, Bytes in, std::size_t max_size, std::uint64_t seed) {
   const std::size_t size = in.size();

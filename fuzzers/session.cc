@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "fuzzers/diverged.h"
 #include "fuzzers/mmu_states.h"
@@ -52,7 +53,7 @@ std::uint64_t count_states(const std::uint8_t* states, std::uint32_t* hits) {
 
 const Config& config_from_environment() {
   const std::string name = from_environment(kConfigVariable);
-  const Config* config = find_config(name.empty() ? "all" : name);
+  static const std::optional<Config> config = find_config(name.empty() ? "all" : name);
   if (!config) {
     std::fprintf(stderr, "no configuration '%s'; there are: %s\n", name.c_str(),
                  config_names().c_str());

@@ -42,7 +42,9 @@ void condemn(VmState& vm, ShadowPage* p) {
 }  // namespace
 
 void page(VmState& vm, ShadowPage* p) {
-  if (p->role.invalid()) return;
+  // Off the list and without links, so nobody can come upon it; a loop over the list would never
+  // end.
+  if (p->role.invalid()) vm.platform.panic("an invalid page is zapped again");
   ++vm.stats.zaps;
   count(vm, p->root_count ? Event::kZapRoot : Event::kZap, *p);
   unsync_children(vm, *p);

@@ -155,8 +155,10 @@ class Search {
     if (choice.old) {
       if (!(plain || (choice.value & pte::kA)) || rules.reserved(choice.value, level))
         return SearchResult::kNone;
-      if (!kvm() && choice.end <= prefix.latest_begin)
-        return SearchResult::kNone;  // gone before its table was reached
+      // Gone before its table was reached. A shadow MMU brings what it has of a table in step when
+      // it links it (KVM: mmu_sync_children). Of one step nothing says what came first: a store may
+      // take off the entry below those in which its own walk has set A.
+      if (choice.end < prefix.latest_begin) return SearchResult::kNone;
     } else if (!(choice.value & pte::kP)) {
       return fault(attempt_bits(q_.controls, q_.kind), prefix);
     } else if (rules.reserved(choice.value, level)) {

@@ -350,6 +350,22 @@ TEST_P(Stale, Rule7InvlpgDropsAllOfALargePageThatMapsTheAddressNow) {
   EXPECT_EQ(says(bed.access(AccessKind::kRead, elsewhere, o)), "stale-after-flush/stale-6");
 }
 
+// A table gets a second way that was not there before: nothing can have gone it by what the table
+// held until then. (Nor may a shadow of the table that was left behind be linked as it is.)
+TEST_P(Stale, ANewWayToATableLeadsToWhatItHoldsSince) {
+  const std::uint64_t elsewhere = kGva + 0x200000;
+  bed.write(kLeaf, kNew | kLeafUsed);
+  EXPECT_EQ(read_old(), "ok");
+  bed.write(kPde + 8, Testbed::kPt | kPwua);
+  const Outcome o = bed.through(AccessKind::kRead, elsewhere, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, elsewhere, o)), "wrong-frame/fresh");
+  EXPECT_EQ(read_old(), "ok") << "the first way is as it was";
+  // What the table held while the way was there may be cached by it.
+  bed.write(kLeaf, 0x60000 | kLeafUsed);
+  const Outcome later = bed.through(AccessKind::kRead, elsewhere, kNew);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, elsewhere, later)), "ok");
+}
+
 TEST(StaleFragments, Rule7AfterASplitFragmentsElsewhereMayRemain) {
   Testbed bed(Profile::kArchitecture);
   bed.map(kGva, kOld | kLeafUsed);

@@ -98,7 +98,7 @@ install_missing() {
     pick_compiler
   fi
   [[ -n $clang ]] || die "no clang 16 or newer here, and apt knows none; type: sudo apt-get update && sudo apt-get install clang-16 libclang-rt-16-dev"
-  rows+=("clang++-$clang clang-$clang" "llvm-symbolizer-$clang llvm-$clang")
+  rows+=("clang++-$clang clang-$clang" "llvm-symbolizer-$clang llvm-$clang" "ld.lld-$clang lld-$clang")
   clang_complete "$clang" || rows+=("/nowhere libclang-rt-$clang-dev")
   [[ $1 == asan ]] && rows+=("clang-tidy-$clang clang-tidy-$clang" "clang-format-$clang clang-format-$clang")
   for row in "${rows[@]}"; do

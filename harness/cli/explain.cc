@@ -9,10 +9,12 @@
 #include "harness/checker.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
+#include "harness/cli/probe.h"
 #include "harness/cli/subjects.h"
 #include "harness/cli/walk_table.h"
 #include "harness/trace/print.h"
 #include "harness/trace/schema.h"
+#include "oracle/rules.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -31,6 +33,11 @@ std::string registers_text(const Registers& r) {
   if (r.ac) text += " ac=1";
   if (r.pkru != 0) text += fmt::format(" pkru={:#x}", r.pkru);
   return text;
+}
+
+void cite(const Rule& rule) {
+  print("      {:<11} {}: {}\n", "rule", rule.id, rule.says);
+  if (!rule.citation.empty()) print("      {:<11} {}\n", "", paint(Tone::kDim, rule.citation));
 }
 
 // Tells the story of one trace, after the checker has run it: the reference is run along a second
@@ -134,11 +141,6 @@ class Story {
                                                   : Tone::kGood;
   }
 
-  static void cite(const Rule& rule) {
-    print("      {:<11} {}: {}\n", "rule", rule.id, rule.says);
-    if (!rule.citation.empty()) print("      {:<11} {}\n", "", paint(Tone::kDim, rule.citation));
-  }
-
   void verdicts(std::uint32_t i) {
     for (const Note& note : notes_) {
       if (note.step != i) continue;
@@ -165,6 +167,27 @@ class Story {
   Verdict verdict_;
 };
 
+void print_head(const NamedTrace& named, const SubjectInfo& info) {
+  for (const Trace::Comment& comment : named.trace.comments) {
+    if (comment.op == Trace::kHeader) print("{}\n", paint(Tone::kDim, comment.text));
+  }
+  print("{}\nmachine     {}\nsubject     {}, profile {}\n", paint(Tone::kBold, named.path),
+        twinwalk::print(named.trace.machine), info.name, name_of(info.profile));
+}
+
+// Of a trace that ends the process there is nothing to tell but what it did.
+void tell_end(const NamedTrace& named, const SubjectInfo& info, const Probe& end) {
+  print_head(named, info);
+  for (std::size_t op = 0; op < named.trace.ops.size(); ++op) {
+    print("{} {}\n", paint(Tone::kDim, fmt::format("{:>3}", op)),
+          paint(Tone::kBold, twinwalk::print(named.trace.ops[op])));
+  }
+  print("   {} {}\n      {:<11} {}\n      {:<11} {}\n", paint(Tone::kBad, "DIVERGENCE"),
+        paint(Tone::kBold, fmt::format("{}, in process", name_of(end.divergence))), "got", end.end,
+        "allowed", "the core survives every trace");
+  cite(oracle::rules::kOwnChecks);
+}
+
 }  // namespace
 
 int explain(const std::string& path, const std::string& subject) {
@@ -176,16 +199,19 @@ int explain(const std::string& path, const std::string& subject) {
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
   accept_host_deviations(checker);
+  if (subject == "core") {
+    const Probe alive = probe(checker, named.trace);
+    if (!alive.survived) {
+      tell_end(named, under_test.subject->info(), alive);
+      return kExitGood;
+    }
+  }
   std::vector<Note> notes;
   const CheckResult result = checker.check(named.trace, [&](const CheckEvent& event) {
     notes.push_back({event.step, event.verdict, event.known});
   });
   const SubjectInfo& info = under_test.subject->info();
-  for (const Trace::Comment& comment : named.trace.comments) {
-    if (comment.op == Trace::kHeader) print("{}\n", paint(Tone::kDim, comment.text));
-  }
-  print("{}\nmachine     {}\nsubject     {}, profile {}\n", paint(Tone::kBold, path),
-        twinwalk::print(named.trace.machine), info.name, name_of(info.profile));
+  print_head(named, info);
   if (!result.executed) {
     print("not run: its machine lacks what it requires ({})\n", named.trace.requires_line);
     return kExitGood;

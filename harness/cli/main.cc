@@ -135,7 +135,7 @@ void add_fuzz(CLI::App& app, int& code) {
       ->check(CLI::Range(0u, 100u));
   verb->add_option("--out", options->out, "folder of findings, summary.json and report.html");
   verb->callback([options, engine, jobs, &code] {
-    if (fuzz::find_config(options->config) == nullptr) {
+    if (!fuzz::find_config(options->config)) {
       throw Failure(
           fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
     }

@@ -154,6 +154,18 @@ step_format() {
   fi
 }
 
+# What is neutral may not show: each option of the core alone, for a minute.
+step_neutral() {
+  local option log=$build/neutral.log
+  for option in no-prefetch no-unsync no-large-pages extra-flush extra-zap eager-sync; do
+    if "$source/twinwalk" fuzz --config "all+$option" --seconds 60 --out "$build/neutral-$option" >"$log" 2>&1; then
+      pass "a minute of fuzzing with $option"
+    else
+      fail "a minute of fuzzing with $option" "$log"
+    fi
+  done
+}
+
 # The long ones: sweeps in full, every seeded bug found by fuzzing, the benchmark.
 step_long() {
   local verb
@@ -174,7 +186,7 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, coverage)."
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, neutral options, coverage)."
       return 0
       ;;
     *) die "test: no option '$1'; there is --all" ;;
@@ -189,6 +201,7 @@ run_tests() {
   step_format
   if [[ $all == 1 ]]; then
     step_long
+    step_neutral
     # shellcheck source=harness/cli/coverage.sh
     . "$source/harness/cli/coverage.sh"
     step_coverage

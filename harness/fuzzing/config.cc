@@ -38,33 +38,57 @@ void constrain_shadow_la57(Machine& m) {
   constrain_shadow(m);
 }
 
-constexpr Config kConfigs[] = {
-    {"all", "Every configuration that exists.", constrain_shadow},
-    {"shadow-32", "32-bit guests, 2-level paging, shadow tables.", constrain_shadow_32},
-    {"shadow-pae", "32-bit guests, PAE paging, shadow tables.", constrain_shadow_pae},
-    {"shadow-64", "64-bit guests, 4-level paging, shadow tables.", constrain_shadow_64},
-    {"shadow-la57", "64-bit guests, 5-level paging, shadow tables.", constrain_shadow_la57},
-    {"shadow-any", "Guests that start in any paging mode and change it, shadow tables.",
-     constrain_shadow},
-};
+const BitName* find_option(std::string_view name) {
+  const auto* const found = std::find_if(std::begin(option::kNames), std::end(option::kNames),
+                                         [&](const BitName& o) { return o.name == name; });
+  return found == std::end(option::kNames) ? nullptr : found;
+}
 
 }  // namespace
 
-std::span<const Config> configs() { return kConfigs; }
+void Config::constrain(Machine& machine) const {
+  mode(machine);
+  if (options) machine.options = *options;
+}
 
-const Config* find_config(std::string_view name) {
-  for (const Config& c : kConfigs) {
-    if (c.name == name) return &c;
+std::span<const Config> configs() {
+  static const Config kConfigs[] = {
+      {"all", "Every configuration that exists.", constrain_shadow},
+      {"shadow-32", "32-bit guests, 2-level paging, shadow tables.", constrain_shadow_32},
+      {"shadow-pae", "32-bit guests, PAE paging, shadow tables.", constrain_shadow_pae},
+      {"shadow-64", "64-bit guests, 4-level paging, shadow tables.", constrain_shadow_64},
+      {"shadow-la57", "64-bit guests, 5-level paging, shadow tables.", constrain_shadow_la57},
+      {"shadow-any", "Guests that start in any paging mode and change it, shadow tables.",
+       constrain_shadow},
+  };
+  return kConfigs;
+}
+
+std::optional<Config> find_config(std::string_view name) {
+  const std::size_t end = std::min(name.find('+'), name.size());
+  const auto base = std::find_if(configs().begin(), configs().end(),
+                                 [&](const Config& c) { return c.name == name.substr(0, end); });
+  if (base == configs().end()) return std::nullopt;
+  Config config = *base;
+  config.name = name;
+  for (std::size_t at = end; at < name.size();) {
+    const std::size_t next = std::min(name.find('+', at + 1), name.size());
+    const BitName* const o = find_option(name.substr(at + 1, next - at - 1));
+    if (o == nullptr) return std::nullopt;
+    config.options = config.options.value_or(0) | static_cast<std::uint32_t>(o->mask);
+    at = next;
   }
-  return nullptr;
+  return config;
 }
 
 std::string config_names() {
   std::string out;
-  for (const Config& c : kConfigs) {
+  for (const Config& c : configs()) {
     if (!out.empty()) out += ", ";
     out += c.name;
   }
+  out += "; with options of the core:";
+  for (const BitName& o : option::kNames) out.append(" +").append(o.name);
   return out;
 }
 

@@ -1,8 +1,10 @@
 #ifndef TWINWALK_HARNESS_FUZZING_CONFIG_H_
 #define TWINWALK_HARNESS_FUZZING_CONFIG_H_
 
-// Configurations of `fuzz --config NAME`: the machines that a fuzzer may try.
+// Configurations of `fuzz --config NAME[+OPTION...]`: the machines that a fuzzer may try.
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,16 +14,20 @@
 namespace twinwalk::fuzz {
 
 struct Config {
-  std::string_view name;
+  std::string name;
   std::string_view does;  // one sentence
+  void (*mode)(Machine&);
+  std::optional<std::uint32_t> options = {};  // of the core: these and no others; or any
+
   // Brings any legal machine into the configuration; one that is in it stays as it is.
-  void (*constrain)(Machine&);
+  void constrain(Machine& machine) const;
 };
 
 std::span<const Config> configs();
-// nullptr if there is none of that name. "all" is what exists.
-const Config* find_config(std::string_view name);
-// "all, shadow-32, ...": for messages.
+// Nothing if there is none of that name. "all" is what exists; "shadow-64+no-prefetch+extra-flush"
+// is shadow-64 with the core's options set to these.
+std::optional<Config> find_config(std::string_view name);
+// "all, shadow-32, ...", and the options: for messages.
 std::string config_names();
 
 }  // namespace twinwalk::fuzz

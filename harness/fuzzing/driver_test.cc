@@ -209,10 +209,11 @@ TEST_F(Stats, SamplesComeOutInOrderAndAFullRingRefuses) {
 }
 
 TEST(Config, EachIsAFixedPointOfItsOwn) {
-  EXPECT_EQ(find_config("no-such"), nullptr);
-  ASSERT_NE(find_config("all"), nullptr);
+  EXPECT_FALSE(find_config("no-such"));
+  ASSERT_TRUE(find_config("all"));
   for (const Config& c : configs()) {
-    EXPECT_EQ(find_config(c.name), &c);
+    ASSERT_TRUE(find_config(c.name));
+    EXPECT_EQ(find_config(c.name)->name, c.name);
     Machine m;
     m.core = Dimension::kNpt;
     m.nested = Nesting::kEpt;
@@ -227,6 +228,22 @@ TEST(Config, EachIsAFixedPointOfItsOwn) {
     reconcile(legal);
     EXPECT_EQ(m, legal);
   }
+}
+
+TEST(Config, OptionsOfTheCoreAreThoseThatItNames) {
+  Machine m;
+  m.options = option::kExtraZap;
+  find_config("shadow-64")->constrain(m);
+  EXPECT_EQ(m.options, option::kExtraZap) << "any";
+  const auto some = find_config("shadow-64+no-prefetch+eager-sync");
+  ASSERT_TRUE(some);
+  EXPECT_EQ(some->name, "shadow-64+no-prefetch+eager-sync");
+  some->constrain(m);
+  EXPECT_EQ(m.options, option::kNoPrefetch | option::kEagerSync);
+  EXPECT_EQ(m.mode, Mode::k4Level);
+  for (const char* bad :
+       {"shadow-64+", "shadow-64+no-such", "+no-prefetch", "shadow-64++no-unsync"})
+    EXPECT_FALSE(find_config(bad)) << bad;
 }
 
 TEST(Config, NamesTheModeThatTracesStartIn) {

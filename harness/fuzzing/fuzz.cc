@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <list>
+#include <optional>
 #include <thread>
 
 #include "harness/fuzzing/atomic_file.h"
@@ -107,7 +108,7 @@ class Run {
     if (!why.empty()) return why;
     TriagePlan plan;
     plan.output = output_;
-    plan.config = config_;
+    plan.config = &*config_;
     plan.unicorn = options_.unicorn_share ? programs_.unicorn : "";
     if (!programs_.corpus.empty()) plan.known = known_findings(programs_.corpus + "/known");
     triage_.emplace_back(plan);
@@ -162,7 +163,7 @@ class Run {
     if (programs_.unicorn.empty())
       return remark("Unicorn is off: there is no twinwalk-unicorn here");
     RefereePlan plan;
-    plan.config = config_;
+    plan.config = &*config_;
     plan.unicorn = programs_.unicorn;
     plan.corpus = options_.engine == Engine::kAfl ? output_.root + "/afl/w0/queue" : corpus_;
     plan.candidates = output_.candidates();
@@ -331,7 +332,7 @@ class Run {
 
   const FuzzOptions& options_;
   Programs programs_;
-  const Config* config_ = nullptr;
+  std::optional<Config> config_;
   Output output_;
   std::string corpus_;
   std::list<Worker> workers_;

@@ -19,6 +19,7 @@
 #include "harness/fuzzing/child.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/worker.h"
+#include "harness/fuzzing/zoo_finding.h"
 #include "harness/trace/binary.h"
 
 namespace twinwalk::fuzz {
@@ -27,6 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kConfig = "all";
 constexpr double kBuildSeconds = 1800;
 constexpr std::size_t kMaxSource = 16 << 20;
 
@@ -107,7 +109,7 @@ class Zoo {
         broken = true;
       }
       say(r);
-      all = all && r.detected;
+      all = all && found(r);
     }
     return broken ? 2 : all ? 0 : 1;
   }
@@ -118,20 +120,24 @@ class Zoo {
     return 2;
   }
 
+  static std::string story(const ZooResult& r) {
+    if (!r.detected) {
+      return fmt::format("not detected in {:.0f} s, {} execs ({})", r.seconds, r.execs,
+                         r.triggered ? "triggered"
+                         : r.reached ? "reached"
+                                     : "not reached");
+    }
+    return fmt::format("detected by {} ({}) after {:.1f} s, {} execs; {} operations, rule {}{}",
+                       r.by, r.cls, r.seconds, r.execs, r.operations,
+                       r.rule.empty() ? "none" : r.rule,
+                       found(r) ? "" : ": NOT SMALL AND EXPLAINED");
+  }
+
   void say(const ZooResult& r) const {
     if (options_.json) {
       std::printf("%s\n", to_json(r).c_str());
-    } else if (r.error.empty()) {
-      std::printf("%-32s %s\n", r.bug.c_str(),
-                  r.detected
-                      ? fmt::format("detected by {} ({}) after {:.1f} s, {} execs", r.by, r.cls,
-                                    r.seconds, r.execs)
-                            .c_str()
-                      : fmt::format("not detected in {:.0f} s, {} execs ({})", r.seconds, r.execs,
-                                    r.triggered ? "triggered"
-                                    : r.reached ? "reached"
-                                                : "not reached")
-                            .c_str());
+    } else if (r.error.empty() || r.detected) {
+      std::printf("%-32s %s\n", r.bug.c_str(), story(r).c_str());
     }
     std::fflush(stdout);
   }
@@ -187,7 +193,7 @@ class Zoo {
     configure.log = log;
     if (!run_command(configure, kBuildSeconds)) return "cannot be configured; see " + log;
     Command make;
-    make.words = {"cmake", "--build", work_ + "/build", "--target", "shadow_fuzzer"};
+    make.words = {"cmake", "--build", work_ + "/build", "--target", "shadow_fuzzer", "twinwalk"};
     make.log = log;
     make.append_log = true;
     if (!run_command(make, kBuildSeconds)) return "cannot be built; see " + log;
@@ -201,7 +207,7 @@ class Zoo {
       WorkerPlan plan;
       plan.number = n;
       plan.program = work_ + "/build/bin/shadow_fuzzer";
-      plan.config = "all";
+      plan.config = kConfig;
       plan.corpus = run + "/corpus";
       plan.candidates = run + "/candidates";
       plan.folder = run + "/" + std::to_string(n);
@@ -237,6 +243,12 @@ class Zoo {
       r.triggered = r.triggered || w.stats().canary_triggered;
     }
     for (Worker& w : workers) w.stop(1);
+    if (!r.detected) return;
+    const ZooFinding finding =
+        look_into(work_ + "/build/bin/twinwalk", *find_config(kConfig), r.trace, run + "/finding");
+    r.operations = finding.operations;
+    r.rule = finding.rule;
+    r.error = finding.error;
   }
 
   std::string look(std::list<Worker>& workers, const std::string& run, ZooResult& r) {
@@ -246,12 +258,16 @@ class Zoo {
     }
     DivergenceClass cls = DivergenceClass::kNone;
     for (const Crash& c : crashes) {
-      if (!diverges_without_bug(c.input)) cls = c.divergence;
+      if (diverges_without_bug(c.input)) continue;
+      cls = c.divergence;
+      r.trace = c.input;
+      // Its canaries went with the worker. That the core without the bug survives says as much.
+      r.reached = r.triggered = true;
     }
     for (const std::string& path : list_candidates(run + "/candidates")) {
       if (cls != DivergenceClass::kNone) break;
       if (looked_at_.insert(path).second && !diverges_without_bug(path))
-        cls = class_of_candidate(path);
+        cls = class_of_candidate(r.trace = path);
     }
     if (cls == DivergenceClass::kNone) return {};
     r.detected = true;
@@ -310,6 +326,10 @@ DivergenceClass class_of_candidate(const std::string& path) {
   return DivergenceClass::kNone;
 }
 
+bool found(const ZooResult& r) {
+  return r.detected && r.operations != 0 && r.operations < kMostOperations && !r.rule.empty();
+}
+
 std::string to_json(const ZooResult& r) {
   nlohmann::ordered_json j;
   j["bug"] = r.bug;
@@ -317,8 +337,11 @@ std::string to_json(const ZooResult& r) {
   j["triggered"] = r.triggered;
   j["detected"] = r.detected;
   j["by"] = r.by;
+  j["class"] = r.cls;
   j["seconds"] = r.seconds;
   j["execs"] = r.execs;
+  j["operations"] = r.operations;
+  j["rule"] = r.rule;
   return j.dump();
 }
 

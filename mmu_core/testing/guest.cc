@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <new>
+
 #include "mmu_core/spte.h"
+#include "mmu_core/state.h"
 
 namespace mmu::testing {
 namespace {
@@ -96,6 +99,12 @@ void Guest::store_entry(Gpa gpa, u64 value) {
 }
 
 Guest::~Guest() { vm_->destroy(); }
+
+VmState& Guest::state() {
+  // It ends the storage of a VM (Vm::object_size).
+  std::byte* const at = storage_.get() + Vm::object_size() - sizeof(VmState);
+  return *std::launder(reinterpret_cast<VmState*>(at));
+}
 
 void Guest::set_cpl(u8 cpl, u32 vcpu) {
   regs_[vcpu].cpl = cpl;

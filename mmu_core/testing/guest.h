@@ -73,6 +73,7 @@ class Guest {
   RecordingPlatform platform;
   Vm& vm() { return *vm_; }
   Vcpu& cpu(u32 index = 0) { return vm_->vcpu(index); }
+  VmState& state();  // what the core keeps to itself, for tests of its bookkeeping
   void set_cpl(u8 cpl, u32 vcpu = 0);
   void set_pkru(u32 pkru, u32 vcpu = 0);
   void set_ac(bool ac, u32 vcpu = 0);

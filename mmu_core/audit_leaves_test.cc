@@ -1,0 +1,253 @@
+// What the audit says of leaves and of MMIO entries.
+
+#include "mmu_core/testing/audit_scene.h"
+
+namespace mmu {
+namespace {
+
+using testing::kMemory;
+using testing::seen_of;
+using testing::spte_of;
+
+constexpr u64 kWritable = pte::kW | spte::kMmuWritable | spte::kHostWritable;
+
+class AuditLeaves : public testing::AuditTest {
+ protected:
+  const SpteRef leaf_ = at(kVa);
+  const SpteRef huge_ = at(kHuge, 2);
+};
+INSTANTIATE_TEST_SUITE_P(, AuditLeaves, ::testing::ValuesIn(testing::kPagedModes),
+                         testing::name_of);
+
+// ---- the entry itself
+
+TEST_P(AuditLeaves, FilledEntryIsNotEmpty) {
+  falsify(spte_of(leaf_), 0);
+  EXPECT_TRUE(complains(Class::kCount, "an entry counted as filled is empty", leaf_));
+}
+
+TEST_P(AuditLeaves, EntryIsATranslationOrMmio) {
+  falsify(spte_of(leaf_), spte_of(leaf_) & ~spte::kPresent);
+  EXPECT_TRUE(complains(Class::kReserved, "neither translation nor MMIO entry", leaf_));
+}
+
+TEST_P(AuditLeaves, MmioEntryFaults) {
+  falsify(vm().own_reserved.table[0], 0);
+  EXPECT_TRUE(complains(Class::kReserved, "neither translation nor MMIO entry", at(kDevice)));
+}
+
+TEST_P(AuditLeaves, EntryIsWithinTheHostsWidth) {
+  falsify(spte_of(leaf_), spte_of(leaf_) | bit(50));
+  EXPECT_TRUE(complains(Class::kReserved, "entry has a reserved bit", leaf_));
+}
+
+// ---- its place in the reverse map
+
+TEST_P(AuditLeaves, GfnHasAMemslot) {
+  u64& word = leaf_.page->info->word[leaf_.index];
+  falsify(word, Gfn::of(kNoMemory).raw << 3 | acc::kAll);
+  EXPECT_TRUE(complains(Class::kRmap, "leaf maps a gfn without a memslot", leaf_));
+}
+
+TEST_P(AuditLeaves, ReverseMapHasTheLeaf) {
+  falsify(rmap(kPage).word, 0);
+  EXPECT_TRUE(complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", leaf_));
+}
+
+TEST_P(AuditLeaves, ReverseMapHasTheLeafOnce) {
+  RmapChain twice;
+  twice.count = 2;
+  twice.ref[0] = twice.ref[1] = leaf_.pack();
+  falsify(rmap(kPage).word, reinterpret_cast<u64>(&twice));
+  EXPECT_TRUE(complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", leaf_));
+}
+
+TEST_P(AuditLeaves, ReverseMapHasTheLargeLeaf) {
+  falsify(rmap(kHugePage, 2).word, 0);
+  EXPECT_TRUE(complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", huge_));
+}
+
+TEST_P(AuditLeaves, ReverseMapHasTheDirectLeaf) {
+  falsify(rmap(kSplitPage).word, 0);
+  EXPECT_TRUE(
+      complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", at(kSplit)));
+}
+
+TEST_P(AuditLeaves, ReverseMapsHaveNothingElse) {
+  falsify(vm().rmap_refs, vm().rmap_refs + 1);
+  EXPECT_TRUE(complains(Class::kRmap, "reverse maps hold refs that no entry has"));
+}
+
+// ---- the frame
+
+TEST_P(AuditLeaves, RangeThatIsInvalidatedHasNoLeaf) {
+  falsify(vm().notifier.in_progress, 1);
+  falsify(vm().notifier.start, kMemory + (kPage.raw + kPageSize - 1));
+  falsify(vm().notifier.end, kMemory + kPage.raw + kPageSize);
+  EXPECT_TRUE(complains(Class::kNotifier, "leaf inside a range that is being invalidated", leaf_));
+}
+
+TEST_P(AuditLeaves, RangeThatIsInvalidatedHasNoPartOfALargeLeaf) {
+  const Hva last = kMemory + kHugePage.raw + (pages_of_level(2) - 1) * kPageSize;
+  falsify(vm().notifier.in_progress, 1);
+  falsify(vm().notifier.start, last);
+  falsify(vm().notifier.end, last + kPageSize);
+  EXPECT_TRUE(complains(Class::kNotifier, "leaf inside a range that is being invalidated", huge_));
+}
+
+TEST_P(AuditLeaves, FrameBacksTheGfn) {
+  falsify(host(kPage).pfn, host(kPage + kPageSize).pfn);
+  EXPECT_TRUE(complains(Class::kNotifier, "leaf maps a frame that does not back its gfn", leaf_));
+}
+
+TEST_P(AuditLeaves, FrameIsThere) {
+  falsify(host(kSplitPage).kind, FrameLookup::Kind::kNoFrame);
+  EXPECT_TRUE(
+      complains(Class::kNotifier, "leaf maps a frame that does not back its gfn", at(kSplit)));
+}
+
+TEST_P(AuditLeaves, LargeLeafHasALargeHostPage) {
+  falsify(host(kHugePage).host_level, 1);
+  EXPECT_TRUE(complains(Class::kNotifier, "large leaf over smaller host pages", huge_));
+}
+
+// ---- who may be written
+
+TEST_P(AuditLeaves, ReadOnlySlotIsNotWritten) {
+  falsify(slot().read_only, true);
+  EXPECT_TRUE(complains(Class::kWritable, "writable leaf in a read-only slot", leaf_));
+}
+
+TEST_P(AuditLeaves, WrittenPageIsInTheLog) {
+  ASSERT_EQ(guest.slot_request(MemslotRequest::Kind::kFlags, 0, Gfn{}, false, true), Status::kOk);
+  guest.write(kVa, 2);
+  falsify(slot().arrays.dirty[Gfn::of(kPage).raw / 64], 0);
+  EXPECT_TRUE(complains(Class::kDirty, "writable leaf whose page is not in the dirty log", leaf_));
+}
+
+TEST_P(AuditLeaves, LogHasNoLargeWritableLeaf) {
+  std::vector<u64> all(testing::Guest::kPages / 64, ~u64{0});
+  falsify(slot().arrays.dirty, all.data());
+  falsify(slot().log_dirty, true);
+  EXPECT_TRUE(complains(Class::kDirty, "writable leaf whose page is not in the dirty log", huge_));
+}
+
+TEST_P(AuditLeaves, LargeLeafHoldsNoTable) {
+  falsify(slot().large(Gfn::of(kHugePage), 2).disallow, 1);
+  EXPECT_TRUE(complains(Class::kWritable, "large leaf over a shadowed table", huge_));
+}
+
+TEST_P(AuditLeaves, UpperTableIsNotWritten) {
+  const SpteRef leaf = at(kDirectory);
+  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a tracked table", leaf));
+}
+
+TEST_P(AuditLeaves, SyncedTableIsNotWritten) {
+  const SpteRef leaf = at(kTable);
+  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a synced table", leaf));
+}
+
+TEST_P(AuditLeaves, TableThatIsWrittenIsUnsync) {
+  make_unsync();
+  falsify(page(kVa).unsync, false);
+  EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a synced table", at(kTable)));
+}
+
+// ---- what the guest's entry says
+
+TEST_P(AuditLeaves, FrameIsTheGuestEntrys) {
+  u64& word = leaf_.page->info->word[leaf_.index];
+  falsify(word, (Gfn::of(kPage) + 1).raw << 3 | acc::kAll);
+  EXPECT_TRUE(complains(Class::kContent, "leaf maps another frame than the guest's entry", leaf_));
+}
+
+TEST_P(AuditLeaves, LargeFrameIsTheGuestEntrys) {
+  u64& word = huge_.page->info->word[huge_.index];
+  falsify(word, (Gfn::of(kHugePage).raw - pages_of_level(2)) << 3 | acc::kAll);
+  EXPECT_TRUE(complains(Class::kContent, "leaf maps another frame than the guest's entry", huge_));
+}
+
+TEST_P(AuditLeaves, WriteIsTheGuestEntrysToGive) {
+  const SpteRef leaf = at(kReadOnly);
+  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf));
+}
+
+TEST_P(AuditLeaves, UserAccessIsTheGuestEntrysToGive) {
+  const SpteRef leaf = at(kSuper);
+  falsify(spte_of(leaf), spte_of(leaf) | pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf));
+}
+
+TEST_P(AuditLeaves, RightsArePathsToGive) {
+  falsify_role<PageRole::Access>(*leaf_.page, u8{acc::kU | acc::kX});
+  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf_));
+}
+
+TEST_P(AuditLeaves, FirstWriteIsSeen) {
+  const SpteRef leaf = at(kClean);
+  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  EXPECT_TRUE(
+      complains(Class::kContent, "writable leaf while the guest's dirty bit is clear", leaf));
+}
+
+// What the host did to a guest entry says nothing about the core.
+TEST_P(AuditLeaves, EntryThatTheHostEditedIsNotCompared) {
+  const Gpa entry = guest.entry(kReadOnly, 1);
+  const u64 was = guest.load_entry(entry);
+  guest.store_entry(entry, was & ~pte::kU);
+  EXPECT_TRUE(silent());
+  guest.store_entry(entry, was);
+}
+
+TEST_P(AuditLeaves, UnsyncPageIsNotCompared) {
+  make_unsync();
+  const Gpa entry = guest.entry(kVa, 1);
+  guest.store_entry(entry, guest.load_entry(entry) & ~pte::kD);
+  falsify(seen_of(leaf_), seen_of(leaf_) & ~pte::kD);
+  EXPECT_TRUE(silent());
+  guest.store_entry(entry, guest.load_entry(entry) | pte::kD);
+}
+
+// ---- what the hardware may walk as a PAE table
+
+class AuditLegacyLeaves : public testing::AuditTest {};
+INSTANTIATE_TEST_SUITE_P(, AuditLegacyLeaves, ::testing::ValuesIn(testing::modes_with_arrays(true)),
+                         testing::name_of);
+
+TEST_P(AuditLegacyLeaves, HaveNoProtectionKey) {
+  falsify(spte_of(at(kVa)), spte_of(at(kVa)) | bit(59));
+  EXPECT_TRUE(complains(Class::kReserved, "entry has a reserved bit", at(kVa)));
+}
+
+// ---- CR0.WP = 0: a user page that the supervisor writes is the supervisor's alone
+
+class AuditWpTrick : public testing::AuditTest {
+ protected:
+  AuditWpTrick() {
+    EXPECT_TRUE(guest.cpu().set_cr4(guest.cpu().cr4() | cr4::kSmep));
+    EXPECT_TRUE(guest.cpu().set_cr0(guest.cpu().cr0() & ~cr0::kWp));
+    guest.write(kReadOnly, 1);
+    leaf_ = at(kReadOnly);
+    EXPECT_TRUE(silent()) << "the write that it grants is no more than the guest's tables permit";
+  }
+  SpteRef leaf_;
+};
+INSTANTIATE_TEST_SUITE_P(, AuditWpTrick, ::testing::ValuesIn(testing::kPagedModes),
+                         testing::name_of);
+
+TEST_P(AuditWpTrick, IsNotExecutedUnderSmep) {
+  falsify(spte_of(leaf_), spte_of(leaf_) & ~pte::kXd);
+  EXPECT_TRUE(complains(Class::kContent,
+                        "a user page made supervisor may be executed in spite of SMEP", leaf_));
+}
+
+TEST_P(AuditWpTrick, IsNotTheUsers) {
+  falsify(spte_of(leaf_), spte_of(leaf_) | pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf_));
+}
+
+}  // namespace
+}  // namespace mmu
