@@ -39,7 +39,8 @@ void through_smm(Sketch& s) {
 // SMRAM over a frame, or over the tables themselves; it comes and goes while one vCPU is inside.
 void smram(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva();
-  const std::uint64_t at = s.rng().flip() ? s.frame() : s.table_frame();
+  std::uint64_t at = s.rng().flip() ? s.frame() : s.table_frame();
+  if (at >= s.machine().memory_bytes()) at = s.frame();  // an entry with a reserved bit says so
   const std::uint64_t pages = s.rng().chance(3, 4) ? 1 : 4;
   s.warm(gva);
   const bool inside_already = s.rng().flip();

@@ -57,9 +57,18 @@ void alias_table(Sketch& s) {
   const std::uint64_t alias = s.walk(other).entry[upper_at].gpa;
   const bool strong_first = s.rng().flip();
   if (strong_first) s.touch(gva);
-  const std::uint64_t weak = s.rng().pick(kWeak) | pte::kA;
+  // With equal rights both ways have the same shadow pages.
+  const std::uint64_t weak =
+      s.rng().chance(1, 3) ? upper.value & ~pte::kAddressMask : s.rng().pick(kWeak) | pte::kA;
+  const bool out_of_step = s.rng().flip();  // already when the second way comes
+  if (out_of_step) {
+    s.warm(gva);
+    s.deliver_native(w.last().gpa, s.changed(w.last()));
+  }
   s.deliver(alias, (upper.value & pte::kAddressMask) | (upper.pdpte_of_pae ? pte::kP : weak));
   if (upper.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  // The way is made for a neighbour, so that what stood in the table already is used as it is.
+  if (out_of_step) s.touch(other ^ kPage);
   s.touch(other);
   s.touch(gva);
   s.touch(other);
@@ -266,7 +275,8 @@ void ping_pong(Sketch& s) {
   }
 }
 
-// Address spaces tagged by PCID: global and not, no-flush switches, INVPCID of each type.
+// Address spaces tagged by PCID, of the same tables or of others: global and not, no-flush
+// switches, INVPCID of each type.
 void tagged_spaces(Sketch& s) {
   if (!s.machine().has(feature::kPcid)) return ping_pong(s);
   const std::uint64_t root = s.root();
@@ -284,7 +294,8 @@ void tagged_spaces(Sketch& s) {
   s.warm(gva);
   s.deliver_native(e.gpa, s.changed(e));
   if (s.rng().flip()) s.invalidate(gva);
-  s.say(phrase::mov(Reg::kCr3, root | b | (s.rng().chance(3, 4) ? cr3::kNoFlush : 0)));
+  const std::uint64_t second = s.rng().flip() ? root : s.other_root();
+  s.say(phrase::mov(Reg::kCr3, second | b | (s.rng().chance(3, 4) ? cr3::kNoFlush : 0)));
   s.touch(gva);
   s.say(phrase::invpcid(s.rng().below(4), s.rng().flip() ? a : b, gva));
   s.touch(gva);

@@ -95,7 +95,8 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
   spec_.judge(index, last_->steps[index], got, outcomes_.extra.data(), verdict_);
   ++result.checks;
   deviation_.clear();
-  if (left_out_ == SkipReason::kNone && got.kind == OutcomeKind::kSkip && is_of_host(got.reason))
+  const bool by_nature = is_of_host(got.reason) || subject_.info().partial;
+  if (left_out_ == SkipReason::kNone && got.kind == OutcomeKind::kSkip && by_nature)
     left_out_ = got.reason;
   note_stores(last_->steps[index].what, got);
   if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint)) {
@@ -128,7 +129,8 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
 // changed were compared with the outcome already.
 void Checker::note_stores(const Op& op, const Outcome& got) {
   const auto note = [this](std::uint64_t gpa) {
-    if (gpa != kUnknownGpa) stored_.push_back(gpa & ~std::uint64_t{7});
+    const std::uint64_t word = gpa & ~std::uint64_t{7};
+    if (gpa != kUnknownGpa && (stored_.empty() || stored_.back() != word)) stored_.push_back(word);
   };
   if (op.verb == Verb::kWrite && got.kind == OutcomeKind::kDone) {
     note(op.gpa);
@@ -234,7 +236,7 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
     if (!subject_.read_image(gpa, word)) continue;
     const std::uint64_t want = spec_.read_word(gpa);
     ++result.checks;
-    if (((word ^ want) & ~spec_.open_bits(gpa, word)) == 0) {
+    if (word == want || ((word ^ want) & ~spec_.open_bits(gpa, word)) == 0) {
       ++result.agree;
       continue;
     }

@@ -8,6 +8,8 @@
 namespace twinwalk {
 namespace {
 
+constexpr std::size_t kMostForPairs = 24;
+
 class Search {
  public:
   Search(const TraceTest& shows, const MinimiseOptions& options, Minimised& best)
@@ -26,12 +28,14 @@ class Search {
   }
 
   bool drop_operations();
+  bool drop_pairs();
   bool simplify_operations();
   bool simplify_machine();
 
  private:
   bool simplify(std::size_t index, const FieldInfo& field);
   bool replace(std::size_t index, const Op& op);
+  bool set_machine(const MachineField& field, std::uint64_t value);
   const std::vector<Op>& ops() const { return best_.trace.ops; }
 
   const TraceTest& shows_;
@@ -63,6 +67,22 @@ bool Search::drop_operations() {
     }
     if (size == 1 || done()) return any;
   }
+}
+
+// Operations that need each other, as what fills a table and what counts on its being full: only
+// both together can go. For traces that are short already; few runs there.
+bool Search::drop_pairs() {
+  bool any = false;
+  if (ops().size() > kMostForPairs) return false;
+  for (std::size_t later = ops().size(); later-- > 1 && !done();) {
+    for (std::size_t earlier = later; earlier-- > 0 && !done();) {
+      if (!accept(without(without(best_.trace, later, 1), earlier, 1))) continue;
+      any = true;
+      later = std::min(later, ops().size());
+      break;
+    }
+  }
+  return any;
 }
 
 bool Search::replace(std::size_t index, const Op& op) {
@@ -119,16 +139,32 @@ bool Search::simplify_operations() {
   return any;
 }
 
+bool Search::set_machine(const MachineField& field, std::uint64_t value) {
+  Trace candidate = best_.trace;
+  field.set(candidate.machine, value);
+  reconcile(candidate.machine);
+  return candidate.machine != best_.trace.machine && accept(std::move(candidate));
+}
+
+// As usual; else, of what is counted, as little as can be: a smaller quota is full sooner.
 bool Search::simplify_machine() {
   const Machine usual;
   bool any = false;
   for (const MachineField& field : machine_fields()) {
-    const std::uint64_t wanted = field.get(usual);
-    if (field.get(best_.trace.machine) == wanted) continue;
-    Trace candidate = best_.trace;
-    field.set(candidate.machine, wanted);
-    reconcile(candidate.machine);
-    if (candidate.machine != best_.trace.machine) any |= accept(std::move(candidate));
+    const std::uint64_t wanted = field.get(usual), value = field.get(best_.trace.machine);
+    if (value == wanted) continue;
+    if (set_machine(field, wanted)) {
+      any = true;
+      continue;
+    }
+    using Kind = MachineField::Kind;
+    if (field.kind != Kind::kDecimal && field.kind != Kind::kQuota) continue;
+    for (const std::uint64_t less : {std::uint64_t{1}, value / 2, value - 1}) {
+      const std::uint64_t simpler = make_legal(field, less);
+      if (simpler >= value || !set_machine(field, simpler)) continue;
+      any = true;
+      break;
+    }
   }
   return any;
 }
@@ -153,6 +189,7 @@ Minimised minimise(const Trace& trace, const TraceTest& shows, const MinimiseOpt
     again = search.drop_operations();
     again |= search.simplify_machine();
     again |= search.simplify_operations();
+    again = again || search.drop_pairs();
   }
   return best;
 }

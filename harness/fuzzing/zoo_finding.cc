@@ -1,12 +1,9 @@
 #include "harness/fuzzing/zoo_finding.h"
 
-#include <chrono>
 #include <cstdint>
-#include <vector>
 
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/child.h"
-#include "harness/minimise.h"
 #include "harness/trace/binary.h"
 #include "harness/trace/load.h"
 #include "harness/trace/print.h"
@@ -14,35 +11,8 @@
 namespace twinwalk::fuzz {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kMaxText = 16 << 20;
-constexpr double kMinimiseSeconds = 60, kExplainSeconds = 60, kReplaySeconds = 10;
-
-// True if the program dies of the trace, or never comes to its end.
-bool dies_of(const std::string& program, const Trace& trace, const std::string& stem) {
-  const std::string path = stem + ".try.walk";
-  if (!write_atomically(path, print(trace)).empty()) return false;
-  Command replay;
-  replay.words = {program, "run", path};
-  Child child;
-  if (!child.start(replay)) return false;
-  const bool ended = child.wait(kReplaySeconds);
-  if (!ended) child.stop(0);
-  return !ended || !child.exited();
-}
-
-// Only a process that may die can show a crash.
-bool minimise_crash(const std::string& program, const Trace& trace, const std::string& stem,
-                    Trace& smallest) {
-  const auto end = Clock::now() + std::chrono::duration<double>(kMinimiseSeconds);
-  MinimiseOptions options;
-  options.stop = [end] { return Clock::now() >= end; };
-  const Minimised small = minimise(
-      trace, [&](const Trace& t) { return dies_of(program, t, stem); }, options);
-  smallest = small.trace;
-  return small.reproduced;
-}
+constexpr double kMinimiseSeconds = 120, kExplainSeconds = 60;
 
 }  // namespace
 
@@ -76,13 +46,8 @@ ZooFinding look_into(const std::string& program, const Config& config, const std
   minimise_it.words = {program, "minimise", smallest, "-o", smallest};
   minimise_it.log = stem + ".log";
   if (!run_command(minimise_it, kMinimiseSeconds)) {
-    Trace small;
-    if (!minimise_crash(program, found, stem, small)) {
-      out.error = "the seeded program does not show it; see " + minimise_it.log;
-      return out;
-    }
-    out.error = write_atomically(smallest, print(small));
-    if (!out.error.empty()) return out;
+    out.error = "the seeded program does not show it; see " + minimise_it.log;
+    return out;
   }
   const ParseResult read = load_trace(smallest);
   if (!read) {

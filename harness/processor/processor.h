@@ -87,10 +87,11 @@ class Processor final : public FrameReaders {
 
   bool translate(const Controls& controls, const Need& need, std::uint64_t gva, std::uint64_t& hpa,
                  std::uint32_t& error_code);
-  bool walk(const Controls& controls, const Need& need, std::uint64_t gva, std::uint64_t& hpa,
-            std::uint32_t& error_code);
+  // Apart from the way of a TLB hit, which is to be short.
+  [[gnu::noinline]] bool walk(const Controls& controls, const Need& need, std::uint64_t gva,
+                              std::uint64_t& hpa, std::uint32_t& error_code);
   bool reserved(std::uint64_t entry, unsigned level, unsigned levels) const;
-  bool load_pdptes(const Controls& controls);
+  [[gnu::noinline]] bool load_pdptes(const Controls& controls);
   bool pdptes_reach(std::uint64_t pfn, std::uint64_t count) const;
   void touch_memory(const Access& access, Result& result, unsigned first);
 

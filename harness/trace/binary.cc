@@ -72,8 +72,9 @@ const std::array<Prototype, kWeighted>& prototypes() {
   return table;
 }
 
-// The value that a register has at the start, if `f` is one.
+// The value that a register has at the start, if `f` is one whose bits are told from that.
 std::uint64_t usual_of(const FieldInfo& f, const Op& op) {
+  if (f.kind != FieldKind::kBits) return 0;
   if (op.verb == Verb::kMov) return register_info(static_cast<Reg>(op.kind % kRegs)).usual;
   if (op.verb == Verb::kCpuid && f.id == Field::kFlags) return feature::kUsual;
   if (op.verb != Verb::kCpu && op.verb != Verb::kSregs) return 0;

@@ -64,8 +64,7 @@ bool stores(const Op& op) {
 }
 
 Step& append(Program& out, std::uint32_t index, const Op& op) {
-  out.steps.push_back({index, op});
-  return out.steps.back();
+  return out.steps.emplace_back(index, op);
 }
 
 void append_mov(std::uint32_t index, const Op& op, Reg reg, std::uint64_t value, Program& out) {

@@ -21,6 +21,9 @@ namespace twinwalk {
 struct Step {
   std::uint32_t op;  // index into Trace::ops
   Op what;
+
+  Step() = default;
+  Step(std::uint32_t index, const Op& operation) : op(index), what(operation) {}
 };
 
 struct Program {
