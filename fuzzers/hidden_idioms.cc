@@ -123,6 +123,9 @@ void tables_read_only(Sketch& s) {
 // flush is due, and none may be needed.
 void link_unsync_table(Sketch& s) {
   const std::uint64_t gva = s.mapped_page();
+  // A second page of the table, by which the new link is made while the edited entry is left alone.
+  const bool link_by_neighbour = s.rng().chance(3, 4);
+  if (link_by_neighbour) s.say(phrase::map(gva ^ kPage, s.frame(), 1));
   s.warm(gva);
   const Survey::Walk w = s.walk(gva);
   if (w.count < 2) return s.touch(gva);
@@ -142,7 +145,7 @@ void link_unsync_table(Sketch& s) {
   }
   s.deliver(at, s.rng().chance(3, 4) ? link.value : s.changed(link));
   if (link.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
-  if (s.rng().flip()) s.touch(other ^ kPage);  // makes the link, and leaves the edited entry alone
+  if (link_by_neighbour) s.warm(other ^ kPage);
   s.touch(other);
   s.touch(gva);
   if (s.rng().flip()) s.deliver_native(e.gpa, s.changed(e));

@@ -33,11 +33,13 @@ Machine machine_of(Mode mode) {
   return m;
 }
 
-void sample(const Idiom& idiom, Mode mode, const std::function<void(const Written&)>& see) {
+void sample(const Idiom& idiom, Mode mode, int times,
+            const std::function<void(const Written&)>& see) {
   Rng rng(11);
-  for (int i = 0; i < kTimes; ++i) {
-    Written w;
-    w.before.begin(machine_of(mode));
+  Written w;
+  w.before.begin(machine_of(mode));
+  for (int i = 0; i < times; ++i) {
+    w.ops.clear();
     w.after.begin(machine_of(mode));
     Sketch sketch(rng, w.after, w.ops);
     idiom.write(sketch);
@@ -55,7 +57,7 @@ const Idiom& named(std::string_view name) {
 // How often, of kTimes.
 int shown(std::string_view name, Mode mode, const std::function<bool(const Written&)>& shows) {
   int n = 0;
-  sample(named(name), mode, [&](const Written& w) { n += shows(w); });
+  sample(named(name), mode, kTimes, [&](const Written& w) { n += shows(w); });
   return n;
 }
 
@@ -97,7 +99,7 @@ TEST_P(InEachMode, EveryIdiomIsLegalBoundedAndVaries) {
   for (const auto& list : all_idioms()) {
     for (const Idiom& idiom : list) {
       std::set<std::string> texts;
-      sample(idiom, GetParam(), [&](const Written& w) {
+      sample(idiom, GetParam(), 100, [&](const Written& w) {
         ASSERT_FALSE(w.ops.empty()) << idiom.name;
         ASSERT_LE(w.ops.size(), kMaxIdiomOps) << idiom.name;
         Trace t;

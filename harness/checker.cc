@@ -95,7 +95,8 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
   spec_.judge(index, last_->steps[index], got, outcomes_.extra.data(), verdict_);
   ++result.checks;
   deviation_.clear();
-  if (left_out_ == SkipReason::kNone && got.kind == OutcomeKind::kSkip && is_of_host(got.reason))
+  const bool by_nature = is_of_host(got.reason) || subject_.info().partial;
+  if (left_out_ == SkipReason::kNone && got.kind == OutcomeKind::kSkip && by_nature)
     left_out_ = got.reason;
   note_stores(last_->steps[index].what, got);
   if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint)) {

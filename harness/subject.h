@@ -16,6 +16,8 @@ struct SubjectInfo {
   std::string name;     // "core", "kvm", "core-kvm"
   std::string version;  // commit, kernel release: whatever tells two builds apart
   Profile profile = Profile::kKvm;
+  // Has not all modes and verbs that a machine of version 1 has: what it skips it skips by nature.
+  bool partial = false;
 };
 
 // Told when a run gets to certain steps: for those who time a part of it.

@@ -11,7 +11,7 @@ namespace twinwalk::kvm {
 
 bool KvmSubject::open(std::string& why) {
   if (!host_.open(why) || !memory_.open(why)) return false;
-  info_ = {"kvm", host_.version(), Profile::kKvm};
+  info_ = {"kvm", host_.version(), Profile::kKvm, true};
   return true;
 }
 

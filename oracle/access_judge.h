@@ -57,6 +57,8 @@ class AccessJudge {
   // Open bits of what was loaded become those that the load gave; then they are open no more.
   void show_loaded(const Landing& landing);
   void settle_bytes(const Landing& landing);
+  // vendor=amd: whether an open bit makes a PDPTE reserved.
+  void settle_open_pdptes();
   // An access shows whether a PDPTE is present of which that is not known.
   void settle_doubtful_pdptes();
   // A or D that is open may still have to be set; in a read-only memslot that is undefined.
@@ -110,6 +112,9 @@ class AccessJudge {
   // The same after a #PF, for the part's walk: it may have set A in each entry, and D for a part
   // that did not fault (rule ad-on-fault).
   void leave_walk_open(unsigned i);
+  // For the parts whose walk was by a PDPTE register that differs from memory: their path is not
+  // the one that the subject shows.
+  void leave_walks_apart_open();
   void set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may, std::uint64_t must);
   // A completed store to an entry of its own path: what the subject shows are the tables after it.
   // False: the entries are wrong; out_ says so and nothing was changed.

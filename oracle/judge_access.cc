@@ -26,6 +26,7 @@ void AccessJudge::run_wrapping() {
 void AccessJudge::run_defined() {
   if (state_.anything_open()) [[unlikely]] {
     settle_loaded();
+    settle_open_pdptes();
     note_open_in_read_only();
   }
   if (context_.root.pdptes != nullptr && context_.root.pdptes->doubtful != 0) [[unlikely]]
@@ -120,6 +121,27 @@ void AccessJudge::settle_bytes(const Landing& landing) {
   for (unsigned b = 0; b < load.bytes; ++b) state_.settle_open(load.byte(b), 1);
 }
 
+// A and D are reserved in a PDPTE. Where PDPTEs are read on demand and such a bit was open, the
+// entry as it is shown tells; if the access itself may have set it, as that of an entry below, its
+// outcome does.
+void AccessJudge::settle_open_pdptes() {
+  if (context_.root.pdptes != nullptr) return;
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    const Walk& w = fresh_.part[i].walk;
+    if (w.plain == 0 || w.count == 0 || !seen_.has_path(i)) continue;
+    const std::uint64_t at = w.entry_gpa[0], open = w.entry[0] & state_.open_bits(at);
+    if (open == 0) continue;
+    state_.flip_bits(at, open, Hand::kOpen);  // as if they were clear
+    fresh_access(state_, context_, fresh_);
+    const bool reserved = got_.kind == OutcomeKind::kPageFault && (got_.error_code & pfec::kRsvd);
+    const std::uint64_t set =
+        reserved || !is_used_with_flags(at) ? open & got_.path[i].entry[0] : 0;
+    state_.flip_bits(at, set, Hand::kOpen);
+    state_.settle_open(at, entry_bytes());
+    if (set != 0) fresh_access(state_, context_, fresh_);
+  }
+}
+
 // The first access that tells whether such a PDPTE is present is believed.
 void AccessJudge::settle_doubtful_pdptes() {
   const bool faulted = got_.kind == OutcomeKind::kPageFault;
@@ -209,8 +231,7 @@ bool AccessJudge::settle_fresh_fault() {
     if (!changes_are_lawful(true)) return false;
     adopt_path();
   }
-  for (unsigned i = 0; i < fresh_.parts; ++i)
-    if (fresh_.part[i].walk.apart) leave_walk_open(i);
+  leave_walks_apart_open();
   deliver_fault(fresh_.which);
   return true;
 }

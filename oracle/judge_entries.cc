@@ -188,6 +188,11 @@ void AccessJudge::leave_walk_open(unsigned i) {
   }
 }
 
+void AccessJudge::leave_walks_apart_open() {
+  for (unsigned i = 0; i < fresh_.parts; ++i)
+    if (fresh_.part[i].walk.apart) leave_walk_open(i);
+}
+
 // What may be set counts as set: the staleness model then knows all that may be cached from it.
 void AccessJudge::set_or_leave_open(std::uint64_t entry_gpa, std::uint64_t may,
                                     std::uint64_t must) {

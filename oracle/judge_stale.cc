@@ -14,6 +14,7 @@ bool AccessJudge::accept_fault_before_gp() {
                 StaleMatcher(state_, seen_).search(state_.profile()))) {
     if (changes_are_lawful(false)) {
       adopt_path();
+      leave_walks_apart_open();
       deliver_fault(half);
       unspecified(out_, rules::kCrossing, "outcome", to_text(got_),
                   to_text(to_outcome(context_, fresh_)));
@@ -32,6 +33,7 @@ bool AccessJudge::accept_open_table() {
   if (!known || !seen_.fault_address_is_ours()) return false;
   if (!changes_are_lawful(true)) return adopt_fresh(), true;
   adopt_path();
+  leave_walks_apart_open();
   deliver_fault(seen_.faulting_part());
   const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;
   unspecified(out_, rule, "outcome", to_text(got_), to_text(to_outcome(context_, fresh_)));
