@@ -329,7 +329,14 @@ class Auditor {
       report(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", &p, i);
     check_frame(p, i, *slot, gfn, s);
     if (spte::is_writable(s)) check_writable(p, i, *slot, gfn);
+    if (!p.has_gptes() && (granted(s) & ~p.role.access()))
+      report(Class::kContent, "leaf of a direct page grants more than the page's role", &p, i);
     if (p.has_gptes() && !p.unsync) check_content(p, i, s);
+  }
+
+  static u8 granted(u64 s) {
+    return static_cast<u8>((s & pte::kW ? acc::kW : 0) | (s & pte::kU ? acc::kU : 0) |
+                           (s & pte::kXd ? 0 : acc::kX));
   }
 
   void check_frame(const ShadowPage& p, unsigned i, const Memslot& slot, Gfn gfn, u64 s) {
@@ -377,9 +384,7 @@ class Auditor {
       return;  // edited behind the core's back: not comparable
     if (gfn_by_guest(p, i, now) != p.leaf_gfn(i))
       report(Class::kContent, "leaf maps another frame than the guest's entry", &p, i);
-    const u8 has = static_cast<u8>((s & pte::kW ? acc::kW : 0) | (s & pte::kU ? acc::kU : 0) |
-                                   (s & pte::kXd ? 0 : acc::kX));
-    check_rights(p, i, has, p.role.access() & entry_access(now, p.role.get<PageRole::Nx>()));
+    check_rights(p, i, granted(s), p.role.access() & entry_access(now, p.role.get<PageRole::Nx>()));
     if (spte::is_writable(s) && !((now | seen) & pte::kD))
       report(Class::kContent, "writable leaf while the guest's dirty bit is clear", &p, i);
   }

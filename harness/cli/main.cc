@@ -178,7 +178,7 @@ void add_zoo(CLI::App& app, int& code) {
   verb->add_option("--seconds", options->seconds, "of fuzzing a bug, the build not counted")
       ->check(CLI::PositiveNumber);
   verb->add_option("--jobs", options->jobs, "workers; one a core if not given");
-  verb->add_option("--only", options->only, "one bug alone: the stem of its patch");
+  verb->add_option("ID,--only", options->only, "one bug alone: the stem of its patch");
   verb->add_flag("--json", options->json, "one JSON object a bug");
   verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
 }
