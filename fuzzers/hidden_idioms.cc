@@ -273,6 +273,26 @@ void rights_under_controls(Sketch& s) {
   }
 }
 
+// CR0.WP=0 lets the supervisor write where nobody may; then the controls change, and whatever that
+// left behind meets each kind of access.
+void controls_after_trick(Sketch& s) {
+  const std::uint64_t gva = s.pool_gva();
+  Op map = phrase::map(gva, s.rng().chance(1, 3) ? s.rng().pick(kLargeFrames) : s.frame(),
+                       s.rng().chance(1, 3) ? 2 : 1);
+  map.pte = pte::kP | pte::kU | (s.rng().flip() ? pte::kA | pte::kD : 0);
+  s.say(map);
+  s.say(phrase::mov(Reg::kCr0, s.registers().cr0 & ~cr0::kWp));
+  s.say(phrase::access_at(AccessKind::kWrite, gva, 8, 0));
+  for (unsigned i = 0; i < 1 + s.rng().below(3); ++i) {
+    toggle_right(s);
+    static constexpr AccessKind kKinds[] = {AccessKind::kFetch, AccessKind::kFetch,
+                                            AccessKind::kRead, AccessKind::kWrite};
+    s.say(phrase::access_at(s.rng().pick(kKinds), gva, 8, 0));
+    if (s.rng().flip()) s.say(phrase::access_at(s.rng().pick(kKinds), gva, 8, 3));
+  }
+  s.touch(gva);
+}
+
 // Accesses that the processor makes by itself, as the supervisor whatever the CPL and AC say.
 void implicit_supervisor(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva();
@@ -357,6 +377,7 @@ constexpr Idiom kIdioms[] = {
     {"table-moves-up", 3, table_moves_up},
     {"flood-upper-table", 3, flood_upper_table},
     {"rights-under-controls", 4, rights_under_controls},
+    {"controls-after-trick", 2, controls_after_trick},
     {"implicit-supervisor", 2, implicit_supervisor},
     {"event-amid", 2, event_amid},
 };

@@ -360,6 +360,25 @@ TEST(RootIdioms, KeepRootsVisitsMoreThanAreKept) {
   EXPECT_GT(n, 60);
 }
 
+TEST(RootIdioms, EditUnderOtherRootStoresToTheTablesOfOne) {
+  for (const Mode mode : {Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
+    const int n = shown("edit-under-other-root", mode, [](const Written& w) {
+      std::uint64_t first = 0;
+      std::set<std::uint64_t> entries;
+      return any_with_state(w, [&](const Op& op, const Survey& s) {
+        if (op.verb != Verb::kAccess) return false;
+        if (entries.empty()) {
+          first = s.root(0);
+          const Survey::Walk at = s.walk(s.space(0), op.gva);
+          for (unsigned i = 0; i < at.count; ++i) entries.insert(at.entry[i].gpa);
+        }
+        return s.root(0) != first && entries.count(stored_at(op, s)) > 0;
+      });
+    });
+    EXPECT_GT(n, 250) << name_of(mode);
+  }
+}
+
 TEST(RootIdioms, BitsOfCr3AreOthersThanTheAddress) {
   for (const std::uint64_t bits : {std::uint64_t{0xfff}, bit(61) | bit(62), cr3::kNoFlush}) {
     const int n = shown("bits-of-cr3", Mode::k4Level, [&](const Written& w) {
@@ -557,6 +576,20 @@ TEST(HiddenIdioms, RightsUnderControlsChangesBoth) {
     });
     EXPECT_GT(n, 300) << name_of(mode);
   }
+}
+
+TEST(HiddenIdioms, ControlsAfterTrickFetchesWhatWasWritten) {
+  const int n = shown("controls-after-trick", Mode::k32Bit, [](const Written& w) {
+    std::uint64_t written = ~std::uint64_t{0};
+    bool toggled = false;
+    return any_with_state(w, [&](const Op& op, const Survey& s) {
+      if (op.verb == Verb::kMov && written != ~std::uint64_t{0}) toggled = true;
+      if (op.verb != Verb::kAccess) return false;
+      if (op.access() == AccessKind::kWrite && !(s.registers(0).cr0 & cr0::kWp)) written = op.gva;
+      return toggled && op.access() == AccessKind::kFetch && op.gva == written;
+    });
+  });
+  EXPECT_GT(n, 200);
 }
 
 TEST(HiddenIdioms, ImplicitSupervisorIsSaidWithAcSet) {

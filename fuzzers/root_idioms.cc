@@ -50,6 +50,56 @@ void keep_roots(Sketch& s) {
   s.touch(gva);
 }
 
+// A table that only another root uses is edited from here; an invalidation may come, PCIDs may
+// begin or end; then that root comes back, by a load that flushes or one that does not.
+void edit_under_other_root(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva(), other = s.other_root();
+  if (s.long_mode() && s.machine().has(feature::kPcid) && s.rng().flip()) {
+    s.say(phrase::mov(Reg::kCr3, s.root()));
+    s.say(phrase::mov(Reg::kCr4, s.registers().cr4 | cr4::kPcide));
+  }
+  const std::uint64_t old = s.registers().cr3;
+  s.warm(gva);
+  const Survey::Entry e = s.entry_of(gva);
+  const auto tag = [&](std::uint64_t of) {
+    return s.registers().cr4 & cr4::kPcide ? of & cr3::kPcidMask : 0;
+  };
+  const auto perhaps_kept = [&] {
+    return s.registers().cr4 & cr4::kPcide && s.rng().chance(3, 4) ? cr3::kNoFlush : 0;
+  };
+  s.say(phrase::mov(Reg::kCr3,
+                    other | tag(s.rng().flip() ? old : s.rng().pick(kPcids)) | perhaps_kept()));
+  if (s.rng().flip()) s.map(gva);
+  if (s.rng().flip()) s.touch(gva);
+  s.deliver_native(e.gpa, e.value | (e.pdpte_of_pae ? 0 : pte::kA));
+  s.deliver_native(e.gpa, s.changed(e));
+  switch (s.rng().below(6)) {
+    case 0:
+      s.say(phrase::mov(Reg::kCr3, other));
+      break;
+    case 1:
+      s.say(phrase::mov(Reg::kCr3, other));
+      s.say(phrase::mov(Reg::kCr4, s.registers().cr4 ^ cr4::kPcide));
+      break;
+    case 2:
+      s.say(phrase::invpcid(s.rng().below(4), tag(old), gva));
+      break;
+    case 3:
+      s.say(phrase::invlpg(gva));
+      break;
+    case 4:
+      s.say(phrase::mov(Reg::kCr4, s.registers().cr4 ^ cr4::kPge));
+      break;
+    default:
+      break;
+  }
+  s.say(phrase::mov(Reg::kCr3, (old & ~cr3::kPcidMask) | tag(old) | perhaps_kept()));
+  s.touch(gva);
+  s.touch(gva ^ kPage);
+  s.invalidate(gva);
+  s.touch(gva);
+}
+
 // CR3 with everything that is not the table's address: PCIDs or cache bits, bits 61 and 62, bit 63
 // with and without PCIDs, reserved ones.
 void bits_of_cr3(Sketch& s) {
@@ -260,6 +310,7 @@ void starve(Sketch& s) {
 
 constexpr Idiom kIdioms[] = {
     {"keep-roots", 3, keep_roots},
+    {"edit-under-other-root", 3, edit_under_other_root},
     {"bits-of-cr3", 1, bits_of_cr3},
     {"pcids-begin-and-end", 2, pcids_begin_and_end},
     {"invpcid-operands", 2, invpcid_operands},
