@@ -266,11 +266,12 @@ void Checker::ask_unicorn(const Trace* trace, const CheckReport& report, CheckRe
 }
 
 // Without Unicorn its deviations cannot show, so a `known` line is held to reproduce only when it
-// was asked, and about the whole program.
+// was asked, about the whole program, and is of a version that deviates.
 void Checker::check_known(const Trace& trace, const CheckReport& report, CheckResult& result) {
   if (!unicorn_ || last_->steps.empty() || left_out_ != SkipReason::kNone) return;
   for (const std::string& id : trace.known) {
     if (std::find(reproduced_.begin(), reproduced_.end(), id) != reproduced_.end()) continue;
+    if (!unicorn_->can_show(id)) continue;
     diverge(DivergenceClass::kExpectation, kKnownReproduces, "known", id + " does not reproduce",
             id);
     deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), nullptr, report, result);

@@ -148,9 +148,9 @@ class MachineState {
   // the write loaded, or nullptr.
   void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
                          const PdpteRegisters* pdptes);
-  // They are set, all at once, and nothing cached survives, because of `rule`.
   // A PDPTE register that was doubtful is so no more.
   void settle_pdpte(unsigned vcpu, unsigned number, bool present);
+  // They are set, all at once, and nothing cached survives, because of `rule`.
   void registers_set(unsigned vcpu, const Registers& after, const PdpteRegisters* pdptes,
                      const Rule& rule);
   // Events of a whole vCPU: SMI or RSM; INIT or RESET; it is made anew.

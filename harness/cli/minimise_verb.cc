@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <string>
+#include <utility>
 
 #include "harness/checker.h"
 #include "harness/cli/input.h"
@@ -10,9 +12,30 @@
 #include "harness/cli/probe.h"
 #include "harness/cli/subjects.h"
 #include "harness/minimise.h"
+#include "harness/trace/parse.h"
 #include "harness/trace/print.h"
 
 namespace twinwalk::cli {
+namespace {
+
+// Any smaller trace may be the end of the process. All tries are made in one child; if it dies,
+// each in one of its own.
+Trace smallest_of_core(Checker& checker, const Trace& trace, const Probe& first) {
+  if (first.survived) {
+    const auto text =
+        text_of_child([&] { return print(minimise(checker, trace, first.divergence).trace); });
+    if (text) {
+      if (ParseResult read = parse(*text)) return std::move(read.trace);
+    }
+  }
+  const auto shows = [&](const Trace& smaller) {
+    const Probe now = probe(checker, smaller);
+    return now.divergence == first.divergence && now.survived == first.survived;
+  };
+  return minimise(trace, shows).trace;
+}
+
+}  // namespace
 
 int minimise_trace(const std::string& path, const std::string& subject, const std::string& out) {
   const NamedTrace named = load_trace(path, Input::kAny);
@@ -24,7 +47,6 @@ int minimise_trace(const std::string& path, const std::string& subject, const st
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
   accept_host_deviations(checker);
-  // Of a core under test any smaller trace may end the process, too.
   const bool alone = subject == "core";
   const Probe first =
       alone ? probe(checker, named.trace) : Probe{true, checker.check(named.trace).divergence, {}};
@@ -33,17 +55,11 @@ int minimise_trace(const std::string& path, const std::string& subject, const st
   }
   // Asking Unicorn on every attempt would only cost time where its answer is not the divergence.
   if (first.divergence != DivergenceClass::kReferenceDisagreement) checker.set_unicorn(nullptr);
-  const Minimised smallest = alone ? minimise(named.trace,
-                                              [&](const Trace& trace) {
-                                                const Probe now = probe(checker, trace);
-                                                return now.divergence == first.divergence &&
-                                                       now.survived == first.survived;
-                                              })
-                                   : minimise(checker, named.trace, first.divergence);
-  write_file(out, print(smallest.trace));
-  fmt::print(stderr, "twinwalk: {}: {} operations of {} are left, after {} runs\n",
-             name_of(first.divergence), smallest.trace.ops.size(), named.trace.ops.size(),
-             smallest.runs);
+  const Trace smallest = alone ? smallest_of_core(checker, named.trace, first)
+                               : minimise(checker, named.trace, first.divergence).trace;
+  write_file(out, print(smallest));
+  fmt::print(stderr, "twinwalk: {}: {} operations of {} are left\n", name_of(first.divergence),
+             smallest.ops.size(), named.trace.ops.size());
   return kExitGood;
 }
 

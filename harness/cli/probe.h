@@ -3,6 +3,8 @@
 
 // Checks that a core may not survive, in a process of their own.
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "harness/checker.h"
@@ -16,6 +18,10 @@ struct Probe {
 };
 // What checking `trace` shows. This process's checker and its subject stay as they are.
 Probe probe(Checker& checker, const Trace& trace);
+
+// What `say` gives, in a process of its own; nothing if that does not live to the end, or takes too
+// long.
+std::optional<std::string> text_of_child(const std::function<std::string()>& say);
 
 }  // namespace twinwalk::cli
 

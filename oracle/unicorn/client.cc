@@ -196,6 +196,10 @@ UnicornClient::Result UnicornClient::finish(
 
 bool UnicornClient::available(std::string& why) { return impl_->server.start(why); }
 
+bool UnicornClient::can_show(std::string_view known) {
+  return unicorn::Ledger::built_in().concerns(known, version());
+}
+
 UnicornVersion UnicornClient::version() {
   std::string why;
   if (!impl_->server.start(why)) return {};

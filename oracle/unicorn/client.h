@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "oracle/spec.h"
 #include "oracle/unicorn/version.h"
@@ -50,6 +51,8 @@ class UnicornClient final : public SpecObserver {
   // self-probe fails.
   bool available(std::string& why);
   UnicornVersion version();
+  // False: `known` is a deviation of other versions than the one that runs.
+  bool can_show(std::string_view known);
 
   // How long one batch may take before the process counts as hung; 10 s unless set.
   void set_deadline(std::chrono::milliseconds deadline);

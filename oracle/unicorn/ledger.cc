@@ -215,11 +215,21 @@ const Ledger& Ledger::built_in() {
   return kLedger;
 }
 
+bool LedgerEntry::is_about(const UnicornVersion& version) const {
+  return subject == "unicorn" && ordered(first) <= ordered(version) &&
+         ordered(version) <= ordered(last);
+}
+
+bool Ledger::concerns(std::string_view id, const UnicornVersion& version) const {
+  return std::none_of(entries_.begin(), entries_.end(), [&](const LedgerEntry& entry) {
+    return entry.id == id && !entry.is_about(version);
+  });
+}
+
 std::string_view Ledger::covering(const UnicornVersion& version,
                                   const std::vector<Fact>& facts) const {
   for (const LedgerEntry& entry : entries_) {
-    if (entry.subject != "unicorn") continue;
-    if (ordered(version) < ordered(entry.first) || ordered(entry.last) < ordered(version)) continue;
+    if (!entry.is_about(version)) continue;
     const auto holds = [&](const Condition& condition) { return condition.holds(facts); };
     if (std::all_of(entry.when.begin(), entry.when.end(), holds)) return entry.id;
   }

@@ -60,6 +60,7 @@ struct LedgerEntry {
   std::string subject;         // "unicorn"
   UnicornVersion first, last;  // versions that deviate, both included
   std::vector<Condition> when;
+  bool is_about(const UnicornVersion& version) const;
   std::string rule, right, citation;  // the rule, who is right by it, and where it stands
   std::string trace, neighbour;       // in corpus/known: deviates; the nearest one that must agree
 };
@@ -75,6 +76,8 @@ class Ledger {
 
   // Id of the first entry that covers the disagreement, empty if none does.
   std::string_view covering(const UnicornVersion& version, const std::vector<Fact>& facts) const;
+  // False: `id` is an entry about Unicorn that says nothing of this version.
+  bool concerns(std::string_view id, const UnicornVersion& version) const;
   const std::vector<LedgerEntry>& entries() const { return entries_; }
 
  private:

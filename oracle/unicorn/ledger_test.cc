@@ -81,6 +81,13 @@ TEST(LedgerText, ConditionsAndVersionsNarrowAnEntry) {
   EXPECT_FALSE(covers(R"({"fact":"access","is":"rmw"})", {3, 0, 0, true}));
 }
 
+TEST(LedgerText, AnEntryConcernsItsVersionsAndOtherIdsAll) {
+  const Ledger ledger = Ledger::parse(entry_with(R"({"fact":"access","is":"rmw"})"));
+  EXPECT_TRUE(ledger.concerns("x", {2, 1, 1, true}));
+  EXPECT_FALSE(ledger.concerns("x", {3, 0, 0, true}));
+  EXPECT_TRUE(ledger.concerns("another", {3, 0, 0, true}));
+}
+
 // A subject that does in each step what spec says: only the two references are compared.
 Outcome spec_outcome(const Spec& spec, const Step& step, FreshOutcome& fresh) {
   Outcome outcome;
@@ -104,6 +111,8 @@ Outcome spec_outcome(const Spec& spec, const Step& step, FreshOutcome& fresh) {
   return outcome;
 }
 
+constexpr const char* kProgram = TWINWALK_BINARY_DIR "/bin/twinwalk-unicorn";
+
 struct Replay {
   UnicornClient::Result result;
   std::vector<UnicornDisagreement> disagreements;
@@ -116,7 +125,7 @@ Replay replay(const std::string& file) {
   if (!parsed) return replay;
   Program program;
   Lowering().lower(parsed.trace, program);
-  UnicornClient client(TWINWALK_BINARY_DIR "/bin/twinwalk-unicorn");
+  UnicornClient client(kProgram);
   Spec spec;
   spec.observe(&client);
   spec.reset(program.machine, Profile::kKvm);
@@ -139,6 +148,8 @@ class LedgerEntries : public ::testing::TestWithParam<LedgerEntry> {};
 
 TEST_P(LedgerEntries, TraceDeviatesAndNeighbourAgrees) {
   const LedgerEntry& entry = GetParam();
+  if (!UnicornClient(kProgram).can_show(entry.id))
+    GTEST_SKIP() << "the installed Unicorn is of none of the versions that deviate";
   const Replay deviates = replay(entry.trace);
   ASSERT_EQ(deviates.disagreements.size(), 1u) << "the entry no longer reproduces: take it out";
   EXPECT_EQ(deviates.disagreements[0].ledger, entry.id)
