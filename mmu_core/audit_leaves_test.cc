@@ -5,6 +5,7 @@
 namespace mmu {
 namespace {
 
+using testing::AuditScene;
 using testing::kMemory;
 using testing::seen_of;
 using testing::spte_of;
@@ -111,6 +112,75 @@ TEST_P(AuditLeaves, LargeLeafHasALargeHostPage) {
   EXPECT_TRUE(complains(Class::kNotifier, "large leaf over smaller host pages", huge_));
 }
 
+TEST_P(AuditLeaves, LargeLeafLiesInItsMemslot) {
+  falsify(slot().pages, slot().pages - 1);
+  EXPECT_TRUE(complains(Class::kRmap, "large leaf reaches beyond its memslot", huge_));
+}
+
+TEST_P(AuditLeaves, FrameThatIsWrittenIsWritable) {
+  falsify(host(kPage).writable, false);
+  EXPECT_TRUE(complains(Class::kNotifier,
+                        "writable leaf over a frame that the host lets be read only", leaf_));
+}
+
+// ---- what was granted when it was installed
+
+constexpr const char* kOtherRights = "leaf grants other rights than were stored for it";
+
+TEST_P(AuditLeaves, GrantsNoMoreThanWasStored) {
+  falsify(spte_of(at(kReadOnly)), spte_of(at(kReadOnly)) | kWritable);
+  falsify(spte_of(at(kSuper)), spte_of(at(kSuper)) | pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kReadOnly)));
+  EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kSuper)));
+}
+
+// Without U it would escape SMEP and SMAP.
+TEST_P(AuditLeaves, GrantsNoLessThanWasStored) {
+  falsify(spte_of(leaf_), spte_of(leaf_) & ~pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kOtherRights, leaf_));
+}
+
+TEST_P(AuditLeaves, MayLoseTheWriteThatWasStored) {
+  falsify(spte_of(leaf_), spte::without_write(spte_of(leaf_)));
+  EXPECT_TRUE(silent());
+}
+
+TEST_P(AuditLeaves, DirectOneGrantsWhatItsPageDoes) {
+  const SpteRef leaf = at(kSplit);
+  falsify(spte_of(leaf), spte_of(leaf) | pte::kXd);
+  EXPECT_TRUE(complains(Class::kContent, kOtherRights, leaf));
+}
+
+TEST_P(AuditLeaves, UnsyncOneGrantsWhatWasStored) {
+  make_unsync();
+  falsify(spte_of(at(kSuper)), spte_of(at(kSuper)) | pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kSuper)));
+}
+
+TEST_P(AuditLeaves, OneWhoseGuestEntryTheHostEditedGrantsWhatWasStored) {
+  const Gpa entry = guest.entry(kSuper, 1);
+  const u64 was = guest.load_entry(entry);
+  guest.store_entry(entry, was | pte::kU);
+  falsify(spte_of(at(kSuper)), spte_of(at(kSuper)) | pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kSuper)));
+  guest.store_entry(entry, was);
+}
+
+TEST_P(AuditLeaves, WriteIsGrantedByItsSoftwareBits) {
+  for (const u64 lost : {spte::kHostWritable, spte::kMmuWritable}) {
+    const u64 was = spte_of(leaf_);
+    spte_of(leaf_) = was & ~lost;
+    EXPECT_TRUE(complains(Class::kWritable, "the software bits of a leaf contradict its W", leaf_));
+    spte_of(leaf_) = was;
+  }
+}
+
+TEST_P(AuditLeaves, SoftwareBitsOfWhatIsReadOnlyGrantNoWrite) {
+  const SpteRef leaf = at(kReadOnly);
+  falsify(spte_of(leaf), spte_of(leaf) | spte::kMmuWritable);
+  EXPECT_TRUE(complains(Class::kWritable, "the software bits of a leaf contradict its W", leaf));
+}
+
 // ---- who may be written
 
 TEST_P(AuditLeaves, ReadOnlySlotIsNotWritten) {
@@ -209,6 +279,73 @@ TEST_P(AuditLeaves, UnsyncPageIsNotCompared) {
   falsify(seen_of(leaf_), seen_of(leaf_) & ~pte::kD);
   EXPECT_TRUE(silent());
   guest.store_entry(entry, guest.load_entry(entry) | pte::kD);
+}
+
+// ---- MMIO
+
+class AuditMmio : public testing::AuditTest {
+ protected:
+  const SpteRef entry_ = at(kDevice);
+  u64 renamed(Gfn gfn) const { return (spte_of(entry_) & ~(bits(12, 50))) | gfn.base().raw; }
+};
+INSTANTIATE_TEST_SUITE_P(, AuditMmio, ::testing::ValuesIn(testing::kPagedModes), testing::name_of);
+
+constexpr const char* kStandsForMemory = "MMIO entry of this generation stands for memory";
+
+TEST_P(AuditMmio, StandsForNoMemory) {
+  falsify(spte_of(entry_), renamed(Gfn::of(kPage)));
+  EXPECT_TRUE(complains(Class::kRmap, kStandsForMemory, entry_));
+}
+
+// A memslot came; nobody looks for entries that it makes wrong.
+TEST_P(AuditMmio, OfAnOldGenerationMay) {
+  guest.add_slot(1, Gfn::of(kNoMemory), 1, kMemory + (u64{1} << 32));
+  ASSERT_TRUE(spte::is_mmio(spte_of(entry_)));
+  EXPECT_TRUE(silent());
+}
+
+TEST_P(AuditMmio, NamesTheGuestEntrysGfn) {
+  falsify(spte_of(entry_), renamed(Gfn::of(kNoMemory) + 1));
+  EXPECT_TRUE(
+      complains(Class::kContent, "MMIO entry names another gfn than the guest's entry", entry_));
+}
+
+TEST_P(AuditMmio, OfAnUnsyncPageIsNotCompared) {
+  make_unsync();
+  falsify(spte_of(entry_), renamed(Gfn::of(kNoMemory) + 1));
+  EXPECT_TRUE(silent());
+}
+
+TEST_P(AuditMmio, GrantsNoMoreThanTheGuestsEntry) {
+  const Gpa gpte = guest.entry(kDevice, 1);
+  const u64 was = guest.load_entry(gpte);
+  guest.store_entry(gpte, was & ~pte::kU);
+  falsify(seen_of(entry_), was & ~pte::kU);
+  EXPECT_TRUE(
+      complains(Class::kContent, "MMIO entry is wider than the guest's tables permit", entry_));
+  guest.store_entry(gpte, was);
+}
+
+TEST_P(AuditMmio, GrantsNoMoreThanThePath) {
+  falsify_role<PageRole::Access>(*entry_.page, u8{acc::kU | acc::kX});
+  EXPECT_TRUE(
+      complains(Class::kContent, "MMIO entry is wider than the guest's tables permit", entry_));
+}
+
+TEST_P(AuditMmio, HasNoProtectionKey) {
+  falsify_role<PageRole::Pke>(*entry_.page, true);
+  EXPECT_TRUE(complains(Class::kRole, "MMIO entry where protection keys count", entry_));
+}
+
+class AuditDirectMmio : public ::testing::Test, protected AuditScene {
+ protected:
+  AuditDirectMmio() : AuditScene({"NoPaging", &kNoPaging, 3}) { guest.read(Gva{kNoMemory.raw}); }
+};
+
+TEST_F(AuditDirectMmio, NamesTheGfnOfItsPlace) {
+  const SpteRef entry = at(Gva{kNoMemory.raw});
+  falsify(spte_of(entry), spte_of(entry) ^ bit(12));
+  EXPECT_TRUE(complains(Class::kContent, "MMIO entry names another gfn than the page maps", entry));
 }
 
 // ---- what the hardware may walk as a PAE table

@@ -46,6 +46,38 @@ TEST_P(AuditPages, ActiveAreValid) {
   EXPECT_TRUE(complains(Class::kCount, "an invalid page is on the active list", {&leaf_page_, 0}));
 }
 
+TEST_P(AuditPages, ActiveAreOfThisGeneration) {
+  falsify(leaf_page_.generation, leaf_page_.generation - 1);
+  EXPECT_TRUE(complains(Class::kCount, "an obsolete page is on the active list", {&leaf_page_, 0}));
+}
+
+TEST_P(AuditPages, ActiveAreLinkedBothWays) {
+  falsify(leaf_page_.prev, &directory_);
+  EXPECT_TRUE(
+      complains(Class::kCount, "the active list differs from end to end", {&leaf_page_, 0}));
+}
+
+TEST_P(AuditPages, OldestIsTheLast) {
+  ShadowPage& last = *vm().pages.oldest;
+  falsify(vm().pages.oldest, last.prev);
+  EXPECT_TRUE(complains(Class::kCount, "the oldest page is not the last", {&last, 0}));
+}
+
+// A lower quota takes pages away at once, all but roots.
+TEST_P(AuditPages, InUseAreNoMoreThanTheQuota) {
+  std::vector<ShadowPage> more(kDefaultQuota);
+  ShadowPage* last = vm().pages.oldest;
+  falsify(vm().pages.oldest, &more.back());
+  falsify(last->next, &more.front());
+  for (ShadowPage& p : more) {
+    p.prev = last;
+    p.next = &p == &more.back() ? nullptr : &p + 1;
+    p.spt = directory_.spt;
+    last = &p;
+  }
+  EXPECT_TRUE(complains(Class::kCount, "more pages are in use than the quota allows"));
+}
+
 // ---- what an operation leaves behind
 
 TEST_P(AuditPages, DoomedAreZapped) {
@@ -76,6 +108,13 @@ TEST_P(AuditPages, HashHasOnePageForARole) {
   ShadowPage twin = direct_;
   falsify(direct_.hash_next, &twin);
   EXPECT_TRUE(complains(Class::kHash, "two pages have the same gfn and role", {&direct_, 0}));
+}
+
+TEST_P(AuditPages, HashHasNothingElse) {
+  ShadowPage gone;
+  gone.hash_next = direct_.hash_next;
+  falsify(direct_.hash_next, &gone);
+  EXPECT_TRUE(complains(Class::kHash, "a page that is not active is in the hash", {&direct_, 0}));
 }
 
 // ---- the role
@@ -121,6 +160,29 @@ TEST_P(AuditPages, UnsyncChildrenAreAsManyAsCounted) {
   EXPECT_TRUE(complains(Class::kUnsync, "unsync children differ from a recount", {&directory_, 0}));
 }
 
+TEST_P(AuditPages, EntryWithAnUnsyncChildLinksIt) {
+  const unsigned leaf = at(kHuge, 2).index, empty = leaf + 2;
+  for (const unsigned i : {leaf, empty}) {
+    ShadowPage& p = page(kHuge, 2);
+    p.unsync_bitmap[i / 64] ^= bit(i % 64);
+    EXPECT_TRUE(
+        complains(Class::kUnsync, "an entry that links nothing has an unsync child", {&p, i}));
+    p.unsync_bitmap[i / 64] ^= bit(i % 64);
+  }
+}
+
+TEST_P(AuditPages, UnsyncPageIsNoUpperTable) {
+  make_unsync();
+  ShadowPage upper;
+  upper.gfn = leaf_page_.gfn;
+  upper.role = directory_.role;
+  upper.hash_next = leaf_page_.hash_next;
+  falsify(leaf_page_.hash_next, &upper);
+  EXPECT_TRUE(complains(Class::kUnsync,
+                        "what is unsync is also an upper table, whose writes are to be seen",
+                        {&leaf_page_, 0}));
+}
+
 // ---- what a shadowed table costs its gfn
 
 TEST_P(AuditPages, ShadowedTableLiesInAMemslot) {
@@ -139,9 +201,15 @@ TEST_P(AuditPages, PageTableIsNotTracked) {
 }
 
 TEST_P(AuditPages, ShadowedTableForbidsLargePages) {
-  falsify(slot().large(leaf_page_.gfn, 2).disallow, 0);
-  EXPECT_TRUE(
-      complains(Class::kCount, "a shadowed gfn does not forbid large mappings", {&leaf_page_, 0}));
+  for (const unsigned level : {2u, 3u}) {
+    LargeInfo& large = slot().large(leaf_page_.gfn, level);
+    const LargeInfo was = large;
+    large.disallow = 0;
+    EXPECT_TRUE(
+        complains(Class::kCount, "a shadowed gfn does not forbid large mappings", {&leaf_page_, 0}))
+        << "level " << level;
+    large = was;
+  }
 }
 
 }  // namespace

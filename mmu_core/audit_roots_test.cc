@@ -56,6 +56,40 @@ TEST_P(AuditRoots, InvalidRootsAreAsManyAsCounted) {
   EXPECT_TRUE(complains(Class::kCount, "invalid roots differ from a recount"));
 }
 
+TEST_P(AuditRoots, ZappedIsLetGo) {
+  guest.vm().zap_all();
+  falsify(vcpu().free_obsolete_roots, false);
+  EXPECT_TRUE(
+      complains(Class::kLeak, "a root was zapped, and its vCPU was not asked to let it go"));
+}
+
+TEST_P(AuditRoots, DummyHidesNoTable) {
+  falsify(vcpu().root, Root{.kind = Root::Kind::kDummy, .cr3 = vcpu().regs.cr3});
+  EXPECT_TRUE(complains(Class::kRole, GetParam().mode == &kPae
+                                          ? "a dummy stands for a CR3 that names no table"
+                                          : "a dummy stands for a table that is there"));
+}
+
+// What the MMIO cache says is what a walk finds, as long as nothing moved.
+TEST_P(AuditRoots, MmioCacheIsWhatAWalkFinds) {
+  guest.read(kDevice);
+  MmioCache& cache = vcpu().mmio;
+  ASSERT_TRUE(cache.valid);
+  constexpr const char* kSays = "a vCPU's MMIO cache knows of what no entry says";
+  const MmioCache was = cache;
+  cache.gfn = cache.gfn + 1;
+  EXPECT_TRUE(complains(Class::kRole, kSays));
+  cache = was;
+  cache.access ^= acc::kU;
+  EXPECT_TRUE(complains(Class::kRole, kSays));
+  cache = was;
+  cache.page = kVa;
+  EXPECT_TRUE(complains(Class::kRole, kSays));
+  ++cache.shape;
+  EXPECT_TRUE(silent()) << "it is of no use any more";
+  cache = was;
+}
+
 // ---- trees
 
 class AuditTrees : public AuditRoots {};
@@ -72,9 +106,29 @@ TEST_P(AuditTrees, AreInIa32eModeOnly) {
   EXPECT_TRUE(complains(Class::kRole, "the root is that of another CR3 or mode", {&root(), 0}));
 }
 
+TEST_P(AuditTrees, AreTheTableOfTheirCr3) {
+  falsify(root().gfn, root().gfn + 1);
+  EXPECT_TRUE(complains(Class::kRole, "a root is not the table that its CR3 names", {&root(), 0}));
+}
+
+TEST_P(AuditTrees, AreTheTableOfTheirCr3WhenKept) {
+  ShadowPage& kept = root();
+  const Gpa other = guest.new_table();
+  ASSERT_TRUE(guest.cpu().set_cr3(other.raw));
+  falsify(vcpu().previous[0].cr3, other.raw);
+  EXPECT_TRUE(complains(Class::kRole, "a root is not the table that its CR3 names", {&kept, 0}));
+}
+
+TEST_P(AuditTrees, AreOfTheRules) {
+  falsify_role<PageRole::Wp>(root(), !root().role.get<PageRole::Wp>());
+  EXPECT_TRUE(complains(Class::kRole, "the root is that of other rules or another address space",
+                        {&root(), 0}));
+}
+
 TEST_P(AuditTrees, AreOfTheirAddressSpace) {
   falsify_role<PageRole::Smm>(root(), true);
-  EXPECT_TRUE(complains(Class::kRole, "the root is that of another address space", {&root(), 0}));
+  EXPECT_TRUE(complains(Class::kRole, "the root is that of other rules or another address space",
+                        {&root(), 0}));
 }
 
 // ---- arrays
@@ -108,6 +162,16 @@ TEST_P(AuditArrays, AreInTheirPlace) {
       complains(Class::kRole, "a page of the array is not what the registers name", {pages[1], 0}));
 }
 
+TEST_P(AuditArrays, AreComplete) {
+  ShadowPage*& page = vcpu().root.page[1];
+  ShadowPage* const was = page;
+  page = nullptr;
+  EXPECT_TRUE(complains(Class::kRole, GetParam().mode == &kPae
+                                          ? "a PDPTE names a table that is there, and has no page"
+                                          : "a page of the array is missing"));
+  page = was;
+}
+
 class AuditPdptes : public AuditRoots {};
 INSTANTIATE_TEST_SUITE_P(, AuditPdptes,
                          ::testing::Values(AuditMode{"On3Levels", &kPae, 3},
@@ -118,6 +182,13 @@ TEST_P(AuditPdptes, ArePresentForEachPage) {
   falsify(vcpu().regs.pdpte[1], vcpu().regs.pdpte[1] & ~pte::kP);
   EXPECT_TRUE(
       complains(Class::kRole, "an array has a page where no PDPTE is latched", {&root(), 0}));
+}
+
+TEST_P(AuditPdptes, ThatNameNoMemoryAreKnown) {
+  falsify(vcpu().regs.pdpte[0], kNoMemory.raw | pte::kP);
+  EXPECT_TRUE(complains(Class::kRole, "a present PDPTE has no page, and nobody knows"));
+  falsify(vcpu().root.hole, true);
+  EXPECT_TRUE(silent());
 }
 
 TEST(AuditDirectRoots, AreOfTheirGigabyte) {

@@ -11,6 +11,7 @@ using testing::Guest;
 using testing::kMemory;
 using testing::kRights;
 using testing::kUsed;
+using testing::Outcome;
 using testing::page_fault;
 
 constexpr Gva kVa{0x1234'5660'0000};  // 2M-aligned
@@ -286,6 +287,34 @@ TEST(Prefetch, CanBeSwitchedOff) {
   g.map(kVa + 0x1000, kOther);
   g.read(kVa);
   EXPECT_FALSE(g.translation(kVa + 0x1000).present);
+}
+
+// ---- the host has no frame for it
+
+TEST(Frame, ThatTheHostWillNotLetBeWrittenIsLikeADevice) {
+  Guest g;
+  g.map(kVa, kPage);
+  g.platform.host_page(kMemory + kPage.raw).writable = false;
+  EXPECT_EQ(g.write(kVa, 1), testing::mmio(kPage));
+  EXPECT_EQ(g.read(kVa), g.reaches(kPage));
+}
+
+TEST(Frame, ThatIsMissingLeavesTheFaultToTheHost) {
+  Guest g;
+  g.map(kVa, kPage);
+  for (const auto kind : {FrameLookup::Kind::kNoFrame, FrameLookup::Kind::kPoisoned}) {
+    g.platform.host_page(kMemory + kPage.raw).kind = kind;
+    EXPECT_EQ(g.read(kVa).kind, Outcome::Kind::kNoMemory);
+  }
+}
+
+TEST(Prefetch, LeavesOutWhatHasNoFrame) {
+  Guest g;
+  g.map(kVa, kPage);
+  g.map(kVa + kPageSize, kPage + kPageSize);
+  g.platform.host_page(kMemory + kPage.raw + kPageSize).kind = FrameLookup::Kind::kNoFrame;
+  g.read(kVa);
+  EXPECT_FALSE(g.translation(kVa + kPageSize).present);
 }
 
 }  // namespace

@@ -36,8 +36,8 @@ bool handle(VcpuState& vcpu, Gva gva, AccessRequest request, Gpa& gpa) {
     if (!spte::is_mmio(s)) return true;
     if (spte::mmio_generation(s) != generation) {
       count(vm, Event::kMmioStale, *ref.page);
-    } else if (permitted(vcpu, spte::mmio_access(s), request)) {
-      c = {true,    Gva{gva.raw & ~kOffset}, spte::mmio_gfn(s), spte::mmio_access(s), generation,
+    } else if (permitted(vcpu, spte::access_of(s), request)) {
+      c = {true,    Gva{gva.raw & ~kOffset}, spte::mmio_gfn(s), spte::access_of(s), generation,
            vm.shape};
       gpa = gpa_of(c.gfn, gva);
       found = true;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "mmu_core/reclaim.h"
 #include "mmu_core/testing/guest.h"
 
 namespace mmu {
@@ -256,6 +257,31 @@ TEST(Reclaim, MakingRoomIsBeforeTheLookAtTheRoot) {
     once = true;
     EXPECT_EQ(g.read(deep(i)), g.reaches(page(i))) << "branch " << i;
   }
+}
+
+// The second resort: roots that are kept for later hold what the fault needs.
+TEST(Reclaim, PreviousRootsGoWhenNothingElseIsLeft) {
+  Guest g;
+  for (u32 i = 0; i < kPreviousRoots; ++i) {
+    g.translation(kVa);
+    EXPECT_TRUE(g.cpu().set_cr3(g.new_table().raw));
+  }
+  g.map(Gpa{g.cpu().cr3()}, kVa, kPage);
+  g.translation(kVa);
+  VmState& vm = g.state();
+  const u32 roots = 1 + kPreviousRoots;
+  ASSERT_EQ(vm.pages.used, roots);
+  vm.config.quota = roots + reclaim::kMinFree - 1;
+  EXPECT_EQ(g.read(kVa), g.reaches(kPage));
+  for (const Root& r : vm.vcpu[0].previous) EXPECT_FALSE(r.valid());
+}
+
+TEST(Reclaim, WithoutRoomForAFaultThereIsNoMemory) {
+  Guest g;
+  g.map(kVa, kPage);
+  g.translation(kVa);
+  g.state().config.quota = reclaim::kMinFree;
+  EXPECT_EQ(g.read(kVa).kind, testing::Outcome::Kind::kNoMemory);
 }
 
 }  // namespace

@@ -72,7 +72,8 @@ inline u64 mmio_generation(u64 s) {
   return MmioGenHigh::get(s) << MmioGenLow::width | MmioGenLow::get(s);
 }
 inline Gfn mmio_gfn(u64 s) { return Gfn{(s & bits(12, 50)) >> 12}; }
-inline u8 mmio_access(u64 s) {
+// What a leaf, or an MMIO entry, grants.
+inline u8 access_of(u64 s) {
   return static_cast<u8>((s & pte::kW ? acc::kW : 0) | (s & pte::kU ? acc::kU : 0) |
                          (s & pte::kXd ? 0 : acc::kX));
 }

@@ -15,7 +15,7 @@ void entry_mmio(VcpuState& vcpu, SpteRef ref, const Entitlement& now) {
   VmState& vm = *vcpu.vm;
   const u64 was = entries::load(ref);
   const bool still_mmio = now.any && !space_of(vcpu).slots.find(now.gfn);
-  if (still_mmio && spte::mmio_gfn(was) == now.gfn && spte::mmio_access(was) == now.access) return;
+  if (still_mmio && spte::mmio_gfn(was) == now.gfn && spte::access_of(was) == now.access) return;
   entries::drop(vm, ref);
 }
 
