@@ -13,7 +13,7 @@
 
 namespace twinwalk::bench {
 
-class Session : private StepWatch {
+class Session final : private StepWatch {
  public:
   explicit Session(bool audit = false);
   Session(const Session&) = delete;
