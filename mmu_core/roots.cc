@@ -113,6 +113,17 @@ void sync_entry_in(VcpuState& vcpu, const Root& root, Gva gva) {
   });
 }
 
+// Another root of the current PCID was kept by a load that did not flush. What that one maps around
+// an address by one large page the hardware may know as small ones, and whatever invalidates a part
+// of a page invalidates all of it (SDM 3A "Details of TLB Use", "Operations that Invalidate TLBs
+// and Paging-Structure Caches").
+bool pcid_is_shared(const VcpuState& vcpu) {
+  if (!(vcpu.regs.cr4 & cr4::kPcide)) return false;
+  for (const Root& r : vcpu.previous)
+    if (r.valid() && ((r.cr3 ^ vcpu.regs.cr3) & cr3::kPcid) == 0) return true;
+  return false;
+}
+
 // Neutral options: more than an invalidation owes, which no guest may notice.
 void do_more_than_owed(VcpuState& vcpu) {
   VmState& vm = *vcpu.vm;
@@ -268,6 +279,7 @@ void invalidate_address(VcpuState& vcpu, Gva gva) {
     if (r.has_role(vcpu.role)) sync_entry_in(vcpu, r, gva);  // others: see sync::previous_roots
   do_more_than_owed(vcpu);
   zap::commit(vm);
+  if (pcid_is_shared(vcpu)) return flush::current(vcpu);
   flush::address(vcpu, gva);
 }
 
@@ -279,6 +291,7 @@ void sync_address(VcpuState& vcpu, Gva gva) {
     if (r.has_role(vcpu.role) && ((r.cr3 ^ vcpu.regs.cr3) & cr3::kPcid) == 0)
       sync_entry_in(vcpu, r, gva);
   zap::commit(vm);
+  if (pcid_is_shared(vcpu)) flush::current(vcpu);  // else the fault itself has done it
 }
 
 void invalidate_everything(VcpuState& vcpu) {
