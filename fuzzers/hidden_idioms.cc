@@ -155,6 +155,46 @@ void link_unsync_table(Sketch& s) {
   s.touch(other);
 }
 
+// A data page that some processor can still write becomes a page table: its own mapping is narrowed
+// or taken away, maybe with the invalidation on one processor only, and an upper entry is made to
+// lead to it. Then it is written by the former way, and looked at as a table.
+void data_page_becomes_table(Sketch& s) {
+  const std::uint64_t gva = s.mapped_page();
+  const unsigned here = s.vcpu(), there = s.rng().chance(3, 4) ? s.other_vcpu() : here;
+  const Survey::Walk w = s.walk(gva);
+  if (w.count < 2 || !w.complete) return s.touch(gva);
+  const Survey::Entry leaf = w.last();
+  const Survey::Entry& upper = w.entry[w.count - 2];
+  const std::uint64_t page = leaf.value & pte::kAddressMask;
+  const std::uint64_t other = gva ^ (std::uint64_t{1 + s.rng().below(3)} << upper.shift);
+  const Survey::Entry link = s.walk(other).entry[w.count - 2];
+  const std::uint64_t in_table = leaf.gpa & 0xfff;  // `other` has the same index at the last level
+  const auto store_there = [&](std::uint64_t value) {
+    s.use_vcpu(there);
+    s.say(phrase::store(gva + in_table, value, leaf.bytes));
+    s.use_vcpu(here);
+  };
+  store_there(s.frame() | kLinkBits | pte::kD);
+  const std::uint64_t narrowed = (leaf.value & ~std::uint64_t{pte::kW}) | pte::kA | pte::kD;
+  s.deliver_native(leaf.gpa, s.rng().chance(2, 3) ? narrowed : s.changed(leaf));
+  if (s.rng().chance(3, 4)) {
+    s.say(phrase::invlpg(gva));
+  } else {
+    s.invalidate(gva);
+  }
+  s.deliver(link.gpa, page | kLinkBits);
+  if (link.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  s.touch(other);
+  store_there(s.rng().flip() ? 0 : s.frame() | kLinkBits);
+  if (s.rng().chance(1, 4)) s.touch(other);
+  if (s.rng().chance(3, 4)) {
+    s.say(phrase::invlpg(other));
+  } else {
+    s.invalidate(other);
+  }
+  s.touch(other);
+}
+
 // A page table that the guest edits without a word begins to serve as an upper table of another
 // address, or as the root: each of its former entries is one of many levels then.
 void table_moves_up(Sketch& s) {
@@ -374,6 +414,7 @@ constexpr Idiom kIdioms[] = {
     {"page-by-host", 2, page_by_host},
     {"tables-read-only", 2, tables_read_only},
     {"link-unsync-table", 4, link_unsync_table},
+    {"data-page-becomes-table", 3, data_page_becomes_table},
     {"table-moves-up", 3, table_moves_up},
     {"flood-upper-table", 3, flood_upper_table},
     {"rights-under-controls", 4, rights_under_controls},

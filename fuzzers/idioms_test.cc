@@ -533,6 +533,24 @@ TEST(HiddenIdioms, LinkUnsyncTableEditsThenLinks) {
   }
 }
 
+TEST(HiddenIdioms, DataPageBecomesTableIsWrittenAsDataAndWalkedAsTable) {
+  for (const Mode mode : {Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
+    const int n = shown("data-page-becomes-table", mode, [](const Written& w) {
+      std::set<std::uint64_t> written;
+      return any_with_state(w, [&](const Op& op, const Survey& s) {
+        if (op.verb != Verb::kAccess) return false;
+        const Survey::Walk at = s.walk(s.space(op.vcpu), op.gva);
+        if (at.complete && op.access() == AccessKind::kWrite)
+          written.insert(at.gpa & ~std::uint64_t{0xfff});
+        for (unsigned i = 0; i < at.count; ++i)
+          if (written.contains(at.entry[i].table)) return true;
+        return false;
+      });
+    });
+    EXPECT_GT(n, 200) << name_of(mode);
+  }
+}
+
 TEST(HiddenIdioms, TableMovesUpIsWalkedAtTwoLevels) {
   for (const Mode mode : {Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
     const int n = shown("table-moves-up", mode, [](const Written& w) {
