@@ -13,17 +13,23 @@ u64 entries_at(Gfn base, u64 pages, unsigned level) {
 
 u64 dirty_bytes(u64 pages) { return (pages + 63) / 64 * sizeof(u64); }
 
+// An array of pointers is one, too.
+template <class T>
+u64 bytes_of(u64 count) {
+  return count * sizeof(T);  // NOLINT(bugprone-sizeof-expression)
+}
+
 // All zero: nothing mapped, nothing forbidden, nothing dirty.
 template <class T>
 bool allocate(Platform& platform, u64 count, T*& array) {
-  array = static_cast<T*>(platform.alloc_object(count * sizeof(T)));
-  if (array) std::memset(static_cast<void*>(array), 0, count * sizeof(T));
+  array = static_cast<T*>(platform.alloc_object(bytes_of<T>(count)));
+  if (array) std::memset(static_cast<void*>(array), 0, bytes_of<T>(count));
   return array != nullptr;
 }
 
 template <class T>
 void release(Platform& platform, T*& array, u64 count) {
-  if (array) platform.free_object(array, count * sizeof(T));
+  if (array) platform.free_object(array, bytes_of<T>(count));
   array = nullptr;
 }
 
@@ -225,10 +231,8 @@ SlotArrays Memslots::take_arrays(u32 id) {
 }
 
 void Memslots::clear() {
-  for (u32 id = 0; id < kMaxMemslots; ++id) {
-    Memslot& slot = copy_[active_].slot[id];
+  for (Memslot& slot : copy_[active_].slot)
     if (slot.used) free_arrays(slot.arrays, slot.pages, slot.base);
-  }
   copy_[0] = copy_[1] = SlotTable{};
   copy_[0].generation = copy_[1].generation = space_;
   active_ = 0;

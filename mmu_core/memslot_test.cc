@@ -38,7 +38,7 @@ MemslotRequest flags(u32 id, bool read_only, bool log_dirty) {
 
 class MemslotTest : public ::testing::Test {
  protected:
-  ~MemslotTest() override { slots_.clear(); }
+  void TearDown() override { slots_.clear(); }
 
   Status apply(const MemslotRequest& request) {
     const Status valid = slots_.validate(request, kMaxphyaddr);

@@ -45,13 +45,13 @@ class PagingModes : public ::testing::TestWithParam<std::tuple<unsigned, u8>> {
     std::vector<Gva> all = {Gva{0x1000},      Gva{0x20'0000},   Gva{0x3fff'f000}, Gva{0x4000'0000},
                             Gva{0x8040'1000}, Gva{0xc000'0000}, Gva{0xffff'e000}, Gva{0xffbf'f000}};
     if (!mode().legacy()) {
-      all.push_back(Gva{0x7fff'ffff'f000});
-      all.push_back(Gva{0xffff'8000'0000'0000});
-      all.push_back(Gva{0xffff'ffff'ffff'f000});
+      all.emplace_back(0x7fff'ffff'f000);
+      all.emplace_back(0xffff'8000'0000'0000);
+      all.emplace_back(0xffff'ffff'ffff'f000);
     }
     if (mode().kind == Paging::k5Level) {
-      all.push_back(Gva{0x00ff'ffff'ffff'f000});
-      all.push_back(Gva{0xff00'0000'0000'0000});
+      all.emplace_back(0x00ff'ffff'ffff'f000);
+      all.emplace_back(0xff00'0000'0000'0000);
     }
     return all;
   }

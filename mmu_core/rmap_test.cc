@@ -21,7 +21,7 @@ class RmapChainOf : public ::testing::TestWithParam<u32> {
   RmapChainOf() {
     for (u32 i = 0; i < GetParam(); ++i) add(i);
   }
-  ~RmapChainOf() override { caches_.drain(); }
+  void TearDown() override { caches_.drain(); }
 
   SpteRef ref(u32 i) { return {&page_[i / kEntries], i % kEntries}; }
   void add(u32 i) {

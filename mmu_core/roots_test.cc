@@ -10,7 +10,6 @@ namespace {
 using testing::Guest;
 using testing::kMemory;
 using testing::kUsed;
-using testing::mmio;
 using testing::Outcome;
 using testing::page_fault;
 
@@ -29,7 +28,7 @@ class Roots : public ::testing::Test {
     for (unsigned i = 1; i < kSpaces; ++i) space_[i] = guest_.new_table();
     for (unsigned i = 0; i < kSpaces; ++i) guest_.map(space_[i], kVa, kPage + i * kPageSize);
     const Gpa table{guest_.entry(space_[0], kVa, 1).raw & ~(kPageSize - 1)};
-    for (unsigned i = 0; i < kSpaces; ++i) guest_.map(space_[i], kTableVa, table);
+    for (const Gpa space : space_) guest_.map(space, kTableVa, table);
   }
 
   void load(unsigned space, u64 bits = 0) {

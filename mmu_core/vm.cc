@@ -32,7 +32,7 @@ void configure(VmState& vm, const VmConfig& config) {
 
 // Everything but memslots and caches: no root, no shadow page is left.
 void drop_all_pages(VmState& vm) {
-  for (u32 i = 0; i < kMaxVcpus; ++i) roots::free_all(vm.vcpu[i]);
+  for (VcpuState& v : vm.vcpu) roots::free_all(v);
   Locked lock(vm, LockId::kMmu);
   while (vm.pages.oldest) zap::page(vm, vm.pages.oldest);
   zap::commit(vm);

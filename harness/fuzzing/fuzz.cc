@@ -92,7 +92,7 @@ class Run {
     if (!config_) return "no configuration '" + options_.config + "'; there are: " + config_names();
     if (options_.unicorn_share > 100) return "--unicorn-share is a percentage, 0 to 100";
     if (options_.seconds < 0) return "--seconds must not be negative";
-    const std::string missing = missing_program();
+    std::string missing = missing_program();
     if (!missing.empty()) return missing;
     std::string why = make_output(options_.out, output_);
     if (!why.empty()) return why;
@@ -149,7 +149,7 @@ class Run {
         plan.program = plan.sanitized ? programs_.sanitized : programs_.worker;
       }
       workers_.emplace_back();
-      const std::string why = workers_.back().start(plan);
+      std::string why = workers_.back().start(plan);
       if (!why.empty()) return why;
     }
     if (options_.engine == Engine::kLibFuzzer && jobs > 1 && programs_.sanitized.empty()) {
@@ -187,7 +187,7 @@ class Run {
     double next_line = kLine, next_moment = 0;
     while (!interrupted && (options_.seconds == 0 || now() < options_.seconds)) {
       std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
-      const std::string why = look();
+      std::string why = look();
       if (!why.empty()) return why;
       if (now() >= next_moment) {
         next_moment = now() + 1;

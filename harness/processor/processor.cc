@@ -187,16 +187,13 @@ bool Processor::walk(const Controls& controls, const Need& need, std::uint64_t g
 bool Processor::translate(const Controls& controls, const Need& need, std::uint64_t gva,
                           std::uint64_t& hpa, std::uint32_t& error_code) {
   const TlbEntry* const e = cache_.find(controls.tag, gva);
-  if (e && (e->dirty || !need.write)) [[likely]] {
-    error_code = need.violation(controls, e->rights, e->key);
-    if (!error_code) {
+  error_code = e ? need.violation(controls, e->rights, e->key) : 0;  // before D is looked at
+  if (error_code == 0) [[likely]] {
+    if (e && (e->dirty || !need.write)) [[likely]] {
       hpa = e->base | in_page(gva, e->level);
       return true;
     }
-  } else if (e && (error_code = need.violation(controls, e->rights, e->key))) {
-    // The stale rights decide before D is looked at.
-  } else if (walk(controls, need, gva, hpa, error_code)) {
-    return true;
+    if (walk(controls, need, gva, hpa, error_code)) return true;
   }
   cache_.drop_faulting(controls.tag, gva);
   return false;
