@@ -1,6 +1,6 @@
 // zoo_ID ID.walk: linked with a core that has the bug ID, whose canaries the patch defines. The
 // trace must diverge by a rule or an audit, not merely by what it says it expects, or crash the
-// core; and the canaries must have seen the bug.
+// core (under a sanitizer: by its report); and the canaries must have seen the bug.
 
 #include <unistd.h>
 
@@ -13,6 +13,8 @@
 #include "harness/trace/load.h"
 
 extern "C" unsigned mmu_canary_reached, mmu_canary_triggered;
+// Of a sanitizer's runtime, where there is one: called as its last word.
+extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 
 namespace {
 
@@ -29,19 +31,21 @@ bool canaries_sang() { return mmu_canary_reached && mmu_canary_triggered; }
 
 // A bug that only a crash shows has been seen: nothing is left to check but the canaries. No stream
 // and no allocation here.
-extern "C" void on_crash(int) {
+extern "C" void on_death() {
   static constexpr char kSeen[] = "a crash\n", kSilent[] = "a crash, and a canary is silent\n";
   const bool sang = canaries_sang();
   const auto written =
       sang ? ::write(1, kSeen, sizeof kSeen - 1) : ::write(2, kSilent, sizeof kSilent - 1);
   ::_exit(sang && written > 0 ? 0 : 1);
 }
+extern "C" void on_signal(int) { on_death(); }
 
 int check(const std::string& path) {
   const ParseResult read = load_trace(path);
   if (!read) return fail(to_text(*read.error));
   if (read.trace.ops.size() >= kMostOperations) return fail("the trace is not minimal");
-  std::signal(SIGSEGV, on_crash);
+  std::signal(SIGSEGV, on_signal);
+  if (&__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(on_death);
   const auto subject = make_core_subject();
   Checker checker(*subject);
   std::string seen;

@@ -79,11 +79,11 @@ TEST(Quota, SmallestIsEnoughForFourVcpusWithArrays) {
   Guest g(kPae, config);
   constexpr Gva kFar{0xffff'e000};
   Gpa root[4];
-  for (u32 vcpu = 0; vcpu < 4; ++vcpu) {
-    root[vcpu] = g.new_table();
+  for (Gpa& r : root) {
+    r = g.new_table();
     for (u64 gib = 0; gib < 4; ++gib)
-      g.map(root[vcpu], Gva{gib << 30 | 0x1000}, page(static_cast<unsigned>(gib)));
-    g.map(root[vcpu], kFar, kPage);
+      g.map(r, Gva{gib << 30 | 0x1000}, page(static_cast<unsigned>(gib)));
+    g.map(r, kFar, kPage);
   }
   for (unsigned round = 0; round < 3; ++round)
     for (u32 vcpu = 0; vcpu < 4; ++vcpu) {
