@@ -14,6 +14,7 @@
 
 extern "C" unsigned mmu_canary_reached, mmu_canary_triggered;
 // Of a sanitizer's runtime, where there is one: called as its last word.
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 
 namespace {
