@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "mmu_core/counters.h"
+#include "mmu_core/mmio.h"
 #include "mmu_core/roots.h"
 
 namespace mmu::pdptes {
@@ -54,6 +55,7 @@ void reread(VcpuState& vcpu) {
   if (std::memcmp(vcpu.regs.pdpte, p.entry, sizeof p.entry) == 0) return;
   count(vm, Event::kPdpteReread, 0, vcpu.role);
   std::memcpy(vcpu.regs.pdpte, p.entry, sizeof p.entry);
+  mmio::forget(vcpu);  // as with the root whose entry it came from
   roots::free_current(vcpu);
 }
 
