@@ -201,13 +201,43 @@ bool Executor::old_engine_hits_trail(const Access& a, const Trails& trails) {
 }
 
 // A fetch executes what it finds. Only seed words are known to be harmless, and a seed word at its
-// own address is the same each time, so that no translated block can be out of date.
-bool Executor::can_execute_fetch(const Record& record) {
-  if (record.must_fault != 0) return true;
+// own address is the same each time, so that no translated block can be out of date. Where spec has
+// the fetch fault and Unicorn might not, make_harmless() sees to it.
+bool Executor::can_execute_fetch(const Record& record, const Trail& trail) {
+  if (record.must_fault != 0) {
+    const std::uint64_t at = would_execute(record, trail);
+    return at == kNowhere || !on_trail(trail, at);
+  }
   if (!data_follows()) return false;  // it would execute what lies at the linear address
   if (record.must_succeed == 0) return true;
   const std::uint64_t at = record.target.gpa[0];
   return at % 8 == 0 && image_.word(at) == seed_word(at);
+}
+
+// Where a fetch that does not fault runs from: kNowhere if that is no memory.
+std::uint64_t Executor::would_execute(const Record& record, const Trail& trail) const {
+  const std::uint64_t at = data_follows() ? trail.target : record.target.address;
+  return image_.contains(at & ~std::uint64_t{7}, 8) ? at : kNowhere;
+}
+
+// Is one of the trail's entries in the word of that byte?
+bool Executor::on_trail(const Trail& trail, std::uint64_t gpa) const {
+  const auto end = trail.entry_gpa.begin() + trail.count;
+  return std::any_of(trail.entry_gpa.begin(), end, [&](std::uint64_t entry) {
+    return meet(entry, layout_.entry_bytes, gpa & ~std::uint64_t{7}, 8);
+  });
+}
+
+// A fetch that spec has fault, but Unicorn executes, must not run what the guest stored there,
+// which may do anything. At the start of a word it finds the seed as ever, else INT3: each address
+// always has the same code, while a fetch is under way.
+void Executor::make_harmless(const Record& record, const Trail& trail) {
+  const std::uint64_t at = would_execute(record, trail);
+  if (at == kNowhere) return;
+  watch_word(at);
+  const std::uint64_t word = at & ~std::uint64_t{7}, shift = 8 * (at - word);
+  const std::uint64_t others = image_.word(word) & ~(std::uint64_t{0xff} << shift);
+  image_.restore(word, shift == 0 ? seed_word(word) : others | std::uint64_t{0xCC} << shift);
 }
 
 Skipped Executor::obstacle(const Record& record, const Access& a, const Trails& trails) {
@@ -221,7 +251,8 @@ Skipped Executor::obstacle(const Record& record, const Access& a, const Trails& 
   if (latched_hit(record, trails)) return Skipped::kLatched;
   if (own_pages_hit(a, trails)) return Skipped::kOwnPage;
   if (old_engine_hits_trail(a, trails)) return Skipped::kOwnPath;
-  if (a.kind == AccessKind::kFetch && !can_execute_fetch(record)) return Skipped::kFetchContent;
+  if (a.kind == AccessKind::kFetch && !can_execute_fetch(record, trails[0]))
+    return Skipped::kFetchContent;
   return select() ? Skipped::kNo : Skipped::kRegisters;
 }
 
@@ -257,6 +288,7 @@ unsigned Executor::access(const Record& record, Result* results) {
   results[0].skipped = obstacle(record, a, trails);
   if (results[0].skipped == Skipped::kNo) {
     watch(record, a, trails);
+    if (kind == AccessKind::kFetch && record.must_fault != 0) make_harmless(record, trails[0]);
     run(record, a, trails, results);
   }
   undo();
@@ -304,6 +336,10 @@ void Executor::run(const Record& record, Access& a, const Trails& trails, Result
       results[i].entry[e] = entry_at(trails[i].entry_gpa[e]);
   }
   judge_doubt(record, ran, result, old_data);
+  if (a.kind == AccessKind::kFetch && record.must_fault != 0 && ran.event == Event::kCompleted &&
+      would_execute(record, trails[0]) == kNowhere) {
+    lost_ = true;  // it ran something else
+  }
 }
 
 // Could the engine have written, or run, something that undo() does not know of? Then nothing that
@@ -313,7 +349,6 @@ void Executor::judge_doubt(const Record& record, const Ran& ran, const Result& r
   const auto kind = static_cast<AccessKind>(record.access);
   if (ran.event == Event::kEngineError || ran.code_lost) lost_ = true;
   if (ran.event != Event::kCompleted) return;
-  if (kind == AccessKind::kFetch && record.must_fault != 0) lost_ = true;
   if (!stores(kind)) return;
   const std::uint64_t wanted = low_bytes(
       kind == AccessKind::kRmw ? old_data + record.target.value : record.target.value, record.size);

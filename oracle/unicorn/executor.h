@@ -69,7 +69,10 @@ class Executor {
   bool own_pages_hit(const Access& access, const Trails& trails);
   bool latched_hit(const Record& record, const Trails& trails) const;
   bool old_engine_hits_trail(const Access& access, const Trails& trails);
-  bool can_execute_fetch(const Record& record);
+  bool can_execute_fetch(const Record& record, const Trail& trail);
+  std::uint64_t would_execute(const Record& record, const Trail& trail) const;
+  bool on_trail(const Trail& trail, std::uint64_t gpa) const;
+  void make_harmless(const Record& record, const Trail& trail);
   bool select();
   Freshness next_freshness();
   void judge_doubt(const Record& record, const Ran& ran, const Result& result,
