@@ -140,11 +140,9 @@ void change_cpuid(Sketch& s) {
 // One vCPU goes and comes while its roots are cached and others use the same tables.
 void new_vcpu(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva(), other = s.other_root();
-  const unsigned here = s.vcpu(), there = s.other_vcpu();
+  const unsigned there = s.other_vcpu();
   s.warm(gva);
-  s.use_vcpu(there);
-  s.touch(gva);
-  s.use_vcpu(here);
+  s.on_vcpu(there, [&] { s.touch(gva); });
   if (s.rng().flip()) {
     s.say(phrase::mov(Reg::kCr3, other));
     s.touch(gva);
@@ -155,9 +153,7 @@ void new_vcpu(Sketch& s) {
   s.say(phrase::new_vcpu());
   if (s.rng().flip()) s.say(phrase::get(Reg::kCr3));
   s.touch(gva);
-  s.use_vcpu(there);
-  s.touch(gva);
-  s.use_vcpu(here);
+  s.on_vcpu(there, [&] { s.touch(gva); });
 }
 
 // An edit that only INVLPGA announces, with the guest's own ASID or another one.

@@ -5,7 +5,6 @@
 namespace twinwalk::fuzz {
 namespace {
 
-constexpr std::uint64_t kLinkBits = pte::kP | pte::kW | pte::kU | pte::kA;
 constexpr std::uint64_t kTableMask = ~std::uint64_t{0xfff};
 
 void map_and_access(Sketch& s) {
@@ -66,7 +65,7 @@ void alias_table(Sketch& s) {
     s.deliver_native(w.last().gpa, s.changed(w.last()));
   }
   s.deliver(alias, (upper.value & pte::kAddressMask) | (upper.pdpte_of_pae ? pte::kP : weak));
-  if (upper.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  s.load_if_pdpte(upper);
   // The way is made for a neighbour, so that what stood in the table already is used as it is.
   if (out_of_step) s.touch(other ^ kPage);
   s.touch(other);
@@ -144,8 +143,8 @@ void cycle(Sketch& s) {
   const Survey::Walk w = s.walk(gva);
   const Survey::Entry from = w.entry[s.rng().below(w.count)];
   const Survey::Entry to = w.entry[s.rng().below(w.count)];
-  s.deliver(from.gpa, (to.gpa & kTableMask) | (from.pdpte_of_pae ? pte::kP : kLinkBits) |
-                          (s.rng().chance(1, 8) ? pte::kD : 0));
+  s.deliver(from.gpa,
+            Sketch::link_to(to.gpa & kTableMask, from) | (s.rng().chance(1, 8) ? pte::kD : 0));
   s.invalidate(gva);
   s.touch(gva);
   s.touch(gva + s.rng().below(4) * kPage);
@@ -340,10 +339,10 @@ void across_vcpus(Sketch& s) {
   const std::uint64_t cr3 = s.registers().cr3;
   const Survey::Entry e = s.entry_of(gva);
   s.warm(gva);
-  s.use_vcpu(second);
-  if (s.registers().cr3 != cr3) s.say(phrase::mov(Reg::kCr3, cr3));
-  s.warm(gva);
-  s.use_vcpu(first);
+  s.on_vcpu(second, [&] {
+    if (s.registers().cr3 != cr3) s.say(phrase::mov(Reg::kCr3, cr3));
+    s.warm(gva);
+  });
   s.deliver(e.gpa, s.changed(e));
   if (s.rng().flip()) s.invalidate(gva);
   if (s.rng().flip()) s.touch(gva);

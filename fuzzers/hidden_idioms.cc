@@ -10,8 +10,6 @@
 namespace twinwalk::fuzz {
 namespace {
 
-constexpr std::uint64_t kLinkBits = pte::kP | pte::kW | pte::kU | pte::kA;
-
 std::uint64_t with_frame(std::uint64_t entry, std::uint64_t frame) {
   return (entry & ~pte::kAddressMask) | (frame & pte::kAddressMask);
 }
@@ -135,16 +133,13 @@ void link_unsync_table(Sketch& s) {
   const unsigned parent = s.rng().chance(2, 3) ? w.count - 2 : s.rng().below(w.count - 1);
   const Survey::Entry& link = w.entry[parent];
   const std::uint64_t other = gva ^ bit(link.shift + s.rng().below(2));
-  const unsigned index_bits = Survey::format_of(s.mode()).index_bits;
-  const std::uint64_t at =
-      link.table +
-      (other >> link.shift & (bit(link.pdpte_of_pae ? 2 : index_bits) - 1)) * link.bytes;
+  const std::uint64_t at = link.table + link.offset_of(other);
   if (s.rng().flip()) {
     s.say(phrase::write(at, 0, link.bytes, Writer::kGuest));
     s.touch(other);
   }
   s.deliver(at, s.rng().chance(3, 4) ? link.value : s.changed(link));
-  if (link.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  s.load_if_pdpte(link);
   if (link_by_neighbour) s.warm(other ^ kPage);
   s.touch(other);
   s.touch(gva);
@@ -160,7 +155,7 @@ void link_unsync_table(Sketch& s) {
 // lead to it. Then it is written by the former way, and looked at as a table.
 void data_page_becomes_table(Sketch& s) {
   const std::uint64_t gva = s.mapped_page();
-  const unsigned here = s.vcpu(), there = s.rng().chance(3, 4) ? s.other_vcpu() : here;
+  const unsigned there = s.rng().chance(3, 4) ? s.other_vcpu() : s.vcpu();
   const Survey::Walk w = s.walk(gva);
   if (w.count < 2 || !w.complete) return s.touch(gva);
   const Survey::Entry leaf = w.last();
@@ -170,28 +165,18 @@ void data_page_becomes_table(Sketch& s) {
   const Survey::Entry link = s.walk(other).entry[w.count - 2];
   const std::uint64_t in_table = leaf.gpa & 0xfff;  // `other` has the same index at the last level
   const auto store_there = [&](std::uint64_t value) {
-    s.use_vcpu(there);
-    s.say(phrase::store(gva + in_table, value, leaf.bytes));
-    s.use_vcpu(here);
+    s.on_vcpu(there, [&] { s.say(phrase::store(gva + in_table, value, leaf.bytes)); });
   };
   store_there(s.frame() | kLinkBits | pte::kD);
   const std::uint64_t narrowed = (leaf.value & ~std::uint64_t{pte::kW}) | pte::kA | pte::kD;
   s.deliver_native(leaf.gpa, s.rng().chance(2, 3) ? narrowed : s.changed(leaf));
-  if (s.rng().chance(3, 4)) {
-    s.say(phrase::invlpg(gva));
-  } else {
-    s.invalidate(gva);
-  }
+  s.invalidate_here(gva);
   s.deliver(link.gpa, page | kLinkBits);
-  if (link.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  s.load_if_pdpte(link);
   s.touch(other);
   store_there(s.rng().flip() ? 0 : s.frame() | kLinkBits);
   if (s.rng().chance(1, 4)) s.touch(other);
-  if (s.rng().chance(3, 4)) {
-    s.say(phrase::invlpg(other));
-  } else {
-    s.invalidate(other);
-  }
+  s.invalidate_here(other);
   s.touch(other);
 }
 
@@ -203,15 +188,12 @@ void table_moves_up(Sketch& s) {
   const Survey::Walk w = s.walk(gva);
   if (w.count < 2) return s.touch(gva);
   const Survey::Entry e = w.last();
-  const auto index = [&](const Survey::Entry& of, std::uint64_t address) {
-    const unsigned bits = of.pdpte_of_pae ? 2 : Survey::format_of(s.mode()).index_bits;
-    return (address >> of.shift & (bit(bits) - 1)) * of.bytes;
-  };
   const bool as_root = w.count == 2 || (!w.entry[0].pdpte_of_pae && s.rng().chance(1, 4));
   const unsigned parent = as_root ? 0 : s.rng().below(w.count - 2);
   // It leads to itself from there down to where it was before.
   for (unsigned i = as_root ? 0 : parent + 1; i + 1 < w.count; ++i)
-    s.deliver_native(e.table + index(w.entry[i], gva), (e.table & pte::kAddressMask) | kLinkBits);
+    s.deliver_native(e.table + w.entry[i].offset_of(gva),
+                     (e.table & pte::kAddressMask) | kLinkBits);
   if (s.rng().flip()) s.deliver_native(e.gpa, s.changed(e));
   const std::uint64_t old = s.registers().cr3;
   std::uint64_t other = gva;
@@ -220,8 +202,7 @@ void table_moves_up(Sketch& s) {
   } else {
     const Survey::Entry& link = w.entry[parent];
     other = gva ^ bit(link.shift + s.rng().below(2));
-    s.deliver(link.table + index(link, other),
-              (e.table & pte::kAddressMask) | (link.pdpte_of_pae ? pte::kP : kLinkBits));
+    s.deliver(link.table + link.offset_of(other), Sketch::link_to(e.table, link));
     // CR0.CD loads PDPTEs and flushes nothing.
     if (link.pdpte_of_pae && s.rng().flip()) {
       s.say(phrase::mov(Reg::kCr0, (s.registers().cr0 ^ cr0::kCd) & ~cr0::kNw));
@@ -232,11 +213,7 @@ void table_moves_up(Sketch& s) {
   s.touch(other);
   s.touch(gva);
   const std::uint64_t value = s.changed(e);
-  if (as_root || s.rng().flip()) {
-    s.say(phrase::write(e.gpa, value, e.bytes, Writer::kGuest));
-  } else {
-    s.deliver_native(e.gpa, value);
-  }
+  s.deliver_by(!as_root && !s.rng().flip(), e.gpa, value, e.bytes);
   if (s.rng().flip()) s.touch(other);
   if (as_root) s.say(phrase::mov(Reg::kCr3, old));
   s.invalidate(s.rng().flip() ? gva : other);
@@ -268,7 +245,7 @@ void flood_upper_table(Sketch& s) {
     }
   }
   s.deliver_native(e.gpa, s.rng().flip() ? e.value : s.changed(e));
-  if (e.pdpte_of_pae) s.say(phrase::mov(Reg::kCr3, s.registers().cr3));
+  s.load_if_pdpte(e);
   if (s.rng().flip()) s.invalidate(gva);
   s.touch(gva);
   s.touch(s.mapped_gva());

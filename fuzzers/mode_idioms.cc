@@ -9,12 +9,6 @@
 namespace twinwalk::fuzz {
 namespace {
 
-constexpr std::uint64_t kLinkBits = pte::kP | pte::kW | pte::kU | pte::kA;
-
-std::uint64_t link_to(std::uint64_t table, const Survey::Entry& from) {
-  return (table & pte::kAddressMask) | (from.pdpte_of_pae ? pte::kP : kLinkBits);
-}
-
 // A register write that loads PAE's PDPTEs where there are any.
 void write_that_loads_pdptes(Sketch& s) {
   const Registers r = s.registers();
@@ -63,12 +57,21 @@ void write_that_loads_none(Sketch& s) {
   }
 }
 
-// An uppermost entry is edited, used before anything loads it, and after.
-void reload_root_entry(Sketch& s) {
+// An address that is in use, preferably in PAE mode, and the uppermost entry of its walk.
+struct UsedRootEntry {
+  std::uint64_t gva;
+  Survey::Entry entry;
+};
+UsedRootEntry used_root_entry(Sketch& s) {
   s.prefer(Mode::kPae);
   const std::uint64_t gva = s.mapped_gva();
   s.warm(gva);
-  const Survey::Entry e = s.walk(gva).entry[0];
+  return {gva, s.walk(gva).entry[0]};
+}
+
+// An uppermost entry is edited, used before anything loads it, and after.
+void reload_root_entry(Sketch& s) {
+  const auto [gva, e] = used_root_entry(s);
   s.deliver(e.gpa, s.changed(e));
   if (s.rng().flip()) s.touch(s.rng().flip() ? gva : gva ^ kPage);
   if (s.rng().chance(1, 3)) {
@@ -87,10 +90,7 @@ void reload_root_entry(Sketch& s) {
 
 // Any of the four gets a bit that PDPTEs have not; then it is loaded, or only used.
 void reserved_root_entry(Sketch& s) {
-  s.prefer(Mode::kPae);
-  const std::uint64_t gva = s.mapped_gva();
-  s.warm(gva);
-  const Survey::Entry e = s.walk(gva).entry[0];
+  const auto [gva, e] = used_root_entry(s);
   const std::uint64_t at = s.rng().flip() ? e.gpa : e.table + s.rng().below(4) * e.bytes;
   const std::uint64_t was = s.survey().entry_at(at, e.bytes);
   static constexpr unsigned kBits[] = {1, 2, 5, 6, 7, 8, 52, 62, 63};
@@ -108,10 +108,8 @@ void reserved_root_entry(Sketch& s) {
 
 // Two address spaces lie in one page, as PAE's arrays may.
 void root_inside_page(Sketch& s) {
-  s.prefer(Mode::kPae);
-  const std::uint64_t gva = s.mapped_gva(), old = s.registers().cr3;
-  s.warm(gva);
-  const Survey::Entry e = s.walk(gva).entry[0];
+  const auto [gva, e] = used_root_entry(s);
+  const std::uint64_t old = s.registers().cr3;
   const std::uint64_t other = (s.root() & ~std::uint64_t{0xfff}) + 32 * s.rng().below(8);
   const std::uint64_t at = other + (s.rng().flip() ? e.gpa & 31 : 8 * s.rng().below(4));
   s.deliver(at, s.rng().flip() ? e.value : s.changed(e));
@@ -137,11 +135,7 @@ void entry_in_two_stores(Sketch& s) {
     const bool high = high_first == (i == 0);
     const std::uint64_t at = e.gpa + (high ? half : 0);
     const std::uint64_t part = (high ? value >> (8 * half) : value) & (bit(8 * half) - 1);
-    if (native) {
-      s.deliver_native(at, part, half);
-    } else {
-      s.say(phrase::write(at, part, half, Writer::kGuest));
-    }
+    s.deliver_by(native, at, part, half);
     if (s.rng().flip()) s.invalidate(gva);
     s.touch(gva);
   }
@@ -163,7 +157,8 @@ void store_over_two_entries(Sketch& s) {
   second.value = s.survey().entry_at(first + e.bytes, e.bytes);
   const std::uint64_t a = s.changed(e), b = s.changed(second);
   const unsigned into = 1 + s.rng().below(e.bytes - 1);
-  std::uint64_t value, size = 8;
+  std::uint64_t value;
+  unsigned size = 8;
   if (e.bytes == 8) {
     value = a >> (8 * into) | b << (64 - 8 * into);
   } else if (s.rng().flip()) {
@@ -173,11 +168,7 @@ void store_over_two_entries(Sketch& s) {
     size = 4;
   }
   const std::uint64_t at = first + (size == 8 && e.bytes == 4 ? 0 : into);
-  if (s.rng().flip()) {
-    s.deliver_native(at, value, static_cast<unsigned>(size));
-  } else {
-    s.say(phrase::write(at, value, size, Writer::kGuest));
-  }
+  s.deliver_by(s.rng().flip(), at, value, size);
   s.touch(s.rng().flip() ? gva : next);
   s.invalidate(s.rng().flip() ? gva : next);
   s.touch(gva);
@@ -331,7 +322,7 @@ void directory_linked_twice(Sketch& s) {
   const std::uint64_t index = s.rng().below(4) * top.bytes;
   // As an upper table, or one level too high or too low.
   const std::uint64_t table = w.entry[1 + s.rng().below(w.count - 1)].table;
-  s.deliver(top.table + index, link_to(table, top));
+  s.deliver(top.table + index, Sketch::link_to(table, top));
   if (s.rng().chance(3, 4)) write_that_loads_pdptes(s);
   const std::uint64_t other = (gva & (bit(top.shift) - 1)) | ((index / top.bytes) << top.shift);
   s.touch(other);

@@ -51,6 +51,9 @@ inline constexpr std::uint64_t kLargeFrames[] = {0x000000, 0x200000, 0x200000, 0
 // No memslot is there at the start, whatever the machine.
 inline constexpr std::uint64_t kDevices[] = {0xfee0'0000, 0x8'0000'0000};
 
+// Bits of an entry that leads to a table with all rights.
+inline constexpr std::uint64_t kLinkBits = pte::kP | pte::kW | pte::kU | pte::kA;
+
 // Root tables. All lie within the direct map; those outside the pool leave it to `map`.
 inline constexpr std::uint64_t kRoots[] = {kInitialCr3, 0x80000, 0x81000, 0x82000, 0x13f000};
 inline constexpr std::uint64_t kPcids[] = {0, 1, 2, 0xfff};

@@ -221,12 +221,12 @@ void little_room(Sketch& s) {
 // again. What is left of the old must not become part of the new.
 void zap_root_in_use(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva(), cr3 = s.registers().cr3;
-  const unsigned here = s.vcpu(), there = s.other_vcpu();
+  const unsigned there = s.other_vcpu();
   s.warm(gva);
-  s.use_vcpu(there);
-  if (s.registers().cr3 != cr3) s.say(phrase::mov(Reg::kCr3, cr3));
-  s.warm(gva);
-  s.use_vcpu(here);
+  s.on_vcpu(there, [&] {
+    if (s.registers().cr3 != cr3) s.say(phrase::mov(Reg::kCr3, cr3));
+    s.warm(gva);
+  });
   for (unsigned i = 0; i < 1 + s.rng().below(3); ++i) {
     switch (s.rng().below(4)) {
       case 0:
@@ -243,9 +243,7 @@ void zap_root_in_use(Sketch& s) {
     }
     if (s.rng().flip()) s.touch(s.rng().flip() ? gva : gva ^ kPage);
   }
-  s.use_vcpu(there);
-  s.touch(gva);
-  s.use_vcpu(here);
+  s.on_vcpu(there, [&] { s.touch(gva); });
   s.touch(gva);
 }
 

@@ -238,11 +238,23 @@ void Sketch::deliver_native(std::uint64_t gpa, std::uint64_t value, unsigned siz
   say(op);
 }
 
+std::uint64_t Sketch::link_to(std::uint64_t table, const Survey::Entry& from) {
+  return (table & pte::kAddressMask) | (from.pdpte_of_pae ? pte::kP : kLinkBits);
+}
+
+void Sketch::load_if_pdpte(const Survey::Entry& entry) {
+  if (entry.pdpte_of_pae) say(phrase::mov(Reg::kCr3, registers().cr3));
+}
+
+void Sketch::deliver_by(bool native, std::uint64_t gpa, std::uint64_t value, unsigned size) {
+  if (native) return deliver_native(gpa, value, size);
+  say(phrase::write(gpa, value, size, Writer::kGuest));
+}
+
 void Sketch::deliver_split(std::uint64_t gpa, std::uint64_t value) {
   const bool native = rng_.flip();
   const auto part = [&](std::uint64_t at, std::uint64_t what, unsigned size) {
-    if (native) return deliver_native(at, what, size);
-    say(phrase::write(at, what, size, Writer::kGuest));
+    deliver_by(native, at, what, size);
   };
   const unsigned half = entry_bytes() / 2;
   const std::uint64_t low = value & (bit(8 * half) - 1), high = value >> (8 * half);
@@ -324,6 +336,11 @@ void Sketch::invalidate(std::uint64_t gva) {
       say(phrase::mov(Reg::kCr3, r.cr3 | (pcide ? cr3::kNoFlush : 0)));
       break;
   }
+}
+
+void Sketch::invalidate_here(std::uint64_t gva) {
+  if (rng_.chance(3, 4)) return say(phrase::invlpg(gva));
+  invalidate(gva);
 }
 
 void Sketch::touch(std::uint64_t gva, bool anywhere) {

@@ -32,6 +32,14 @@ class Sketch {
   std::uint8_t vcpu() const { return vcpu_; }
   void use_vcpu(unsigned vcpu) { vcpu_ = static_cast<std::uint8_t>(vcpu % machine().vcpus); }
   unsigned other_vcpu();  // another one if the machine has one
+  // Says on `vcpu` what `say_it` says.
+  template <typename SayIt>
+  void on_vcpu(unsigned vcpu, const SayIt& say_it) {
+    const unsigned here = vcpu_;
+    use_vcpu(vcpu);
+    say_it();
+    use_vcpu(here);
+  }
 
   void say(Op op);  // on the vCPU in use
 
@@ -66,6 +74,11 @@ class Sketch {
   std::uint64_t changed(const Survey::Entry& entry);
   std::uint64_t reserved_bit(const Survey::Entry& entry);
 
+  // An entry in the place of `from` that leads to `table`, with all rights.
+  static std::uint64_t link_to(std::uint64_t table, const Survey::Entry& from);
+  // CR3 is loaded again if that entry is in use only from then on.
+  void load_if_pdpte(const Survey::Entry& entry);
+
   // Stores `value` into the entry at `gpa`, of the size that entries have now: emulated, native, by
   // the host, whole or in parts.
   void deliver(std::uint64_t gpa, std::uint64_t value);
@@ -73,10 +86,14 @@ class Sketch {
     deliver_native(gpa, value, entry_bytes());
   }
   void deliver_native(std::uint64_t gpa, std::uint64_t value, unsigned size);
+  // Native, or by an instruction that is emulated.
+  void deliver_by(bool native, std::uint64_t gpa, std::uint64_t value, unsigned size);
   void deliver_split(std::uint64_t gpa, std::uint64_t value);
 
   // One of the ways to invalidate `gva`, or none.
   void invalidate(std::uint64_t gva);
+  // INVLPG, which stays on one processor; now and then as above.
+  void invalidate_here(std::uint64_t gva);
   // One access to `gva`; `anywhere` in its page, also across its end.
   void touch(std::uint64_t gva, bool anywhere = false);
   // Accesses the page once as a page that an earlier step has made accessible and dirty.

@@ -95,7 +95,8 @@ Survey::Walk Survey::walk(const Space& space, std::uint64_t gva) const {
     e.bytes = format.bytes;
     e.table = table;
     e.pdpte_of_pae = space.mode == Mode::kPae && level == 3;
-    e.gpa = table + (gva >> e.shift & (bit(format.index_bits) - 1)) * e.bytes;
+    e.index_bits = e.pdpte_of_pae ? 2 : format.index_bits;
+    e.gpa = table + e.offset_of(gva);
     e.value = entry_at(e.gpa, e.bytes);
     if (!(e.value & pte::kP)) return out;
     if (level == 1 || (level <= format.largest && (e.value & pte::kPs))) {

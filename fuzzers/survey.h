@@ -31,7 +31,12 @@ class Survey {
     unsigned level = 0;       // 1 = leaf table ... 5
     unsigned shift = 12;      // lowest bit of the address that it translates
     unsigned bytes = 8;
+    unsigned index_bits = 9;  // of the address, from `shift` on: which entry of its table it is
     bool pdpte_of_pae = false;
+    // Bytes from the start of such a table to its entry for `gva`.
+    std::uint64_t offset_of(std::uint64_t gva) const {
+      return (gva >> shift & (bit(index_bits) - 1)) * bytes;
+    }
   };
   // The entries that translate an address, root first, as far as they are present; at least one.
   // With paging off there are none, and the first word at the initial root stands for one: whoever

@@ -1,14 +1,17 @@
 #include "harness/minimise.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "harness/shorter_traces.h"
+#include "harness/simpler_ops.h"
 #include "harness/trace/schema.h"
 
 namespace twinwalk {
 namespace {
 
-constexpr std::size_t kMostForPairs = 24;
+constexpr std::size_t kMostToTrade = 24;
 
 class Search {
  public:
@@ -28,7 +31,7 @@ class Search {
   }
 
   bool drop_operations();
-  bool drop_pairs();
+  bool trade_operations();
   bool simplify_operations();
   bool simplify_machine();
 
@@ -41,19 +44,8 @@ class Search {
   const TraceTest& shows_;
   const MinimiseOptions& options_;
   Minimised& best_;
+  std::uint64_t trades_ = 0;  // tried
 };
-
-Trace without(const Trace& trace, std::size_t first, std::size_t count) {
-  Trace out = trace;
-  const auto at = out.ops.begin() + static_cast<std::ptrdiff_t>(first);
-  out.ops.erase(at, at + static_cast<std::ptrdiff_t>(count));
-  std::erase_if(out.expectations,
-                [=](const Expectation& e) { return e.op >= first && e.op < first + count; });
-  for (Expectation& e : out.expectations) {
-    if (e.op >= first) e.op -= static_cast<std::uint32_t>(count);
-  }
-  return out;
-}
 
 // Ranges of operations, from halves down to single ones, from the end: later operations need the
 // earlier ones more often than the other way round.
@@ -69,20 +61,19 @@ bool Search::drop_operations() {
   }
 }
 
-// Operations that need each other, as what fills a table and what counts on its being full: only
-// both together can go. For traces that are short already; few runs there.
-bool Search::drop_pairs() {
-  bool any = false;
-  if (ops().size() > kMostForPairs) return false;
-  for (std::size_t later = ops().size(); later-- > 1 && !done();) {
-    for (std::size_t earlier = later; earlier-- > 0 && !done();) {
-      if (!accept(without(without(best_.trace, later, 1), earlier, 1))) continue;
-      any = true;
-      later = std::min(later, ops().size());
-      break;
-    }
-  }
-  return any;
+// Several operations for fewer. There are many ways: only for what is short already.
+bool Search::trade_operations() {
+  if (ops().size() > kMostToTrade) return false;
+  bool traded = false;
+  const auto take = [&](Trace fewer) {
+    if (trades_++ >= options_.max_trades || done()) return true;
+    traded = accept(std::move(fewer));
+    return traded;
+  };
+  const Trace now = best_.trace;
+  static_cast<void>(drop_together(now, 2, take) || drop_together(now, 3, take) ||
+                    drop_and_simplify(now, take) || exchange_neighbours(now, take));
+  return traded;
 }
 
 bool Search::replace(std::size_t index, const Op& op) {
@@ -92,38 +83,15 @@ bool Search::replace(std::size_t index, const Op& op) {
   return accept(std::move(candidate));
 }
 
-bool Search::simplify(std::size_t index, const FieldInfo& info) {
-  const Op& now = ops()[index];
-  if (!says(now, info)) return false;
-  if (info.presence != Presence::kRequired) {
-    Op op = now;
-    op.given &= ~given_bit(info.id);
-    op.*info.member = info.fallback;
+bool Search::simplify(std::size_t index, const FieldInfo& field) {
+  for (const Op& op : simpler_in(ops()[index], field))
     if (replace(index, op)) return true;
+  bool any = false;
+  for (unsigned n = 0; n < 64 && !done(); ++n) {
+    const std::optional<Op> less = without_bit(ops()[index], field, n);
+    if (less) any |= replace(index, *less);
   }
-  const FieldInfo field = resolve(info, now);
-  const std::uint64_t value = now.*info.member;
-  // Fewer bits where bits mean something by themselves, whole pages and small counts elsewhere.
-  std::uint64_t tries[] = {0, 1, 3, value & ~std::uint64_t{0xfff}, value & 0xfff};
-  for (std::uint64_t simpler : tries) {
-    simpler = make_legal(field, simpler);
-    if (simpler >= value) continue;
-    Op op = now;
-    op.*info.member = simpler;
-    if (replace(index, op)) return true;
-  }
-  if (field.kind == FieldKind::kBits || field.kind == FieldKind::kEntry ||
-      field.kind == FieldKind::kRoot || field.kind == FieldKind::kData) {
-    bool any = false;
-    for (unsigned n = 0; n < 64 && !done(); ++n) {
-      Op op = ops()[index];
-      if (!(op.*info.member >> n & 1)) continue;
-      op.*info.member &= ~bit(n);
-      if (legal(field, op.*info.member)) any |= replace(index, op);
-    }
-    return any;
-  }
-  return false;
+  return any;
 }
 
 bool Search::simplify_operations() {
@@ -189,7 +157,7 @@ Minimised minimise(const Trace& trace, const TraceTest& shows, const MinimiseOpt
     again = search.drop_operations();
     again |= search.simplify_machine();
     again |= search.simplify_operations();
-    again = again || search.drop_pairs();
+    again = again || search.trade_operations();
   }
   return best;
 }

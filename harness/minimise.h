@@ -2,7 +2,7 @@
 #define TWINWALK_HARNESS_MINIMISE_H_
 
 // The smallest trace that still shows a divergence: delta debugging over operations, then over
-// fields and the machine.
+// fields and the machine; then, of what is left, several operations traded for fewer.
 
 #include <cstdint>
 #include <functional>
@@ -14,6 +14,7 @@ namespace twinwalk {
 
 struct MinimiseOptions {
   std::uint64_t max_runs = 20'000;
+  std::uint64_t max_trades = 10'000;  // of these, at most so many to trade operations for fewer
   std::function<bool()> stop;  // asked between runs; true ends the search with the best so far
 };
 

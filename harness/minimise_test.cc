@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "harness/trace/schema.h"
 
@@ -77,6 +78,75 @@ TEST(Minimise, DropsPairs) {
     return maps(trace, 0x9000) && maps(trace, 0x7000) == maps(trace, 0xb000);
   };
   EXPECT_EQ(minimise(t, shows).trace.ops.size(), 1u);
+}
+
+// None of the three can go alone, nor with one other.
+TEST(Minimise, DropsTriples) {
+  Trace t;
+  t.ops = {map(0x400000, 0x7000), map(0x401000, 0x9000), map(0x402000, 0xb000),
+           map(0x403000, 0xd000)};
+  const auto shows = [](const Trace& trace) {
+    const bool first = maps(trace, 0x7000);
+    return maps(trace, 0x9000) && maps(trace, 0xb000) == first && maps(trace, 0xd000) == first;
+  };
+  EXPECT_EQ(minimise(t, shows).trace.ops.size(), 1u);
+}
+
+// A field says something only while the other operation is there, and needs it then.
+TEST(Minimise, DropsWhatASimplerFieldMakesNeedless) {
+  Trace t;
+  t.ops = {map(0x400000, 0x7000), read(0x400000)};
+  set(t.ops[1], Field::kCpl, 3);
+  const auto shows = [](const Trace& trace) {
+    return std::any_of(trace.ops.begin(), trace.ops.end(), [&](const Op& op) {
+      return op.verb == Verb::kAccess && op.gives(Field::kCpl) == maps(trace, 0x7000);
+    });
+  };
+  const Minimised m = minimise(t, shows);
+  ASSERT_EQ(m.trace.ops.size(), 1u);
+  EXPECT_FALSE(m.trace.ops[0].gives(Field::kCpl));
+}
+
+// How many tables the accesses fill: one for each 2 MiB that has a page mapped and used.
+std::size_t tables(const Trace& t) {
+  std::set<std::uint64_t> mapped, used;
+  for (const Op& op : t.ops) {
+    if (op.verb == Verb::kMap) mapped.insert(op.gva >> 12);
+    if (op.verb == Verb::kAccess && mapped.count(op.gva >> 12)) used.insert(op.gva >> 21);
+  }
+  return used.size();
+}
+
+// What fills the second table takes four operations, and none of them can go; a pair that is there
+// does the same at another address.
+TEST(Minimise, TradesNeighboursForFewer) {
+  Trace t;
+  t.ops = {map(0, 0x7000), read(0)};
+  for (std::uint64_t n = 1; n <= 4; ++n) {
+    Op op = make_op(Verb::kInvlpg);
+    set(op, Field::kGva, n << 21);
+    t.ops.push_back(op);
+  }
+  const auto shows = [](const Trace& trace) {
+    const auto invlpgs = std::count_if(trace.ops.begin(), trace.ops.end(),
+                                       [](const Op& op) { return op.verb == Verb::kInvlpg; });
+    return tables(trace) + static_cast<std::size_t>(invlpgs) / 4 == 2;
+  };
+  ASSERT_TRUE(shows(t));
+  const Minimised m = minimise(t, shows);
+  EXPECT_EQ(m.trace.ops.size(), 4u);
+  EXPECT_EQ(tables(m.trace), 2u);
+}
+
+TEST(Minimise, TriesOnlySoManyTrades) {
+  Trace t;
+  for (std::uint64_t n = 0; n < 12; ++n) t.ops.push_back(map(n << 12, 0x7000));
+  const auto shows = [&](const Trace& trace) { return trace.ops.size() == t.ops.size(); };
+  MinimiseOptions options;
+  options.max_trades = 0;
+  const std::uint64_t without_trades = minimise(t, shows, options).runs;
+  options.max_trades = 50;
+  EXPECT_EQ(minimise(t, shows, options).runs, without_trades + 50);
 }
 
 TEST(Minimise, LowersWhatTheMachineCounts) {

@@ -280,6 +280,15 @@ TEST(NewVcpu, LatchesPdptesAsTheyAreNow) {
   EXPECT_EQ(bed.fresh_text(AccessKind::kRead, kGva), "#PF ec=0 cr2=0x5000");
 }
 
+TEST(NewVcpu, LatchesPdptesOutsideSmm) {
+  ModeBed bed(Mode::kPae);
+  bed.map_at(kGva, 1, kFrame | kLeafUsed);
+  EXPECT_EQ(says(bed.step(slot_delete(1, 0), done())), "ok");
+  EXPECT_EQ(says(bed.step(smm(true), done())), "ok");
+  EXPECT_EQ(says(bed.step(op_of(Verb::kNewVcpu, {}), done())), "ok");
+  EXPECT_EQ(bed.access_ok(AccessKind::kRead, kGva), "ok") << "SMM's memory has no PDPTEs";
+}
+
 TEST(Cpuid, LatchedPdptesForbidIt) {
   ModeBed bed(Mode::kPae);
   bed.map_at(kGva, 1, kFrame | kLeafUsed);

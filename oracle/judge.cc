@@ -44,6 +44,15 @@ void judge_by_verb(MachineState& state, const JudgeInput& in, Counters& counters
 
 }  // namespace
 
+bool ended_as(const JudgeInput& in, OutcomeKind want, const Rule& rule, Verdict& out) {
+  if (in.got->kind == want) return true;
+  Outcome wanted;
+  wanted.kind = want;
+  diverge(out, DivergenceClass::kWrongException, rule, "outcome", to_text(*in.got),
+          to_text(wanted));
+  return false;
+}
+
 void diverge(Verdict& out, DivergenceClass divergence, const Rule& rule, std::string_view field,
              std::string got, std::string allowed) {
   out.kind = VerdictKind::kDiverge;

@@ -31,6 +31,9 @@ void judge_host(MachineState& state, const JudgeInput& in, Verdict& out);
 // Any step, any outcome: skips, complaints, and one of the above.
 void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out);
 
+// Whether the step ended so, with nothing more to tell. False: `out` says what should have been.
+bool ended_as(const JudgeInput& in, OutcomeKind want, const Rule& rule, Verdict& out);
+
 // Fills a verdict that is not kAgree.
 void diverge(Verdict& out, DivergenceClass divergence, const Rule& rule, std::string_view field,
              std::string got, std::string allowed);

@@ -7,12 +7,6 @@
 namespace twinwalk::oracle {
 namespace {
 
-Outcome plain(OutcomeKind kind) {
-  Outcome o;
-  o.kind = kind;
-  return o;
-}
-
 // PAE's PDPTEs, as a write loads them where they are registers.
 struct PdpteLoad {
   bool due = false;
@@ -23,13 +17,12 @@ struct PdpteLoad {
 // was accepted they were clear.
 void settle_accepted_pdptes(MachineState& state, std::uint64_t cr3) {
   if (!state.anything_open()) return;
-  const std::uint64_t root = cr3 & kModes[kRowPae].root_mask;
-  const PdpteRegisters registers = state.memory().pdptes_at(cr3);
-  if (!registers.known) return;
+  const PdptesInMemory pdptes = state.pdptes_at(cr3);
+  if (!pdptes.registers.known) return;
   for (unsigned i = 0; i < 4; ++i) {
-    const std::uint64_t at = root + 8 * i, open = state.open_bits(at);
-    if (open == 0 || !(registers.entry[i] & pte::kP)) continue;
-    state.flip_bits(at, open & registers.entry[i], Hand::kOpen);
+    const std::uint64_t entry = pdptes.registers.entry[i], at = gpa_of_pdpte(cr3, i);
+    if (pdptes.open[i] == 0 || !(entry & pte::kP)) continue;
+    state.flip_bits(at, pdptes.open[i] & entry, Hand::kOpen);
     state.settle_open(at, 8);
   }
 }
@@ -43,7 +36,7 @@ PdpteLoad load_pdptes(MachineState& state, RegisterWrite& w, OutcomeKind got) {
              (w.kind == Kind::kAccept || w.kind == Kind::kOpen);
   if (!load.due) return load;
   if (got == OutcomeKind::kDone) settle_accepted_pdptes(state, w.after.cr3);
-  load.registers = state.memory().pdptes_at(w.after.cr3);
+  load.registers = state.pdptes_at(w.after.cr3).registers;
   if (!load.registers.known) {
     w.kind = Kind::kOpen;
     w.rule = &rules::kTableMmio;
@@ -126,11 +119,7 @@ void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out)
     if (invpcid_faults(state.vcpu(op.vcpu).registers, op.type, op.pcid, op.gva))
       want = OutcomeKind::kGp;
   }
-  if (in.got->kind != want) {
-    diverge(out, DivergenceClass::kWrongException,
-            op.verb == Verb::kInvpcid ? rules::kInvpcid : rules::kStale13, "outcome",
-            to_text(*in.got), to_text(plain(want)));
-  }
+  ended_as(in, want, op.verb == Verb::kInvpcid ? rules::kInvpcid : rules::kStale13, out);
   if (want != OutcomeKind::kDone) return;
   if (op.verb == Verb::kInvlpg) {
     state.invlpg(op.vcpu, op.gva);

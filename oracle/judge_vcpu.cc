@@ -10,20 +10,6 @@
 namespace twinwalk::oracle {
 namespace {
 
-Outcome plain(OutcomeKind kind) {
-  Outcome o;
-  o.kind = kind;
-  return o;
-}
-
-// False: out_ says what should have been.
-bool ended_as(const JudgeInput& in, OutcomeKind want, const Rule& rule, Verdict& out) {
-  if (in.got->kind == want) return true;
-  diverge(out, DivergenceClass::kWrongException, rule, "outcome", to_text(*in.got),
-          to_text(plain(want)));
-  return false;
-}
-
 // A vCPU that is made anew has the registers of the machine's mode: what those need cannot go.
 bool can_start(Machine machine) {
   const Machine before = machine;
@@ -60,8 +46,7 @@ std::uint64_t value_of(const Registers& r, Reg reg) {
     case Reg::kCr0:
       return r.cr0;
     case Reg::kCr3:
-      // Outside IA-32e mode the instruction has an operand of 32 bits.
-      return r.efer & efer::kLma ? r.cr3 : r.cr3 & 0xffff'ffff;
+      return cr3_as_read(r);
     case Reg::kCr4:
       return r.cr4;
     case Reg::kEfer:

@@ -48,20 +48,29 @@ void MachineState::reset(const Machine& machine, Profile profile) {
 }
 
 PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
-  PdpteRegisters registers;
-  if (!latches_pdptes()) return registers;
-  registers = memory_[0].pdptes_at(cr3);
-  const std::uint64_t root = cr3 & kModes[kRowPae].root_mask;
+  if (!latches_pdptes()) return {};
+  const PdptesInMemory pdptes = pdptes_at(cr3);
+  PdpteRegisters registers = pdptes.registers;
   for (unsigned i = 0; i < 4; ++i) {
     std::uint64_t& entry = registers.entry[i];
     // Nobody is shown what was read: bits that may be set or not count as not, until an access
     // tells.
-    const std::uint64_t open = entry & open_bits(root + 8 * i);
+    const std::uint64_t open = entry & pdptes.open[i];
     entry &= ~open;
     if ((entry & pte::kP) && rule_book_.at(kRowPae, false).reserved(entry, 3)) entry = 0;
     if ((entry & pte::kP) && open != 0) registers.doubtful |= static_cast<std::uint8_t>(1u << i);
   }
   return registers;
+}
+
+PdptesInMemory MachineState::pdptes_at(std::uint64_t cr3) const {
+  PdptesInMemory out;
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint64_t at = gpa_of_pdpte(cr3, i);
+    out.registers.known &= memory().read(at, out.registers.entry[i]);
+    out.open[i] = open_bits(at);
+  }
+  return out;
 }
 
 void MachineState::settle_pdpte(unsigned vcpu, unsigned number, bool present) {
@@ -253,8 +262,9 @@ void MachineState::initialised(unsigned vcpu, bool reset) {
 
 void MachineState::recreated(unsigned vcpu) {
   const Registers start = initial_registers(machine_);
-  const PdpteRegisters pdptes = pdptes_at_start(start.cr3);
   vcpus_[vcpu].smm = false;
+  look_as(vcpu);
+  const PdpteRegisters pdptes = pdptes_at_start(start.cr3);
   registers_set(vcpu, start, &pdptes, rules::kNewVcpu);
 }
 

@@ -28,6 +28,12 @@ struct VcpuState {
   Time serialized = 0;      // last serializing instruction or exception
 };
 
+// PAE's PDPTEs, in memory.
+struct PdptesInMemory {
+  PdpteRegisters registers;
+  std::uint64_t open[4] = {};  // A and D that may be set or not (open_bits.h): reserved, in these
+};
+
 class MachineState {
  public:
   MachineState();
@@ -115,6 +121,9 @@ class MachineState {
   void settle_open(std::uint64_t gpa, unsigned bytes) {
     settle_bits(gpa, ~std::uint64_t{0} >> (64 - 8 * bytes));
   }
+
+  // As they are at `cr3` now.
+  PdptesInMemory pdptes_at(std::uint64_t cr3) const;
 
   bool is_memory(std::uint64_t gpa) const { return slots().find(gpa) != nullptr; }
   bool is_writable(std::uint64_t gpa) const {

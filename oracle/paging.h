@@ -91,6 +91,11 @@ static_assert(kModes[kRowPae].shift(3) + 2 == 32);  // four PDPTEs: the upper in
 static_assert(kModes[kRow4Level].shift(4) + kModes[kRow4Level].index_bits == 48);
 static_assert(kModes[kRow5Level].shift(5) + kModes[kRow5Level].index_bits == 57);
 
+// Where PAE's PDPTE `number` is: 32 bytes, 32-aligned, so all four lie in one memslot or in none.
+constexpr std::uint64_t gpa_of_pdpte(std::uint64_t cr3, unsigned number) {
+  return (cr3 & kModes[kRowPae].root_mask) + 8 * number;
+}
+
 // SDM 3A §"Paging Modes and Control Bits". LMA = LME and PG.
 inline unsigned row_of(const Registers& r) {
   const bool paging = r.cr0 & cr0::kPg, pae = r.cr4 & cr4::kPae;

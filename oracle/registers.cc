@@ -173,8 +173,8 @@ RegisterWrite write_register(const Machine& machine, const Registers& now, Reg r
 
 RegisterWrite set_registers(const Machine& machine, const Registers& now, const Op& op) {
   Registers after = now;
-  // What the host does not name it leaves as it reads it: of CR3 what MOV from CR3 gives.
-  if (!long_mode(now)) after.cr3 &= kLow32;
+  // What the host does not name it leaves as it reads it.
+  after.cr3 = cr3_as_read(now);
   if (op.gives(Field::kCr0)) after.cr0 = op.cr0;
   if (op.gives(Field::kCr3)) after.cr3 = op.cr3;
   if (op.gives(Field::kCr4)) after.cr4 = op.cr4;
@@ -198,6 +198,8 @@ RegisterWrite set_registers(const Machine& machine, const Registers& now, const 
   }
   return w;
 }
+
+std::uint64_t cr3_as_read(const Registers& r) { return long_mode(r) ? r.cr3 : r.cr3 & kLow32; }
 
 Registers after_init(const Registers& now, bool reset) {
   Registers after;

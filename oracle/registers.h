@@ -34,6 +34,9 @@ RegisterWrite write_register(const Machine& machine, const Registers& now, Reg r
 // The host sets the registers that `op` (a `sregs`) names, the others stay. kGp: refused.
 RegisterWrite set_registers(const Machine& machine, const Registers& now, const Op& op);
 
+// What MOV from CR3 gives: outside IA-32e mode the instruction has an operand of 32 bits.
+std::uint64_t cr3_as_read(const Registers& r);
+
 // As INIT or RESET leaves them. SDM 3A §"Processor State After Reset".
 Registers after_init(const Registers& now, bool reset);
 

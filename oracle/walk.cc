@@ -22,14 +22,6 @@ RightsCheck check_rights(const Controls& c, AccessKind kind, const Rights& right
   return {false, pfec::kP | attempt_bits(c, kind) | (key_violation ? pfec::kPk : 0)};
 }
 
-PdpteRegisters GuestMemory::pdptes_at(std::uint64_t cr3) const {
-  PdpteRegisters registers;
-  for (unsigned i = 0; i < 4; ++i) {
-    registers.known &= read((cr3 & kModes[kRowPae].root_mask) + 8 * i, registers.entry[i]);
-  }
-  return registers;
-}
-
 namespace {
 
 // A walk from PDPTE registers: they were checked when they were loaded.
@@ -38,7 +30,7 @@ void walk_registers(const GuestMemory& memory, const EntryRules& rules, const Wa
   const unsigned index = static_cast<unsigned>(gva >> 30) & 3;
   const std::uint64_t entry = root.pdptes->entry[index];
   out.entry[0] = entry;
-  out.entry_gpa[0] = (root.cr3 & rules.mode->root_mask) + 8 * index;
+  out.entry_gpa[0] = gpa_of_pdpte(root.cr3, index);
   std::uint64_t in_memory = 0;
   const bool readable = memory.read(out.entry_gpa[0], in_memory);
   if (root.pdptes->known && (entry & pte::kP)) {

@@ -127,8 +127,6 @@ class GuestMemory {
     word = image_.load(Memslots::hva_of(*slot, gpa));
     return true;
   }
-  // PAE's PDPTEs as they are at `cr3`: 32 bytes, 32-aligned, so in one slot or in none.
-  PdpteRegisters pdptes_at(std::uint64_t cr3) const;
   const Memslots& slots() const { return slots_; }
   const Image& image() const { return image_; }
 
