@@ -125,13 +125,18 @@ SkipReason CoreSubject::why_not(const Op& op) const {
   switch (op.verb) {
     case Verb::kMov:
       return why_not_mov(op);
-    case Verb::kNestedMap:
+    case Verb::kEptMap:
+    case Verb::kNptMap:
+    case Verb::kPmlGet:
     case Verb::kVmEnter:
     case Verb::kVmExit:
     case Verb::kInvept:
     case Verb::kInvvpid:
       return SkipReason::kNestedNotSupported;
     case Verb::kAsyncDone:
+    case Verb::kDirtyClear:
+    case Verb::kPrefault:
+    case Verb::kNxRecover:
       return SkipReason::kVerbNotSupported;
     case Verb::kGet:
       return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;

@@ -63,7 +63,9 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
       return why_not_mov(op, machine, now, host);
     case Verb::kInvpcid:
       return why_not_feature(feature::kInvpcid, machine, host);
-    case Verb::kNestedMap:
+    case Verb::kEptMap:
+    case Verb::kNptMap:
+    case Verb::kPmlGet:
     case Verb::kVmEnter:
     case Verb::kVmExit:
     case Verb::kInvept:
@@ -72,6 +74,9 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
     case Verb::kInit:
     case Verb::kSmm:
     case Verb::kAsyncDone:
+    case Verb::kDirtyClear:
+    case Verb::kPrefault:
+    case Verb::kNxRecover:
     case Verb::kGet:
     case Verb::kInvlpga:
     case Verb::kSregs:

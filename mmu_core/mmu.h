@@ -10,6 +10,12 @@
 //   before entry ─► Vcpu::enter ──► root, PCID, hardware control bits
 //   host event ───► Vm::notifier_* / set_memslot / dirty log / reclaim
 //
+// With VmConfig::translation kEpt or kNpt the hardware walks the guest's own tables and the core
+// maps guest-physical memory only: register writes and INVLPG change no translation, and instead of
+// a #PF comes
+//
+//   EPT violation, misconfiguration, #NPF ─► Vcpu::handle_tdp_fault ──► kRetry | kMmio | ...
+//
 // Nothing here throws, allocates from a heap, or reads a clock.
 
 #include "mmu_core/platform.h"
@@ -28,10 +34,36 @@ struct Capabilities {
        pku = true, la57 = false, pse = true, pse36 = true, pae = true, svm = false;
 };
 
+// By what tables the hardware translates the guest's addresses.
+enum class Translation : u8 {
+  kShadow,  // one dimension: guest-virtual to host-physical
+  kEpt,     // the guest's own tables, then Intel's extended page tables
+  kNpt,     // the guest's own tables, then AMD's nested page tables
+};
+
+// What the hardware's second dimension can do: IA32_VMX_EPT_VPID_CAP and the secondary controls;
+// with NPT the host's CPUID. Both have 4K and 2M pages as `large_2m` says.
+struct TdpCapabilities {
+  bool ad = true;         // accessed and dirty flags (NPT: always)
+  bool exec_only = true;  // X without R (NPT: never)
+  bool large_2m = true, large_1g = true;
+  bool mbec = false;         // mode-based execute control
+  bool pml = true;           // page-modification logging; needs `ad`
+  bool nx = true;            // NPT: the host's EFER.NXE
+  bool unrestricted = true;  // a guest without paging runs as it is; else on the identity map
+};
+
 // Neutral options: none changes what a guest can see.
 struct Options {
   bool prefetch = true, unsync = true, large_pages = true, eager_sync = false, extra_flush = false,
        extra_zap = false;
+  // Two-dimensional paging.
+  bool nx_huge_pages = false;  // no executable large page (mitigation of CVE-2018-12207)
+  bool eager_split = false;    // large pages are split when logging begins, not at the write
+  bool fast_fault = true;      // lock-free answer to faults that only narrow rights make
+  // Dirty log: get_dirty_log() does not protect again, clear_dirty_log() does; all pages count as
+  // dirty at first; pages go to the ring of the vCPU as well.
+  bool manual_clear = false, initially_set = false, dirty_ring = false;
 };
 
 inline constexpr u32 kMaxVcpus = 4;
@@ -49,7 +81,13 @@ struct VmConfig {
   // Least levels of the table that the hardware walks, 3 to 5. 3: a guest outside IA-32e mode runs
   // on a PAE table. 4, 5: what translates it hangs below tables of the host's own; with 5 so does
   // what translates a 4-level guest.
+  // EPT: 4 or 5 (3 counts as 4); NPT: 3 (PAE) to 5.
   u8 host_levels = 3;
+  Translation translation = Translation::kShadow;
+  TdpCapabilities tdp;
+  Gpa identity_map{0xfffb'c000};  // of a guest that needs one, KVM_SET_IDENTITY_MAP_ADDR
+  u64 shared_bit =
+      0;  // EPT: the bit of a gpa that selects shared memory; 0: there is no private one
 };
 
 struct MemslotRequest {
@@ -76,10 +114,24 @@ struct FaultResult {
     kMmio,      // permitted, but gpa has no memslot (or is a write to a read-only slot)
     kNoMemory,  // table source exhausted even after reclaim: the caller may retry after giving
                 // memory
+    kMemoryFault,  // private where the attributes say shared, or the reverse: for the host to
+                   // convert
   };
   Kind kind = Kind::kRetry;
   u32 error_code = 0;  // kInject, as the guest must see it
-  Gpa gpa;             // kEmulate, kMmio
+  Gpa gpa;             // kEmulate, kMmio, kMemoryFault
+};
+
+// An EPT violation or misconfiguration, or an #NPF, as the hardware reports it. SDM 3C
+// §"EPT-Induced VM Exits"; APM 2 §"Nested versus Guest Page Faults, Fault Ordering".
+struct TdpFault {
+  Gpa gpa;
+  bool read = false, write = false, fetch = false;
+  bool present = false;     // the translation existed: rights were missing (EPT: RWX not 0)
+  bool reserved = false;    // EPT misconfiguration; NPT: RSVD
+  bool table = false;       // the access was to one of the guest's paging-structure entries
+  bool user_fetch = false;  // MBEC: a fetch from a user-mode linear address
+  bool is_private = false;  // of a private gpa (VmConfig::shared_bit)
 };
 
 // Result of an access that the core performs itself with the current control registers.
@@ -105,6 +157,15 @@ struct EntryState {
   // Effective control bits under which the hardware checks the core's entries. WP is always 1, NXE
   // always 1.
   bool smep = false, smap = false, pke = false;
+
+  // ---- two-dimensional: `root` and `levels` are those of EPT or NPT, and the guest runs on its
+  // own registers but for these.
+  u64 tdp_pointer = 0;      // EPT_POINTER, or nCR3
+  u64 private_pointer = 0;  // EPT_POINTER of private memory, if VmConfig::shared_bit
+  u64 guest_cr0 = 0, guest_cr3 = 0, guest_cr4 = 0;
+  bool pdptes_valid = false;  // the four PDPTE fields are loaded (PAE guest, EPT)
+  u64 pdpte[4] = {};
+  Hpa pml;  // page-modification log of 512 gpas, filled from the last one down; 0: off
 };
 
 // The registers that the host sets together (KVM: struct kvm_sregs).
@@ -151,6 +212,18 @@ class Vcpu {
   // A #PF exit: `error_code` as the hardware gave it for the shadow tables. `implicit`: implicit
   // supervisor access.
   FaultResult handle_fault(Gva gva, u32 error_code, bool implicit);
+
+  // An exit for want of a second-dimension translation. Precondition: not kShadow.
+  FaultResult handle_tdp_fault(const TdpFault& fault);
+  // At every exit, before anything else: `index` is the log's, 511 if nothing was logged, 0xffff if
+  // it is full. The caller sets the index to 511 (KVM: vmx_flush_pml_buffer).
+  void flush_pml(u16 index);
+  // Maps [gpa, gpa + pages * 4K) ahead of use; how many pages were mapped (KVM:
+  // kvm_arch_vcpu_pre_fault_memory).
+  u64 prefault(Gpa gpa, u64 pages);
+  // Dirty ring (Options::dirty_ring): takes at most `most` gfns, oldest first, space in bit 63
+  // of each.
+  u32 take_dirty_ring(Gfn* gfns, u32 most);
 
   // The core does the access in software, by the current registers and a fresh walk (KVM: the
   // emulator). Handles page crossing, A/D updates, dirty log and shadowed tables (KVM:
@@ -223,6 +296,16 @@ class Vm {
   // clears the log, re-protecting what it must and flushing before it returns. False: no such slot
   // or not logging.
   bool get_dirty_log(u32 space, u32 slot, u64* bitmap, u64 words);
+
+  // Manual clear: of `pages` pages of the slot from its page `first` on, those whose bit is set in
+  // `bitmap` (bit 0 is `first`) are taken out of the log and protected again. False: no such slot,
+  // not logging, or not Options::manual_clear.
+  bool clear_dirty_log(u32 space, u32 slot, u64 first, u64 pages, const u64* bitmap);
+  // Memory attributes of [gfn, gfn + pages): private or shared (KVM: kvm_vm_set_mem_attributes).
+  Status set_private(Gfn gfn, u64 pages, bool is_private);
+  // NX huge pages: gives back up to `pages` large pages that were split for execution (KVM:
+  // kvm_recover_nx_huge_pages). How many were.
+  u64 recover_nx_huge_pages(u64 pages);
 
   // Capabilities change under the guest; vendor and host_maxphyaddr stay what they are. kInvalid,
   // nothing changed: a vCPU's registers would be impossible, or the tables could not hold the

@@ -114,7 +114,7 @@ Results sample_results() {
   Results r;
   r.run = {{"corpus/seed/wp.walk", 3, 0, "access", "core", "kvm", "diverge", kClass, kField, kGot,
             kAllowed, "fresh"},
-           {"corpus/seed/nested.walk", 1, 0, "nested-map", "core", "kvm", "skip", "", "",
+           {"corpus/seed/nested.walk", 1, 0, "ept-map", "core", "kvm", "skip", "", "",
             "skip nested-not-supported", "", ""},
            {"corpus/seed/a<b>&'c'.walk", 9, 1, "access", "core", "kvm", "unspecified", "", "cr2",
             "cr2=0x1000", "cr2=0xfff | cr2=0x1000", "crossing"}};

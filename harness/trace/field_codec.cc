@@ -144,7 +144,7 @@ void put_register(Bytes& out, std::span<const BitName> names, std::uint64_t usua
                   std::uint64_t value) {
   std::uint64_t m = 0, rest = value ^ usual;
   for (std::size_t i = 0; i < names.size() && i < kMostNames; ++i) {
-    if (!(rest & names[i].mask)) continue;
+    if ((rest & names[i].mask) != names[i].mask) continue;
     m |= bit(static_cast<unsigned>(i));
     rest &= ~names[i].mask;
   }

@@ -46,10 +46,10 @@ constexpr std::uint64_t linear(Mode mode, std::uint64_t gva) {
 
 // The leaf's address field, and PS. In a PDE of 32-bit paging bits 39:32 of the frame are in 20:13:
 // SDM 3A §"32-Bit Paging".
-std::uint64_t leaf_address(Mode mode, const Format& format, unsigned level, std::uint64_t gpa) {
+std::uint64_t leaf_address(const Format& format, unsigned level, std::uint64_t gpa) {
   const std::uint64_t in_page = bit(format.shift_of(level)) - 1;
   std::uint64_t address = gpa & format.address_bits & ~in_page;
-  if (mode == Mode::k32Bit && level == 2) address |= (gpa >> 32 & 0xff) << 13;
+  if (format.entry_bytes == 4 && level == 2) address |= (gpa >> 32 & 0xff) << 13;
   return address | (level > 1 ? pte::kPs : 0);
 }
 
@@ -118,23 +118,32 @@ void Lowering::Table::grow() {
   }
 }
 
-void Lowering::name_root(std::uint64_t root) {
-  const std::uint64_t page = (root - kTablePool) / kPageSize;
-  if (root >= kTablePool && page < kTablePoolPages) pool_roots_ |= bit(static_cast<unsigned>(page));
+// What is mapped, and by what tables.
+struct Lowering::Mapping {
+  Format format;
+  std::uint64_t root, address, target;
+  unsigned leaf;           // level
+  std::uint64_t kind;      // of table: below 8, different for formats that may share a root
+  std::uint64_t top_bits;  // of `upper=`, those that entries of the top level get
+};
+
+void Lowering::TablePool::name_root(std::uint64_t root) {
+  const std::uint64_t page = (root - base) / kPageSize;
+  if (root >= base && page < kTablePoolPages) roots |= bit(static_cast<unsigned>(page));
 }
 
 void Lowering::write_register(const Op& op, Reg reg, std::uint64_t value) {
   FollowedRegisters& registers = registers_[op.vcpu % kMaxVcpus];
   registers.write(reg, value);
-  if (reg == Reg::kCr3) name_root(registers.root());
+  if (reg == Reg::kCr3) pool_.name_root(registers.root());
 }
 
-std::uint64_t Lowering::take_table_page() {
-  static_assert(kTablePoolPages == 64, "pool_roots_ has one bit a page");
-  if (pool_roots_ != ~std::uint64_t{0}) {
-    while (pool_roots_ >> (next_ % kTablePoolPages) & 1) ++next_;
+std::uint64_t Lowering::TablePool::take() {
+  static_assert(kTablePoolPages == 64 && kNestedPoolPages == 64, "roots has one bit a page");
+  if (roots != ~std::uint64_t{0}) {
+    while (roots >> (next % kTablePoolPages) & 1) ++next;
   }
-  return kTablePool + next_++ % kTablePoolPages * kPageSize;
+  return base + next++ % kTablePoolPages * kPageSize;
 }
 
 void Lowering::lower_cpu(std::uint32_t index, const Op& op, Program& out) {
@@ -168,14 +177,9 @@ bool Lowering::note_written(const Op& write) {
   return true;
 }
 
-void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
-  const FollowedRegisters& registers = registers_[op.vcpu % kMaxVcpus];
-  const Mode mode = registers.mode();
-  const Format format = format_of(mode);
-  if (format.levels == 0) return;
-  const unsigned asked = op.size >= 1 && op.size <= 3 ? static_cast<unsigned>(op.size) : 1;
-  const unsigned leaf = asked < format.largest ? asked : format.largest;
-
+bool Lowering::write_tables(std::uint32_t index, const Op& op, const Mapping& m, TablePool& pool,
+                            Program& out) {
+  const Format& format = m.format;
   Op write;
   write.verb = Verb::kWrite;
   write.vcpu = op.vcpu;
@@ -186,39 +190,73 @@ void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
   write.given = given_bit(Field::kGpa) | given_bit(Field::kValue) | given_bit(Field::kBy);
   if (write.size != 8) write.given |= given_bit(Field::kSize);
 
-  const std::uint64_t gva = linear(mode, op.gva);
-  const std::uint64_t root = registers.root();
-  name_root(root);
-  std::uint64_t table = root;
-  bool pdpte_written = false;
-  for (unsigned level = format.levels; level > leaf; --level) {
-    const bool pdpte = mode == Mode::kPae && level == 3;
+  pool.name_root(m.root);
+  std::uint64_t table = m.root;
+  bool top_written = false;
+  for (unsigned level = format.levels; level > m.leaf; --level) {
+    const bool top = level == format.levels;
     const std::uint64_t tag =
-        (gva >> format.shift_of(level)) << 6 | static_cast<std::uint64_t>(mode) << 3 | (level - 1);
+        (m.address >> format.shift_of(level)) << 6 | m.kind << 3 | (level - 1);
     bool fresh;
-    Table::Slot& next = tables_.find(root, tag, fresh);
-    if (fresh) next.value = take_table_page();
-    write.gpa = format.entry_gpa(table, gva, level);
+    Table::Slot& next = tables_.find(m.root, tag, fresh);
+    if (fresh) next.value = pool.take();
+    write.gpa = format.entry_gpa(table, m.address, level);
     write.value =
-        low_bytes(next.value | (pdpte ? op.upper & pte::kP : op.upper), format.entry_bytes);
+        low_bytes(next.value | (top ? op.upper & m.top_bits : op.upper), format.entry_bytes);
     table = next.value;
     if (!note_written(write)) continue;
-    pdpte_written |= pdpte;
+    top_written |= top;
     append(out, index, write);
   }
-  write.gpa = format.entry_gpa(table, gva, leaf);
-  write.value = low_bytes(leaf_address(mode, format, leaf, op.gpa) | op.pte, format.entry_bytes);
+  write.gpa = format.entry_gpa(table, m.address, m.leaf);
+  write.value = low_bytes(leaf_address(format, m.leaf, m.target) | op.pte, format.entry_bytes);
   note_written(write);
   append(out, index, write);
-  if (pdpte_written) append_mov(index, op, Reg::kCr3, registers.cr3(), out);
+  return top_written;
+}
+
+constexpr unsigned leaf_of(const Format& format, std::uint64_t asked) {
+  const unsigned level = asked >= 1 && asked <= 3 ? static_cast<unsigned>(asked) : 1;
+  return level < format.largest ? level : format.largest;
+}
+
+void Lowering::lower_map(std::uint32_t index, const Op& op, Program& out) {
+  const FollowedRegisters& registers = registers_[op.vcpu % kMaxVcpus];
+  const Mode mode = registers.mode();
+  const Format format = format_of(mode);
+  if (format.levels == 0) return;
+  const bool pae = mode == Mode::kPae;
+  const bool top_written = write_tables(
+      index, op,
+      {format, registers.root(), linear(mode, op.gva), op.gpa, leaf_of(format, op.size),
+       static_cast<std::uint64_t>(mode), pae ? pte::kP : ~std::uint64_t{0}},
+      pool_, out);
+  if (pae && top_written) append_mov(index, op, Reg::kCr3, registers.cr3(), out);
+}
+
+// SDM 3C §"EPT Translation Mechanism"; APM 2 §"Nested Paging": the host's own paging mode.
+void Lowering::lower_nested_map(std::uint32_t index, const Op& op, Program& out) {
+  constexpr std::uint64_t kEptTables = 6, kNptTables = 7;  // modes are below
+  const bool ept = op.verb == Verb::kEptMap;
+  const unsigned levels = out.machine.host_levels;
+  const Format format = format_of(levels == 5          ? Mode::k5Level
+                                  : levels == 4 || ept ? Mode::k4Level
+                                                       : Mode::kPae);
+  const std::uint64_t address_bits = bit(12 + 9 * format.levels) - 1;
+  write_tables(
+      index, op,
+      {format, op.cr3 & pte::kAddressMask, op.gva & address_bits, op.gpa, leaf_of(format, op.size),
+       ept ? kEptTables : kNptTables, format.levels == 3 ? pte::kP : ~std::uint64_t{0}},
+      nested_pool_, out);
 }
 
 void Lowering::begin(const Machine& machine, Program& out) {
   tables_.clear();
   entries_.clear();
-  pool_roots_ = 0;
-  next_ = 0;
-  name_root(kInitialCr3);
+  pool_.restart();
+  nested_pool_.restart();
+  pool_.name_root(kInitialCr3);
+  nested_pool_.name_root(kNestedPool);
   for (FollowedRegisters& registers : registers_) registers.reset(machine);
   out.machine = machine;
   out.steps.clear();
@@ -232,7 +270,7 @@ void Lowering::follow(const Op& op, const Machine& machine) {
       return write_register(op, op.reg(), op.value);
     case Verb::kSregs:
       registers.set(op);
-      return name_root(registers.root());
+      return pool_.name_root(registers.root());
     case Verb::kInit:
       return registers.init();
     case Verb::kNewVcpu:
@@ -255,6 +293,10 @@ void Lowering::add(std::uint32_t index, const Op& op, Program& out) {
       break;
     case Verb::kMap:
       lower_map(index, op, out);
+      break;
+    case Verb::kEptMap:
+    case Verb::kNptMap:
+      lower_nested_map(index, op, out);
       break;
     default: {
       const auto number = static_cast<std::uint32_t>(out.steps.size());

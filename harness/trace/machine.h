@@ -13,7 +13,9 @@
 namespace twinwalk {
 
 enum class Vendor : std::uint8_t { kIntel, kAmd };
-enum class Dimension : std::uint8_t { kShadow, kEpt, kNpt };  // the word `core=`
+// The word `core=`. kBare: there is no core, the trace itself is the hypervisor (`nested=` says by
+// what means) and writes the second dimension's tables into physical memory.
+enum class Dimension : std::uint8_t { kShadow, kEpt, kNpt, kBare };
 enum class Nesting : std::uint8_t { kNone, kEpt, kNpt, kShadow };
 enum class Mode : std::uint8_t { kNone, k32Bit, kPae, k4Level, k5Level };
 
@@ -39,14 +41,37 @@ inline constexpr BitName kNames[] = {
     {"pse36", kPse36}, {"pae", kPae},   {"svm", kSvm}};
 }  // namespace feature
 
+// What the second dimension can do: IA32_VMX_EPT_VPID_CAP and the execution controls; for NPT the
+// host's EFER.NXE and 1G pages. With core=ept the core uses all that is there.
+namespace tdp {
+inline constexpr std::uint32_t kAd = 1u << 0, kExecOnly = 1u << 1, k2M = 1u << 2, k1G = 1u << 3,
+                               kMbec = 1u << 4, kPml = 1u << 5, kAdvanced = 1u << 6, kNxe = 1u << 7;
+inline constexpr std::uint32_t kAll = (1u << 8) - 1, kUsual = kAll & ~kMbec;
+inline constexpr BitName kNames[] = {{"ad", kAd},        {"xo", kExecOnly}, {"2m", k2M},
+                                     {"1g", k1G},        {"mbec", kMbec},   {"pml", kPml},
+                                     {"adv", kAdvanced}, {"nxe", kNxe}};
+}  // namespace tdp
+
 // Options of the core under test; each is a neutral change, so none may alter a verdict.
 namespace option {
 inline constexpr std::uint32_t kNoPrefetch = 1u << 0, kNoUnsync = 1u << 1, kNoLargePages = 1u << 2,
-                               kExtraFlush = 1u << 3, kExtraZap = 1u << 4, kEagerSync = 1u << 5;
-inline constexpr std::uint32_t kAll = (1u << 6) - 1;
-inline constexpr BitName kNames[] = {
-    {"no-prefetch", kNoPrefetch}, {"no-unsync", kNoUnsync}, {"no-large-pages", kNoLargePages},
-    {"extra-flush", kExtraFlush}, {"extra-zap", kExtraZap}, {"eager-sync", kEagerSync}};
+                               kExtraFlush = 1u << 3, kExtraZap = 1u << 4, kEagerSync = 1u << 5,
+                               kNxHuge = 1u << 6, kEagerSplit = 1u << 7, kNoFastFault = 1u << 8,
+                               kManualClear = 1u << 9, kInitiallySet = 1u << 10,
+                               kDirtyRing = 1u << 11;
+inline constexpr std::uint32_t kAll = (1u << 12) - 1;
+inline constexpr BitName kNames[] = {{"no-prefetch", kNoPrefetch},
+                                     {"no-unsync", kNoUnsync},
+                                     {"no-large-pages", kNoLargePages},
+                                     {"extra-flush", kExtraFlush},
+                                     {"extra-zap", kExtraZap},
+                                     {"eager-sync", kEagerSync},
+                                     {"nx-huge", kNxHuge},
+                                     {"eager-split", kEagerSplit},
+                                     {"no-fast-fault", kNoFastFault},
+                                     {"manual-clear", kManualClear},
+                                     {"initially-set", kInitiallySet},
+                                     {"dirty-ring", kDirtyRing}};
 }  // namespace option
 
 struct Machine {
@@ -66,7 +91,9 @@ struct Machine {
   Mode mode = Mode::k4Level;         // in which every vCPU starts
   // Least levels of the table that the hardware walks, 3..5. A guest outside long mode has 3: the
   // PAE table of a processor in legacy mode; with 4 or 5 its roots hang below tables of the host's.
+  // The second dimension's tables have so many: EPT 4 or 5, NPT 3 (PAE) to 5.
   std::uint8_t host_levels = 3;
+  std::uint32_t tdp = tdp::kUsual;  // tdp::*; with core=ept or npt, and with nested=
   friend bool operator==(const Machine&, const Machine&) = default;
   bool has(std::uint32_t f) const { return (features & f) == f; }
   std::uint64_t memory_bytes() const { return std::uint64_t{memory_mib} << 20; }
@@ -77,6 +104,9 @@ struct Machine {
 inline constexpr std::uint64_t kInitialCr3 = 0x100000;
 inline constexpr std::uint64_t kTablePool = 0x100000;  // gpa of the first table page
 inline constexpr std::uint64_t kTablePoolPages = 64;   // `map` takes no more than these, then wraps
+// `ept-map` and `npt-map` take the second dimension's tables from here, the root first.
+inline constexpr std::uint64_t kNestedPool = 0x140000;
+inline constexpr std::uint64_t kNestedPoolPages = 64;
 inline constexpr std::uint64_t kHvaBase = 0x7f00'0000'0000;  // slot 0: hva = kHvaBase + gpa
 inline constexpr unsigned kMaxVcpus = 4;
 inline constexpr unsigned kMaxSlots = 8;  // in one address space

@@ -19,11 +19,12 @@ std::string_view pick(const std::array<std::string_view, N>& names, Enum e) {
 }
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Verb::kCount)> kVerbs = {
-    "cpu",     "mov",     "map",        "write",       "access",        "invlpg",     "invpcid",
-    "init",    "smm",     "slot-add",   "slot-delete", "slot-move",     "slot-flags", "invalidate",
-    "remap",   "protect", "age",        "huge-split",  "huge-collapse", "dirty-get",  "reclaim",
-    "zap-all", "quota",   "fail-alloc", "async-done",  "nested-map",    "vm-enter",   "vm-exit",
-    "invept",  "invvpid", "get",        "invlpga",     "sregs",         "cpuid",      "new-vcpu"};
+    "cpu",     "mov",     "map",         "write",       "access",        "invlpg",     "invpcid",
+    "init",    "smm",     "slot-add",    "slot-delete", "slot-move",     "slot-flags", "invalidate",
+    "remap",   "protect", "age",         "huge-split",  "huge-collapse", "dirty-get",  "reclaim",
+    "zap-all", "quota",   "fail-alloc",  "async-done",  "npt-map",       "vm-enter",   "vm-exit",
+    "invept",  "invvpid", "get",         "invlpga",     "sregs",         "cpuid",      "new-vcpu",
+    "ept-map", "pml-get", "dirty-clear", "prefault",    "nx-recover"};
 static_assert(!kVerbs.back().empty());
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Point::kCount)> kPoints = {
@@ -82,7 +83,7 @@ std::string_view name_of(Vendor v) {
   return pick(std::array<std::string_view, 2>{"intel", "amd"}, v);
 }
 std::string_view name_of(Dimension d) {
-  return pick(std::array<std::string_view, 3>{"shadow", "ept", "npt"}, d);
+  return pick(std::array<std::string_view, 4>{"shadow", "ept", "npt", "bare"}, d);
 }
 std::string_view name_of(Nesting n) {
   return pick(std::array<std::string_view, 4>{"none", "ept", "npt", "shadow"}, n);
@@ -108,8 +109,9 @@ std::string_view name_of(Reg r) {
 std::string_view name_of(Point p) { return pick(kPoints, p); }
 
 std::string_view name_of(OutcomeKind k) {
-  return pick(std::array<std::string_view, 9>{"done", "ok", "#PF", "#GP", "#SS", "mmio", "refused",
-                                              "skip", "#UD"},
+  return pick(std::array<std::string_view, 14>{"done", "ok", "#PF", "#GP", "#SS", "mmio", "refused",
+                                               "skip", "#UD", "ept-violation", "ept-misconfig",
+                                               "#NPF", "pml-full", "vm-fail"},
               k);
 }
 std::string_view name_of(SkipReason r) {

@@ -45,9 +45,10 @@ enum class Verb : std::uint8_t {
   kQuota,      // new limit of shadow pages; 0 = default
   kFailAlloc,  // `after` allocations succeed, then `count` fail (table pages of the core)
   kAsyncDone,  // `token` is Op::value; not executed yet
-  // nested, not executed yet
-  kNestedMap,  // L1 edits its EPT or NPT
-  kVmEnter,    // `value` is the EPTP or nCR3
+  // the trace as hypervisor (Machine::nested)
+  kNptMap,   // lowered to kWrite: NPT entries that map `ngpa` (Op::gva) to gpa
+  kVmEnter,  // to guest mode: `root` (Op::value) is EPTP or nCR3, `vpid` (Op::pcid) VPID or ASID,
+             // `tlb` (Op::type) AMD's TLB_CONTROL
   kVmExit,
   kInvept,
   kInvvpid,
@@ -58,6 +59,12 @@ enum class Verb : std::uint8_t {
   kSregs,    // any subset of cr0 cr3 cr4 efer at once, as KVM_SET_SREGS: refused if inconsistent
   kCpuid,    // capabilities change under the guest: features, maxphyaddr
   kNewVcpu,  // the vCPU is destroyed, in whatever state it is, and created anew
+  kEptMap,   // as kNptMap, with EPT entries
+  kPmlGet,   // the page-modification log's addresses in the order of logging, and an empty log
+  // host, of two-dimensional paging
+  kDirtyClear,  // manual clear of [gpa, gpa + pages * 4K) of the slot's log
+  kPrefault,    // the vCPU maps [gpa, gpa + pages * 4K) ahead of use
+  kNxRecover,   // up to `pages` huge pages that were split for execution come back
   kCount,
 };
 

@@ -24,6 +24,12 @@ enum class OutcomeKind : std::uint8_t {
              // failed): nothing changed
   kSkip,     // not executed; `reason` says why. Nothing changed
   kUd,       // #UD: an instruction that the vCPU does not have
+  // What a hypervisor sees of its guest (Machine::nested). The access is not done.
+  kEptViolation,  // qualification, gpa; cr2 is the linear address if eqx::kGvaValid
+  kEptMisconfig,  // gpa
+  kNestedFault,   // #NPF: qualification is EXITINFO1 (npfec::*), gpa
+  kPmlFull,       // the page-modification log is full
+  kVmFail,  // VM entry, INVEPT or INVVPID with operands that it does not take; nothing changed
 };
 
 enum class SkipReason : std::uint8_t {
@@ -72,9 +78,10 @@ struct Outcome {
   OutcomeKind kind = OutcomeKind::kDone;
   SkipReason reason = SkipReason::kNone;
   Complaint complaint = Complaint::kNone;
-  bool write = false;            // kMmio: direction
-  std::uint32_t error_code = 0;  // kPageFault
-  std::uint64_t cr2 = 0;         // kPageFault
+  bool write = false;               // kMmio: direction
+  std::uint32_t error_code = 0;     // kPageFault
+  std::uint64_t cr2 = 0;            // kPageFault
+  std::uint64_t qualification = 0;  // kEptViolation, kNestedFault
   // kOk: where the first byte (and, if the access crosses a page, the first byte of the second
   // page) was seen to land, kUnknownGpa if the subject cannot tell. kMmio: the address.
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
@@ -82,7 +89,8 @@ struct Outcome {
   // register.
   std::uint64_t value = 0;
   Path path[2];  // kAccess only; [1] only if the access crosses a page
-  std::uint32_t extra_begin = 0, extra_count = 0;  // kDirtyGet: sorted gfns in OutcomeStream::extra
+  // In OutcomeStream::extra. kDirtyGet: sorted gfns; kPmlGet: gpas as logged.
+  std::uint32_t extra_begin = 0, extra_count = 0;
 };
 
 struct OutcomeStream {

@@ -23,6 +23,17 @@ std::string to_text(const Outcome& o) {
     case OutcomeKind::kMmio:
       fmt::format_to(out, " {} gpa={:#x}", o.write ? "write" : "read", o.gpa[0]);
       break;
+    case OutcomeKind::kEptViolation:
+      fmt::format_to(out, " qual={} gpa={:#x}", bits_text(o.qualification, eqx::kNames), o.gpa[0]);
+      if (o.qualification & eqx::kGvaValid) fmt::format_to(out, " gva={:#x}", o.cr2);
+      break;
+    case OutcomeKind::kEptMisconfig:
+      fmt::format_to(out, " gpa={:#x}", o.gpa[0]);
+      break;
+    case OutcomeKind::kNestedFault:
+      fmt::format_to(out, " code={} gpa={:#x}", bits_text(o.qualification, npfec::kNames),
+                     o.gpa[0]);
+      break;
     case OutcomeKind::kSkip:
       fmt::format_to(out, " {}", name_of(o.reason));
       break;

@@ -50,13 +50,12 @@ std::string value_text(const FieldInfo& field, std::uint64_t value) {
 }
 
 // Removing few features from the default reads better than naming the many that stay.
-std::string features_text(std::uint32_t features) {
-  const std::uint32_t usual = Machine{}.features;
-  if ((features & ~usual) || std::popcount(usual & ~features) > 4) {
-    return bits_text(features, feature::kNames);
-  }
+std::string features_text(std::uint64_t features, std::uint64_t usual,
+                          std::span<const BitName> names) {
+  if ((features & ~usual) || std::popcount(usual & ~features) > 4)
+    return bits_text(features, names);
   std::string text;
-  for (const BitName& n : feature::kNames) {
+  for (const BitName& n : names) {
     if (!(usual & ~features & n.mask)) continue;
     fmt::format_to(std::back_inserter(text), "{}-{}", text.empty() ? "" : "|", n.name);
   }
@@ -68,9 +67,7 @@ std::string machine_value_text(const MachineField& field, std::uint64_t value) {
     case MachineField::Kind::kEnum:
       return std::string(enum_text(field.names, value));
     case MachineField::Kind::kBits:
-      return field.names.data() == feature::kNames
-                 ? features_text(static_cast<std::uint32_t>(value))
-                 : bits_text(value, field.names);
+      return features_text(value, field.get(Machine{}), field.names);
     case MachineField::Kind::kMebibytes:
       return fmt::format("{}M", value);
     case MachineField::Kind::kPageLevel:
@@ -169,14 +166,15 @@ class TracePrinter {
 
 std::string bits_text(std::uint64_t value, std::span<const BitName> names) {
   std::uint64_t rest = value;
-  for (const BitName& n : names) rest &= ~n.mask;
   std::string text;
-  if (rest) text = fmt::format("{:#x}", rest);
-  for (const BitName& n : names) {
-    if ((value & n.mask) != n.mask) continue;
+  for (const BitName& n : names) {  // a field of several bits has the name that takes most first
+    if ((rest & n.mask) != n.mask) continue;
+    rest &= ~n.mask;
     if (!text.empty()) text += '|';
     text += n.name;
   }
+  if (rest != 0)
+    return text.empty() ? fmt::format("{:#x}", rest) : fmt::format("{:#x}|{}", rest, text);
   return text.empty() ? "0" : text;
 }
 

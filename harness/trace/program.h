@@ -45,6 +45,10 @@ struct Program {
 //            the vCPU loads its CR3 again, so that it counts; 1G makes a 2M page
 //   4-level, 5-level
 // Outside the last two, 32 bits of the gva count.
+//
+// `ept-map` and `npt-map` do the same for the second dimension, below the root that they name, with
+// pages of a pool of their own (kNestedPool). EPT has 4 or 5 levels by `host-levels=`, NPT 3 to 5:
+// 3 are those of PAE, whose first entries get of `upper=` only P. No register is loaded.
 class Lowering {
  public:
   // Replaces `out`. Reuses its memory: no allocation once warm.
@@ -77,17 +81,28 @@ class Lowering {
 
   void lower_cpu(std::uint32_t index, const Op& op, Program& out);
   void lower_map(std::uint32_t index, const Op& op, Program& out);
+  void lower_nested_map(std::uint32_t index, const Op& op, Program& out);
+  // Pages for tables, in turn; those that are roots are left out.
+  struct TablePool {
+    std::uint64_t base;
+    std::uint64_t roots = 0;  // bit n: page n of the pool is a root
+    std::uint64_t next = 0;   // pages taken, modulo nothing
+    void restart() { roots = next = 0; }
+    void name_root(std::uint64_t root);
+    std::uint64_t take();
+  };
+  struct Mapping;  // what lower_map and lower_nested_map ask for
+  // True: an entry of the top level was written.
+  bool write_tables(std::uint32_t index, const Op& op, const Mapping& mapping, TablePool& pool,
+                    Program& out);
   bool note_written(const Op& write);
   void follow(const Op& op, const Machine& machine);
   void write_register(const Op& op, Reg reg, std::uint64_t value);
-  void name_root(std::uint64_t root);
-  std::uint64_t take_table_page();
 
   Table tables_;   // (root, mode, level and gva prefix) -> gpa of the table
   Table entries_;  // (gpa of a word, 0) -> what `map` last wrote there
   FollowedRegisters registers_[kMaxVcpus];
-  std::uint64_t pool_roots_ = 0;  // bit n: page n of the pool is a root
-  std::uint64_t next_ = 0;        // pages of the pool taken, modulo nothing
+  TablePool pool_{kTablePool}, nested_pool_{kNestedPool};
 };
 
 }  // namespace twinwalk

@@ -61,6 +61,9 @@ constexpr FieldInfo value(std::string_view name, FieldKind kind, Presence p = kR
                           std::uint64_t max = kAny) {
   return {Field::kValue, name, &Op::value, kind, p, 0, max};
 }
+constexpr FieldInfo page_level() {
+  return {Field::kSize, "size", &Op::size, K::kPageLevel, kDefault, 1, 3};
+}
 constexpr FieldInfo bytes() { return {Field::kSize, "size", &Op::size, K::kBytes, kDefault, 8, 8}; }
 
 constexpr FieldInfo kCpuFields[] = {
@@ -74,13 +77,12 @@ constexpr FieldInfo kCpuFields[] = {
 constexpr FieldInfo kMovFields[] = {
     {Field::kKind, "register", &Op::kind, K::kRegister, kRequired, 0, kRegs - 1, kRegNames},
     {Field::kValue, "value", &Op::value, K::kRegisterValue}};
-constexpr FieldInfo kMapFields[] = {
-    gva(),
-    gpa(),
-    {Field::kSize, "size", &Op::size, K::kPageLevel, kDefault, 1, 3},
-    leaf_bits(),
-    {Field::kUpper, "upper", &Op::upper, K::kEntry, kDefault, kPwu},
-    by()};
+constexpr FieldInfo kMapFields[] = {gva(),
+                                    gpa(),
+                                    page_level(),
+                                    leaf_bits(),
+                                    {Field::kUpper, "upper", &Op::upper, K::kEntry, kDefault, kPwu},
+                                    by()};
 constexpr FieldInfo kWriteFields[] = {gpa(), value("value", K::kData, kOptional), bytes(), by()};
 constexpr FieldInfo kAccessFields[] = {
     {Field::kKind, "kind", &Op::kind, K::kEnumWord, kRequired, 0, 3, kAccessNames},
@@ -116,10 +118,38 @@ constexpr FieldInfo kFailAllocFields[] = {
     {Field::kAfter, "after", &Op::after, K::kDecimal, kDefault, 0, kLargestCount},
     {Field::kCountField, "count", &Op::count, K::kDecimal, kDefault, 1, kLargestCount}};
 constexpr FieldInfo kAsyncDoneFields[] = {value("token", K::kHex)};
-constexpr FieldInfo kNestedMapFields[] = {gva(), gpa(), leaf_bits()};
-constexpr FieldInfo kVmEnterFields[] = {value("value", K::kHex)};
-constexpr FieldInfo kInveptFields[] = {type(), value("value", K::kHex)};
-constexpr FieldInfo kInvvpidFields[] = {type(), pcid(), gva(kDefault)};
+constexpr FieldInfo ngpa() { return {Field::kGva, "ngpa", &Op::gva, K::kGpa}; }
+constexpr FieldInfo nested_root() {
+  return {Field::kCr3, "root", &Op::cr3, K::kHex, kDefault, kNestedPool};
+}
+constexpr FieldInfo kNptMapFields[] = {
+    ngpa(),
+    gpa(),
+    page_level(),
+    leaf_bits(),
+    {Field::kUpper, "upper", &Op::upper, K::kEntry, kDefault, kPwu},
+    nested_root()};
+constexpr std::uint64_t kRwx = ept::kR | ept::kW | ept::kX;
+constexpr FieldInfo kEptMapFields[] = {
+    ngpa(),
+    gpa(),
+    page_level(),
+    {Field::kPte, "ept", &Op::pte, K::kBits, kDefault, kRwx | ept::kWb, kAny, ept::kNames},
+    {Field::kUpper, "upper", &Op::upper, K::kBits, kDefault, kRwx, kAny, ept::kNames},
+    nested_root()};
+constexpr FieldInfo eptp() {
+  constexpr std::uint64_t kUsualEptp = kNestedPool | eptp::kWb | eptp::k4Level;
+  return {Field::kValue, "root", &Op::value, K::kBits, kDefault, kUsualEptp, kAny, eptp::kNames};
+}
+constexpr FieldInfo vpid(std::uint64_t fallback) {
+  return {Field::kPcid, "vpid", &Op::pcid, K::kHex, kDefault, fallback, 0xffff};
+}
+constexpr FieldInfo kVmEnterFields[] = {
+    eptp(), vpid(1), {Field::kType, "tlb", &Op::type, K::kDecimal, kDefault, 0, 7}};
+constexpr FieldInfo kInveptFields[] = {type(), eptp()};
+constexpr FieldInfo kInvvpidFields[] = {type(), vpid(0), gva(kDefault)};
+constexpr FieldInfo kDirtyClearFields[] = {slot(), gpa(), pages(kDefault), space()};
+constexpr FieldInfo kPrefaultFields[] = {gpa(), pages(kDefault)};
 constexpr FieldInfo kGetFields[] = {register_word()};
 constexpr FieldInfo kInvlpgaFields[] = {gva(), value("asid", K::kHex)};
 constexpr FieldInfo kSregsFields[] = {
@@ -162,16 +192,22 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kFailAlloc, kFailAllocFields, true,
      "Lets `after` allocations of the core succeed and then `count` fail."},
     {Verb::kAsyncDone, kAsyncDoneFields, false, "Completes an asynchronous page fault."},
-    {Verb::kNestedMap, kNestedMapFields, false, "The L1 guest edits its EPT or NPT."},
-    {Verb::kVmEnter, kVmEnterFields, false, "VM entry with that EPTP or nCR3."},
-    {Verb::kVmExit, {}, false, "VM exit."},
-    {Verb::kInvept, kInveptFields, false, "INVEPT."},
-    {Verb::kInvvpid, kInvvpidFields, false, "INVVPID."},
+    {Verb::kNptMap, kNptMapFields, true, "Writes the NPT entries that map ngpa to gpa."},
+    {Verb::kVmEnter, kVmEnterFields, true, "Enters guest mode with that EPTP or nCR3."},
+    {Verb::kVmExit, {}, true, "Leaves guest mode."},
+    {Verb::kInvept, kInveptFields, true, "INVEPT."},
+    {Verb::kInvvpid, kInvvpidFields, true, "INVVPID."},
     {Verb::kGet, kGetFields, true, "Reads a register."},
     {Verb::kInvlpga, kInvlpgaFields, true, "INVLPGA."},
     {Verb::kSregs, kSregsFields, true, "The host sets control registers, all at once."},
     {Verb::kCpuid, kCpuidFields, true, "The host changes the processor's capabilities."},
-    {Verb::kNewVcpu, {}, true, "The host destroys the vCPU and creates it anew."}};
+    {Verb::kNewVcpu, {}, true, "The host destroys the vCPU and creates it anew."},
+    {Verb::kEptMap, kEptMapFields, true, "Writes the EPT entries that map ngpa to gpa."},
+    {Verb::kPmlGet, {}, true, "Takes what the page-modification log has."},
+    {Verb::kDirtyClear, kDirtyClearFields, true, "Clears a range of the memslot's dirty log."},
+    {Verb::kPrefault, kPrefaultFields, true, "Maps a range of guest-physical memory ahead of use."},
+    {Verb::kNxRecover, kReclaimFields, true,
+     "Gives back huge pages that were split for execution."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
 
 constexpr bool in_order() {
@@ -186,7 +222,7 @@ constexpr bool in_order() {
 static_assert(in_order(), "schema_of and register_info index by number");
 
 constexpr BitName kVendorNames[] = {{"intel", 0}, {"amd", 1}};
-constexpr BitName kDimensionNames[] = {{"shadow", 0}, {"ept", 1}, {"npt", 2}};
+constexpr BitName kDimensionNames[] = {{"shadow", 0}, {"ept", 1}, {"npt", 2}, {"bare", 3}};
 constexpr BitName kNestingNames[] = {{"none", 0}, {"ept", 1}, {"npt", 2}, {"shadow", 3}};
 constexpr BitName kModeNames[] = {
     {"none", 0}, {"32-bit", 1}, {"pae", 2}, {"4-level", 3}, {"5-level", 4}};
@@ -209,7 +245,7 @@ constexpr MachineField field(std::string_view name, MachineField::Kind kind, std
 
 using MK = MachineField::Kind;
 constexpr MachineField kMachineFields[] = {
-    field<&Machine::core>("core", MK::kEnum, 0, 2, kDimensionNames, true),
+    field<&Machine::core>("core", MK::kEnum, 0, 3, kDimensionNames, true),
     field<&Machine::nested>("nested", MK::kEnum, 0, 3, kNestingNames),
     field<&Machine::memory_mib>("memory", MK::kMebibytes, 2, 1024, {}, true),
     field<&Machine::vcpus>("vcpus", MK::kDecimal, 1, kMaxVcpus, {}, true),
@@ -223,7 +259,8 @@ constexpr MachineField kMachineFields[] = {
     field<&Machine::options>("options", MK::kBits, 0, option::kAll, option::kNames),
     field<&Machine::quota>("quota", MK::kQuota, 0, kMaxQuota),
     field<&Machine::mode>("mode", MK::kEnum, 0, 4, kModeNames),
-    field<&Machine::host_levels>("host-levels", MK::kDecimal, 3, 5)};
+    field<&Machine::host_levels>("host-levels", MK::kDecimal, 3, 5),
+    field<&Machine::tdp>("tdp", MK::kBits, 0, tdp::kAll, tdp::kNames)};
 
 bool legal_quota(std::uint64_t pages) { return pages == 0 || pages >= kMinQuota; }
 

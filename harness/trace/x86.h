@@ -68,6 +68,50 @@ inline constexpr BitName kNames[] = {{"p", kP},       {"w", kW}, {"u", kU},
                                      {"rsvd", kRsvd}, {"i", kI}, {"pk", kPk}};
 }  // namespace pfec
 
+// EPT paging-structure entries, SDM 3C §"The Extended Page Table Mechanism (EPT)". A memory type
+// fills bits 5:3 of a leaf.
+namespace ept {
+inline constexpr std::uint64_t kR = bit(0), kW = bit(1), kX = bit(2), kUc = 0, kWc = 1 << 3,
+                               kWt = 4 << 3, kWp = 5 << 3, kWb = 6 << 3, kTypeMask = 7 << 3,
+                               kIpat = bit(6), kPs = bit(7), kA = bit(8), kD = bit(9),
+                               kUx = bit(10), kSve = bit(63);
+inline constexpr BitName kNames[] = {
+    {"r", kR},       {"w", kW},   {"x", kX}, {"wb", kWb}, {"wp", kWp}, {"wt", kWt},  {"wc", kWc},
+    {"ipat", kIpat}, {"ps", kPs}, {"a", kA}, {"d", kD},   {"ux", kUx}, {"sve", kSve}};
+}  // namespace ept
+
+// EPTP, SDM 3C §"Extended-Page-Table Pointer (EPTP)": memory type of the tables in bits 2:0, levels
+// less one in 5:3.
+namespace eptp {
+inline constexpr std::uint64_t kWb = 6, kTypeMask = 7, k4Level = 3 << 3, k5Level = 4 << 3,
+                               kLevelsMask = 7 << 3, kAd = bit(6), kSss = bit(7);
+inline constexpr BitName kNames[] = {
+    {"wb", kWb}, {"4-level", k4Level}, {"5-level", k5Level}, {"ad", kAd}};
+}  // namespace eptp
+
+// Exit qualification of an EPT violation, SDM 3C §"Basic VM-Exit Information".
+namespace eqx {
+inline constexpr std::uint64_t kRead = bit(0), kWrite = bit(1), kFetch = bit(2), kReadable = bit(3),
+                               kWritable = bit(4), kExecutable = bit(5), kUserExecutable = bit(6),
+                               kGvaValid = bit(7), kFinal = bit(8), kGuestUser = bit(9),
+                               kGuestWritable = bit(10), kGuestNx = bit(11),
+                               kNmiUnblocking = bit(12);
+inline constexpr BitName kNames[] = {
+    {"read", kRead},        {"write", kWrite},  {"fetch", kFetch},       {"r", kReadable},
+    {"w", kWritable},       {"x", kExecutable}, {"ux", kUserExecutable}, {"gva", kGvaValid},
+    {"final", kFinal},      {"gu", kGuestUser}, {"gw", kGuestWritable},  {"gxd", kGuestNx},
+    {"nmi", kNmiUnblocking}};
+}  // namespace eqx
+
+// Error code of a nested page fault (EXITINFO1), APM 2 §"Nested versus Guest Page Faults, Fault
+// Ordering": that of a page fault, and which walk it was.
+namespace npfec {
+inline constexpr std::uint64_t kFinal = bit(32), kTable = bit(33);
+inline constexpr BitName kNames[] = {{"p", pfec::kP},       {"w", pfec::kW}, {"u", pfec::kU},
+                                     {"rsvd", pfec::kRsvd}, {"i", pfec::kI}, {"final", kFinal},
+                                     {"table", kTable}};
+}  // namespace npfec
+
 }  // namespace twinwalk
 
 #endif  // TWINWALK_HARNESS_TRACE_X86_H_
