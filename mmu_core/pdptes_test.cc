@@ -26,10 +26,10 @@ class Pdptes : public ::testing::Test {
  protected:
   explicit Pdptes(Vendor vendor = Vendor::kIntel) : guest_(kPae, config(vendor)) {
     guest_.map(kVa, kPage);
-    const Gpa other = guest_.new_table();
+    const Gpa at = pdpte(), other = guest_.new_table();
     guest_.map(other, kVa, kOther);
+    first_ = guest_.load(at);
     second_ = guest_.load(guest_.entry(other, kVa, 3));
-    first_ = guest_.load(pdpte());
   }
   Gpa pdpte() { return guest_.entry(kVa, 3); }
   void expect_first() { EXPECT_EQ(guest_.read(kVa), guest_.reaches(kPage)); }
