@@ -34,7 +34,7 @@ class HostSteps {
   CoreVm& core_;
   SlotMaps& slots_;
   CoreHost& host_;
-  std::vector<std::uint64_t> bitmap_;
+  std::vector<std::uint64_t> bitmap_[mmu::kMaxContexts];  // of who is collecting
 };
 
 }  // namespace twinwalk

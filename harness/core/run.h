@@ -9,6 +9,7 @@
 #include "harness/core/complaints.h"
 #include "harness/core/core_host.h"
 #include "harness/core/core_vm.h"
+#include "harness/core/interleaver.h"
 #include "harness/core/slot_map.h"
 #include "harness/core/steps.h"
 #include "harness/core/trap.h"
@@ -25,14 +26,16 @@ struct CoreRunOptions {
 
 // The core calls its host far more often than anyone calls a subject: the host comes first, where
 // a call needs no adjustment.
-class CoreRun : protected CoreHost, public Subject {
+class CoreRun : protected CoreHost, public Subject, private Interleaver::Host {
  public:
   const SubjectInfo& info() const final { return info_; }
   void run(const Program& program, OutcomeStream& out) final;
 
  protected:
   explicit CoreRun(CoreRunOptions options)
-      : options_(options), steps_(core_, slots_, *this, complaints_, options.refault_bound) {}
+      : options_(options),
+        steps_(core_, slots_, *this, complaints_, options.refault_bound),
+        interleaver_(*this) {}
 
   // The host as a trace finds it. Why no step can be executed on this machine, kNone if some can.
   virtual SkipReason prepare(const Machine& machine) = 0;
@@ -50,8 +53,10 @@ class CoreRun : protected CoreHost, public Subject {
   const Machine& machine_now() const { return core_.machine(); }
 
   // mmu::Platform
-  void lock(mmu::LockId id) final;
-  void unlock(mmu::LockId id) final;
+  mmu::u32 context() const final { return interleaver_.context(); }
+  void lock(mmu::LockId id) final { interleaver_.lock(id); }
+  void unlock(mmu::LockId id) final { interleaver_.unlock(id); }
+  void yield(mmu::YieldPoint point, mmu::u32) final { interleaver_.reached(point); }
   [[noreturn]] void panic(const char* why) final;
 
   SubjectInfo info_;
@@ -66,13 +71,24 @@ class CoreRun : protected CoreHost, public Subject {
   void tear_down(OutcomeStream& out);
   void stop(OutcomeStream& out);
   void collect(OutcomeStream& out, Outcome& outcome);
+  std::size_t run_group();
+  void note_end(std::size_t step) { out_->ended.push_back(static_cast<std::uint32_t>(step)); }
+
+  // CoreHost
+  bool let_others_go_on() final { return interleaver_.pause(); }
+  // Interleaver::Host
+  void run_inside(std::size_t step) override;
+  [[noreturn]] void broken(const char* why) override { panic(why); }
+  [[noreturn]] void left_for_good() override { trap_.spring(); }
 
   const CoreRunOptions options_;
   CoreVm core_;
   CoreSteps steps_;
   Trap trap_;
-  bool locked_[2] = {};
-  std::size_t current_ = 0;  // step
+  Interleaver interleaver_;
+  const Program* program_ = nullptr;
+  OutcomeStream* out_ = nullptr;
+  std::size_t current_ = 0;  // step; of those that run inside another, the outer one
 };
 
 }  // namespace twinwalk
