@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/linearisation.h"
 #include "harness/subject.h"
 #include "harness/trace/program.h"
 #include "oracle/spec.h"
@@ -83,9 +84,14 @@ class Checker {
   const oracle::Spec& spec() const { return spec_; }
 
  private:
+  void judge_all(const Trace* trace, const CheckReport& report, CheckResult& result);
+  void judge_interleaved(const Trace* trace, const CheckReport& report, CheckResult& result);
   void note_stores(const Op& op, const Outcome& got);
   void judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
                   CheckResult& result);
+  void leave_open(std::uint32_t index, const Trace* trace, const CheckReport& report,
+                  CheckResult& result);
+  void complain(const Outcome& got);
   void deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
                CheckResult& result);
   void check_expectations(const Trace& trace, std::uint32_t index, std::size_t& next,
@@ -108,11 +114,13 @@ class Checker {
   Program program_;
   const Program* last_ = &program_;
   OutcomeStream outcomes_;
+  Linearisation linearisation_;
   Verdict verdict_;
   std::vector<std::string_view> reproduced_;  // known ids
   DeviationLookup deviations_;
   SkipReason left_out_ = SkipReason::kNone;  // why the subject's host could not do a step so far
-  std::string deviation_;  // id of the deviation of the step being judged, empty if there is none
+  bool left_open_ = false;  // overlapping steps of this program could not be judged to the end
+  std::string deviation_;   // id of the deviation of the step being judged, empty if there is none
 };
 
 }  // namespace twinwalk

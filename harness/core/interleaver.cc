@@ -54,7 +54,7 @@ void Interleaver::finish() {
   }
   next_ = end_;
   while (fibers_.any_alive()) {
-    if (!let_one_go_on()) host_.broken("the contexts wait for each other");
+    if (!let_one_go_on()) runner_.broken("the contexts wait for each other");
   }
 }
 
@@ -71,12 +71,12 @@ void Interleaver::run_block(void* self) {
   me.awaits_[me.fibers_.current()] = kNobody;
   const Point point = me.program_->steps[block.begin].what.point;
   for (std::size_t i = block.begin; i < block.end; ++i) {
-    if (me.program_->steps[i].what.point == point) me.host_.run_inside(i);
+    if (me.program_->steps[i].what.point == point) me.runner_.run_inside(i);
   }
 }
 
 void Interleaver::check_left() {
-  if (fibers_.deserted() && fibers_.current() == 0) host_.left_for_good();
+  if (fibers_.deserted() && fibers_.current() == 0) runner_.left_for_good();
 }
 
 bool Interleaver::can_go_on(unsigned fiber) const {
@@ -103,10 +103,10 @@ bool Interleaver::let_one_go_on() {
 void Interleaver::lock(mmu::LockId id) {
   const auto n = static_cast<unsigned>(id);
   const unsigned me = fibers_.current();
-  if (owner_[n] == me) host_.broken("a lock is taken twice");
+  if (owner_[n] == me) runner_.broken("a lock is taken twice");
   while (owner_[n] != kNobody) {
     if (me == 0) {
-      if (!let_one_go_on()) host_.broken("the contexts wait for each other");
+      if (!let_one_go_on()) runner_.broken("the contexts wait for each other");
       continue;
     }
     awaits_[me] = n;
@@ -118,7 +118,7 @@ void Interleaver::lock(mmu::LockId id) {
 
 void Interleaver::unlock(mmu::LockId id) {
   const auto n = static_cast<unsigned>(id);
-  if (owner_[n] != fibers_.current()) host_.broken("a lock is given back that is not held");
+  if (owner_[n] != fibers_.current()) runner_.broken("a lock is given back that is not held");
   owner_[n] = kNobody;
   if (!fibers_.any_alive()) return;
   for (unsigned fiber = 1; fiber <= Fibers::kMost && owner_[n] == kNobody; ++fiber) {

@@ -20,7 +20,7 @@ namespace twinwalk {
 
 class Interleaver {
  public:
-  class Host {
+  class Runner {
    public:
     // Carries out a step of a block. May call back; a panic ends in leave_for_good().
     virtual void run_inside(std::size_t step) = 0;
@@ -30,9 +30,9 @@ class Interleaver {
     [[noreturn]] virtual void left_for_good() = 0;
 
    protected:
-    ~Host() = default;
+    ~Runner() = default;
   };
-  explicit Interleaver(Host& host) : host_(host) {}
+  explicit Interleaver(Runner& runner) : runner_(runner) {}
 
   void reset();
   // The step `outer` is about to run, [outer + 1, end) are its blocks' steps. Returns `end`.
@@ -68,7 +68,7 @@ class Interleaver {
   bool let_one_go_on();
   bool can_go_on(unsigned fiber) const;
 
-  Host& host_;
+  Runner& runner_;
   Fibers fibers_;
   const Program* program_ = nullptr;
   std::size_t next_ = 0, end_ = 0;  // block steps of the group that are still to be started

@@ -26,7 +26,7 @@ struct CoreRunOptions {
 
 // The core calls its host far more often than anyone calls a subject: the host comes first, where
 // a call needs no adjustment.
-class CoreRun : protected CoreHost, public Subject, private Interleaver::Host {
+class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner {
  public:
   const SubjectInfo& info() const final { return info_; }
   void run(const Program& program, OutcomeStream& out) final;
@@ -76,7 +76,7 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Host {
 
   // CoreHost
   bool let_others_go_on() final { return interleaver_.pause(); }
-  // Interleaver::Host
+  // Interleaver::Runner
   void run_inside(std::size_t step) override;
   [[noreturn]] void broken(const char* why) override { panic(why); }
   [[noreturn]] void left_for_good() override { trap_.spring(); }
