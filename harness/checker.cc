@@ -110,6 +110,7 @@ void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
   const std::vector<std::uint32_t>& order = linearisation_.order();
   for (std::size_t at = 0; at < order.size(); ++at) {
     if (at < linearisation_.doubtful_from()) {
+      linearisation_.prepare(*last_, at, spec_);
       judge_step(order[at], trace, report, result);
     } else {
       leave_open(order[at], trace, report, result);

@@ -58,6 +58,7 @@ std::size_t Linearisation::first_divergence(const Program& program, const Outcom
   spec.reset(program.machine, profile);
   for (std::size_t at = 0; at < order_.size(); ++at) {
     const std::uint32_t i = order_[at];
+    prepare(program, at, spec);
     Outcome got = outcomes.steps[i];
     got.complaint = Complaint::kNone;  // no order takes that back
     spec.judge(i, program.steps[i], got, outcomes.extra.data(), verdict_);
@@ -84,9 +85,25 @@ bool Linearisation::next_alternative(std::uint32_t diverged) {
   return false;
 }
 
-bool Linearisation::in_group(std::uint32_t step) const {
-  return std::any_of(groups_.begin(), groups_.end(),
-                     [=](const Group& g) { return g.outer <= step && step < g.end; });
+const Linearisation::Group* Linearisation::group_of(std::uint32_t step) const {
+  const auto found = std::find_if(groups_.begin(), groups_.end(),
+                                  [=](const Group& g) { return g.outer <= step && step < g.end; });
+  return found == groups_.end() ? nullptr : &*found;
+}
+
+// The outer step, and of each block the first step that is still to be judged.
+void Linearisation::prepare(const Program& program, std::size_t at, oracle::Spec& spec) const {
+  const Group* const group = group_of(order_[at]);
+  if (group == nullptr) return;
+  std::uint32_t seen = 0;  // bit: a block, by its point
+  for (std::size_t later = at + 1; later < order_.size(); ++later) {
+    const std::uint32_t step = order_[later];
+    if (step < group->outer || step >= group->end) return;
+    const std::uint32_t block = 1u << static_cast<unsigned>(program.steps[step].what.point);
+    const bool outer = step == group->outer;
+    if (outer || (seen & block) == 0) spec.under_way(program.steps[step]);
+    if (!outer) seen |= block;
+  }
 }
 
 void Linearisation::find(const Program& program, const OutcomeStream& outcomes, oracle::Spec& spec,
@@ -108,7 +125,7 @@ void Linearisation::find(const Program& program, const OutcomeStream& outcomes, 
     if (!next_alternative(order_[diverged])) break;
   }
   order_ = best;
-  doubtful_from_ = in_group(order_[furthest]) ? furthest : order_.size();
+  doubtful_from_ = group_of(order_[furthest]) ? furthest : order_.size();
 }
 
 }  // namespace twinwalk

@@ -26,6 +26,9 @@ class Linearisation {
             Profile profile);
 
   const std::vector<std::uint32_t>& order() const { return order_; }
+  // Tells the reference what is under way when the step at that place in the order is judged. Call
+  // it before each, in turn.
+  void prepare(const Program& program, std::size_t at, oracle::Spec& spec) const;
   // Where the best order that was found first diverges, if that is among overlapping steps: their
   // moments are not all that decides (an access is several), so from there on nothing is judged.
   // The number of steps if there is no such place.
@@ -44,7 +47,7 @@ class Linearisation {
   std::size_t first_divergence(const Program& program, const OutcomeStream& outcomes,
                                oracle::Spec& spec, Profile profile);
   bool next_alternative(std::uint32_t diverged);
-  bool in_group(std::uint32_t step) const;
+  const Group* group_of(std::uint32_t step) const;
 
   std::vector<Group> groups_;
   std::vector<std::uint32_t> order_;
