@@ -104,7 +104,12 @@ void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
                                 CheckResult& result) {
   const std::vector<Step>& steps = last_->steps;
   spec_.observe(nullptr);
-  linearisation_.find(*last_, outcomes_, spec_, subject_.info().profile);
+  for (std::size_t i = 0; i < steps.size(); ++i) note_stores(steps[i].what, outcomes_.steps[i]);
+  linearisation_.find(*last_, outcomes_, spec_, subject_.info().profile, [this] {
+    std::uint64_t same = 0;
+    return !differing_word(same);
+  });
+  stored_.clear();
   spec_.observe(unicorn_);
   spec_.reset(last_->machine, subject_.info().profile);
   const std::vector<std::uint32_t>& order = linearisation_.order();
@@ -292,20 +297,29 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
   if (outcomes_.steps.back().reason == SkipReason::kSubjectStopped) return;
   std::sort(stored_.begin(), stored_.end());
   stored_.erase(std::unique(stored_.begin(), stored_.end()), stored_.end());
+  std::uint64_t same = 0;
+  const std::optional<std::uint64_t> gpa = differing_word(same);
+  result.checks += same;
+  result.agree += same;
+  if (!gpa) return;
+  ++result.checks;
+  std::uint64_t word = 0;
+  subject_.read_image(*gpa, word);
+  diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(*gpa),
+          hex(spec_.read_word(*gpa)));
+  deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), trace, report, result);
+}
+
+// The first of the words stored to that is not as the reference has it; counts those before it.
+std::optional<std::uint64_t> Checker::differing_word(std::uint64_t& same) const {
   for (const std::uint64_t gpa : stored_) {
     std::uint64_t word = 0;
     if (!subject_.read_image(gpa, word)) continue;
     const std::uint64_t want = spec_.read_word(gpa);
-    ++result.checks;
-    if (word == want || ((word ^ want) & ~spec_.open_bits(gpa, word)) == 0) {
-      ++result.agree;
-      continue;
-    }
-    diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(gpa),
-            hex(want));
-    deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), trace, report, result);
-    return;
+    if (word != want && ((word ^ want) & ~spec_.open_bits(gpa, word)) != 0) return gpa;
+    ++same;
   }
+  return std::nullopt;
 }
 
 void Checker::ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -99,6 +100,7 @@ class Checker {
   void diverge(DivergenceClass cls, const Rule& rule, std::string_view field, std::string got,
                std::string allowed);
   void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
+  std::optional<std::uint64_t> differing_word(std::uint64_t& same) const;
   void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
   void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
   void skip_expectation(std::uint32_t index, const Expectation& expectation,

@@ -107,14 +107,14 @@ void Linearisation::prepare(const Program& program, std::size_t at, oracle::Spec
 }
 
 void Linearisation::find(const Program& program, const OutcomeStream& outcomes, oracle::Spec& spec,
-                         Profile profile) {
+                         Profile profile, const std::function<bool()>& holds) {
   make_groups(program, outcomes);
   std::vector<std::uint32_t> best;
   std::size_t furthest = 0;
   for (unsigned n = 0; n < kMostOrders; ++n) {
     make_order(program.steps.size());
     const std::size_t diverged = first_divergence(program, outcomes, spec, profile);
-    if (diverged == order_.size()) {
+    if (diverged == order_.size() && holds()) {
       doubtful_from_ = diverged;
       return;
     }
@@ -122,10 +122,11 @@ void Linearisation::find(const Program& program, const OutcomeStream& outcomes, 
       best = order_;
       furthest = diverged;
     }
-    if (!next_alternative(order_[diverged])) break;
+    if (!next_alternative(order_[std::min(diverged, order_.size() - 1)])) break;
   }
   order_ = best;
-  doubtful_from_ = group_of(order_[furthest]) ? furthest : order_.size();
+  const bool overlap = furthest < order_.size() && group_of(order_[furthest]) != nullptr;
+  doubtful_from_ = overlap ? furthest : order_.size();
 }
 
 }  // namespace twinwalk

@@ -6,6 +6,7 @@
 // are tried, that in which they ended first, until the reference has nothing against one of them.
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "harness/trace/outcome.h"
@@ -22,8 +23,9 @@ class Linearisation {
 
   // Leaves the order in `order()`: one that agrees, or else that in which the steps ended. Uses the
   // reference for that. Precondition: `outcomes.ended` is not empty.
+  // `holds`: what the reference must satisfy at the end.
   void find(const Program& program, const OutcomeStream& outcomes, oracle::Spec& spec,
-            Profile profile);
+            Profile profile, const std::function<bool()>& holds);
 
   const std::vector<std::uint32_t>& order() const { return order_; }
   // Tells the reference what is under way when the step at that place in the order is judged. Call

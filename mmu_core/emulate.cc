@@ -46,9 +46,12 @@ bool store(GuestMemory& memory, const Part& part, u64 value) {
   return true;
 }
 
-bool writable_memory(const Memslots& slots, Gpa gpa) {
+// What the slot of `gpa` lets an access do; kDone: go on.
+EmulateResult::Kind by_slot(const Memslots& slots, Gpa gpa, bool write) {
   const Memslot* slot = slots.find(Gfn::of(gpa));
-  return slot && !slot->read_only;
+  if (slot && slot->invalid) return EmulateResult::Kind::kRetry;
+  return slot && !(write && slot->read_only) ? EmulateResult::Kind::kDone
+                                             : EmulateResult::Kind::kMmio;
 }
 
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
@@ -71,9 +74,9 @@ unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
   return 2;
 }
 
-EmulateResult mmio_at(Gpa gpa) {
+EmulateResult left_undone(EmulateResult::Kind why, Gpa gpa) {
   EmulateResult r;
-  r.kind = EmulateResult::Kind::kMmio;
+  r.kind = why;
   r.gpa = gpa;
   return r;
 }
@@ -108,9 +111,9 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (request.write ? !writable_memory(space.slots, part[i].gpa)
-                      : !space.slots.find(Gfn::of(part[i].gpa)))
-      return mmio_at(part[i].gpa);
+    if (const auto why = by_slot(space.slots, part[i].gpa, request.write);
+        why != EmulateResult::Kind::kDone)
+      return left_undone(why, part[i].gpa);
 
   EmulateResult r;
   r.gpa = part[0].gpa;
@@ -139,7 +142,8 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (!writable_memory(space.slots, part[i].gpa)) return mmio_at(part[i].gpa);
+    if (const auto why = by_slot(space.slots, part[i].gpa, true); why != EmulateResult::Kind::kDone)
+      return left_undone(why, part[i].gpa);
   }
   for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
   EmulateResult r;

@@ -93,8 +93,13 @@ void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_
   const Memslot* slot = slots().find(gpa);
   if (slot == nullptr) return;
   // What a walk sets says nothing of the bits that were open before; who sets them settles them.
-  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
-    open_.close(Memslots::hva_of(*slot, gpa), mask);
+  // And where A or D may have been set, the value that had them may have been walked.
+  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost)) {
+    const std::uint64_t hva = Memslots::hva_of(*slot, gpa), open = open_.at(hva);
+    if (open != 0)
+      image_.store(hva, load_word(gpa) | open, now_, Hand::kWalker, memory().page_of(gpa));
+    open_.close(hva, mask);
+  }
   if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
   image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, memory().page_of(gpa));
   if (observer == nullptr) return;

@@ -67,8 +67,14 @@ void HostSteps::change_slot(const Op& op, Outcome& out) {
   request.hva = Hva{op.hva};
   request.read_only = (op.flags & slot_flag::kReadOnly) != 0;
   request.log_dirty = (op.flags & slot_flag::kLogDirty) != 0;
-  if (ask_for_slot(request, op) != mmu::Status::kOk) return refuse(out);
-  note_slot(request, op);
+  // The notes below must come in the order in which the core made the changes.
+  while (slot_changes_ && host_.let_others_go_on()) {
+  }
+  slot_changes_ = true;
+  const bool done = ask_for_slot(request, op) == mmu::Status::kOk;
+  if (done) note_slot(request, op);
+  slot_changes_ = false;
+  if (!done) refuse(out);
 }
 
 void HostSteps::dirty_get(const Op& op, Outcome& out, OutcomeStream& stream) {

@@ -152,7 +152,7 @@ void CoreSteps::guest_store(const Op& op, Outcome& out) {
       out.write = true;
       return;
     }
-    if (!host_.memory_comes_back()) ++tries;
+    if (!host_.memory_comes_back() && !host_.let_others_go_on()) ++tries;
   }
   complaints_.add(Complaint::kLiveness, "the emulated store never completes");
   out.kind = OutcomeKind::kRefused;
