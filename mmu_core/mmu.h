@@ -141,7 +141,8 @@ struct EmulateResult {
     kInject,
     kMmio,
     kNoMemory,
-    kRetry,  // a memslot is being deleted or moved: nothing was done, try again when it is over
+    kRetry,  // a memslot is being deleted or moved, or memory changed between load and store of an
+             // rmw: nothing was done, try again
   } kind = Kind::kDone;
   u32 error_code = 0;
   Gva fault_gva;  // kInject: CR2

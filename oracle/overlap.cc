@@ -19,7 +19,7 @@ void leave_open_under_way(MachineState& state, const Step& step) {
     const AccessPart& part = access.part[p];
     for (unsigned s = 0; s < part.walk.count; ++s) {
       if ((part.walk.entry[s] & pte::kP) == 0) break;
-      state.leave_open(part.walk.entry_gpa[s], owed_bits(part.walk, s, store && !part.faults));
+      state.may_have_set(part.walk.entry_gpa[s], owed_bits(part.walk, s, store && !part.faults));
     }
   }
 }

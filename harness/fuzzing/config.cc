@@ -60,7 +60,7 @@ void Config::constrain(Trace& trace) const {
   constrain(trace.machine);
   for (Op& op : trace.ops) {
     op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace.machine.vcpus);
-    if (!interleaves) op.point = Point::kNone;
+    if (!interleaves || &op == trace.ops.data()) op.point = Point::kNone;
   }
 }
 
