@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "mmu_core/testing/guest.h"
 #include "mmu_core/testing/tdp_guest.h"
 
 namespace mmu {
@@ -289,19 +288,6 @@ TEST_P(TdpEvents, RegistersReachNoMmu) {
   EXPECT_EQ(g_.platform.tables_in_use(), frames);
   EXPECT_EQ(cpu.enter().guest_cr3, 0x7000u);
   EXPECT_EQ(g_.read(kPage).faults, 0u);
-}
-
-TEST(TdpOff, RegistersReachTheMmu) {
-  testing::Guest g;
-  const Gva gva{0x5000};
-  g.map(gva, kPage);
-  g.read(gva);
-  const Hpa root = g.cpu().enter().root;
-  g.platform.flushes.clear();
-  g.cpu().invlpg(gva);
-  EXPECT_FALSE(g.platform.flushes.empty());
-  EXPECT_TRUE(g.cpu().set_cr3(0x7000));
-  EXPECT_NE(g.cpu().enter().root, root);
 }
 
 TEST_P(TdpEvents, EmulationNeedsNoTables) {

@@ -239,7 +239,7 @@ std::vector<Gfn> TdpGuest::take_log(u32 id, u64 pages) {
   audit();
   std::vector<Gfn> dirty;
   for (u64 i = 0; i < pages; ++i)
-    if (bitmap[i / 64] >> (i % 64) & 1) dirty.push_back(Gfn{i});
+    if (bitmap[i / 64] >> (i % 64) & 1) dirty.emplace_back(i);
   return dirty;
 }
 
