@@ -9,6 +9,8 @@ Point point_of(mmu::YieldPoint point) {
                 static_cast<unsigned>(mmu::YieldPoint::kAfterWalk) + 1);
   static_assert(static_cast<unsigned>(Point::kAfterUnlock) ==
                 static_cast<unsigned>(mmu::YieldPoint::kAfterUnlock) + 1);
+  static_assert(static_cast<unsigned>(Point::kMidWalk) ==
+                static_cast<unsigned>(mmu::YieldPoint::kMidWalk) + 1);
   return static_cast<Point>(static_cast<unsigned>(point) + 1);
 }
 
@@ -17,6 +19,7 @@ Point point_of(mmu::YieldPoint point) {
 void Interleaver::reset() {
   fibers_.forget_all();
   for (unsigned& owner : owner_) owner = kNobody;
+  for (std::uint32_t& sharers : sharers_) sharers = 0;
   inside_ = 0;
   outer_over_ = true;
   next_ = end_ = 0;
@@ -68,7 +71,7 @@ void Interleaver::start_block(Block block) {
 void Interleaver::run_block(void* self) {
   auto& me = *static_cast<Interleaver*>(self);
   const Block block = me.starting_;
-  me.awaits_[me.fibers_.current()] = kNobody;
+  me.awaits_[me.fibers_.current()] = {};
   const Point point = me.program_->steps[block.begin].what.point;
   for (std::size_t i = block.begin; i < block.end; ++i) {
     if (me.program_->steps[i].what.point == point) me.runner_.run_inside(i);
@@ -80,7 +83,7 @@ void Interleaver::check_left() {
 }
 
 bool Interleaver::can_go_on(unsigned fiber) const {
-  return fibers_.waits(fiber) && (awaits_[fiber] == kNobody || owner_[awaits_[fiber]] == kNobody);
+  return fibers_.waits(fiber) && is_free(awaits_[fiber]);
 }
 
 void Interleaver::go_on(unsigned fiber) {
@@ -100,30 +103,59 @@ bool Interleaver::let_one_go_on() {
   return false;
 }
 
-void Interleaver::lock(mmu::LockId id) {
-  const auto n = static_cast<unsigned>(id);
+bool Interleaver::is_free(Want want) const {
+  if (want.lock == kNobody) return true;
+  return owner_[want.lock] == kNobody && (want.shared || sharers_[want.lock] == 0);
+}
+
+void Interleaver::wait_for(Want want) {
   const unsigned me = fibers_.current();
-  if (owner_[n] == me) runner_.broken("a lock is taken twice");
-  while (owner_[n] != kNobody) {
+  if (owner_[want.lock] == me || (sharers_[want.lock] >> me & 1))
+    runner_.broken("a lock is taken twice");
+  while (!is_free(want)) {
     if (me == 0) {
       if (!let_one_go_on()) runner_.broken("the contexts wait for each other");
       continue;
     }
-    awaits_[me] = n;
+    awaits_[me] = want;
     fibers_.wait();
-    awaits_[me] = kNobody;
+    awaits_[me] = {};
   }
-  owner_[n] = me;
+}
+
+// Who waits for it goes on at once.
+void Interleaver::wake(unsigned lock) {
+  if (!fibers_.any_alive()) return;
+  for (unsigned fiber = 1; fiber <= Fibers::kMost; ++fiber) {
+    if (awaits_[fiber].lock == lock && can_go_on(fiber)) go_on(fiber);
+  }
+}
+
+void Interleaver::lock(mmu::LockId id) {
+  const auto n = static_cast<unsigned>(id);
+  wait_for({n, false});
+  owner_[n] = fibers_.current();
 }
 
 void Interleaver::unlock(mmu::LockId id) {
   const auto n = static_cast<unsigned>(id);
   if (owner_[n] != fibers_.current()) runner_.broken("a lock is given back that is not held");
   owner_[n] = kNobody;
-  if (!fibers_.any_alive()) return;
-  for (unsigned fiber = 1; fiber <= Fibers::kMost && owner_[n] == kNobody; ++fiber) {
-    if (fibers_.waits(fiber) && awaits_[fiber] == n) go_on(fiber);
-  }
+  wake(n);
+}
+
+void Interleaver::lock_shared(mmu::LockId id) {
+  const auto n = static_cast<unsigned>(id);
+  wait_for({n, true});
+  sharers_[n] |= 1u << fibers_.current();
+}
+
+void Interleaver::unlock_shared(mmu::LockId id) {
+  const auto n = static_cast<unsigned>(id);
+  const std::uint32_t me = 1u << fibers_.current();
+  if ((sharers_[n] & me) == 0) runner_.broken("a lock is given back that is not held");
+  sharers_[n] &= ~me;
+  wake(n);
 }
 
 bool Interleaver::pause() {

@@ -48,6 +48,8 @@ class Interleaver {
 
   void lock(mmu::LockId id);
   void unlock(mmu::LockId id);
+  void lock_shared(mmu::LockId id);
+  void unlock_shared(mmu::LockId id);
   void reached(mmu::YieldPoint point);
   // Lets others go on, since only they can change what is waited for. False: there is nobody.
   bool pause();
@@ -67,6 +69,13 @@ class Interleaver {
   void check_left();
   bool let_one_go_on();
   bool can_go_on(unsigned fiber) const;
+  struct Want {
+    unsigned lock = kNobody;
+    bool shared = false;
+  };
+  bool is_free(Want want) const;
+  void wait_for(Want want);
+  void wake(unsigned lock);
 
   Runner& runner_;
   Fibers fibers_;
@@ -76,8 +85,9 @@ class Interleaver {
   Block block_of_[Fibers::kMost + 1];
   Block starting_;
   unsigned owner_[kLocks] = {kNobody, kNobody};
-  unsigned awaits_[Fibers::kMost + 1] = {};  // a lock, or kNobody
-  unsigned turn_ = 0;                        // the fiber that went on last
+  std::uint32_t sharers_[kLocks] = {};  // contexts, as bits
+  Want awaits_[Fibers::kMost + 1];      // lock kNobody: none
+  unsigned turn_ = 0;                   // the fiber that went on last
   unsigned pauses_ = 0;
   std::uint32_t inside_ = 0;
   bool outer_over_ = true;

@@ -62,6 +62,7 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
 
 void CoreRun::start() {
   interleaver_.reset();
+  readers_.reset();
   core_.create(*this, machine_, options_.state_counters);
 }
 
@@ -142,6 +143,31 @@ void CoreRun::stop(OutcomeStream& out) {
 void CoreRun::collect(OutcomeStream& out, Outcome& outcome) {
   add_complaints();
   complaints_.move_to(out, outcome);
+}
+
+void CoreRun::give_back(const Readers::Freed& freed) {
+  if (freed.object == nullptr) {
+    free_table(freed.table);
+  } else {
+    free_object(freed.object, freed.size);
+  }
+}
+
+void CoreRun::end_reading() {
+  readers_.end(interleaver_.context(), [this](const Readers::Freed& freed) { give_back(freed); });
+}
+
+void CoreRun::free_table_after_readers(mmu::Hpa hpa) {
+  Readers::Freed freed;
+  freed.table = hpa;
+  if (!readers_.defer(freed)) free_table(hpa);
+}
+
+void CoreRun::free_object_after_readers(void* object, mmu::u64 size) {
+  Readers::Freed freed;
+  freed.object = object;
+  freed.size = size;
+  if (!readers_.defer(freed)) free_object(object, size);
 }
 
 void CoreRun::panic(const char* why) {

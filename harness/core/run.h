@@ -10,6 +10,7 @@
 #include "harness/core/core_host.h"
 #include "harness/core/core_vm.h"
 #include "harness/core/interleaver.h"
+#include "harness/core/readers.h"
 #include "harness/core/slot_map.h"
 #include "harness/core/steps.h"
 #include "harness/core/trap.h"
@@ -56,6 +57,12 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   mmu::u32 context() const final { return interleaver_.context(); }
   void lock(mmu::LockId id) final { interleaver_.lock(id); }
   void unlock(mmu::LockId id) final { interleaver_.unlock(id); }
+  void lock_shared(mmu::LockId id) final { interleaver_.lock_shared(id); }
+  void unlock_shared(mmu::LockId id) final { interleaver_.unlock_shared(id); }
+  void begin_reading() final { readers_.begin(interleaver_.context()); }
+  void end_reading() final;
+  void free_table_after_readers(mmu::Hpa hpa) final;
+  void free_object_after_readers(void* object, mmu::u64 size) final;
   void yield(mmu::YieldPoint point, mmu::u32) final { interleaver_.reached(point); }
   [[noreturn]] void panic(const char* why) final;
 
@@ -76,6 +83,7 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
 
   // CoreHost
   bool let_others_go_on() final { return interleaver_.pause(); }
+  void give_back(const Readers::Freed& freed);
   // Interleaver::Runner
   void run_inside(std::size_t step) override;
   [[noreturn]] void broken(const char* why) override { panic(why); }
@@ -86,6 +94,7 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   CoreSteps steps_;
   Trap trap_;
   Interleaver interleaver_;
+  Readers readers_;
   const Program* program_ = nullptr;
   OutcomeStream* out_ = nullptr;
   std::size_t current_ = 0;  // step; of those that run inside another, the outer one
