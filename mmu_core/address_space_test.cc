@@ -40,11 +40,7 @@ class AddressSpaces : public ::testing::Test {
     EXPECT_EQ(set(add(1, 0, Gpa{}, Guest::kPages, kMemory)), Status::kOk);
     guest_.map(kVa, kPage);
   }
-  Status set(const MemslotRequest& r) {
-    const Status s = guest_.vm().set_memslot(r);
-    guest_.audit();
-    return s;
-  }
+  Status set(const MemslotRequest& r) { return guest_.set_memslot(r); }
   void smm(bool in, u32 vcpu = 0) {
     EXPECT_TRUE(guest_.cpu(vcpu).set_smm(in));
     guest_.audit();
@@ -67,11 +63,7 @@ class AddressSpaces : public ::testing::Test {
     EXPECT_EQ(set(add(1, 0, Gpa{}, kPage.raw / kPageSize, kMemory)), Status::kOk);
     EXPECT_EQ(set(add(1, kId, kPage, 1, kSmram)), Status::kOk);
   }
-  Outcome reaches_smram(u64 offset = 0) {
-    Outcome o;
-    o.hpa = guest_.platform.host_page(kSmram + offset).pfn.base() + offset % kPageSize;
-    return o;
-  }
+  Outcome reaches_smram() { return guest_.reaches(kSmram); }
   Guest guest_;
 };
 
@@ -149,9 +141,7 @@ TEST_F(AddressSpaces, ChangeDropsRootsAndFlushesTheVcpu) {
   guest_.read(kVa);
   guest_.platform.flushes.clear();
   smm(true);
-  bool all = false;
-  for (const FlushRequest& f : guest_.platform.flushes) all |= f.kind == FlushRequest::Kind::kAll;
-  EXPECT_TRUE(all);
+  EXPECT_TRUE(guest_.platform.flushed_all());
   EXPECT_FALSE(guest_.translation(kVa).present);
   EXPECT_FALSE(guest_.cpu().set_smm(true)) << "it is there already";
 }
@@ -167,7 +157,7 @@ TEST_F(AddressSpaces, PagesOfOneSpaceAreFoundAgain) {
 }
 
 TEST_F(AddressSpaces, TablesAreWriteTrackedInTheirOwnSpace) {
-  const Gpa directory{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)};
+  const Gpa directory = guest_.table_of(kVa, 2);
   const Gva window{0x7000'0000};
   guest_.map(window, directory);
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kPage));
@@ -209,11 +199,7 @@ TEST_F(AddressSpaces, NotifierTakesTheFrameFromBoth) {
   guest_.read(kVa);
   smm(true);
   guest_.read(kVa);
-  const Hva hva = kMemory + kPage.raw;
-  guest_.vm().notifier_begin(hva, hva + kPageSize);
-  guest_.platform.migrate(hva);
-  guest_.vm().notifier_end(hva, hva + kPageSize);
-  guest_.audit();
+  guest_.migrate(kMemory + kPage.raw);
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kPage));
   smm(false);
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kPage));

@@ -10,6 +10,9 @@ using testing::kMemory;
 using testing::seen_of;
 using testing::spte_of;
 
+constexpr const char* kNotOnceInRmap = "leaf is not in its gfn's reverse map exactly once";
+constexpr const char* kWider = "entry is wider than the guest's tables permit";
+constexpr const char* kMmioWider = "MMIO entry is wider than the guest's tables permit";
 constexpr u64 kWritable = pte::kW | spte::kMmuWritable | spte::kHostWritable;
 
 class AuditLeaves : public testing::AuditTest {
@@ -28,7 +31,7 @@ TEST_P(AuditLeaves, FilledEntryIsNotEmpty) {
 }
 
 TEST_P(AuditLeaves, EntryIsATranslationOrMmio) {
-  falsify(spte_of(leaf_), spte_of(leaf_) & ~spte::kPresent);
+  clear_bits(spte_of(leaf_), spte::kPresent);
   EXPECT_TRUE(complains(Class::kReserved, "neither translation nor MMIO entry", leaf_));
 }
 
@@ -38,21 +41,20 @@ TEST_P(AuditLeaves, MmioEntryFaults) {
 }
 
 TEST_P(AuditLeaves, EntryIsWithinTheHostsWidth) {
-  falsify(spte_of(leaf_), spte_of(leaf_) | bit(50));
+  set_bits(spte_of(leaf_), bit(50));
   EXPECT_TRUE(complains(Class::kReserved, "entry has a reserved bit", leaf_));
 }
 
 // ---- its place in the reverse map
 
 TEST_P(AuditLeaves, GfnHasAMemslot) {
-  u64& word = leaf_.page->info->word[leaf_.index];
-  falsify(word, Gfn::of(kNoMemory).raw << 3 | acc::kAll);
+  falsify_gfn(leaf_, Gfn::of(kNoMemory));
   EXPECT_TRUE(complains(Class::kRmap, "leaf maps a gfn without a memslot", leaf_));
 }
 
 TEST_P(AuditLeaves, ReverseMapHasTheLeaf) {
   falsify(rmap(kPage).word, 0);
-  EXPECT_TRUE(complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", leaf_));
+  EXPECT_TRUE(complains(Class::kRmap, kNotOnceInRmap, leaf_));
 }
 
 TEST_P(AuditLeaves, ReverseMapHasTheLeafOnce) {
@@ -60,18 +62,17 @@ TEST_P(AuditLeaves, ReverseMapHasTheLeafOnce) {
   twice.count = 2;
   twice.ref[0] = twice.ref[1] = leaf_.pack();
   falsify(rmap(kPage).word, reinterpret_cast<u64>(&twice));
-  EXPECT_TRUE(complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", leaf_));
+  EXPECT_TRUE(complains(Class::kRmap, kNotOnceInRmap, leaf_));
 }
 
 TEST_P(AuditLeaves, ReverseMapHasTheLargeLeaf) {
   falsify(rmap(kHugePage, 2).word, 0);
-  EXPECT_TRUE(complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", huge_));
+  EXPECT_TRUE(complains(Class::kRmap, kNotOnceInRmap, huge_));
 }
 
 TEST_P(AuditLeaves, ReverseMapHasTheDirectLeaf) {
   falsify(rmap(kSplitPage).word, 0);
-  EXPECT_TRUE(
-      complains(Class::kRmap, "leaf is not in its gfn's reverse map exactly once", at(kSplit)));
+  EXPECT_TRUE(complains(Class::kRmap, kNotOnceInRmap, at(kSplit)));
 }
 
 TEST_P(AuditLeaves, ReverseMapsHaveNothingElse) {
@@ -82,17 +83,13 @@ TEST_P(AuditLeaves, ReverseMapsHaveNothingElse) {
 // ---- the frame
 
 TEST_P(AuditLeaves, RangeThatIsInvalidatedHasNoLeaf) {
-  falsify(vm().notifier.in_progress, 1);
-  falsify(vm().notifier.start, kMemory + (kPage.raw + kPageSize - 1));
-  falsify(vm().notifier.end, kMemory + kPage.raw + kPageSize);
+  pretend_invalidation(kMemory + (kPage.raw + kPageSize - 1), kMemory + kPage.raw + kPageSize);
   EXPECT_TRUE(complains(Class::kNotifier, "leaf inside a range that is being invalidated", leaf_));
 }
 
 TEST_P(AuditLeaves, RangeThatIsInvalidatedHasNoPartOfALargeLeaf) {
   const Hva last = kMemory + kHugePage.raw + (pages_of_level(2) - 1) * kPageSize;
-  falsify(vm().notifier.in_progress, 1);
-  falsify(vm().notifier.start, last);
-  falsify(vm().notifier.end, last + kPageSize);
+  pretend_invalidation(last, last + kPageSize);
   EXPECT_TRUE(complains(Class::kNotifier, "leaf inside a range that is being invalidated", huge_));
 }
 
@@ -128,15 +125,15 @@ TEST_P(AuditLeaves, FrameThatIsWrittenIsWritable) {
 constexpr const char* kOtherRights = "leaf grants other rights than were stored for it";
 
 TEST_P(AuditLeaves, GrantsNoMoreThanWasStored) {
-  falsify(spte_of(at(kReadOnly)), spte_of(at(kReadOnly)) | kWritable);
-  falsify(spte_of(at(kSuper)), spte_of(at(kSuper)) | pte::kU);
+  set_bits(spte_of(at(kReadOnly)), kWritable);
+  set_bits(spte_of(at(kSuper)), pte::kU);
   EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kReadOnly)));
   EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kSuper)));
 }
 
 // Without U it would escape SMEP and SMAP.
 TEST_P(AuditLeaves, GrantsNoLessThanWasStored) {
-  falsify(spte_of(leaf_), spte_of(leaf_) & ~pte::kU);
+  clear_bits(spte_of(leaf_), pte::kU);
   EXPECT_TRUE(complains(Class::kContent, kOtherRights, leaf_));
 }
 
@@ -147,23 +144,20 @@ TEST_P(AuditLeaves, MayLoseTheWriteThatWasStored) {
 
 TEST_P(AuditLeaves, DirectOneGrantsWhatItsPageDoes) {
   const SpteRef leaf = at(kSplit);
-  falsify(spte_of(leaf), spte_of(leaf) | pte::kXd);
+  set_bits(spte_of(leaf), pte::kXd);
   EXPECT_TRUE(complains(Class::kContent, kOtherRights, leaf));
 }
 
 TEST_P(AuditLeaves, UnsyncOneGrantsWhatWasStored) {
   make_unsync();
-  falsify(spte_of(at(kSuper)), spte_of(at(kSuper)) | pte::kU);
+  set_bits(spte_of(at(kSuper)), pte::kU);
   EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kSuper)));
 }
 
 TEST_P(AuditLeaves, OneWhoseGuestEntryTheHostEditedGrantsWhatWasStored) {
-  const Gpa entry = guest.entry(kSuper, 1);
-  const u64 was = guest.load_entry(entry);
-  guest.store_entry(entry, was | pte::kU);
-  falsify(spte_of(at(kSuper)), spte_of(at(kSuper)) | pte::kU);
+  host_flips(kSuper, pte::kU);
+  set_bits(spte_of(at(kSuper)), pte::kU);
   EXPECT_TRUE(complains(Class::kContent, kOtherRights, at(kSuper)));
-  guest.store_entry(entry, was);
 }
 
 TEST_P(AuditLeaves, WriteIsGrantedByItsSoftwareBits) {
@@ -177,7 +171,7 @@ TEST_P(AuditLeaves, WriteIsGrantedByItsSoftwareBits) {
 
 TEST_P(AuditLeaves, SoftwareBitsOfWhatIsReadOnlyGrantNoWrite) {
   const SpteRef leaf = at(kReadOnly);
-  falsify(spte_of(leaf), spte_of(leaf) | spte::kMmuWritable);
+  set_bits(spte_of(leaf), spte::kMmuWritable);
   EXPECT_TRUE(complains(Class::kWritable, "the software bits of a leaf contradict its W", leaf));
 }
 
@@ -209,13 +203,13 @@ TEST_P(AuditLeaves, LargeLeafHoldsNoTable) {
 
 TEST_P(AuditLeaves, UpperTableIsNotWritten) {
   const SpteRef leaf = at(kDirectory);
-  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  set_bits(spte_of(leaf), kWritable);
   EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a tracked table", leaf));
 }
 
 TEST_P(AuditLeaves, SyncedTableIsNotWritten) {
   const SpteRef leaf = at(kTable);
-  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  set_bits(spte_of(leaf), kWritable);
   EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a synced table", leaf));
 }
 
@@ -228,57 +222,50 @@ TEST_P(AuditLeaves, TableThatIsWrittenIsUnsync) {
 // ---- what the guest's entry says
 
 TEST_P(AuditLeaves, FrameIsTheGuestEntrys) {
-  u64& word = leaf_.page->info->word[leaf_.index];
-  falsify(word, (Gfn::of(kPage) + 1).raw << 3 | acc::kAll);
+  falsify_gfn(leaf_, Gfn::of(kPage) + 1);
   EXPECT_TRUE(complains(Class::kContent, "leaf maps another frame than the guest's entry", leaf_));
 }
 
 TEST_P(AuditLeaves, LargeFrameIsTheGuestEntrys) {
-  u64& word = huge_.page->info->word[huge_.index];
-  falsify(word, (Gfn::of(kHugePage).raw - pages_of_level(2)) << 3 | acc::kAll);
+  falsify_gfn(huge_, Gfn{Gfn::of(kHugePage).raw - pages_of_level(2)});
   EXPECT_TRUE(complains(Class::kContent, "leaf maps another frame than the guest's entry", huge_));
 }
 
 TEST_P(AuditLeaves, WriteIsTheGuestEntrysToGive) {
   const SpteRef leaf = at(kReadOnly);
-  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
-  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf));
+  set_bits(spte_of(leaf), kWritable);
+  EXPECT_TRUE(complains(Class::kContent, kWider, leaf));
 }
 
 TEST_P(AuditLeaves, UserAccessIsTheGuestEntrysToGive) {
   const SpteRef leaf = at(kSuper);
-  falsify(spte_of(leaf), spte_of(leaf) | pte::kU);
-  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf));
+  set_bits(spte_of(leaf), pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kWider, leaf));
 }
 
 TEST_P(AuditLeaves, RightsArePathsToGive) {
   falsify_role<PageRole::Access>(*leaf_.page, u8{acc::kU | acc::kX});
-  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf_));
+  EXPECT_TRUE(complains(Class::kContent, kWider, leaf_));
 }
 
 TEST_P(AuditLeaves, FirstWriteIsSeen) {
   const SpteRef leaf = at(kClean);
-  falsify(spte_of(leaf), spte_of(leaf) | kWritable);
+  set_bits(spte_of(leaf), kWritable);
   EXPECT_TRUE(
       complains(Class::kContent, "writable leaf while the guest's dirty bit is clear", leaf));
 }
 
 // What the host did to a guest entry says nothing about the core.
 TEST_P(AuditLeaves, EntryThatTheHostEditedIsNotCompared) {
-  const Gpa entry = guest.entry(kReadOnly, 1);
-  const u64 was = guest.load_entry(entry);
-  guest.store_entry(entry, was & ~pte::kU);
+  host_flips(kReadOnly, pte::kU);
   EXPECT_TRUE(silent());
-  guest.store_entry(entry, was);
 }
 
 TEST_P(AuditLeaves, UnsyncPageIsNotCompared) {
   make_unsync();
-  const Gpa entry = guest.entry(kVa, 1);
-  guest.store_entry(entry, guest.load_entry(entry) & ~pte::kD);
-  falsify(seen_of(leaf_), seen_of(leaf_) & ~pte::kD);
+  host_flips(kVa, pte::kD);
+  clear_bits(seen_of(leaf_), pte::kD);
   EXPECT_TRUE(silent());
-  guest.store_entry(entry, guest.load_entry(entry) | pte::kD);
 }
 
 // ---- MMIO
@@ -317,19 +304,14 @@ TEST_P(AuditMmio, OfAnUnsyncPageIsNotCompared) {
 }
 
 TEST_P(AuditMmio, GrantsNoMoreThanTheGuestsEntry) {
-  const Gpa gpte = guest.entry(kDevice, 1);
-  const u64 was = guest.load_entry(gpte);
-  guest.store_entry(gpte, was & ~pte::kU);
-  falsify(seen_of(entry_), was & ~pte::kU);
-  EXPECT_TRUE(
-      complains(Class::kContent, "MMIO entry is wider than the guest's tables permit", entry_));
-  guest.store_entry(gpte, was);
+  host_flips(kDevice, pte::kU);
+  clear_bits(seen_of(entry_), pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kMmioWider, entry_));
 }
 
 TEST_P(AuditMmio, GrantsNoMoreThanThePath) {
   falsify_role<PageRole::Access>(*entry_.page, u8{acc::kU | acc::kX});
-  EXPECT_TRUE(
-      complains(Class::kContent, "MMIO entry is wider than the guest's tables permit", entry_));
+  EXPECT_TRUE(complains(Class::kContent, kMmioWider, entry_));
 }
 
 TEST_P(AuditMmio, HasNoProtectionKey) {
@@ -355,7 +337,7 @@ INSTANTIATE_TEST_SUITE_P(, AuditLegacyLeaves, ::testing::ValuesIn(testing::modes
                          testing::name_of);
 
 TEST_P(AuditLegacyLeaves, HaveNoProtectionKey) {
-  falsify(spte_of(at(kVa)), spte_of(at(kVa)) | bit(59));
+  set_bits(spte_of(at(kVa)), bit(59));
   EXPECT_TRUE(complains(Class::kReserved, "entry has a reserved bit", at(kVa)));
 }
 
@@ -376,14 +358,14 @@ INSTANTIATE_TEST_SUITE_P(, AuditWpTrick, ::testing::ValuesIn(testing::kPagedMode
                          testing::name_of);
 
 TEST_P(AuditWpTrick, IsNotExecutedUnderSmep) {
-  falsify(spte_of(leaf_), spte_of(leaf_) & ~pte::kXd);
+  clear_bits(spte_of(leaf_), pte::kXd);
   EXPECT_TRUE(complains(Class::kContent,
                         "a user page made supervisor may be executed in spite of SMEP", leaf_));
 }
 
 TEST_P(AuditWpTrick, IsNotTheUsers) {
-  falsify(spte_of(leaf_), spte_of(leaf_) | pte::kU);
-  EXPECT_TRUE(complains(Class::kContent, "entry is wider than the guest's tables permit", leaf_));
+  set_bits(spte_of(leaf_), pte::kU);
+  EXPECT_TRUE(complains(Class::kContent, kWider, leaf_));
 }
 
 }  // namespace

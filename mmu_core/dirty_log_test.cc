@@ -123,7 +123,7 @@ TEST_F(DirtyLog, DirtyBitMarksTheTable) {
 }
 
 TEST_F(DirtyLog, TableEditMarksTheTable) {
-  const Gpa table{guest_.entry(kVa, 1).raw & ~(kPageSize - 1)};
+  const Gpa table = guest_.table_of(kVa);
   guest_.map(kAlias, table);
   guest_.read(kAlias);
   dirty(guest_);

@@ -117,7 +117,7 @@ TEST_F(EmulateCrossing, StoreIntoATableSecondTakesEffect) {
   const Gva used{0x2345'6660'0000};
   guest_.map(used, kPage);
   guest_.read(used);
-  guest_.map(kVa + 0x1000, Gpa{guest_.entry(used, 1).raw & ~(kPageSize - 1)});
+  guest_.map(kVa + 0x1000, guest_.table_of(used));
   guest_.map(used, kPage);
   run(kVa + 0xffc, Access::kWrite, 8, 0);  // clears the low half of the table's entry 0
   EXPECT_EQ(guest_.read(used), page_fault(0));

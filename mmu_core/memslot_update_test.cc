@@ -17,6 +17,8 @@ using testing::page_fault;
 using Kind = MemslotRequest::Kind;
 
 constexpr Gva kVa{0x1234'5660'0000};
+constexpr Gva kThrough{0x7000'0000'0000};
+constexpr Gpa kPage{0x40'0000};
 constexpr Gpa kSlotGpa{0x1'0000'0000}, kElsewhere{0x1'4000'0000};
 constexpr Hva kSlotHva = kMemory + (u64{1} << 34);
 constexpr u64 kSlotPages = 1024;
@@ -26,14 +28,18 @@ constexpr u32 kId = 3;
 class MemslotUpdate : public ::testing::Test {
  protected:
   MemslotUpdate() {
-    guest_.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+    add_slot(guest_);
     guest_.map(kVa, kSlotGpa);
     guest_.write(kVa, 0x11);
   }
-  Outcome reaches_slot(u64 offset = 0) {
-    Outcome o;
-    o.hpa = guest_.platform.host_page(kSlotHva + offset).pfn.base() + offset % kPageSize;
-    return o;
+  static void add_slot(Guest& g) { g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva); }
+  Outcome reaches_slot(u64 offset = 0) { return guest_.reaches(kSlotHva + offset); }
+  // kThrough is mapped to kPage by a page table in the slot.
+  void map_through_slot(u64 leaf) {
+    constexpr u64 kTable = 0x5000;
+    guest_.platform.store(kSlotHva + kTable, leaf);
+    guest_.map(kThrough, kPage);
+    guest_.host_store(guest_.entry(kThrough, 2), (kSlotGpa + kTable).raw | kRights);
   }
   Guest guest_;
 };
@@ -54,7 +60,7 @@ TEST_F(MemslotUpdate, DeleteFlushesBeforeItReturns) {
 
 TEST_F(MemslotUpdate, SlotComesBackWithItsContent) {
   ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
-  guest_.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+  add_slot(guest_);
   EXPECT_EQ(guest_.read(kVa).value, 0x11u);
 }
 
@@ -97,25 +103,18 @@ TEST_F(MemslotUpdate, MoveKeepsTheLog) {
 }
 
 TEST_F(MemslotUpdate, GuestTableInADeletedSlot) {
-  const Gpa table = kSlotGpa + 0x5000;
-  guest_.platform.store(kSlotHva + 0x5000, Gpa{0x40'0000}.raw | kUsed);
-  const Gva through{0x7000'0000'0000};
-  guest_.map(through, Gpa{0x40'0000});
-  guest_.host_store(guest_.entry(through, 2), table.raw | kRights);
-  ASSERT_EQ(guest_.read(through), guest_.reaches(Gpa{0x40'0000}));
+  map_through_slot(kPage.raw | kUsed);
+  ASSERT_EQ(guest_.read(kThrough), guest_.reaches(kPage));
   ASSERT_EQ(guest_.slot_request(Kind::kDelete, kId), Status::kOk);
-  EXPECT_EQ(guest_.read(through), page_fault(0));
-  guest_.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
-  EXPECT_EQ(guest_.read(through), guest_.reaches(Gpa{0x40'0000}));
+  EXPECT_EQ(guest_.read(kThrough), page_fault(0));
+  add_slot(guest_);
+  EXPECT_EQ(guest_.read(kThrough), guest_.reaches(kPage));
 }
 
 TEST_F(MemslotUpdate, ReadOnlySlotCannotTakeAnAccessedBit) {
-  guest_.platform.store(kSlotHva + 0x5000, Gpa{0x40'0000}.raw | kRights);
-  const Gva through{0x7000'0000'0000};
-  guest_.map(through, Gpa{0x40'0000});
-  guest_.host_store(guest_.entry(through, 2), (kSlotGpa + 0x5000).raw | kRights);
+  map_through_slot(kPage.raw | kRights);
   ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, true), Status::kOk);
-  EXPECT_EQ(guest_.read(through), page_fault(0));
+  EXPECT_EQ(guest_.read(kThrough), page_fault(0));
 }
 
 TEST_F(MemslotUpdate, RefusedRequestChangesNothing) {
@@ -130,7 +129,7 @@ TEST_F(MemslotUpdate, EveryVcpuLosesTheTranslation) {
   VmConfig config;
   config.vcpus = 4;
   Guest g(config);
-  g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+  add_slot(g);
   g.map(kVa, kSlotGpa);
   for (u32 i = 0; i < 4; ++i) g.read(kVa, i);
   ASSERT_EQ(g.slot_request(Kind::kDelete, kId), Status::kOk);
@@ -140,7 +139,7 @@ TEST_F(MemslotUpdate, EveryVcpuLosesTheTranslation) {
 TEST_F(MemslotUpdate, DeleteUnderAFault) {
   for (const YieldPoint at : {YieldPoint::kAfterWalk, YieldPoint::kAfterFrame}) {
     Guest g;
-    g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+    add_slot(g);
     g.map(kVa, kSlotGpa);
     bool once = true;
     g.platform.on_yield = [&](YieldPoint point, u32) {
@@ -159,7 +158,7 @@ TEST_F(MemslotUpdate, SlotAppearsUnderAnMmioFault) {
   g.platform.on_yield = [&](YieldPoint point, u32) {
     if (point != YieldPoint::kAfterFrame || !once) return;
     once = false;
-    g.add_slot(kId, Gfn::of(kSlotGpa), kSlotPages, kSlotHva);
+    add_slot(g);
   };
   g.read(kVa);
   g.platform.store(kSlotHva, 0x44);

@@ -124,7 +124,7 @@ TEST(Mmio, GivesItsPlaceToATranslation) {
 TEST(Mmio, UnsyncEditTakesEffectWithInvlpg) {
   Guest g;
   g.map(kVa, kDevice);
-  g.map(kTableVa, Gpa{g.entry(kVa, 1).raw & ~(kPageSize - 1)});
+  g.map(kTableVa, g.table_of(kVa));
   g.read(kVa);
   const Gva edit = kTableVa + ((kVa.raw >> 12) & 511) * 8;
   ASSERT_FALSE(g.write(edit, kPage.raw | kUsed).emulated);

@@ -12,7 +12,7 @@ using testing::kRights;
 using testing::kUsed;
 using testing::page_fault;
 
-constexpr Gva kVa{0x4020'1000};
+constexpr Gva kVa{0x4020'1000}, kWindow{0x1000};
 constexpr Gpa kPage{0x40'0000}, kOther{0x60'0000};
 constexpr const PagingMode* kPagingModes[] = {&k32Bit, &kPae, &k4Level, &k5Level};
 
@@ -33,10 +33,19 @@ class ModeSwitch : public ::testing::TestWithParam<u8> {
     }
   }
   static Gpa page(unsigned i) { return kPage + i * kPageSize; }
-  bool flushed_all() {
-    for (const FlushRequest& f : guest_.platform.flushes)
-      if (f.kind == FlushRequest::Kind::kAll) return true;
-    return false;
+  // The 4-level tree's page table of kVa is at kWindow under that root.
+  void open_window(Gpa root) { guest_.map(root, kWindow, guest_.table_of(root_[2], kVa)); }
+  // There an ordinary store, unseen, makes kOther of kVa's page.
+  void edit_through_window() {
+    EXPECT_FALSE(guest_.write(kWindow + 8, kOther.raw | kUsed).emulated);
+  }
+  // Another root in long mode, and the window under both.
+  Gpa second_root() {
+    guest_.enter_mode(k4Level, root_[2]);
+    const Gpa other = guest_.new_table();
+    open_window(root_[2]);
+    open_window(other);
+    return other;
   }
 
   Guest guest_;
@@ -109,7 +118,7 @@ TEST_P(ModeSwitch, EndOfPagingFlushesEverything) {
     guest_.read(kVa);
     guest_.platform.flushes.clear();
     ASSERT_TRUE(guest_.cpu().set_cr0(guest_.cpu().cr0() & ~cr0::kPg));
-    EXPECT_TRUE(flushed_all());
+    EXPECT_TRUE(guest_.platform.flushed_all());
   }
 }
 
@@ -131,11 +140,10 @@ TEST_P(ModeSwitch, TheWayBackToLongModeFindsItsRoot) {
 
 // What was unsync when long mode was left is in step when it is entered again: MOV to CR0 flushes.
 TEST_P(ModeSwitch, AKeptRootIsSynced) {
-  const Gva window{0x1000};
   guest_.enter_mode(k4Level, root_[2]);
-  guest_.map(root_[2], window, Gpa{guest_.entry(root_[2], kVa, 1).raw & ~(kPageSize - 1)});
+  open_window(root_[2]);
   guest_.read(kVa);
-  EXPECT_FALSE(guest_.write(window + 8, kOther.raw | kUsed).emulated);
+  edit_through_window();
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(page(2))) << "no invalidation yet";
   Vcpu& cpu = guest_.cpu();
   ASSERT_TRUE(cpu.set_cr0(cpu.cr0() & ~cr0::kPg));
@@ -159,17 +167,12 @@ TEST_P(ModeSwitch, ArraysAreNotKept) {
 
 // With PCIDs a CR3 may come back without a flush: what was loaded before must not.
 TEST_P(ModeSwitch, PcidsBeginWithNoPreviousRoot) {
-  const Gva window{0x1000};
-  guest_.enter_mode(k4Level, root_[2]);
-  const Gpa other = guest_.new_table();
-  const Gpa table{guest_.entry(root_[2], kVa, 1).raw & ~(kPageSize - 1)};
-  guest_.map(root_[2], window, table);
-  guest_.map(other, window, table);
+  const Gpa other = second_root();
   Vcpu& cpu = guest_.cpu();
   guest_.read(kVa);
-  EXPECT_FALSE(guest_.write(window + 8, kOther.raw | kUsed).emulated);
+  edit_through_window();
   ASSERT_TRUE(cpu.set_cr3(other.raw));  // flushes, but the first root is not current any more
-  guest_.read(window);
+  guest_.read(kWindow);
   ASSERT_TRUE(cpu.set_cr4(cpu.cr4() | cr4::kPcide));
   ASSERT_TRUE(cpu.set_cr3(root_[2].raw | cr3::kNoFlush));
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kOther));
@@ -177,19 +180,14 @@ TEST_P(ModeSwitch, PcidsBeginWithNoPreviousRoot) {
 
 // A root of other rights is not synced by what is invalidated meanwhile, so it must not come back.
 TEST_P(ModeSwitch, ChangedRightsForgetPreviousRoots) {
-  const Gva window{0x1000};
-  guest_.enter_mode(k4Level, root_[2]);
-  const Gpa other = guest_.new_table();
-  const Gpa table{guest_.entry(root_[2], kVa, 1).raw & ~(kPageSize - 1)};
-  guest_.map(root_[2], window, table);
-  guest_.map(other, window, table);
+  const Gpa other = second_root();
   Vcpu& cpu = guest_.cpu();
   ASSERT_TRUE(cpu.set_cr4(cpu.cr4() | cr4::kPcide));
   ASSERT_TRUE(cpu.set_cr3(root_[2].raw | 1));
   guest_.read(kVa);
-  EXPECT_FALSE(guest_.write(window + 8, kOther.raw | kUsed).emulated);
+  edit_through_window();
   ASSERT_TRUE(cpu.set_cr3(other.raw | 2));
-  guest_.read(window);
+  guest_.read(kWindow);
   ASSERT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
   ASSERT_TRUE(cpu.invpcid(2, 0, Gva{}));
   ASSERT_TRUE(cpu.set_cr0(cpu.cr0() ^ cr0::kWp));
@@ -206,10 +204,10 @@ TEST_P(ModeSwitch, Cr3OfLongModeIsUsedWithItsLow32Bits) {
 // Pages of one mode say nothing in another: bits 62:52 are reserved in PAE paging only.
 TEST_P(ModeSwitch, ATableSharedByTwoModesIsShadowedTwice) {
   guest_.enter_mode(kPae, root_[1]);
-  const Gpa leaf = guest_.entry(root_[1], kVa, 1);
+  const Gpa leaf = guest_.entry(root_[1], kVa, 1), table = guest_.table_of(root_[1], kVa);
   guest_.enter_mode(k4Level, root_[2]);
   // The 4-level guest's directory names the PAE guest's page table.
-  guest_.store_entry(guest_.entry(root_[2], kVa, 2), (leaf.raw & ~(kPageSize - 1)) | kRights);
+  guest_.store_entry(guest_.entry(root_[2], kVa, 2), table.raw | kRights);
   guest_.store_entry(leaf, kOther.raw | kUsed | bit(55));
   EXPECT_EQ(guest_.read(kVa), guest_.reaches(kOther));
   guest_.enter_mode(kPae, root_[1]);
@@ -235,7 +233,7 @@ TEST_P(ModeSwitch, SregsFlushEverything) {
   Sregs s = guest_.sregs(k4Level);
   s.cr3 = root_[2].raw;
   ASSERT_TRUE(guest_.cpu().set_sregs(s));
-  EXPECT_TRUE(flushed_all());
+  EXPECT_TRUE(guest_.platform.flushed_all());
 }
 
 // Two vCPUs in different modes over one page table frame: both see its edits.

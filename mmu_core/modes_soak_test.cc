@@ -3,20 +3,16 @@
 // another format to the next. After a CR3 load a user's read must do what the guest's tables say by
 // the registers of that moment.
 
-#include <gtest/gtest.h>
-
 #include <array>
-#include <random>
 #include <vector>
 
-#include "mmu_core/testing/guest.h"
+#include "mmu_core/testing/soak.h"
 
 namespace mmu {
 namespace {
 
 using testing::Guest;
 using testing::kMemory;
-using testing::kRights;
 using testing::mmio;
 using testing::Outcome;
 using testing::page_fault;
@@ -31,19 +27,13 @@ constexpr Gpa kPdptes[] = {Gpa{0x70'0000}, kSlot1 + kPageSize};  // in no other 
 constexpr u64 kIndices8[] = {0, 1, 2, 3, 128, 129, 256, 257};
 constexpr u64 kIndices4[] = {0, 1, 2, 3, 256, 257, 512, 513};
 
-class ModesSoak : public ::testing::TestWithParam<unsigned> {
+class ModesSoak : public testing::SoakTest {
  protected:
-  ModesSoak() : random_(GetParam()), guest_(config()) {
+  ModesSoak() : SoakTest(config()) {
     add_slot1();
     for (unsigned i = 0; i < 200; ++i) edit_by_host();
   }
 
-  u64 pick(u64 n) { return random_() % n; }
-  template <class T, std::size_t n>
-  T any_of(const T (&from)[n]) {
-    return from[pick(n)];
-  }
-  u32 any_vcpu() { return static_cast<u32>(pick(kVcpus)); }
   Gpa any_table() {
     const u64 i = pick(kFrames + 1);
     return i < kFrames ? kTables + i * kPageSize : kSlot1;
@@ -52,9 +42,7 @@ class ModesSoak : public ::testing::TestWithParam<unsigned> {
 
   // What an entry of any format may hold.
   u64 any_entry() {
-    u64 flags = kRights | pte::kA;
-    for (const u64 bit : {pte::kW, pte::kU, pte::kA, pte::kD, pte::kG, pte::kXd})
-      if (pick(8) == 0) flags ^= bit;
+    const u64 flags = any_flags();
     switch (pick(16)) {
       case 0:
         return 0;
@@ -71,10 +59,6 @@ class ModesSoak : public ::testing::TestWithParam<unsigned> {
       default:
         return any_table().raw | flags;
     }
-  }
-  template <class T>
-  T any_of(std::initializer_list<T> from) {
-    return from.begin()[pick(from.size())];
   }
   u64 two_4byte_entries() { return (any_entry() & 0xffff'ffff) | any_entry() << 32; }
 
@@ -100,8 +84,7 @@ class ModesSoak : public ::testing::TestWithParam<unsigned> {
         mode.legacy() ? gva : static_cast<u64>(static_cast<std::int64_t>(gva << unused) >> unused)};
   }
 
-  void step() {
-    const u32 v = any_vcpu();
+  void step(u32 v) override {
     switch (pick(24)) {
       case 0:
         return edit_by_emulation(v);
@@ -203,15 +186,11 @@ class ModesSoak : public ::testing::TestWithParam<unsigned> {
   }
   void migrate() {
     const Gpa page = pick(2) ? kData + pick(kFrames) * kPageSize : any_table();
-    const Hva hva = kMemory + page.raw;
-    guest_.vm().notifier_begin(hva, hva + kPageSize);
-    guest_.platform.migrate(hva);
-    guest_.vm().notifier_end(hva, hva + kPageSize);
+    guest_.migrate(kMemory + page.raw);
   }
   void touch(u32 v) {
     guest_.set_cpl(pick(2) ? 3 : 0, v);
-    const Access access =
-        std::array{Access::kRead, Access::kWrite, Access::kWrite, Access::kRmw}[pick(4)];
+    const Access access = any_of({Access::kRead, Access::kWrite, Access::kWrite, Access::kRmw});
     const unsigned size = pick(2) ? 8 : 4;
     const u64 offset = any_offset() & ~u64{size - 1};
     const Outcome o = guest_.access(any_gva(v) + offset, access,
@@ -300,8 +279,6 @@ class ModesSoak : public ::testing::TestWithParam<unsigned> {
     return c;
   }
 
-  std::mt19937_64 random_;
-  Guest guest_;
   bool slot1_ = false;
   unsigned compared_[5] = {}, done_ = 0;
 };
@@ -309,11 +286,8 @@ class ModesSoak : public ::testing::TestWithParam<unsigned> {
 INSTANTIATE_TEST_SUITE_P(Seeds, ModesSoak, ::testing::Range(0u, 18u));
 
 TEST_P(ModesSoak, StaysWholeAndRight) {
-  for (unsigned i = 0; i < kSteps; ++i) {
-    step();
-    guest_.audit();
-    ASSERT_FALSE(HasFailure()) << "step " << i << ", seed " << GetParam();
-  }
+  run(kSteps);
+  if (HasFatalFailure()) return;
   // What the steps are for did happen.
   for (const unsigned n : compared_) EXPECT_GT(n, kSteps / 100);
   EXPECT_GT(done_, kSteps / 50);

@@ -27,11 +27,7 @@ void end(Guest& g, Gpa gpa, u64 bytes = kPageSize) {
   g.audit();
 }
 
-void migrate(Guest& g, Gpa gpa) {
-  begin(g, gpa);
-  g.platform.migrate(hva_of(gpa));
-  end(g, gpa);
-}
+void migrate(Guest& g, Gpa gpa) { g.migrate(hva_of(gpa)); }
 
 TEST(Notifier, BeginTakesTheTranslationAway) {
   Guest g;
@@ -124,7 +120,7 @@ TEST(Notifier, MovedGuestTableIsReadFromItsNewFrame) {
   Guest g;
   g.map(kVa, kPage);
   g.read(kVa);
-  migrate(g, Gpa{g.entry(kVa, 1).raw & ~(kPageSize - 1)});
+  migrate(g, g.table_of(kVa));
   g.write_physical(g.entry(kVa, 1), kOther.raw | kUsed);
   EXPECT_EQ(g.read(kVa), g.reaches(kOther));
 }

@@ -15,13 +15,11 @@ using testing::page_fault;
 constexpr Gva kVa{0x1234'5660'0000}, kAlias{0x2345'6660'0000};
 constexpr Gpa kPage{0x40'0000};
 
-Gpa table_of(Guest& g, Gva gva) { return Gpa{g.entry(gva, 1).raw & ~(kPageSize - 1)}; }
-
 // kAlias's directory names kVa's level-1 table, with these bits in the naming entry.
 void share_table(Guest& g, u64 flags) {
   g.map(kVa, kPage);
   g.map(kAlias, kPage);
-  g.host_store(g.entry(kAlias, 2), table_of(g, kVa).raw | flags);
+  g.host_store(g.entry(kAlias, 2), g.table_of(kVa).raw | flags);
 }
 
 TEST(PageCache, EqualRightsShareAPage) {

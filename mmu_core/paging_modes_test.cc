@@ -185,7 +185,7 @@ TEST_P(PagingModes, StoresOfTheGuestToItsTablesShowAfterInvlpg) {
   if (!paging()) return;
   const Gva gva{0x8040'1000}, window{0x1000};
   guest_.map(gva, kPage);
-  guest_.map(window, Gpa{guest_.entry(gva, 1).raw & ~(kPageSize - 1)});
+  guest_.map(window, guest_.table_of(gva));
   EXPECT_EQ(guest_.read(gva), guest_.reaches(kPage));
   const Gva at{window.raw | (guest_.entry(gva, 1).raw & (kPageSize - 1))};
   const auto edit = [&](u64 value) {
@@ -254,9 +254,7 @@ TEST_P(PagingModes, FrameMovesAndZapAll) {
   const Gva gva{kPage.raw};
   if (paging()) guest_.map(gva, kPage);
   guest_.write(gva, 0x77);
-  guest_.vm().notifier_begin(kMemory + kPage.raw, kMemory + kPage.raw + kPageSize);
-  guest_.platform.migrate(kMemory + kPage.raw);
-  guest_.vm().notifier_end(kMemory + kPage.raw, kMemory + kPage.raw + kPageSize);
+  guest_.migrate(kMemory + kPage.raw);
   EXPECT_EQ(guest_.read(gva).value, 0x77u);
   guest_.vm().zap_all();
   guest_.audit();

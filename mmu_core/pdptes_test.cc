@@ -8,7 +8,6 @@ namespace mmu {
 namespace {
 
 using testing::Guest;
-using testing::kRights;
 using testing::kUsed;
 using testing::LimitedPages;
 using testing::page_fault;
@@ -27,10 +26,10 @@ class Pdptes : public ::testing::Test {
  protected:
   explicit Pdptes(Vendor vendor = Vendor::kIntel) : guest_(kPae, config(vendor)) {
     guest_.map(kVa, kPage);
-    const Gpa other = guest_.new_table();
+    const Gpa at = pdpte(), other = guest_.new_table();
     guest_.map(other, kVa, kOther);
+    first_ = guest_.load(at);
     second_ = guest_.load(guest_.entry(other, kVa, 3));
-    first_ = guest_.load(pdpte());
   }
   Gpa pdpte() { return guest_.entry(kVa, 3); }
   void expect_first() { EXPECT_EQ(guest_.read(kVa), guest_.reaches(kPage)); }
@@ -250,7 +249,7 @@ TEST_F(Pdptes, UnsyncTablesBelowEachOfTheFourAreSynced) {
   for (u64 i = 0; i < 4; ++i) {
     const Gva va{i << 30 | 0x20'1000};
     guest_.map(va, kPage);
-    guest_.map(window + i * kPageSize, Gpa{guest_.entry(va, 1).raw & ~(kPageSize - 1)});
+    guest_.map(window + i * kPageSize, guest_.table_of(va));
     EXPECT_EQ(guest_.read(va), guest_.reaches(kPage));
   }
   for (u64 i = 0; i < 4; ++i)

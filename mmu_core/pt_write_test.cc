@@ -156,7 +156,7 @@ TEST_F(PtWrite, Level1TablesDoNotFlood) {
 }
 
 TEST_F(PtWrite, FormerTableBecomesOrdinaryMemory) {
-  const Gpa directory{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)};
+  const Gpa directory = guest_.table_of(kVa, 2);
   guest_.map(kTableVa, directory);
   ASSERT_TRUE(guest_.write(kTableVa + 0xff8, 0).emulated);
   guest_.write_physical(guest_.entry(kVa, 3), 0);
@@ -165,7 +165,7 @@ TEST_F(PtWrite, FormerTableBecomesOrdinaryMemory) {
 }
 
 TEST_F(PtWrite, ReadModifyWriteGivesTheTableUp) {
-  const Gpa directory{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)};
+  const Gpa directory = guest_.table_of(kVa, 2);
   guest_.map(kTableVa, directory);
   ASSERT_TRUE(guest_.access(kTableVa + 0xff8, Access::kRmw, 1).emulated);
   EXPECT_EQ(guest_.load(directory + 0xff8), 1u);

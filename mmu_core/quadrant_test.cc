@@ -190,7 +190,7 @@ TEST(Quadrant, SyncReadsTheEntryItself) {
     Guest g(k32Bit);
     constexpr Gva kWindow{0x1000};
     g.map(va, kPage);
-    const Gpa at = g.entry(va, 1), table{at.raw & ~(kPageSize - 1)};
+    const Gpa at = g.entry(va, 1), table = g.table_of(va);
     g.store_entry(table + 8, kPage.raw | kUsed);
     g.map(kWindow, table);
     EXPECT_EQ(g.read(va), g.reaches(kPage));

@@ -27,7 +27,7 @@ class Roots : public ::testing::Test {
     space_[0] = guest_.root();
     for (unsigned i = 1; i < kSpaces; ++i) space_[i] = guest_.new_table();
     for (unsigned i = 0; i < kSpaces; ++i) guest_.map(space_[i], kVa, kPage + i * kPageSize);
-    const Gpa table{guest_.entry(space_[0], kVa, 1).raw & ~(kPageSize - 1)};
+    const Gpa table = guest_.table_of(space_[0], kVa);
     for (const Gpa space : space_) guest_.map(space, kTableVa, table);
   }
 

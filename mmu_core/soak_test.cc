@@ -1,12 +1,9 @@
 // Random calls of the facade, each followed by an audit; after a CR3 load an access must do what
 // the guest's tables say at that moment.
 
-#include <gtest/gtest.h>
+#include "mmu_core/testing/soak.h"
 
-#include <random>
 #include <vector>
-
-#include "mmu_core/testing/guest.h"
 
 namespace mmu {
 namespace {
@@ -14,7 +11,6 @@ namespace {
 using testing::Guest;
 using testing::kMemory;
 using testing::kRights;
-using testing::kUsed;
 using testing::mmio;
 using testing::Outcome;
 using testing::page_fault;
@@ -26,9 +22,9 @@ constexpr Gva kWindow{u64{511} << 39};  // where the guest reaches its tables; n
 constexpr Gpa kData{0x40'0000}, kDevice{0x1'0000'0000};
 constexpr Gpa kEndOfMemory{Guest::kPages * kPageSize};
 
-class Soak : public ::testing::TestWithParam<unsigned> {
+class Soak : public testing::SoakTest {
  protected:
-  Soak() : random_(GetParam()), guest_(config()) {
+  Soak() : SoakTest(config()) {
     root_[0] = guest_.root();
     root_[1] = guest_.new_table();
     for (Gpa& table : table_) table = guest_.new_table();
@@ -41,17 +37,13 @@ class Soak : public ::testing::TestWithParam<unsigned> {
     guest_.host_store(table_[1] + 8, table_[3].raw | kRights);
   }
 
-  u64 pick(u64 n) { return random_() % n; }
-  u32 any_vcpu() { return static_cast<u32>(pick(kVcpus)); }
   Gva any_gva() {
     return kRegion + (pick(2) << 30 | pick(4) << 21 | pick(4) << 12 | pick(512) * 8);
   }
   // A page of the guest in most cases; else a table, a large page, a device, a reserved bit, or not
   // present.
   u64 any_leaf() {
-    u64 flags = kRights | pte::kA;
-    for (const u64 bit : {pte::kW, pte::kU, pte::kA, pte::kD, pte::kG, pte::kXd})
-      if (pick(8) == 0) flags ^= bit;
+    const u64 flags = any_flags();
     switch (pick(16)) {
       case 0:
         return 0;
@@ -85,8 +77,7 @@ class Soak : public ::testing::TestWithParam<unsigned> {
     return kMemory + page.raw;
   }
 
-  void step() {
-    const u32 v = any_vcpu();
+  void step(u32 v) override {
     switch (pick(20)) {
       case 0:
       case 18:
@@ -140,9 +131,7 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   void load_cr3(u32 v) { EXPECT_TRUE(guest_.cpu(v).set_cr3(root_[pick(2)].raw)); }
   void migrate() {
     const Hva page = any_page();
-    guest_.vm().notifier_begin(page, page + kPageSize);
-    guest_.platform.migrate(page);
-    guest_.vm().notifier_end(page, page + kPageSize);
+    guest_.migrate(page);
   }
   void toggle_or_collect_log() {
     if (pick(4) == 0) {
@@ -163,8 +152,7 @@ class Soak : public ::testing::TestWithParam<unsigned> {
   }
   void touch(u32 v) {
     guest_.set_cpl(pick(2) ? 3 : 0, v);
-    const Access access =
-        std::array{Access::kRead, Access::kWrite, Access::kFetch, Access::kRmw}[pick(4)];
+    const Access access = any_of({Access::kRead, Access::kWrite, Access::kFetch, Access::kRmw});
     const Outcome o = guest_.access(any_gva(), access, any_leaf(), v);
     EXPECT_LE(o.kind, Outcome::Kind::kMmio) << o;
   }
@@ -208,8 +196,6 @@ class Soak : public ::testing::TestWithParam<unsigned> {
     return c;
   }
 
-  std::mt19937_64 random_;
-  Guest guest_;
   Gpa root_[2];
   Gpa table_[kTables];  // a PDPT, a directory and two tables, at first
   bool logging_ = false;
@@ -218,11 +204,8 @@ class Soak : public ::testing::TestWithParam<unsigned> {
 INSTANTIATE_TEST_SUITE_P(Seeds, Soak, ::testing::Range(0u, 16u));
 
 TEST_P(Soak, StaysWholeAndRight) {
-  for (unsigned i = 0; i < kSteps; ++i) {
-    step();
-    guest_.audit();
-    ASSERT_FALSE(HasFailure()) << "step " << i << ", seed " << GetParam();
-  }
+  run(kSteps);
+  if (HasFatalFailure()) return;
   // What the steps are for did happen.
   EXPECT_GT(guest_.stats().fetches, kSteps / 20);
   EXPECT_GT(guest_.stats().pt_writes, kSteps / 100);

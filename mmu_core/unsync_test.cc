@@ -8,7 +8,6 @@ namespace mmu {
 namespace {
 
 using testing::Guest;
-using testing::kMemory;
 using testing::kRights;
 using testing::kUsed;
 using testing::Outcome;
@@ -25,7 +24,7 @@ class Unsync : public ::testing::Test {
   Unsync() {
     guest_.map(kVa, kPage);
     guest_.map(kNeighbour, kPage + 0x1000);
-    table_ = Gpa{guest_.entry(kVa, 1).raw & ~(kPageSize - 1)};
+    table_ = guest_.table_of(kVa);
     guest_.map(kTableVa, table_);
     guest_.read(kVa);
     guest_.read(kNeighbour);
@@ -195,7 +194,7 @@ TEST_F(Unsync, UseAsAnUpperTableEndsIt) {
 
 TEST_F(Unsync, UpperTableIsWrittenByEmulation) {
   const Gva pd_va = kTableVa + 0x1000;
-  guest_.map(pd_va, Gpa{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)});
+  guest_.map(pd_va, guest_.table_of(kVa, 2));
   const Gva pde = pd_va + (guest_.entry(kVa, 2).raw & (kPageSize - 1));
   EXPECT_TRUE(guest_.write(pde, 0).emulated);
   EXPECT_EQ(guest_.read(kVa), page_fault(0));
@@ -216,7 +215,7 @@ TEST_F(Unsync, LinkOfAnUpperTableSyncsBelowFirst) {
   edit(kNeighbour, 0);
   const Gva alias{0x5000'0000'0000 | (kVa.raw & ((u64{1} << 30) - 1))};
   guest_.map(alias, kPage);
-  const Gpa directory{guest_.entry(kVa, 2).raw & ~(kPageSize - 1)};
+  const Gpa directory = guest_.table_of(kVa, 2);
   guest_.host_store(guest_.entry(alias, 3), directory.raw | kRights);
   EXPECT_EQ(guest_.read(alias), guest_.reaches(kOther));
   EXPECT_EQ(guest_.read(alias + (kNeighbour - kVa)), page_fault(0))
@@ -276,7 +275,7 @@ TEST(UnsyncOption, OffMeansThatEveryTableWriteIsEmulated) {
   config.options.unsync = false;
   Guest g(config);
   g.map(kVa, kPage);
-  g.map(kTableVa, Gpa{g.entry(kVa, 1).raw & ~(kPageSize - 1)});
+  g.map(kTableVa, g.table_of(kVa));
   g.read(kVa);
   EXPECT_TRUE(g.write(kTableVa + ((kVa.raw >> 12) & 511) * 8, kOther.raw | kUsed).emulated);
   EXPECT_EQ(g.read(kVa), g.reaches(kOther));

@@ -13,6 +13,7 @@ using testing::Outcome;
 using testing::page_fault;
 
 constexpr Gva kVa{0x1234'5660'0000};
+constexpr Gva k1G{u64{3} << 39};
 constexpr Gpa kPage{0x40'0000}, kOther{0x41'0000};
 constexpr u64 kAfterReset = cr0::kCd | cr0::kNw | cr0::kEt;
 
@@ -38,6 +39,24 @@ class VcpuEvents : public ::testing::Test {
     guest.audit();
     return status;
   }
+  // Two roots are cached, of which the second one, that maps kVa to kOther, is in use.
+  void use_two_roots() {
+    const Gpa other = guest_.new_table();
+    guest_.map(other, kVa, kOther);
+    guest_.read(kVa);
+    ASSERT_TRUE(guest_.cpu().set_cr3(other.raw));
+    guest_.read(kVa);
+  }
+  void init_after_use() {
+    guest_.read(kVa);
+    guest_.cpu().init(false);
+  }
+  static Capabilities without_1g() {
+    Capabilities caps;
+    caps.gbpages = false;
+    return caps;
+  }
+  void map_1g() { guest_.map(k1G, Gpa{}, kUsed, 3); }
   Guest guest_;
 };
 
@@ -84,11 +103,7 @@ TEST_F(VcpuEvents, RegistersAfterReset) {
 
 // What hangs below the cached roots must not come back with them.
 TEST_F(VcpuEvents, InitLetsGoOfEveryRoot) {
-  const Gpa other = guest_.new_table();
-  guest_.map(other, kVa, kOther);
-  guest_.read(kVa);
-  ASSERT_TRUE(guest_.cpu().set_cr3(other.raw));
-  guest_.read(kVa);
+  use_two_roots();
   guest_.platform.flushes.clear();
   guest_.cpu().init(false);
   guest_.audit();
@@ -108,8 +123,7 @@ TEST_F(VcpuEvents, InitEndsSmm) {
 
 // A fault that was on its way when the roots went (KVM: "handle invalid root_hpa everywhere").
 TEST_F(VcpuEvents, FaultWithoutARoot) {
-  guest_.read(kVa);
-  guest_.cpu().init(false);
+  init_after_use();
   const FaultResult r = guest_.cpu().handle_fault(Gva{kPage.raw}, 0, false);
   EXPECT_EQ(r.kind, FaultResult::Kind::kRetry);
   guest_.audit();
@@ -118,8 +132,7 @@ TEST_F(VcpuEvents, FaultWithoutARoot) {
 }
 
 TEST_F(VcpuEvents, EmulationWithoutARoot) {
-  guest_.read(kVa);
-  guest_.cpu().init(false);
+  init_after_use();
   const EmulateResult r = guest_.cpu().emulate(Gva{kPage.raw}, Access::kRead, 8, 0, false);
   EXPECT_EQ(r.kind, EmulateResult::Kind::kDone);
   EXPECT_EQ(r.gpa, kPage);
@@ -140,24 +153,18 @@ TEST_F(VcpuEvents, NarrowerAddressesMakeBitsReserved) {
 }
 
 TEST_F(VcpuEvents, WithoutLargestPagesTheirBitIsReserved) {
-  const Gva gva{u64{3} << 39};
-  guest_.map(gva, Gpa{}, kUsed, 3);
-  EXPECT_EQ(guest_.read(gva), guest_.reaches(Gpa{}));
-  Capabilities caps;
-  caps.gbpages = false;
-  ASSERT_EQ(cpuid(caps), Status::kOk);
-  EXPECT_EQ(guest_.read(gva), page_fault(pfec::kP | pfec::kRsvd));
+  map_1g();
+  EXPECT_EQ(guest_.read(k1G), guest_.reaches(Gpa{}));
+  ASSERT_EQ(cpuid(without_1g()), Status::kOk);
+  EXPECT_EQ(guest_.read(k1G), page_fault(pfec::kP | pfec::kRsvd));
 }
 
 TEST_F(VcpuEvents, CpuidReachesEveryVcpu) {
-  const Gva gva{u64{3} << 39};
-  guest_.map(gva, Gpa{}, kUsed, 3);
+  map_1g();
   guest_.enter_mode(k4Level, 1);
-  EXPECT_EQ(guest_.read(gva, 1), guest_.reaches(Gpa{}));
-  Capabilities caps;
-  caps.gbpages = false;
-  ASSERT_EQ(cpuid(caps), Status::kOk);
-  EXPECT_EQ(guest_.read(gva, 1), page_fault(pfec::kP | pfec::kRsvd));
+  EXPECT_EQ(guest_.read(k1G, 1), guest_.reaches(Gpa{}));
+  ASSERT_EQ(cpuid(without_1g()), Status::kOk);
+  EXPECT_EQ(guest_.read(k1G, 1), page_fault(pfec::kP | pfec::kRsvd));
 }
 
 TEST_F(VcpuEvents, CpuidThatWouldMakeRegistersImpossible) {
@@ -193,11 +200,7 @@ TEST_F(VcpuEvents, CpuidThatLatchedPdptesForbid) {
 }
 
 TEST_F(VcpuEvents, NewVcpuHasNothingOfTheOld) {
-  const Gpa other = guest_.new_table();
-  guest_.map(other, kVa, kOther);
-  guest_.read(kVa);
-  ASSERT_TRUE(guest_.cpu().set_cr3(other.raw));
-  guest_.read(kVa);
+  use_two_roots();
   ASSERT_TRUE(guest_.cpu().set_smm(true));
   guest_.vm().zap_all();  // leaves a request behind
   EXPECT_EQ(recreate(guest_, k4Level), Status::kOk);
@@ -252,7 +255,7 @@ TEST_F(AmdVcpuEvents, InvlpgaNeedsSvme) {
 
 TEST_F(AmdVcpuEvents, InvlpgaOfTheHostsAsidIsInvlpg) {
   const Gva window{0x7000'0000};
-  guest_.map(window, Gpa{guest_.entry(kVa, 1).raw & ~(kPageSize - 1)});
+  guest_.map(window, guest_.table_of(kVa));
   const Gva at{window.raw | (guest_.entry(kVa, 1).raw & (kPageSize - 1))};
   ASSERT_TRUE(guest_.cpu().set_efer(guest_.cpu().efer() | efer::kSvme));
   guest_.read(kVa);

@@ -68,6 +68,7 @@ bool answer_fault(mmu::Vcpu& vcpu, const Op& op, std::uint64_t fault_gva, std::u
       return true;
     case mmu::FaultResult::Kind::kEmulate:
       return emulate(vcpu, op, out);
+    case mmu::FaultResult::Kind::kMemoryFault:  // the device model converts, or answers
     case mmu::FaultResult::Kind::kMmio:
       if (crosses(op)) return emulate(vcpu, op, out);  // the other half decides as well
       mmio(op, r.gpa, out);

@@ -88,6 +88,14 @@ AuditScene::~AuditScene() {
   return refuted_by(complaints);
 }
 
+void AuditScene::host_flips(Gva gva, u64 bits) {
+  const auto flip = [this, entry = guest.entry(gva, 1), bits] {
+    guest.store_entry(entry, guest.load_entry(entry) ^ bits);
+  };
+  flip();
+  repairs_.emplace_back(flip);
+}
+
 void AuditScene::make_unsync() {
   guest.access(kTable + 0xff8, Access::kWrite, 0);
   ASSERT_TRUE(page(kVa).unsync);

@@ -79,6 +79,21 @@ class AuditScene {
     falsify(page.role, role);
   }
 
+  void set_bits(u64& word, u64 bits) { falsify(word, word | bits); }
+  void clear_bits(u64& word, u64 bits) { falsify(word, word & ~bits); }
+  // The leaf maps this gfn with all rights.
+  void falsify_gfn(SpteRef leaf, Gfn gfn) {
+    falsify(leaf.page->info->word[leaf.index], gfn.raw << 3 | acc::kAll);
+  }
+  // [start, end) is being invalidated.
+  void pretend_invalidation(Hva start, Hva end) {
+    falsify(vm().notifier.in_progress, 1);
+    falsify(vm().notifier.start, start);
+    falsify(vm().notifier.end, end);
+  }
+  // The host edits the guest's last entry for gva, which the core is not told of.
+  void host_flips(Gva gva, u64 bits);
+
   // The page counts no entry as filled: none is looked at, whatever else is falsified.
   void hide_entries(ShadowPage& page) {
     for (u64& word : page.filled) falsify(word, 0);

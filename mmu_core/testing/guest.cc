@@ -296,10 +296,24 @@ Translation Guest::translation(Gva gva, u32 vcpu) {
   return state.ok ? walk(state, gva) : Translation{};
 }
 
-Outcome Guest::reaches(Gpa gpa) {
+Outcome Guest::reaches(Hva hva) {
   Outcome o;
-  o.hpa = frame(gpa).base() + gpa.raw % kPageSize;
+  o.hpa = platform.host_page(hva).pfn.base() + hva.raw % kPageSize;
   return o;
+}
+
+void Guest::migrate(Hva page) {
+  vm_->notifier_begin(page, page + kPageSize);
+  audit();
+  platform.migrate(page);
+  vm_->notifier_end(page, page + kPageSize);
+  audit();
+}
+
+Status Guest::set_memslot(const MemslotRequest& request) {
+  const Status status = vm_->set_memslot(request);
+  audit();
+  return status;
 }
 
 void Guest::add_slot(u32 id, Gfn gfn, u64 pages, Hva hva, bool read_only, bool log_dirty) {
@@ -310,8 +324,7 @@ void Guest::add_slot(u32 id, Gfn gfn, u64 pages, Hva hva, bool read_only, bool l
   r.hva = hva;
   r.read_only = read_only;
   r.log_dirty = log_dirty;
-  EXPECT_EQ(vm_->set_memslot(r), Status::kOk) << "slot " << id;
-  audit();
+  EXPECT_EQ(set_memslot(r), Status::kOk) << "slot " << id;
 }
 
 Status Guest::slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn, bool read_only,
@@ -322,9 +335,7 @@ Status Guest::slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn, bool read
   r.gfn = gfn;
   r.read_only = read_only;
   r.log_dirty = log_dirty;
-  const Status status = vm_->set_memslot(r);
-  audit();
-  return status;
+  return set_memslot(r);
 }
 
 void Guest::audit() {

@@ -103,6 +103,11 @@ class Guest {
   // The guest's entry for gva at `level`. Precondition: the tables above exist.
   Gpa entry(Gpa root, Gva gva, unsigned level);
   Gpa entry(Gva gva, unsigned level) { return entry(root_, gva, level); }
+  // The guest's table that this entry is in.
+  Gpa table_of(Gpa root, Gva gva, unsigned level = 1) {
+    return Gpa{entry(root, gva, level).raw & ~(kPageSize - 1)};
+  }
+  Gpa table_of(Gva gva, unsigned level = 1) { return table_of(root_, gva, level); }
   Gpa root() const { return root_; }
 
   // One access of at most 8 bytes that does not cross a page: enters, walks the core's tables, and
@@ -118,14 +123,19 @@ class Guest {
   // What is in the tables now, faulting nothing in. Enters first, so requests are processed.
   Translation translation(Gva gva, u32 vcpu = 0);
 
-  // The outcome of an access that reaches this byte of slot 0.
-  Outcome reaches(Gpa gpa);
+  // The outcome of an access that reaches this byte of slot 0, or of the host's.
+  Outcome reaches(Gpa gpa) { return reaches(kMemory + gpa.raw); }
+  Outcome reaches(Hva hva);
   Pfn frame(Gpa gpa) { return platform.host_page(kMemory + gpa.raw).pfn; }
 
+  Status set_memslot(const MemslotRequest& request);
   void add_slot(u32 id, Gfn gfn, u64 pages, Hva hva, bool read_only = false,
                 bool log_dirty = false);
   Status slot_request(MemslotRequest::Kind kind, u32 id, Gfn gfn = Gfn{}, bool read_only = false,
                       bool log_dirty = false);
+
+  // The host moves this page to another frame, and says so.
+  void migrate(Hva page);
 
   // Fails the test for each broken invariant. Every step above ends with it.
   void audit();

@@ -4,6 +4,7 @@
 // A platform for the core's own tests: sparse host memory, page sources that
 // can run dry, and a record of what the core asked for.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <functional>
@@ -66,6 +67,10 @@ class RecordingPlatform final : public Platform {
 
   // What the core did.
   std::vector<FlushRequest> flushes;
+  bool flushed_all() const {  // a flush of everything is among them
+    return std::any_of(flushes.begin(), flushes.end(),
+                       [](const FlushRequest& f) { return f.kind == FlushRequest::Kind::kAll; });
+  }
   u64 guest_reads = 0, guest_writes = 0, cmpxchgs = 0;
   std::size_t tables_in_use() const { return tables_.size(); }
   std::size_t objects_in_use() const { return objects_.size(); }

@@ -1,0 +1,186 @@
+#include "harness/core/fibers.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <system_error>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TWINWALK_FIBERS_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define TWINWALK_FIBERS_TSAN 1
+#endif
+#endif
+
+#ifdef TWINWALK_FIBERS_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef TWINWALK_FIBERS_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace twinwalk {
+namespace {
+
+constexpr std::size_t kStackBytes = std::size_t{256} << 10, kGuardBytes = 4096;
+
+}  // namespace
+
+// Leaves what a function must preserve on the stack, notes the stack pointer in *from, and goes on
+// with the stack pointer `to`. System V ABI, "Register Usage"; the floating-point control words are
+// the same in all contexts.
+extern "C" void twinwalk_switch_stacks(void** from, void* to);
+asm(R"(
+.text
+.p2align 4
+.type twinwalk_switch_stacks, @function
+twinwalk_switch_stacks:
+  push %rbp
+  push %rbx
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov %rsp, (%rdi)
+  mov %rsi, %rsp
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbx
+  pop %rbp
+  ret
+.size twinwalk_switch_stacks, . - twinwalk_switch_stacks
+)");
+
+struct Fibers::Stacks {
+  void* pointer[kMost + 1] = {};  // of each stack that is not in use
+  std::uint8_t* stack[kMost + 1] = {};
+#ifdef TWINWALK_FIBERS_ASAN
+  void* fake[kMost + 1] = {};  // of frames that a sanitizer keeps apart
+  const void* main_stack = nullptr;
+  std::size_t main_bytes = 0;
+  unsigned left = 0;  // the context that was switched away from
+#endif
+#ifdef TWINWALK_FIBERS_TSAN
+  void* thread[kMost + 1] = {};
+#endif
+};
+
+Fibers::Fibers() : stacks_(std::make_unique<Stacks>()) {
+  for (unsigned n = 1; n <= kMost; ++n) {
+    void* const area = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "fiber stack");
+    mprotect(area, kGuardBytes, PROT_NONE);  // the lowest page: an overflow stops here
+    stacks_->stack[n] = static_cast<std::uint8_t*>(area);
+#ifdef TWINWALK_FIBERS_TSAN
+    stacks_->thread[n] = __tsan_create_fiber(0);
+#endif
+  }
+}
+
+Fibers::~Fibers() {
+  for (unsigned n = 1; n <= kMost; ++n) {
+    munmap(stacks_->stack[n], kStackBytes);
+#ifdef TWINWALK_FIBERS_TSAN
+    __tsan_destroy_fiber(stacks_->thread[n]);
+#endif
+  }
+}
+
+bool Fibers::any_alive() const {
+  for (unsigned n = 1; n <= kMost; ++n) {
+    if (alive(n)) return true;
+  }
+  return false;
+}
+
+// `for_good`: this stack is not used again as it is.
+void Fibers::switch_to(unsigned context, [[maybe_unused]] bool for_good) {
+  const unsigned from = current_;
+  current_ = context;
+#ifdef TWINWALK_FIBERS_ASAN
+  stacks_->left = from;
+  const void* const bottom = context == 0 ? stacks_->main_stack : stacks_->stack[context];
+  const std::size_t bytes = context == 0 ? stacks_->main_bytes : kStackBytes;
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &stacks_->fake[from], bottom, bytes);
+#endif
+#ifdef TWINWALK_FIBERS_TSAN
+  if (from == 0) stacks_->thread[0] = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(stacks_->thread[context], 0);
+#endif
+  twinwalk_switch_stacks(&stacks_->pointer[from], stacks_->pointer[context]);
+  arrived();
+}
+
+// What comes first on a stack that was switched to.
+void Fibers::arrived() {
+#ifdef TWINWALK_FIBERS_ASAN
+  const void* bottom = nullptr;
+  std::size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(stacks_->fake[current_], &bottom, &bytes);
+  stacks_->fake[current_] = nullptr;
+  if (stacks_->left == 0) {
+    stacks_->main_stack = bottom;
+    stacks_->main_bytes = bytes;
+  }
+#endif
+}
+
+void Fibers::enter() {
+  Fibers& self = *starting_;
+  self.arrived();
+  const unsigned me = self.current_;
+  self.body_[me](self.argument_[me]);
+  self.state_[me] = State::kFree;
+  self.switch_to(self.resumed_by_[me], true);
+  std::abort();  // nobody resumes what has ended
+}
+
+unsigned Fibers::start(Body body, void* argument) {
+  unsigned n = 1;
+  while (n <= kMost && state_[n] != State::kFree) ++n;
+  if (n > kMost) return 0;
+  body_[n] = body;
+  argument_[n] = argument;
+  // As if it had called twinwalk_switch_stacks() from where nothing returns to: six registers, then
+  // the address to go to; below it, as after a call, the stack is aligned to 16 bytes but for 8.
+  auto* const top = reinterpret_cast<std::uintptr_t*>(stacks_->stack[n] + kStackBytes);
+  std::uintptr_t* const first = top - 8;
+  for (unsigned i = 0; i < 8; ++i) first[i] = 0;
+  first[6] = reinterpret_cast<std::uintptr_t>(&Fibers::enter);
+  stacks_->pointer[n] = first;
+  state_[n] = State::kWaiting;
+  starting_ = this;
+  resume(n);
+  return n;
+}
+
+void Fibers::resume(unsigned fiber) {
+  state_[fiber] = State::kRunning;
+  resumed_by_[fiber] = current_;
+  switch_to(fiber, false);
+}
+
+void Fibers::wait() {
+  state_[current_] = State::kWaiting;
+  switch_to(resumed_by_[current_], false);
+}
+
+void Fibers::desert() {
+  deserted_ = true;
+  for (State& s : state_) s = State::kFree;
+  switch_to(0, true);
+  std::abort();
+}
+
+void Fibers::forget_all() {
+  for (State& s : state_) s = State::kFree;
+  deserted_ = false;
+}
+
+}  // namespace twinwalk
