@@ -33,9 +33,7 @@ bool NestedFormat::misconfigured(std::uint64_t entry, unsigned level) const {
 
 NestedNeeds NestedFormat::read() const { return {ept ? ept::kR : pte::kU, 0}; }
 
-NestedNeeds NestedFormat::write() const {
-  return {ept ? ept::kR | ept::kW : pte::kU | pte::kW, 0};
-}
+NestedNeeds NestedFormat::write() const { return {ept ? ept::kR | ept::kW : pte::kU | pte::kW, 0}; }
 
 NestedNeeds NestedFormat::fetch(bool user) const {
   if (ept) return {mbec && user ? ept::kUx : ept::kX, 0};
@@ -96,8 +94,8 @@ const char* eptp_fault(const Machine& machine, std::uint64_t eptp) {
   const std::uint64_t type = eptp & eptp::kTypeMask;
   if (type != 0 && type != eptp::kWb) return "memory type neither 0 nor 6";
   const std::uint64_t levels = eptp & eptp::kLevelsMask;
-  const bool walk = levels == eptp::k4Level ||
-                    (levels == eptp::k5Level && machine.host_levels == 5);
+  const bool walk =
+      levels == eptp::k4Level || (levels == eptp::k5Level && machine.host_levels == 5);
   if (!walk) return "page-walk length";
   if ((eptp & eptp::kAd) && !(machine.tdp & tdp::kAd)) return "A and D flags not supported";
   if (eptp & span(7, 11)) return "reserved bits";
@@ -107,7 +105,9 @@ const char* eptp_fault(const Machine& machine, std::uint64_t eptp) {
 
 std::string_view nested_table(const NestedFormat& format, unsigned level, bool leaf) {
   if (!format.ept) {
-    const unsigned row = format.levels == 5 ? kRow5Level : format.levels == 4 ? kRow4Level : kRowPae;
+    const unsigned row = format.levels == 5   ? kRow5Level
+                         : format.levels == 4 ? kRow4Level
+                                              : kRowPae;
     return format_table(kModes[row], level, leaf);
   }
   switch (level) {
