@@ -51,7 +51,7 @@ void enter_on_npt(MachineState& state, const JudgeInput& in, Verdict& out) {
   const std::uint64_t mask = format.levels == 3 ? kModes[kRowPae].root_mask : pte::kAddressMask;
   const unsigned asid = static_cast<unsigned>(op.pcid);
   const bool known_control = op.type == 0 || op.type == 1 || op.type == 3 || op.type == 7;
-  const bool beyond = format.levels > 3 && (op.value >> state.machine().maxphyaddr) != 0;
+  const bool beyond = format.levels > 3 && (op.value >> state.machine().host_maxphyaddr) != 0;
   if (asid != 0 && (!known_control || beyond)) {
     const OutcomeKind got = in.got->kind;
     if (got != OutcomeKind::kDone && got != OutcomeKind::kVmFail)

@@ -18,6 +18,7 @@ inline constexpr std::uint64_t kRwxWb = kRwx | ept::kWb;
 inline Machine bare_machine(Nesting nesting, Mode mode = Mode::k4Level) {
   Machine m = machine_in(mode, nesting == Nesting::kNpt ? Vendor::kAmd : Vendor::kIntel);
   m.core = Dimension::kBare;
+  m.host_maxphyaddr = m.maxphyaddr;
   m.nested = nesting;
   m.host_levels = 4;
   m.tdp = tdp::kUsual & ~tdp::kPml;

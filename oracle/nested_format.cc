@@ -53,7 +53,7 @@ NestedFormat make_ept_format(const Machine& machine, std::uint64_t eptp) {
   f.present = f.mbec ? kRwx | ept::kUx : kRwx;
   f.accessed = ept::kA;
   f.dirty = ept::kD;
-  const std::uint64_t beyond = span(machine.maxphyaddr, 51);
+  const std::uint64_t beyond = span(machine.host_maxphyaddr, 51);
   for (unsigned level = 1; level <= f.levels; ++level) {
     f.table[level] = beyond | span(3, 7);
     f.leaf[level] = beyond | span(12, NestedFormat::shift(level) - 1);
@@ -65,7 +65,7 @@ NestedFormat make_ept_format(const Machine& machine, std::uint64_t eptp) {
 NestedFormat make_npt_format(const Machine& machine) {
   Machine host;
   host.vendor = Vendor::kAmd;
-  host.maxphyaddr = machine.maxphyaddr;
+  host.maxphyaddr = machine.host_maxphyaddr;
   host.features = machine.tdp & tdp::k1G ? feature::kAll : feature::kAll & ~feature::k1G;
   const unsigned row = machine.host_levels == 5   ? kRow5Level
                        : machine.host_levels == 4 ? kRow4Level
@@ -99,7 +99,7 @@ const char* eptp_fault(const Machine& machine, std::uint64_t eptp) {
   if (!walk) return "page-walk length";
   if ((eptp & eptp::kAd) && !(machine.tdp & tdp::kAd)) return "A and D flags not supported";
   if (eptp & span(7, 11)) return "reserved bits";
-  if (eptp >> machine.maxphyaddr) return "address beyond MAXPHYADDR";
+  if (eptp >> machine.host_maxphyaddr) return "address beyond MAXPHYADDR";
   return nullptr;
 }
 
