@@ -1,5 +1,7 @@
 #include "mmu_core/audit.h"
 
+#include "mmu_core/tdp/audit.h"
+
 namespace mmu {
 namespace audit {
 
@@ -11,6 +13,7 @@ void Auditor::run() {
   if (vm_.flush_owed) report(Class::kNotifier, "a flush is owed and was not issued");
   check_invalid_roots();
   for (const VcpuState& v : vm_.vcpu) check_vcpu(v);
+  if (vm_.tdp.on) tdp::Auditor(vm_, sink_).run();
 }
 
 void Auditor::report(Class cls, const char* what, const ShadowPage* page, unsigned index) {

@@ -98,7 +98,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     const GuestWalk walk =
         walk_guest(space.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
     if (!walk.ok) {
-      roots::sync_address(vcpu, at);
+      if (!vm.tdp.on) roots::sync_address(vcpu, at);
       EmulateResult r;
       r.kind = EmulateResult::Kind::kInject;
       r.error_code = walk.error_code;

@@ -13,6 +13,16 @@ void all(VmState& vm) {
   vm.platform.flush_tlb(FlushRequest{});
 }
 
+void range(VmState& vm, Gfn gfn, u64 pages) {
+  vm.platform.yield(YieldPoint::kBeforeFlush, 0);
+  __atomic_fetch_add(&vm.stats.flushes, 1, __ATOMIC_RELAXED);
+  FlushRequest r;
+  r.kind = FlushRequest::Kind::kRange;
+  r.gfn = gfn;
+  r.pages = pages;
+  vm.platform.flush_tlb(r);
+}
+
 void pay(VmState& vm) {
   if (vm.flush_owed) all(vm);
 }

@@ -13,6 +13,8 @@ inline void owe(VmState& vm) { vm.flush_owed = true; }
 // Issues a flush of everything on all vCPUs if one is owed (KVM: kvm_flush_remote_tlbs).
 void pay(VmState& vm);
 void all(VmState& vm);
+// What translates [gfn, gfn + pages) of the second dimension (KVM: kvm_flush_remote_tlbs_range).
+void range(VmState& vm, Gfn gfn, u64 pages);
 // The current PCID of one vCPU: its address space changed (KVM: kvm_x86_flush_tlb_current).
 void current(VcpuState& vcpu);
 // One linear address in the current PCID of one vCPU (KVM: kvm_x86_flush_tlb_gva).

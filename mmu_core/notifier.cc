@@ -4,6 +4,8 @@
 #include "mmu_core/entries.h"
 #include "mmu_core/flush.h"
 #include "mmu_core/rmap.h"
+#include "mmu_core/tdp/age.h"
+#include "mmu_core/tdp/zap.h"
 #include "mmu_core/zap.h"
 
 namespace mmu::notifier {
@@ -34,6 +36,24 @@ void for_each_chain(VmState& vm, Hva start, Hva end, F&& f) {
   }
 }
 
+void zap_tdp(VmState& vm, Locked& lock, Hva start, Hva end) {
+  for (AddressSpace& space : vm.spaces) {
+    for_each_range(space.slots, start, end, [&](const Memslot& slot, Gfn first, Gfn last) {
+      tdp::zap_leaves(vm, lock, slot.space, first, last);
+    });
+  }
+}
+
+bool age_tdp(VmState& vm, Hva start, Hva end, bool clear) {
+  bool young = false;
+  for (AddressSpace& space : vm.spaces) {
+    for_each_range(space.slots, start, end, [&](const Memslot& slot, Gfn first, Gfn last) {
+      young |= tdp::age(vm, slot.space, first, last, clear);
+    });
+  }
+  return young;
+}
+
 }  // namespace
 
 Snapshot snapshot(const VmState& vm) { return {vm.notifier.sequence}; }
@@ -60,6 +80,7 @@ void begin(VmState& vm, Hva start, Hva end) {
       if (start < n.start) n.start = start;
       if (end > n.end) n.end = end;
     }
+    if (vm.tdp.on) zap_tdp(vm, lock, start, end);
     for_each_chain(vm, start, end, [&](RmapHead& head) {
       count(vm, Event::kNotifierZap, *chain::front(head).page);
       entries::drop_chain(vm, head);
@@ -79,6 +100,7 @@ void end(VmState& vm, Hva, Hva) {
 
 bool age(VmState& vm, Hva start, Hva end, bool clear) {
   Locked lock(vm, LockId::kMmu);
+  if (vm.tdp.on) return age_tdp(vm, start, end, clear);
   bool young = false;
   for_each_chain(vm, start, end, [&](RmapHead& head) {
     chain::for_each(head, [&](SpteRef ref) {

@@ -55,6 +55,7 @@ void reread(VcpuState& vcpu) {
   if (std::memcmp(vcpu.regs.pdpte, p.entry, sizeof p.entry) == 0) return;
   count(vm, Event::kPdpteReread, 0, vcpu.role);
   std::memcpy(vcpu.regs.pdpte, p.entry, sizeof p.entry);
+  if (vm.tdp.on) return;
   mmio::forget(vcpu);  // as with the root whose entry it came from
   roots::free_current(vcpu);
 }

@@ -18,6 +18,8 @@ enum class YieldPoint : u8 {
   kSlotSwapped,    // new memslots visible, old translations not yet gone
   kBeforeFlush,    // translations removed, the flush they owe not yet issued
   kAfterUnlock,
+  kFrozen,   // two-dimensional: an entry is frozen while a table is hung there
+  kMidWalk,  // in the middle of a walk over a range, the mmu lock given up
 };
 
 enum class LockId : u8 { kSlots, kMmu };  // in the order in which they may be taken
@@ -48,7 +50,8 @@ struct FlushRequest {
     kPcid,     // everything tagged with `pcid`, global entries kept
     kAddress,  // linear address `gva` under `pcid` and its global entry under any, plus
                // paging-structure caches of `pcid`
-    kRange,    // guest frames [gfn, gfn + pages): may be widened to kAll by the sink
+    kRange,    // what translates guest frames [gfn, gfn + pages), paging-structure caches included;
+               // of the second dimension, and of both combined. May be widened to kAll
   };
   static constexpr u32 kAllVcpus = ~u32{0};
   Kind kind = Kind::kAll;
@@ -76,6 +79,15 @@ class Platform {
   virtual void* alloc_object(u64 size) = 0;
   virtual void free_object(void* object, u64 size) = 0;
 
+  // A context reads tables and descriptors that others may take down meanwhile. What these free
+  // with
+  // ..._after_readers stays until every section that had begun by then has ended (KVM: RCU).
+  // Sections do not nest.
+  virtual void begin_reading() = 0;
+  virtual void end_reading() = 0;
+  virtual void free_table_after_readers(Hpa hpa) = 0;
+  virtual void free_object_after_readers(void* object, u64 size) = 0;
+
   // Host memory by host-physical address, naturally aligned, size 1, 2, 4 or 8. These are how the
   // core touches guest memory (guest page tables, emulated stores); the platform checks that the
   // frame is the guest's.
@@ -95,6 +107,9 @@ class Platform {
   virtual u32 context() const { return 0; }
   virtual void lock(LockId id) = 0;
   virtual void unlock(LockId id) = 0;
+  // By several contexts at once, while none has it for itself. Only LockId::kMmu.
+  virtual void lock_shared(LockId id) = 0;
+  virtual void unlock_shared(LockId id) = 0;
   // May run other vCPUs or host events before it returns. Nothing, freestanding.
   virtual void yield(YieldPoint point, u32 vcpu) { (void)point, (void)vcpu; }
 

@@ -10,6 +10,7 @@
 #include "mmu_core/mmu.h"
 #include "mmu_core/page_hash.h"
 #include "mmu_core/shadow_page.h"
+#include "mmu_core/tdp/state.h"
 
 namespace mmu {
 
@@ -68,6 +69,7 @@ struct VcpuState {
   // Before the next entry: roots that are obsolete go (KVM: KVM_REQ_MMU_FREE_OBSOLETE_ROOTS).
   bool free_obsolete_roots = false;
   MmioCache mmio;
+  TdpVcpu tdp;
 };
 
 // The shadow pages in use, by gfn and as a list (KVM: mmu_page_hash, active_mmu_pages).
@@ -107,6 +109,7 @@ struct VmState {
   u8* counters = nullptr;
   u8 locks_held[kMaxContexts] = {};  // by context, bit per LockId: for the order assertion
   u64 rmap_refs = 0;                 // leaves in all reverse chains together
+  TdpVm tdp;
   u64 shape = 0;  // grows when a link or an MMIO entry comes or goes: what MMIO caches rest on
   bool flush_owed =
       false;  // some translation was removed or narrowed and no TLB flush was issued yet
@@ -124,19 +127,23 @@ inline AddressSpace& space_of(const VcpuState& vcpu) {
 
 // Lock order is slots, then mmu; checked here once for everybody, each context for itself: while it
 // waits for a lock or yields, another may run.
-class Locked {
+class HeldLock {
  public:
-  Locked(VmState& vm, LockId id) : vm_(vm), held_(held_by_context(vm)), id_(id) {
-    if (held_ >> static_cast<unsigned>(id)) vm.platform.panic("lock order");
-    vm.platform.lock(id);
-    held_ = static_cast<u8>(held_ | 1u << static_cast<unsigned>(id));
+  HeldLock(const HeldLock&) = delete;
+  HeldLock& operator=(const HeldLock&) = delete;
+
+ protected:
+  HeldLock(VmState& vm, LockId id) : vm_(vm), id_(id), held_(held_by_context(vm)) {}
+  ~HeldLock() = default;
+
+  void note_taken() {
+    if (held_ >> static_cast<unsigned>(id_)) vm_.platform.panic("lock order");
+    held_ = static_cast<u8>(held_ | 1u << static_cast<unsigned>(id_));
   }
-  ~Locked() {
-    held_ = static_cast<u8>(held_ & ~(1u << static_cast<unsigned>(id_)));
-    vm_.platform.unlock(id_);
-  }
-  Locked(const Locked&) = delete;
-  Locked& operator=(const Locked&) = delete;
+  void note_given_back() { held_ = static_cast<u8>(held_ & ~(1u << static_cast<unsigned>(id_))); }
+
+  VmState& vm_;
+  const LockId id_;
 
  private:
   static u8& held_by_context(VmState& vm) {
@@ -145,9 +152,43 @@ class Locked {
     return vm.locks_held[context];
   }
 
-  VmState& vm_;
   u8& held_;
-  LockId id_;
+};
+
+// For itself alone.
+class Locked : private HeldLock {
+ public:
+  Locked(VmState& vm, LockId id) : HeldLock(vm, id) { take(); }
+  ~Locked() { give_back(); }
+  // Lets others have it for a while.
+  void pause(YieldPoint point) {
+    give_back();
+    vm_.platform.yield(point, 0);
+    take();
+  }
+
+ private:
+  void take() {
+    note_taken();
+    vm_.platform.lock(id_);
+  }
+  void give_back() {
+    note_given_back();
+    vm_.platform.unlock(id_);
+  }
+};
+
+// Together with others that want no more than this.
+class LockedShared : private HeldLock {
+ public:
+  LockedShared(VmState& vm, LockId id) : HeldLock(vm, id) {
+    note_taken();
+    vm_.platform.lock_shared(id_);
+  }
+  ~LockedShared() {
+    note_given_back();
+    vm_.platform.unlock_shared(id_);
+  }
 };
 
 }  // namespace mmu

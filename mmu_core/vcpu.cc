@@ -10,6 +10,7 @@
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
 #include "mmu_core/sync.h"
+#include "mmu_core/tdp/hardware.h"
 #include "mmu_core/vcpu_setup.h"
 #include "mmu_core/zap.h"
 
@@ -23,6 +24,10 @@ void take(VcpuState& v, const CpuRegisters& next) {
   v.regs = next;
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   const PageRole role = root_role(v.context);
+  if (v.vm->tdp.on) {  // the hardware walks the guest's tables itself
+    v.role = role;
+    return;
+  }
   mmio::forget(v);
   if (role != v.role) {
     v.role = role;
@@ -33,6 +38,7 @@ void take(VcpuState& v, const CpuRegisters& next) {
 }
 
 void invalidate(VcpuState& v, registers::Invalidates what) {
+  if (v.vm->tdp.on) return;
   switch (what) {
     case registers::Invalidates::kEverything:
       return roots::invalidate_everything(v);
@@ -86,6 +92,10 @@ bool Vcpu::set_cr3(u64 value) {
     if (!pdptes::load(v, next)) return false;
     take(v, next);
   }
+  if (v.vm->tdp.on) {
+    v.regs = next;
+    return true;
+  }
   if (next.cr3 != v.regs.cr3) roots::switch_to(v, next.cr3);
   v.regs = next;
   if (flush) roots::invalidate_pcid(v, flush::hardware_pcid(v));
@@ -101,7 +111,7 @@ bool Vcpu::set_cr4(u64 value) {
   // With PCIDs a CR3 may be loaded without a flush: no root may come back that an earlier flush did
   // not sync, because it was not the current one then.
   const bool pcids_begin_or_end = (value ^ old) & cr4::kPcide;
-  if (pcids_begin_or_end) roots::free_previous_locked(v);
+  if (pcids_begin_or_end && !v.vm->tdp.on) roots::free_previous_locked(v);
   return true;
 }
 
@@ -120,8 +130,7 @@ bool Vcpu::set_sregs(const Sregs& sregs) {
   const bool pae = make_walk_context(v.vm->config.caps, next).mode == &kPae;
   if (pae && !pdptes::load(v, next)) return false;
   take(v, next);
-  roots::free_all(v);
-  roots::invalidate_everything(v);
+  forget_translations(v);
   return true;
 }
 
@@ -137,7 +146,7 @@ u32 Vcpu::pkru() const { return state_->regs.pkru; }
 void Vcpu::invlpg(Gva gva) {
   VcpuState& v = *state_;
   ++v.vm->stats.invlpgs;
-  if (!is_canonical(*v.context.mode, gva)) return;
+  if (v.vm->tdp.on || !is_canonical(*v.context.mode, gva)) return;
   pdptes::reread(v);
   roots::invalidate_address(v, linear_address(*v.context.mode, gva));
 }
@@ -149,6 +158,7 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
   if (type > 3 || pcid > cr3::kPcid) return false;
   if (type < 2 && !(v.regs.cr4 & cr4::kPcide) && pcid) return false;
   if (type == 0 && !is_canonical(v.regs.cr4 & cr4::kLa57 ? k5Level : k4Level, gva)) return false;
+  if (v.vm->tdp.on) return true;
   pdptes::reread(v);
   const u16 current = flush::hardware_pcid(v);
   if (type == 0 && pcid == current) {
@@ -163,6 +173,7 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
 
 EntryState Vcpu::enter() {
   VcpuState& v = *state_;
+  if (v.vm->tdp.on) return tdp::enter(v);
   if (v.free_obsolete_roots) {
     v.free_obsolete_roots = false;
     roots::free_obsolete(v);
@@ -184,11 +195,13 @@ EntryState Vcpu::enter() {
 }
 
 FaultResult Vcpu::handle_fault(Gva gva, u32 error_code, bool implicit) {
+  if (state_->vm->tdp.on) state_->vm->platform.panic("a #PF that is the guest's own");
   return mmu::handle_fault(*state_, linear_address(*state_->context.mode, gva), error_code,
                            implicit);
 }
 
 EmulateResult Vcpu::emulate(Gva gva, Access access, unsigned size, u64 value, bool implicit) {
+  if (state_->vm->tdp.on) pdptes::reread(*state_);  // no #PF has
   return emulate::linear(*state_, linear_address(*state_->context.mode, gva), access, size, value,
                          implicit);
 }

@@ -4,16 +4,22 @@
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
+#include "mmu_core/tdp/hardware.h"
 #include "mmu_core/vcpu_setup.h"
 
 namespace mmu {
 
-void start_over(VcpuState& v, const CpuRegisters& next) {
+void forget_translations(VcpuState& v) {
+  if (v.vm->tdp.on) return tdp::start_over(v);
   roots::free_all(v);
+  roots::invalidate_everything(v);
+}
+
+void start_over(VcpuState& v, const CpuRegisters& next) {
+  forget_translations(v);
   v.regs = next;
   v.context = make_walk_context(v.vm->config.caps, v.regs);
   v.role = root_role(v.context);
-  roots::invalidate_everything(v);
   pdptes::reread(v);
 }
 

@@ -7,6 +7,9 @@
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
+#include "mmu_core/tdp/dirty.h"
+#include "mmu_core/tdp/hardware.h"
+#include "mmu_core/tdp/roots.h"
 #include "mmu_core/vcpu_setup.h"
 #include "mmu_core/zap.h"
 
@@ -22,6 +25,8 @@ void configure(VmState& vm, const VmConfig& config) {
   if (vm.config.host_levels < 3) vm.config.host_levels = 3;
   if (vm.config.host_levels > kMaxLevels) vm.config.host_levels = kMaxLevels;
   vm.own_reserved = shadow_reserved_bits(config.caps);
+  vm.tdp.on = config.translation != Translation::kShadow;
+  if (vm.tdp.on) vm.tdp.format = tdp::make_format(vm.config);
   vm.notifier = Notifier{};
   for (u32 i = 0; i < kMaxVcpus; ++i) {
     vm.vcpu[i].vm = &vm;
@@ -32,7 +37,11 @@ void configure(VmState& vm, const VmConfig& config) {
 
 // Everything but memslots and caches: no root, no shadow page is left.
 void drop_all_pages(VmState& vm) {
-  for (VcpuState& v : vm.vcpu) roots::free_all(v);
+  for (VcpuState& v : vm.vcpu) {
+    roots::free_all(v);
+    tdp::unload(v);
+  }
+  if (vm.tdp.on) tdp::destroy(vm);
   Locked lock(vm, LockId::kMmu);
   while (vm.pages.oldest) zap::page(vm, vm.pages.oldest);
   zap::commit(vm);
@@ -51,6 +60,10 @@ Status retire(VmState& vm, Memslots& slots, u32 id) {
   const Status s = slots.publish_invalid(id);
   if (s != Status::kOk) return s;
   vm.platform.yield(YieldPoint::kSlotSwapped, 0);
+  if (vm.tdp.on) {
+    tdp::zap_all_fast(vm);
+    return Status::kOk;
+  }
   Locked lock(vm, LockId::kMmu);
   zap::all_fast(vm);
   return Status::kOk;
@@ -63,6 +76,12 @@ void free_old_arrays(VmState& vm, Memslots& slots, u32 id, const Memslot& before
   Locked lock(vm, LockId::kMmu);
   SlotArrays gone = slots.take_arrays(id);
   slots.free_arrays(gone, before.pages, before.base);
+}
+
+// Bits of the addresses that a memslot may have.
+u8 gpa_bits(const VmState& vm) {
+  const u8 guest = vm.config.caps.maxphyaddr;
+  return vm.tdp.on && vm.tdp.format.gpa_bits < guest ? vm.tdp.format.gpa_bits : guest;
 }
 
 // A dummy root may have become visible, or a visible one have gone.
@@ -96,8 +115,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   if (request.space >= kAddressSpaces) return Status::kInvalid;
   Memslots& slots = vm.spaces[request.space].slots;
   Locked lock(vm, LockId::kSlots);
-  if (const Status s = slots.validate(request, vm.config.caps.maxphyaddr); s != Status::kOk)
-    return s;
+  if (const Status s = slots.validate(request, gpa_bits(vm)); s != Status::kOk) return s;
   const Memslot* old = slots.by_id(request.id);
   const Memslot before = old ? *old : Memslot{};
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
@@ -113,7 +131,11 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   Memslot* now = slots.by_id(request.id);
   if (now && now->log_dirty && !before.log_dirty) {
     Locked mmu(vm, LockId::kMmu);
-    dirty_log::protect_slot(vm, *now);
+    if (vm.tdp.on) {
+      tdp::begin_logging(vm, mmu, *now);
+    } else {
+      dirty_log::protect_slot(vm, *now);
+    }
   }
   slots.finish_update();
   free_old_arrays(vm, slots, request.id, before);
@@ -139,6 +161,10 @@ u64 Vm::reclaim(u64 pages) {
 }
 
 void Vm::zap_all() {
+  if (state_->tdp.on) {
+    Locked slots(*state_, LockId::kSlots);  // one at a time
+    return tdp::zap_all_fast(*state_);
+  }
   Locked lock(*state_, LockId::kMmu);
   zap::all_fast(*state_);
 }

@@ -29,9 +29,9 @@ Status Vm::set_cpuid(const Capabilities& wanted) {
 
 Status Vm::recreate_vcpu(u32 index, const Sregs& start) {
   VcpuState& v = state_->vcpu[index];
-  roots::free_all(v);
-  roots::invalidate_everything(v);  // no hardware knows the host's tables any more
+  forget_translations(v);  // no hardware knows the host's tables any more
   host_tables::free(v);
+  v.tdp.store.drain(state_->platform);
   reset_vcpu(v);
   CpuRegisters next = v.regs;
   if (!registers::set_sregs(state_->config.caps, next, start)) return Status::kInvalid;

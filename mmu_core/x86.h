@@ -23,7 +23,8 @@ inline constexpr u64 kKnown = kPe | kMp | kEm | kTs | kEt | kNe | kWp | kAm | kN
 
 namespace cr4 {
 inline constexpr u64 kPse = bit(4), kPae = bit(5), kMce = bit(6), kPge = bit(7), kLa57 = bit(12),
-                     kPcide = bit(17), kSmep = bit(20), kSmap = bit(21), kPke = bit(22);
+                     kVmxe = bit(13), kPcide = bit(17), kSmep = bit(20), kSmap = bit(21),
+                     kPke = bit(22);
 }  // namespace cr4
 
 namespace cr3 {

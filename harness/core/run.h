@@ -52,6 +52,13 @@ class CoreRun : protected CoreHost, public Subject {
   // mmu::Platform
   void lock(mmu::LockId id) final;
   void unlock(mmu::LockId id) final;
+  // One context: shared or not makes no difference, and nobody reads while another frees.
+  void lock_shared(mmu::LockId id) final { lock(id); }
+  void unlock_shared(mmu::LockId id) final { unlock(id); }
+  void begin_reading() final {}
+  void end_reading() final {}
+  void free_table_after_readers(mmu::Hpa hpa) final { free_table(hpa); }
+  void free_object_after_readers(void* object, mmu::u64 size) final { free_object(object, size); }
   [[noreturn]] void panic(const char* why) final;
 
   SubjectInfo info_;

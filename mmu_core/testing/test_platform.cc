@@ -169,7 +169,55 @@ void RecordingPlatform::lock(LockId id) {
   for (const auto& context : held_) {
     if (context[i]) panic("lock taken while another context holds it: a test cannot wait");
   }
+  for (const bool shared : shared_)
+    if (id == LockId::kMmu && shared) panic("lock taken while others hold it: a test cannot wait");
   held_[running][i] = true;
+}
+
+void RecordingPlatform::lock_shared(LockId id) {
+  if (id != LockId::kMmu) panic("only the mmu lock is shared");
+  if (shared_[running] || held_[running][static_cast<int>(id)]) panic("lock taken twice");
+  for (const auto& context : held_) {
+    if (context[static_cast<int>(id)])
+      panic("lock taken while another context holds it: a test cannot wait");
+  }
+  shared_[running] = true;
+}
+
+void RecordingPlatform::unlock_shared(LockId id) {
+  if (id != LockId::kMmu || !shared_[running]) panic("unlock of a lock that is not held");
+  shared_[running] = false;
+}
+
+void RecordingPlatform::begin_reading() {
+  if (reading_[running]) panic("sections of readers do not nest");
+  reading_[running] = true;
+}
+
+void RecordingPlatform::end_reading() {
+  if (!reading_[running]) panic("no section of readers has begun");
+  reading_[running] = false;
+  for (const bool reading : reading_)
+    if (reading) return;
+  for (const auto& free : std::exchange(after_readers_, {})) free();
+}
+
+void RecordingPlatform::free_table_after_readers(Hpa hpa) {
+  for (const bool reading : reading_) {
+    if (!reading) continue;
+    after_readers_.emplace_back([this, hpa] { free_table(hpa); });
+    return;
+  }
+  free_table(hpa);
+}
+
+void RecordingPlatform::free_object_after_readers(void* object, u64 size) {
+  for (const bool reading : reading_) {
+    if (!reading) continue;
+    after_readers_.emplace_back([this, object, size] { free_object(object, size); });
+    return;
+  }
+  free_object(object, size);
 }
 
 void RecordingPlatform::unlock(LockId id) {

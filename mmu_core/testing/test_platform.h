@@ -74,8 +74,9 @@ class RecordingPlatform final : public Platform {
   u64 guest_reads = 0, guest_writes = 0, cmpxchgs = 0;
   std::size_t tables_in_use() const { return tables_.size(); }
   std::size_t objects_in_use() const { return objects_.size(); }
-  // By the context that is running.
+  // By the context that is running, for itself alone.
   bool holds_lock(LockId id) const { return held_[running][static_cast<int>(id)]; }
+  bool holds_mmu_lock_shared() const { return shared_[running]; }
   // The table page at `hpa`, as hardware reads it; null if it is not a table now.
   const u64* table_at(Hpa hpa) const;
   u64* table_at(Hpa hpa);  // to set A and D, as hardware does
@@ -84,6 +85,10 @@ class RecordingPlatform final : public Platform {
   void free_table(Hpa hpa) override;
   void* alloc_object(u64 size) override;
   void free_object(void* object, u64 size) override;
+  void begin_reading() override;
+  void end_reading() override;
+  void free_table_after_readers(Hpa hpa) override;
+  void free_object_after_readers(void* object, u64 size) override;
   u64 read_guest(Hpa hpa, unsigned size) override;
   void write_guest(Hpa hpa, unsigned size, u64 value) override;
   bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) override;
@@ -92,6 +97,8 @@ class RecordingPlatform final : public Platform {
   u32 context() const override { return running; }
   void lock(LockId id) override;
   void unlock(LockId id) override;
+  void lock_shared(LockId id) override;
+  void unlock_shared(LockId id) override;
   void yield(YieldPoint point, u32 vcpu) override;
   [[noreturn]] void panic(const char* why) override;
 
@@ -112,6 +119,10 @@ class RecordingPlatform final : public Platform {
   std::map<Pfn, std::unique_ptr<Page>> tables_;
   std::map<void*, u64> objects_;  // size by address
   bool held_[kMaxContexts][2] = {};
+  bool shared_[kMaxContexts] = {};  // of the mmu lock
+  bool reading_[kMaxContexts] = {};
+  // Freed when no context reads any more: whichever had begun, had begun before.
+  std::vector<std::function<void()>> after_readers_;
   // Frame numbers are never used twice: a stale one is always noticed.
   u64 next_guest_ = 0x1000;
   u64 next_table_ = 0x100000;  // pfn of 4 GiB

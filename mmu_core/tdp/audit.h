@@ -1,0 +1,42 @@
+#ifndef MMU_CORE_TDP_AUDIT_H_
+#define MMU_CORE_TDP_AUDIT_H_
+
+// The invariants of the tables of the second dimension. One pass over all of them.
+
+#include "mmu_core/state.h"
+
+namespace mmu::tdp {
+
+class Auditor {
+ public:
+  Auditor(VmState& vm, AuditSink& sink) : vm_(vm), format_(vm.tdp.format), sink_(sink) {}
+  void run();
+
+ private:
+  using Class = AuditFinding::Class;
+  void report(Class cls, const char* what, const Table* table = nullptr, unsigned index = 0);
+  void report(Class cls, const char* what, Ref ref) { report(cls, what, ref.table, ref.index); }
+
+  void check_root(const Table& root);
+  void check_vcpu(const VcpuState& vcpu);
+  void check_table(Table& table);
+  void check_entry(Ref ref, u64 e);
+  void check_link(Ref ref, u64 e);
+
+  // audit_leaves.cc
+  void check_mmio(Ref ref, u64 e);
+  void check_leaf(Ref ref, u64 e);
+  void check_bits(Ref ref, u64 e);
+  void check_frame(Ref ref, u64 e, const Memslot& slot);
+  void check_writable(Ref ref, const Memslot& slot);
+
+  VmState& vm_;
+  const Format& format_;
+  AuditSink& sink_;
+  const Table* root_ = nullptr;  // of what is being checked
+  u64 tables_ = 0;
+};
+
+}  // namespace mmu::tdp
+
+#endif  // MMU_CORE_TDP_AUDIT_H_

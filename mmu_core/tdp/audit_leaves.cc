@@ -1,0 +1,74 @@
+#include "mmu_core/tdp/audit.h"
+
+namespace mmu::tdp {
+
+void Auditor::check_mmio(Ref ref, u64 e) {
+  const Memslots& slots = vm_.spaces[root_->key.space].slots;
+  const u64 generation = slots.generation();
+  const bool current = mmio_generation(e) == (generation & kMmioGenMask);
+  if (ref.level() != 1) report(Class::kRole, "MMIO entry above level 1", ref);
+  if (mmio_gfn(format_, e) != ref.gfn())
+    report(Class::kContent, "MMIO entry names another gfn than it stands for", ref);
+  if (current && !(generation & kGenerationInProgress) && slots.find(ref.gfn()))
+    report(Class::kRmap, "MMIO entry of this generation stands for memory", ref);
+  // To the hardware it must be an error, not a translation.
+  if (!format_.ept && !format_.reserved.violates(e, 1))
+    report(Class::kReserved, "MMIO entry is a translation", ref);
+}
+
+void Auditor::check_leaf(Ref ref, u64 e) {
+  const Memslot* const slot = vm_.spaces[root_->key.space].slots.find(ref.gfn());
+  if (!slot) return report(Class::kRmap, "leaf maps a gfn without a memslot", ref);
+  if (slot->invalid) report(Class::kRmap, "leaf maps a memslot that is going", ref);
+  if (!slot->contains(ref.gfn() + (ref.pages() - 1)))
+    report(Class::kRmap, "large leaf reaches beyond its memslot", ref);
+  check_bits(ref, e);
+  check_frame(ref, e, *slot);
+  if (is_writable(format_, e)) check_writable(ref, *slot);
+}
+
+void Auditor::check_bits(Ref ref, u64 e) {
+  const bool writable = is_writable(format_, e);
+  const bool mmu = e & format_.mmu_writable, host = e & format_.host_writable;
+  if ((writable && !mmu) || (mmu && !host))
+    report(Class::kWritable, "the software bits of a leaf contradict its W", ref);
+  if ((e & format_.leaf) != format_.leaf)
+    report(Class::kContent, "leaf lacks what every leaf has", ref);
+  if (!in_hardware(format_, e)) {
+    if (format_.ad) report(Class::kRole, "leaf is hidden although the hardware sets A", ref);
+    if (!(SavedRx::get(e) & 1)) report(Class::kContent, "hidden leaf has lost its rights", ref);
+  } else if (format_.ept && SavedRx::get(e)) {
+    report(Class::kRole, "leaf has rights saved that it has", ref);
+  } else if (!(e & format_.read)) {
+    report(Class::kContent, "leaf that nobody may read", ref);
+  }
+  if (ref.level() > 1 && vm_.config.options.nx_huge_pages && in_hardware(format_, e) &&
+      is_executable(format_, e))
+    report(Class::kWritable, "large leaf may be executed", ref);
+}
+
+void Auditor::check_frame(Ref ref, u64 e, const Memslot& slot) {
+  const Notifier& n = vm_.notifier;
+  const Hva hva = slot.hva_of(ref.gfn());
+  if (n.in_progress && hva < n.end && hva + ref.pages() * kPageSize > n.start)
+    return report(Class::kNotifier, "leaf inside a range that is being invalidated", ref);
+  const FrameLookup f = vm_.platform.lookup_frame(hva, false);
+  if (f.kind != FrameLookup::Kind::kFrame || f.pfn != pfn_of(e))
+    return report(Class::kNotifier, "leaf maps a frame that does not back its gfn", ref);
+  if ((e & format_.host_writable) && !f.writable)
+    report(Class::kNotifier, "writable leaf over a frame that the host lets be read only", ref);
+  if (ref.level() > 1 && f.host_level < ref.level())
+    report(Class::kNotifier, "large leaf over smaller host pages", ref);
+}
+
+void Auditor::check_writable(Ref ref, const Memslot& slot) {
+  if (slot.read_only) report(Class::kWritable, "writable leaf in a read-only slot", ref);
+  if (ref.level() > 1 && slot.large(ref.gfn(), ref.level()).disallow)
+    report(Class::kWritable, "large leaf where none may be", ref);
+  if (!slot.log_dirty) return;
+  const u64 at = slot.index(ref.gfn(), 1);
+  if (ref.level() > 1 || !(slot.arrays.dirty[at / 64] & bit(at % 64)))
+    report(Class::kDirty, "writable leaf whose page is not in the dirty log", ref);
+}
+
+}  // namespace mmu::tdp

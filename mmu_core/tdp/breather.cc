@@ -1,0 +1,17 @@
+#include "mmu_core/tdp/breather.h"
+
+#include "mmu_core/tdp/counters.h"
+
+namespace mmu::tdp {
+
+bool Breather::breathe(Iterator& it, Removal& removal) {
+  if (++seen_ < kEntriesAtOnce || !it.has_advanced()) return false;
+  seen_ = 0;
+  removal.settle();
+  it.note_yield();
+  count(vm_, TdpEvent::kYield, it.level());
+  lock_.pause(YieldPoint::kMidWalk);
+  return true;
+}
+
+}  // namespace mmu::tdp

@@ -1,0 +1,13 @@
+#ifndef MMU_CORE_TDP_FAULT_H_
+#define MMU_CORE_TDP_FAULT_H_
+
+#include "mmu_core/state.h"
+
+namespace mmu::tdp {
+
+// KVM: handle_ept_violation, handle_ept_misconfig, npf_interception; kvm_tdp_page_fault.
+FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault);
+
+}  // namespace mmu::tdp
+
+#endif  // MMU_CORE_TDP_FAULT_H_

@@ -1,0 +1,134 @@
+#include "mmu_core/tdp/map.h"
+
+#include <cstring>
+
+#include "mmu_core/tdp/change.h"
+#include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/iterator.h"
+#include "mmu_core/tdp/split.h"
+#include "mmu_core/tracking.h"
+
+namespace mmu::tdp {
+namespace {
+
+class Mapper {
+ public:
+  Mapper(VcpuState& vcpu, const Fault& fault)
+      : vcpu_(vcpu),
+        vm_(*vcpu.vm),
+        format_(vm_.tdp.format),
+        fault_(fault),
+        goal_(goal_level()),
+        it_(*vcpu.tdp.root, fault.gfn, fault.gfn),
+        removal_(vm_) {}
+
+  MapResult run() {
+    MapResult result = MapResult::kRetry;
+    for (; it_.valid(); it_.next()) {
+      if (is_frozen(it_.entry())) {
+        count(vm_, TdpEvent::kFrozenSeen, it_.level());
+        break;
+      }
+      if (it_.level() == goal_) {
+        vm_.platform.yield(YieldPoint::kBeforeInstall, vcpu_.id);
+        result = install();
+        break;
+      }
+      if (!is_table(it_.entry(), it_.level()) && !link()) break;
+    }
+    removal_.settle();
+    return result;
+  }
+
+ private:
+  unsigned goal_level() const {
+    if (!fault_.slot || !vm_.config.options.large_pages) return 1;
+    unsigned level = tracking::max_level(*fault_.slot, fault_.gfn);
+    if (level > fault_.frame.host_level) level = fault_.frame.host_level;
+    if (level > format_.largest) level = format_.largest;
+    while (level > 1 && being_invalidated(level)) --level;
+    return level;
+  }
+
+  // Does the host take back a part of what a leaf of this level would map?
+  bool being_invalidated(unsigned level) const {
+    const u64 pages = pages_of_level(level);
+    const Hva start = fault_.slot->hva_of(Gfn{fault_.gfn.raw & ~(pages - 1)});
+    return notifier::in_progress(vm_, start, start + pages * kPageSize);
+  }
+
+  // An empty table where there is none, or one that has what the large leaf had.
+  bool link() {
+    TableStore& store = vcpu_.tdp.store;
+    const u64 was = it_.entry();
+    Table* const child = store.take(vm_.platform, it_.level() - 1);
+    if (is_present(was)) fill_from_large(vm_, *child, was, it_.level());
+    if (try_link(vm_, it_.ref(), was, child)) return true;
+    if (is_present(was)) std::memset(child->entry, 0, kPageSize);
+    store.give_back(vm_.platform, child);
+    return false;
+  }
+
+  MapResult install() { return fault_.slot ? install_leaf() : install_mmio(); }
+
+  MapResult install_mmio() {
+    if (!mmio_possible(format_, fault_.gfn)) return MapResult::kMmio;
+    const u64 was = it_.entry();
+    const u64 now = make_mmio(format_, fault_.gfn, fault_.slot_generation & kMmioGenMask);
+    if (was == now) return MapResult::kMmio;
+    if (!try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
+    __atomic_fetch_add(&vm_.stats.mmio_sptes, 1, __ATOMIC_RELAXED);
+    count(vm_, TdpEvent::kMmioMake, 1);
+    return MapResult::kMmio;
+  }
+
+  bool permits(u64 e) const {
+    if (!in_hardware(format_, e)) return false;
+    if (fault_.write && !is_writable(format_, e)) return false;
+    return !fault_.fetch || is_executable(format_, e);
+  }
+
+  u64 leaf() const {
+    const Memslot& slot = *fault_.slot;
+    LeafParts parts;
+    parts.level = goal_;
+    parts.pfn = Pfn{fault_.frame.pfn.raw & ~(pages_of_level(goal_) - 1)};
+    parts.host_writable = fault_.frame.writable && !slot.read_only;
+    parts.mmu_writable = parts.host_writable;
+    // Until a page of a slot that is logged is written its first write must be noticed.
+    parts.writable = parts.mmu_writable && (!slot.log_dirty || fault_.write);
+    parts.executable = goal_ == 1 || !vm_.config.options.nx_huge_pages;
+    return make_leaf(format_, parts);
+  }
+
+  MapResult install_leaf() {
+    const u64 was = it_.entry();
+    const unsigned level = it_.level();
+    if (is_leaf(was, level) && permits(was)) {
+      count(vm_, TdpEvent::kSpurious, level);
+      return MapResult::kSpurious;
+    }
+    u64 now = leaf();
+    if (is_leaf(was, level)) now |= was & format_.dirty;
+    const bool writable = is_writable(format_, now);
+    if (writable) GuestMemory::mark_dirty(*fault_.slot, fault_.gfn);
+    if (was != now && !try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
+    if (is_table(was, level)) count(vm_, TdpEvent::kLargeForTable, level);
+    count(vm_, writable ? TdpEvent::kLeaf : TdpEvent::kLeafReadOnly, level);
+    return fault_.write && !writable ? MapResult::kWriteProtected : MapResult::kInstalled;
+  }
+
+  VcpuState& vcpu_;
+  VmState& vm_;
+  const Format& format_;
+  const Fault& fault_;
+  const unsigned goal_;
+  Iterator it_;
+  Removal removal_;
+};
+
+}  // namespace
+
+MapResult map(VcpuState& vcpu, const Fault& fault) { return Mapper(vcpu, fault).run(); }
+
+}  // namespace mmu::tdp

@@ -1,0 +1,28 @@
+#ifndef MMU_CORE_TDP_STATE_H_
+#define MMU_CORE_TDP_STATE_H_
+
+// What a VM and its vCPUs hold for two-dimensional paging; parts of VmState and VcpuState.
+
+#include "mmu_core/tdp/format.h"
+#include "mmu_core/tdp/table.h"
+#include "mmu_core/tdp/table_store.h"
+
+namespace mmu {
+
+struct TdpVm {
+  bool on = false;  // VmConfig::translation is not kShadow
+  tdp::Format format;
+  tdp::Table* roots = nullptr;  // valid and invalid ones, newest first
+  u64 tables = 0;               // below the roots
+  // Of the memslots when the identity map was last written; by address space.
+  u64 identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
+};
+
+struct TdpVcpu {
+  tdp::Table* root = nullptr;
+  tdp::TableStore store;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TDP_STATE_H_

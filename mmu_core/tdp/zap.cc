@@ -1,0 +1,46 @@
+#include "mmu_core/tdp/zap.h"
+
+#include "mmu_core/tdp/breather.h"
+#include "mmu_core/tdp/change.h"
+#include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/roots.h"
+
+namespace mmu::tdp {
+namespace {
+
+Gfn last_gfn(const Format& f) { return Gfn{(u64{1} << (f.gpa_bits - 12)) - 1}; }
+
+// Entries of one level, with all that hangs below.
+void zap_level(VmState& vm, Locked& lock, Table& root, unsigned level) {
+  Removal removal(vm);
+  Breather breather(vm, lock);
+  for (Iterator it(root, Gfn{0}, last_gfn(vm.tdp.format), level); it.valid(); it.next()) {
+    if (breather.breathe(it, removal)) continue;
+    if (it.level() > level || !it.entry()) continue;
+    change(vm, it.ref(), 0, removal);
+  }
+  removal.settle();
+}
+
+}  // namespace
+
+// From small subtrees to large ones: nobody waits for a whole tree to be taken down.
+void zap_root(VmState& vm, Locked& lock, Table& root) {
+  for (unsigned level = 2; level <= root.level; ++level) zap_level(vm, lock, root, level);
+}
+
+void zap_leaves(VmState& vm, Locked& lock, u32 space, Gfn first, Gfn last) {
+  for_each_root(vm, space, Which::kAll, [&](Table& root) {
+    Removal removal(vm);
+    Breather breather(vm, lock);
+    for (Iterator it(root, first, last); it.valid(); it.next()) {
+      if (breather.breathe(it, removal)) continue;
+      if (!is_leaf(it.entry(), it.level())) continue;
+      change(vm, it.ref(), 0, removal);
+      count(vm, TdpEvent::kZapLeaf, it.level());
+    }
+    removal.settle();
+  });
+}
+
+}  // namespace mmu::tdp
