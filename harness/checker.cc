@@ -61,6 +61,7 @@ CheckResult Checker::check(const Trace& trace, const CheckReport& report) {
 
 CheckResult Checker::check(const Trace* trace, const Program& program, const CheckReport& report) {
   CheckResult result;
+  result.profile = subject_.profile_for(program.machine);
   last_ = &program;
   reproduced_.clear();
   if (trace && !requirements_hold(*trace)) {
@@ -87,7 +88,7 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
 
 void Checker::judge_all(const Trace* trace, const CheckReport& report, CheckResult& result) {
   spec_.observe(unicorn_);
-  spec_.reset(last_->machine, subject_.info().profile);
+  spec_.reset(last_->machine, result.profile);
   std::size_t expectation = 0;
   for (std::uint32_t i = 0; i < last_->steps.size(); ++i) {
     judge_step(i, trace, report, result);
@@ -105,13 +106,13 @@ void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
   const std::vector<Step>& steps = last_->steps;
   spec_.observe(nullptr);
   for (std::size_t i = 0; i < steps.size(); ++i) note_stores(steps[i].what, outcomes_.steps[i]);
-  linearisation_.find(*last_, outcomes_, spec_, subject_.info().profile, [this] {
+  linearisation_.find(*last_, outcomes_, spec_, result.profile, [this] {
     std::uint64_t same = 0;
     return !differing_word(same);
   });
   stored_.clear();
   spec_.observe(unicorn_);
-  spec_.reset(last_->machine, subject_.info().profile);
+  spec_.reset(last_->machine, result.profile);
   const std::vector<std::uint32_t>& order = linearisation_.order();
   for (std::size_t at = 0; at < order.size(); ++at) {
     if (at < linearisation_.doubtful_from()) {

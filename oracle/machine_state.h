@@ -14,6 +14,7 @@
 #include "oracle/memslots.h"
 #include "oracle/open_bits.h"
 #include "oracle/paging.h"
+#include "oracle/second_dimension.h"
 #include "oracle/spec.h"
 #include "oracle/walk.h"
 
@@ -26,6 +27,7 @@ struct VcpuState {
   bool smm = false;         // it is in SMM: memory is address space 1
   bool nxe_was_on = false;  // EFER.NXE was 1 at some time of this trace
   Time serialized = 0;      // last serializing instruction or exception
+  GuestState guest;         // of a bare machine
 };
 
 // PAE's PDPTEs, in memory.
@@ -176,6 +178,10 @@ class MachineState {
   // `bytes`, 4K if none.
   void page_faulted(unsigned vcpu, std::uint64_t gva, std::uint64_t bytes);
 
+  // The hypervisor, which is the trace, enters and leaves guest mode.
+  void vm_entered(unsigned vcpu, const Nested& nested, unsigned vpid);
+  void vm_exited(unsigned vcpu);
+
   // The observer's view of a page may be out of date after memslot and frame changes; brings it up
   // to date.
   void announce(std::uint64_t gpa);
@@ -189,7 +195,15 @@ class MachineState {
   std::uint64_t load_two_words(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   void note_dirty(const Memslot& slot, std::uint64_t gpa);
   std::uint64_t bytes_now_mapping(unsigned vcpu, std::uint64_t gva) const;
-  void cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t after, Time now);
+  void guest_invlpg(VcpuState& v, std::uint64_t gva, std::uint64_t bytes);
+  void guest_invpcid(VcpuState& v, std::uint64_t type, unsigned pcid, std::uint64_t gva);
+  // What a write of one register drops of what is cached.
+  struct Dropped {
+    bool everything = false;
+    bool pcid = false;  // what is not global of the current PCID
+    const Rule* rule = nullptr;
+  };
+  Dropped dropped_by(Reg reg, const Registers& before, const Registers& after, bool no_flush) const;
   // As a vCPU that is created has them: nothing can raise #GP, so one with a reserved bit counts as
   // not present.
   PdpteRegisters pdptes_at_start(std::uint64_t cr3) const;

@@ -36,6 +36,7 @@ void Spec::under_way(const Step& step) { leave_open_under_way(impl_->state, step
 
 FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
   impl_->state.look_as(vcpu);
+  if (impl_->state.vcpu(vcpu).guest.active()) return fresh_in_guest(impl_->state, vcpu, query);
   FreshAccess access;
   const AccessContext context = make_context(impl_->state, vcpu, query);
   fresh_access(impl_->state, context, access);
@@ -47,6 +48,7 @@ WalkView Spec::view(unsigned vcpu, const AccessQuery& query) const {
   return make_view(impl_->state, vcpu, query);
 }
 
+bool Spec::in_guest(unsigned vcpu) const { return impl_->state.vcpu(vcpu).guest.active(); }
 bool Spec::in_smm(unsigned vcpu) const { return impl_->state.vcpu(vcpu).smm; }
 const Machine& Spec::machine() const { return impl_->state.machine(); }
 const Registers& Spec::registers(unsigned vcpu) const { return impl_->state.vcpu(vcpu).registers; }
