@@ -30,7 +30,7 @@ class MemoryCaches {
     return tables_ == kPages && descriptors_ == kPages && infos_ == kPages && chains_ == kChains &&
            chunks_ == kChunks;
   }
-  void drain();   // gives everything back
+  void drain();  // gives everything back
 
   // Precondition: top_up() succeeded since this operation began. An empty store is a broken
   // invariant.
