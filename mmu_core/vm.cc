@@ -7,7 +7,6 @@
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
-#include "mmu_core/tdp/dirty.h"
 #include "mmu_core/tdp/hardware.h"
 #include "mmu_core/tdp/roots.h"
 #include "mmu_core/vcpu_setup.h"
@@ -131,11 +130,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   Memslot* now = slots.by_id(request.id);
   if (now && now->log_dirty && !before.log_dirty) {
     Locked mmu(vm, LockId::kMmu);
-    if (vm.tdp.on) {
-      tdp::begin_logging(vm, mmu, *now);
-    } else {
-      dirty_log::protect_slot(vm, *now);
-    }
+    dirty_log::begin(vm, mmu, *now);
   }
   slots.finish_update();
   free_old_arrays(vm, slots, request.id, before);
@@ -145,6 +140,9 @@ Status Vm::set_memslot(const MemslotRequest& request) {
 
 bool Vm::get_dirty_log(u32 space, u32 slot, u64* bitmap, u64 words) {
   return dirty_log::collect(*state_, space, slot, bitmap, words);
+}
+bool Vm::clear_dirty_log(u32 space, u32 slot, u64 first, u64 pages, const u64* bitmap) {
+  return dirty_log::clear(*state_, space, slot, first, pages, bitmap);
 }
 void Vm::notifier_begin(Hva start, Hva end) { notifier::begin(*state_, start, end); }
 void Vm::notifier_end(Hva start, Hva end) { notifier::end(*state_, start, end); }

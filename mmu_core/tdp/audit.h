@@ -28,7 +28,8 @@ class Auditor {
   void check_leaf(Ref ref, u64 e);
   void check_bits(Ref ref, u64 e);
   void check_frame(Ref ref, u64 e, const Memslot& slot);
-  void check_writable(Ref ref, const Memslot& slot);
+  void check_writable(Ref ref, u64 e, const Memslot& slot);
+  bool is_logged(Ref ref, u64 e, const Memslot& slot) const;
 
   VmState& vm_;
   const Format& format_;

@@ -1,4 +1,5 @@
 #include "mmu_core/tdp/audit.h"
+#include "mmu_core/tdp/pml.h"
 
 namespace mmu::tdp {
 
@@ -24,7 +25,7 @@ void Auditor::check_leaf(Ref ref, u64 e) {
     report(Class::kRmap, "large leaf reaches beyond its memslot", ref);
   check_bits(ref, e);
   check_frame(ref, e, *slot);
-  if (is_writable(format_, e)) check_writable(ref, *slot);
+  if (is_writable(format_, e)) check_writable(ref, e, *slot);
 }
 
 void Auditor::check_bits(Ref ref, u64 e) {
@@ -61,14 +62,22 @@ void Auditor::check_frame(Ref ref, u64 e, const Memslot& slot) {
     report(Class::kNotifier, "large leaf over smaller host pages", ref);
 }
 
-void Auditor::check_writable(Ref ref, const Memslot& slot) {
+void Auditor::check_writable(Ref ref, u64 e, const Memslot& slot) {
   if (slot.read_only) report(Class::kWritable, "writable leaf in a read-only slot", ref);
   if (ref.level() > 1 && slot.large(ref.gfn(), ref.level()).disallow)
     report(Class::kWritable, "large leaf where none may be", ref);
-  if (!slot.log_dirty) return;
-  const u64 at = slot.index(ref.gfn(), 1);
-  if (ref.level() > 1 || !(slot.arrays.dirty[at / 64] & bit(at % 64)))
+  if (slot.log_dirty && !is_logged(ref, e, slot))
     report(Class::kDirty, "writable leaf whose page is not in the dirty log", ref);
+}
+
+// Whatever is written through the leaf from now on will be in the log, or is there.
+bool Auditor::is_logged(Ref ref, u64 e, const Memslot& slot) const {
+  if (ref.level() == 1 && pml::in_use(vm_) && !(e & format_.dirty)) return true;
+  const u64 first = slot.index(ref.gfn(), 1);
+  bool all = true;
+  for (u64 at = first; all && at < first + ref.pages() && at < slot.pages; ++at)
+    all = slot.arrays.dirty[at / 64] & bit(at % 64);
+  return all || (ref.level() == 1 && pml::holds(vm_, slot.space, ref.gfn()));
 }
 
 }  // namespace mmu::tdp

@@ -32,6 +32,14 @@ enum class TdpEvent : u8 {
   kDirtyProtect,
   kAge,
   kMemoryFault,
+  kFastWrite,
+  kFastAccess,
+  kPmlEntry,
+  kDirtyClear,
+  kPrefault,
+  kCollapse,
+  kNxSplit,
+  kNxRecover,
   kCount
 };
 // For reports, in the order of TdpEvent.
@@ -57,7 +65,15 @@ inline constexpr const char* kTdpEventNames[] = {"leaf",
                                                  "yield",
                                                  "dirty-protect",
                                                  "age",
-                                                 "memory-fault"};
+                                                 "memory-fault",
+                                                 "fast-write",
+                                                 "fast-access",
+                                                 "pml-entry",
+                                                 "dirty-clear",
+                                                 "prefault",
+                                                 "collapse",
+                                                 "nx-split",
+                                                 "nx-recover"};
 static_assert(sizeof kTdpEventNames / sizeof kTdpEventNames[0] ==
               static_cast<u32>(TdpEvent::kCount));
 

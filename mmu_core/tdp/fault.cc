@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/fault.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/fast_fault.h"
 #include "mmu_core/tdp/iterator.h"
 #include "mmu_core/tdp/map.h"
 #include "mmu_core/tdp/readers.h"
@@ -9,20 +10,9 @@
 namespace mmu::tdp {
 namespace {
 
-using Kind = FaultResult::Kind;
-
-FaultResult result(Kind kind, Gpa gpa = Gpa{}) {
-  FaultResult r;
-  r.kind = kind;
-  r.gpa = gpa;
-  return r;
-}
-
 // Of what is no memory. The processor cannot walk the guest's tables there: the core has to say
 // what becomes of the access.
-FaultResult not_memory(const TdpFault& fault) {
-  return result(fault.table ? Kind::kEmulate : Kind::kMmio, fault.gpa);
-}
+Answer not_memory(const TdpFault& fault) { return fault.table ? Answer::kEmulate : Answer::kMmio; }
 
 // An entry that stands for MMIO, of the current generation of memslots, explains the fault.
 bool explained_by_mmio(VcpuState& vcpu, Gfn gfn) {
@@ -39,35 +29,36 @@ bool explained_by_mmio(VcpuState& vcpu, Gfn gfn) {
 }
 
 // The part under the mmu lock, which other faults may hold at the same time.
-FaultResult install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
+Answer install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
   VmState& vm = *vcpu.vm;
   const LockedShared lock(vm, LockId::kMmu);
   const Readers readers(vm);
   if (is_stale(vcpu) || fault.slot_generation != space_of(vcpu).slots.generation()) {
     count(vm, TdpEvent::kRetryStale);
     vcpu.free_obsolete_roots = true;
-    return result(Kind::kRetry);
+    return Answer::kRetry;
   }
   if (fault.slot && notifier::changed(vm, fault.seen, fault.slot->hva_of(fault.gfn))) {
     count(vm, TdpEvent::kRetryNotifier);
-    return result(Kind::kRetry);
+    return Answer::kRetry;
   }
   switch (map(vcpu, fault)) {
     case MapResult::kMmio:
       return not_memory(tdp_fault);
     case MapResult::kWriteProtected:
-      return result(Kind::kEmulate, tdp_fault.gpa);
+      return Answer::kEmulate;
+    case MapResult::kRetry:
+      return Answer::kRetry;
     case MapResult::kInstalled:
     case MapResult::kSpurious:
-    case MapResult::kRetry:
-      return result(Kind::kRetry, tdp_fault.gpa);
+      return Answer::kMapped;
   }
   __builtin_unreachable();
 }
 
 }  // namespace
 
-FaultResult handle_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
+Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
   VmState& vm = *vcpu.vm;
   __atomic_fetch_add(&vm.stats.faults, 1, __ATOMIC_RELAXED);
   Fault fault;
@@ -76,27 +67,55 @@ FaultResult handle_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
   fault.fetch = tdp_fault.fetch;
   if (tdp_fault.gpa.raw >> vm.tdp.format.gpa_bits) return not_memory(tdp_fault);
   if (tdp_fault.reserved && explained_by_mmio(vcpu, fault.gfn)) return not_memory(tdp_fault);
-  if (!vcpu.tdp.store.top_up(vm.platform)) return result(Kind::kNoMemory);
+  if (vm.config.options.fast_fault && !tdp_fault.reserved &&
+      fast_fault(vcpu, fault.gfn, fault.write, fault.fetch))
+    return Answer::kMapped;
+  if (!vcpu.tdp.store.top_up(vm.platform)) return Answer::kNoMemory;
 
   Memslots& slots = space_of(vcpu).slots;
   fault.slot_generation = slots.generation();
   fault.slot = slots.find(fault.gfn);
   fault.seen = notifier::snapshot(vm);
   if (fault.slot) {
-    if (fault.slot->invalid) return result(Kind::kRetry);  // neither memory nor MMIO yet
+    if (fault.slot->invalid) return Answer::kRetry;  // neither memory nor MMIO yet
     if (fault.write && fault.slot->read_only) return not_memory(tdp_fault);
     const Hva hva = fault.slot->hva_of(fault.gfn);
     if (notifier::changed(vm, fault.seen, hva)) {  // before the host is asked to no avail
       count(vm, TdpEvent::kRetryNotifier);
-      return result(Kind::kRetry);
+      return Answer::kRetry;
     }
     fault.frame = vm.platform.lookup_frame(hva, fault.write);
     if (fault.frame.kind == FrameLookup::Kind::kReadOnly) return not_memory(tdp_fault);
-    if (fault.frame.kind != FrameLookup::Kind::kFrame) return result(Kind::kNoMemory);
+    if (fault.frame.kind != FrameLookup::Kind::kFrame) return Answer::kNoMemory;
   }
   vm.platform.yield(YieldPoint::kAfterFrame, vcpu.id);
-  const FaultResult r = install(vcpu, tdp_fault, fault);
+  const Answer r = install(vcpu, tdp_fault, fault);
   vm.platform.yield(YieldPoint::kAfterInstall, vcpu.id);
+  return r;
+}
+
+FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault) {
+  using Kind = FaultResult::Kind;
+  FaultResult r;
+  r.gpa = fault.gpa;
+  switch (answer_fault(vcpu, fault)) {
+    case Answer::kMapped:
+    case Answer::kRetry:
+      r.kind = Kind::kRetry;
+      break;
+    case Answer::kMmio:
+      r.kind = Kind::kMmio;
+      break;
+    case Answer::kEmulate:
+      r.kind = Kind::kEmulate;
+      break;
+    case Answer::kNoMemory:
+      r.kind = Kind::kNoMemory;
+      break;
+    case Answer::kMemoryFault:
+      r.kind = Kind::kMemoryFault;
+      break;
+  }
   return r;
 }
 

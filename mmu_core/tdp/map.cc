@@ -5,6 +5,7 @@
 #include "mmu_core/tdp/change.h"
 #include "mmu_core/tdp/counters.h"
 #include "mmu_core/tdp/iterator.h"
+#include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/split.h"
 #include "mmu_core/tracking.h"
 
@@ -82,12 +83,6 @@ class Mapper {
     return MapResult::kMmio;
   }
 
-  bool permits(u64 e) const {
-    if (!in_hardware(format_, e)) return false;
-    if (fault_.write && !is_writable(format_, e)) return false;
-    return !fault_.fetch || is_executable(format_, e);
-  }
-
   u64 leaf() const {
     const Memslot& slot = *fault_.slot;
     LeafParts parts;
@@ -95,23 +90,27 @@ class Mapper {
     parts.pfn = Pfn{fault_.frame.pfn.raw & ~(pages_of_level(goal_) - 1)};
     parts.host_writable = fault_.frame.writable && !slot.read_only;
     parts.mmu_writable = parts.host_writable;
-    // Until a page of a slot that is logged is written its first write must be noticed.
-    parts.writable = parts.mmu_writable && (!slot.log_dirty || fault_.write);
+    // Until a page of a slot that is logged is written its first write must be noticed, by the core
+    // or by the hardware.
+    const bool first_write_counts = slot.log_dirty && !fault_.write;
+    parts.writable = parts.mmu_writable && (!first_write_counts || pml::in_use(vm_));
     parts.executable = goal_ == 1 || !vm_.config.options.nx_huge_pages;
-    return make_leaf(format_, parts);
+    const u64 e = make_leaf(format_, parts);
+    return first_write_counts ? e & ~format_.dirty : e;
   }
 
   MapResult install_leaf() {
     const u64 was = it_.entry();
     const unsigned level = it_.level();
-    if (is_leaf(was, level) && permits(was)) {
+    if (is_leaf(was, level) && permits(format_, was, fault_.write, fault_.fetch)) {
       count(vm_, TdpEvent::kSpurious, level);
       return MapResult::kSpurious;
     }
     u64 now = leaf();
     if (is_leaf(was, level)) now |= was & format_.dirty;
     const bool writable = is_writable(format_, now);
-    if (writable) GuestMemory::mark_dirty(*fault_.slot, fault_.gfn);
+    if (writable && !(pml::in_use(vm_) && !(now & format_.dirty)))
+      GuestMemory::mark_dirty(*fault_.slot, fault_.gfn);
     if (was != now && !try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
     if (is_table(was, level)) count(vm_, TdpEvent::kLargeForTable, level);
     count(vm_, writable ? TdpEvent::kLeaf : TdpEvent::kLeafReadOnly, level);

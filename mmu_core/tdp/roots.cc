@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/roots.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/zap.h"
 
 namespace mmu::tdp {
@@ -72,7 +73,8 @@ bool is_stale(const VcpuState& vcpu) {
   return !root || root->invalid || root->key != root_key(vcpu);
 }
 
-bool load(VcpuState& vcpu) {
+bool load_all(VcpuState& vcpu) {
+  if (vcpu.tdp.root) return true;
   VmState& vm = *vcpu.vm;
   const RootKey key = root_key(vcpu);
   const bool low = !vm.tdp.format.ept && vm.tdp.format.levels == 3;
@@ -127,7 +129,10 @@ void zap_all_fast(VmState& vm) {
 void destroy(VmState& vm) {
   zap_all_fast(vm);
   if (vm.tdp.roots) vm.platform.panic("a root outlived its vCPUs");
-  for (VcpuState& v : vm.vcpu) v.tdp.store.drain(vm.platform);
+  for (VcpuState& v : vm.vcpu) {
+    v.tdp.store.drain(vm.platform);
+    pml::release(v);
+  }
 }
 
 }  // namespace mmu::tdp

@@ -13,7 +13,7 @@ namespace mmu::tdp {
 RootKey root_key(const VcpuState& vcpu);  // of what the vCPU is to run on
 
 // Makes vcpu.tdp.root valid for root_key(). False: no memory.
-bool load(VcpuState& vcpu);
+bool load_all(VcpuState& vcpu);
 // Nothing is loaded afterwards.
 void unload(VcpuState& vcpu);
 // The same if what is loaded is invalid, or is not for root_key().

@@ -3,6 +3,7 @@
 
 // What a VM and its vCPUs hold for two-dimensional paging; parts of VmState and VcpuState.
 
+#include "mmu_core/memory_cache.h"
 #include "mmu_core/tdp/format.h"
 #include "mmu_core/tdp/table.h"
 #include "mmu_core/tdp/table_store.h"
@@ -21,6 +22,7 @@ struct TdpVm {
 struct TdpVcpu {
   tdp::Table* root = nullptr;
   tdp::TableStore store;
+  TablePage pml;  // ptr null until first needed (pml.h)
 };
 
 }  // namespace mmu

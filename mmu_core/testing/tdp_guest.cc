@@ -29,6 +29,7 @@ VmConfig TdpMachine::config() const {
   c.host_levels = levels;
   c.tdp.ad = ad;
   c.tdp.mbec = mbec;
+  c.tdp.pml = pml;
   c.caps.vendor = ept() ? Vendor::kIntel : Vendor::kAmd;
   return c;
 }
@@ -152,17 +153,19 @@ TdpOutcome TdpGuest::access(Gpa gpa, Access access, u64 value, u32 vcpu, bool ta
     const TdpWalk w = walk(state, gpa);
     TdpFault fault;
     if (!faults(w, gpa, access, fault)) {
+      if (is_write(access) && !set_dirty(state, w, gpa, vcpu)) {
+        exit(vcpu);
+        continue;
+      }
       back(gpa, vcpu);
       o.hpa = w.pfn.base() + gpa.raw % kPageSize;
       if (access != Access::kWrite) o.value = platform.read_guest(o.hpa, 8);
-      if (is_write(access)) {
-        platform.write_guest(o.hpa, 8, value);
-        entry_at(w) |= !machine_.ept() ? bit(6) : machine_.ad ? bit(9) : 0;
-      }
+      if (is_write(access)) platform.write_guest(o.hpa, 8, value);
       audit();
       return o;
     }
     fault.table = table;
+    exit(vcpu);
     const FaultResult r = cpu(vcpu).handle_tdp_fault(fault);
     audit();
     switch (r.kind) {
@@ -189,6 +192,25 @@ TdpOutcome TdpGuest::access(Gpa gpa, Access access, u64 value, u32 vcpu, bool ta
   }
   o.kind = TdpOutcome::Kind::kStuck;
   return o;
+}
+
+bool TdpGuest::set_dirty(const EntryState& state, const TdpWalk& w, Gpa gpa, u32 vcpu) {
+  const u64 dirty = !machine_.ept() ? bit(6) : machine_.ad ? bit(9) : 0;
+  u64& e = entry_at(w);
+  if (!(e & dirty) && state.pml != Hpa{}) {
+    u16& index = pml_index_[vcpu];
+    if (index > 511) return false;
+    u64* const log = platform.table_at(state.pml);
+    EXPECT_NE(log, nullptr) << "the log is in a frame that is none of the core's";
+    if (log) log[index--] = gpa.raw & ~(kPageSize - 1);
+  }
+  e |= dirty;
+  return true;
+}
+
+void TdpGuest::exit(u32 vcpu) {
+  cpu(vcpu).flush_pml(pml_index_[vcpu]);
+  pml_index_[vcpu] = 511;
 }
 
 // Host pages that are parts of a large one come into being when they are looked up.
