@@ -6,6 +6,7 @@
 #include "mmu_core/tdp/dirty.h"
 #include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/removal.h"
+#include "mmu_core/tdp/split.h"
 #include "mmu_core/zap.h"
 
 namespace mmu::dirty_log {
@@ -69,6 +70,9 @@ bool clear(VmState& vm, u32 space, u32 id, u64 first, u64 pages, const u64* bitm
   if (first >= slot->pages || pages == 0 || pages > slot->pages - first) return false;
   Locked lock(vm, LockId::kMmu);
   pml::flush_all(vm);
+  // With nothing protected at first, large pages are writable until now.
+  if (vm.tdp.on && vm.config.options.eager_split && vm.config.options.initially_set)
+    tdp::split_range(vm, lock, *slot, slot->base + first, slot->base + (first + pages - 1));
   tdp::Removal removal(vm);
   for (u64 w = first / 64; w <= (first + pages - 1) / 64; ++w) {
     const u64 wanted = word_at(bitmap, pages, w * 64, first);

@@ -40,6 +40,7 @@ enum class TdpEvent : u8 {
   kCollapse,
   kNxSplit,
   kNxRecover,
+  kAttributes,
   kCount
 };
 // For reports, in the order of TdpEvent.
@@ -73,7 +74,8 @@ inline constexpr const char* kTdpEventNames[] = {"leaf",
                                                  "prefault",
                                                  "collapse",
                                                  "nx-split",
-                                                 "nx-recover"};
+                                                 "nx-recover",
+                                                 "attributes"};
 static_assert(sizeof kTdpEventNames / sizeof kTdpEventNames[0] ==
               static_cast<u32>(TdpEvent::kCount));
 

@@ -5,6 +5,7 @@
 #include "mmu_core/tdp/counters.h"
 #include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/roots.h"
+#include "mmu_core/tdp/split.h"
 
 namespace mmu::tdp {
 
@@ -25,6 +26,7 @@ void expect_write(VmState& vm, const Iterator& it, Removal& removal) {
 
 void begin_logging(VmState& vm, Locked& lock, const Memslot& slot) {
   const Gfn last = slot.base + (slot.pages - 1);
+  if (vm.config.options.eager_split) split_range(vm, lock, slot, slot.base, last);
   for_each_root(vm, slot.space, Which::kValid, [&](Table& root) {
     Removal removal(vm);
     Breather breather(vm, lock);

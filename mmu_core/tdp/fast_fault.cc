@@ -27,23 +27,23 @@ Ref leaf_of(Table& root, Gfn gfn, u64& entry) {
 
 }  // namespace
 
-bool fast_fault(VcpuState& vcpu, Gfn gfn, bool write, bool fetch) {
+bool fast_fault(VcpuState& vcpu, const Fault& fault) {
   VmState& vm = *vcpu.vm;
   const Format& f = vm.tdp.format;
   const Readers readers(vm);
   for (unsigned i = 0; i < kTries; ++i) {
-    if (is_stale(vcpu)) return false;
+    if (is_stale(vcpu, fault.is_private)) return false;
     u64 was = 0;
-    const Ref ref = leaf_of(*vcpu.tdp.root, gfn, was);
+    const Ref ref = leaf_of(*vcpu.tdp.root_of(fault.is_private), fault.gfn, was);
     if (!is_leaf(was, ref.level())) return false;
-    if (permits(f, was, write, fetch)) {
+    if (permits(f, was, fault.write, fault.fetch)) {
       count(vm, TdpEvent::kSpurious, ref.level());
       return true;
     }
-    const u64 now = widened(f, was, write);
-    if (!permits(f, now, write, fetch)) return false;
+    const u64 now = widened(f, was, fault.write);
+    if (!permits(f, now, fault.write, fault.fetch)) return false;
     vm.platform.yield(YieldPoint::kBeforeFast, vcpu.id);
-    const Memslot* const slot = space_of(vcpu).slots.find(gfn);
+    const Memslot* const slot = space_of(vcpu).slots.find(fault.gfn);
     if (!slot || slot->invalid) return false;
     const bool gives_write = is_writable(f, now) && !is_writable(f, was);
     // Of a large page the log would have the small one that is written now, and no other.
@@ -53,7 +53,7 @@ bool fast_fault(VcpuState& vcpu, Gfn gfn, bool write, bool fetch) {
       continue;
     // After it is writable: who takes the log between the two finds W, or leaves the page in the
     // next.
-    if (gives_write) GuestMemory::mark_dirty(*slot, gfn);
+    if (gives_write) GuestMemory::mark_dirty(*slot, fault.gfn);
     count(vm, gives_write ? TdpEvent::kFastWrite : TdpEvent::kFastAccess, ref.level());
     return true;
   }

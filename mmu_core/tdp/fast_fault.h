@@ -6,12 +6,12 @@
 // fast_page_fault). A compare-and-exchange sees to it that nothing else has happened to the leaf;
 // the transitions are from and to the same frame, for the same gfn.
 
-#include "mmu_core/state.h"
+#include "mmu_core/tdp/map.h"
 
 namespace mmu::tdp {
 
 // True: the access is permitted now.
-bool fast_fault(VcpuState& vcpu, Gfn gfn, bool write, bool fetch);
+bool fast_fault(VcpuState& vcpu, const Fault& fault);
 
 }  // namespace mmu::tdp
 

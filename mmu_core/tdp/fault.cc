@@ -15,12 +15,14 @@ namespace {
 Answer not_memory(const TdpFault& fault) { return fault.table ? Answer::kEmulate : Answer::kMmio; }
 
 // An entry that stands for MMIO, of the current generation of memslots, explains the fault.
-bool explained_by_mmio(VcpuState& vcpu, Gfn gfn) {
+bool explained_by_mmio(VcpuState& vcpu, const Fault& fault) {
   VmState& vm = *vcpu.vm;
   const Readers readers(vm);
-  if (is_stale(vcpu)) return false;
+  if (is_stale(vcpu, fault.is_private)) return false;
   u64 entry = 0;
-  for (Iterator it(*vcpu.tdp.root, gfn, gfn); it.valid(); it.next()) entry = it.entry();
+  for (Iterator it(*vcpu.tdp.root_of(fault.is_private), fault.gfn, fault.gfn); it.valid();
+       it.next())
+    entry = it.entry();
   if (!is_mmio(vm.tdp.format, entry)) return false;
   const u64 generation = space_of(vcpu).slots.generation() & kMmioGenMask;
   const bool current = mmio_generation(entry) == generation;
@@ -28,12 +30,18 @@ bool explained_by_mmio(VcpuState& vcpu, Gfn gfn) {
   return current;
 }
 
+// What is private is reached as private only, and the rest only otherwise.
+bool attributes_agree(const VcpuState& vcpu, const Fault& fault) {
+  return !has_private(vcpu) || vcpu.vm->tdp.private_ranges.contains(fault.gfn) == fault.is_private;
+}
+
 // The part under the mmu lock, which other faults may hold at the same time.
 Answer install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
   VmState& vm = *vcpu.vm;
   const LockedShared lock(vm, LockId::kMmu);
   const Readers readers(vm);
-  if (is_stale(vcpu) || fault.slot_generation != space_of(vcpu).slots.generation()) {
+  if (is_stale(vcpu, fault.is_private) || !attributes_agree(vcpu, fault) ||
+      fault.slot_generation != space_of(vcpu).slots.generation()) {
     count(vm, TdpEvent::kRetryStale);
     vcpu.free_obsolete_roots = true;
     return Answer::kRetry;
@@ -62,13 +70,17 @@ Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
   VmState& vm = *vcpu.vm;
   __atomic_fetch_add(&vm.stats.faults, 1, __ATOMIC_RELAXED);
   Fault fault;
-  fault.gfn = Gfn::of(tdp_fault.gpa);
+  fault.gfn = Gfn::of(Gpa{tdp_fault.gpa.raw & ~vm.config.shared_bit});
+  fault.is_private = tdp_fault.is_private && has_private(vcpu);
   fault.write = tdp_fault.write;
   fault.fetch = tdp_fault.fetch;
   if (tdp_fault.gpa.raw >> vm.tdp.format.gpa_bits) return not_memory(tdp_fault);
-  if (tdp_fault.reserved && explained_by_mmio(vcpu, fault.gfn)) return not_memory(tdp_fault);
-  if (vm.config.options.fast_fault && !tdp_fault.reserved &&
-      fast_fault(vcpu, fault.gfn, fault.write, fault.fetch))
+  if (!attributes_agree(vcpu, fault)) {
+    count(vm, TdpEvent::kMemoryFault);
+    return Answer::kMemoryFault;
+  }
+  if (tdp_fault.reserved && explained_by_mmio(vcpu, fault)) return not_memory(tdp_fault);
+  if (vm.config.options.fast_fault && !tdp_fault.reserved && fast_fault(vcpu, fault))
     return Answer::kMapped;
   if (!vcpu.tdp.store.top_up(vm.platform)) return Answer::kNoMemory;
 

@@ -51,6 +51,7 @@ TdpGuest::TdpGuest(const TdpMachine& machine, const VmConfig& config, u64 pages)
     : machine_(machine),
       storage_(new std::byte[Vm::object_size()]()),
       host_maxphyaddr_(config.caps.host_maxphyaddr),
+      shared_bit_(config.shared_bit),
       vm_(Vm::create(storage_.get(), platform, config)) {
   vm_->set_state_counters(counters_.data());
   EXPECT_EQ(set(slot(0, Gfn{0}, pages, kTdpMemory)), Status::kOk);
@@ -68,12 +69,13 @@ TdpWalk TdpGuest::walk(const EntryState& state, Gpa gpa) {
   const bool ept = machine_.ept();
   TdpWalk w;
   w.read = w.write = w.exec = true;
-  Hpa table = state.root;
-  EXPECT_EQ(state.tdp_pointer & (bits(12, 51) | (ept ? 0 : bits(0, 11))), table.raw);
+  const u64 pointer = is_private(gpa) ? state.private_pointer : state.tdp_pointer;
+  Hpa table{pointer & (bits(12, 51) | (ept ? 0 : bits(0, 11)))};
+  if (!is_private(gpa)) EXPECT_EQ(state.root, table);
   if (ept) {
-    EXPECT_EQ(state.tdp_pointer & 7, 6u) << "memory type of the paging structures";
-    EXPECT_EQ((state.tdp_pointer >> 3 & 7) + 1, machine_.levels) << "length of the walk";
-    EXPECT_EQ((state.tdp_pointer >> 6 & 1) != 0, machine_.ad);
+    EXPECT_EQ(pointer & 7, 6u) << "memory type of the paging structures";
+    EXPECT_EQ((pointer >> 3 & 7) + 1, machine_.levels) << "length of the walk";
+    EXPECT_EQ((pointer >> 6 & 1) != 0, machine_.ad);
   }
   if (!ept && machine_.levels == 3) EXPECT_LT(table.raw, u64{1} << 32);
   for (unsigned level = machine_.levels;; --level) {
@@ -133,6 +135,7 @@ TdpWalk TdpGuest::walk(Gpa gpa, u32 vcpu) {
 bool TdpGuest::faults(const TdpWalk& w, Gpa gpa, Access access, TdpFault& fault) const {
   fault = TdpFault{};
   fault.gpa = gpa;
+  fault.is_private = is_private(gpa);
   fault.write = is_write(access);
   fault.fetch = access == Access::kFetch;
   fault.read = access == Access::kRead;
@@ -215,7 +218,7 @@ void TdpGuest::exit(u32 vcpu) {
 
 // Host pages that are parts of a large one come into being when they are looked up.
 void TdpGuest::back(Gpa gpa, u32 vcpu) {
-  const Gfn gfn = Gfn::of(gpa);
+  const Gfn gfn = Gfn::of(Gpa{gpa.raw & ~shared_bit_});
   const Memslot* const slot = state().spaces[cpu(vcpu).smm() ? 1 : 0].slots.find(gfn);
   if (slot) platform.host_page(slot->hva_of(gfn));
 }

@@ -105,8 +105,9 @@ class TdpGuest {
   bool faults(const TdpWalk& w, Gpa gpa, Access access, TdpFault& fault) const;
   u64& entry_at(const TdpWalk& w) { return platform.table_at(w.table)[w.index]; }
 
+  bool is_private(Gpa gpa) const { return shared_bit_ && !(gpa.raw & shared_bit_); }
   TdpOutcome reaches(Gpa gpa);  // of an access that reaches this byte of slot 0
-  Pfn frame(Gpa gpa) { return platform.host_page(kTdpMemory + gpa.raw).pfn; }
+  Pfn frame(Gpa gpa) { return platform.host_page(kTdpMemory + (gpa.raw & ~shared_bit_)).pfn; }
   // Backs what is around gpa by a large host page.
   void back_large(Gpa gpa, u8 level);
 
@@ -130,6 +131,7 @@ class TdpGuest {
   std::unique_ptr<std::byte[]> storage_;
   std::array<u8, kStateCounters> counters_{};
   u8 host_maxphyaddr_;
+  u64 shared_bit_;
   u16 pml_index_[kMaxVcpus] = {511, 511, 511, 511};
   u64 next_large_ = 0x400'0000;
   Vm* vm_;
