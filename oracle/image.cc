@@ -13,7 +13,8 @@ Image::Image()
   versions_.resize(1);
 }
 
-void Image::reset() {
+void Image::reset(std::uint64_t present) {
+  present_ = present;
   for (const Page& page : pages_) {
     lines_[page.index] = 0;
     places_[page.index] = kBacked;
@@ -60,7 +61,7 @@ void Image::store(std::uint64_t hva, std::uint64_t value, Time now, Hand hand, s
   Page& p = touch(hva);
   std::uint64_t& w = word(p, hva);
   if (w == value) return;
-  if ((w | value) & kSomePresent) record(p, hva, w, value, now, hand, page);
+  if ((w | value) & present_) record(p, hva, w, value, now, hand, page);
   w = value;
 }
 
@@ -72,13 +73,13 @@ void Image::record(Page& page, std::uint64_t hva, std::uint64_t before, std::uin
     page.history = static_cast<std::uint32_t>(++used_histories_);
   }
   std::uint32_t& newest = histories_[page.history - 1]->newest[((hva - kHvaBase) >> 3) & 511];
-  if (before & kSomePresent) {
+  if (before & present_) {
     Version& old = versions_[newest];
     old.end = now;
     old.ender = hand;
     old.ender_page = through;
   }
-  if (!(after & kSomePresent)) {
+  if (!(after & present_)) {
     // A gap: the next version still links to this one.
     return;
   }

@@ -36,7 +36,7 @@ enum class Hand : std::uint8_t {
 // P of an 8-byte entry, or of either of two 4-byte entries.
 inline constexpr std::uint64_t kSomePresent = pte::kP | pte::kP << 32;
 
-// One value with some of kSomePresent set that a word had during [begin, end).
+// One value with some of the bits of Image::reset set that a word had during [begin, end).
 struct Version {
   std::uint64_t value = 0;
   // GuestMemory::page_of the gpa through which this and the next value were stored.
@@ -51,8 +51,9 @@ class Image {
  public:
   Image();
 
-  // Forgets everything. Costs what was touched.
-  void reset();
+  // Forgets everything. Costs what was touched. `present`: bits of a word some of which an entry
+  // has that may be cached.
+  void reset(std::uint64_t present = kSomePresent);
 
   // `hva` is 8-aligned in the backed range, here and below.
   std::uint64_t load(std::uint64_t hva) const { return load_at(hva - kHvaBase); }
@@ -128,6 +129,7 @@ class Image {
   std::vector<Sweep> sweeps_;
   std::vector<Version> versions_;  // [0] is unused
   std::size_t used_histories_ = 0;
+  std::uint64_t present_ = kSomePresent;
   bool swept_ = false;  // the host has dropped or moved frames in this trace
 };
 

@@ -19,9 +19,28 @@ const Rule& rule_of(Complaint complaint) {
   }
 }
 
+// What the trace does as hypervisor, where it is one.
+bool is_hypervisors(Verb verb) {
+  switch (verb) {
+    case Verb::kVmEnter:
+    case Verb::kVmExit:
+    case Verb::kInvept:
+    case Verb::kInvvpid:
+    case Verb::kInvlpga:
+    case Verb::kPmlGet:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void judge_by_verb(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
+  const bool bare = state.machine().core == Dimension::kBare;
+  if (bare && is_hypervisors(in.step->what.verb)) return judge_hypervisor(state, in, out);
   switch (in.step->what.verb) {
     case Verb::kAccess:
+      if (state.vcpu(in.step->what.vcpu).guest.active()) [[unlikely]]
+        return judge_guest_access(state, in, counters, out);
       return judge_access(state, in, counters, out);
     case Verb::kMov:
       return judge_register(state, in, out);

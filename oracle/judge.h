@@ -9,6 +9,7 @@
 #include "harness/trace/outcome.h"
 #include "harness/trace/program.h"
 #include "harness/trace/verdict.h"
+#include "oracle/course.h"
 #include "oracle/machine_state.h"
 
 namespace twinwalk::oracle {
@@ -27,6 +28,23 @@ void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_vcpu(MachineState& state, const JudgeInput& in, Verdict& out);
 void judge_host(MachineState& state, const JudgeInput& in, Verdict& out);
+// Of bare machines: what the trace does as hypervisor, and its guest's accesses.
+void judge_hypervisor(MachineState& state, const JudgeInput& in, Verdict& out);
+void judge_guest_access(MachineState& state, const JudgeInput& in, Counters& counters,
+                        Verdict& out);
+
+// A guest's load of its PDPTE registers through the second dimension.
+struct GuestLoad {
+  bool exited = false;     // it ended in an exit: nothing changed
+  bool undefined = false;  // somewhere the manual does not say what happens
+  std::uint64_t base = 0;  // where they are in physical memory
+  Course course;           // exited: how
+};
+// Judges what became of it; of several places where they may be, takes the one that suits the
+// outcome.
+GuestLoad find_guest_load(MachineState& state, const JudgeInput& in, std::uint64_t gpa,
+                          bool (*suits)(const MachineState&, std::uint64_t base, OutcomeKind got),
+                          Verdict& out);
 
 // Any step, any outcome: skips, complaints, and one of the above.
 void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out);

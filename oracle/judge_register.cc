@@ -10,6 +10,7 @@ namespace {
 // PAE's PDPTEs, as a write loads them where they are registers.
 struct PdpteLoad {
   bool due = false;
+  bool exited = false;  // to the hypervisor, on the way to them: nothing changes
   PdpteRegisters registers;
 };
 
@@ -27,16 +28,31 @@ void settle_accepted_pdptes(MachineState& state, std::uint64_t cr3) {
   }
 }
 
+// Whether a load from there ends as it was seen to.
+bool pdptes_suit(const MachineState& state, std::uint64_t base, OutcomeKind got) {
+  const PdpteRegisters pdptes = state.pdptes_at(base).registers;
+  const bool fault = pdptes_fault(state.rule_book().at(kRowPae, false), pdptes);
+  return !pdptes.known || fault == (got != OutcomeKind::kDone);
+}
+
 // What is left to say of a write once its PDPTEs have been looked at: #GP (a host request: refused)
 // if a present one has a reserved bit, open if they lie outside memory.
-PdpteLoad load_pdptes(MachineState& state, RegisterWrite& w, OutcomeKind got) {
+PdpteLoad load_pdptes(MachineState& state, const JudgeInput& in, RegisterWrite& w, Verdict& out) {
   using Kind = RegisterWrite::Kind;
+  const OutcomeKind got = in.got->kind;
   PdpteLoad load;
   load.due = state.latches_pdptes() && w.loads_pdptes &&
              (w.kind == Kind::kAccept || w.kind == Kind::kOpen);
   if (!load.due) return load;
-  if (got == OutcomeKind::kDone) settle_accepted_pdptes(state, w.after.cr3);
-  load.registers = state.pdptes_at(w.after.cr3).registers;
+  std::uint64_t base = w.after.cr3;
+  if (state.vcpu(in.step->what.vcpu).guest.active()) {
+    const GuestLoad found = find_guest_load(state, in, gpa_of_pdpte(base, 0), pdptes_suit, out);
+    load.exited = found.exited || out.kind != VerdictKind::kAgree;
+    if (load.exited) return load;
+    base = found.base;
+  }
+  if (got == OutcomeKind::kDone) settle_accepted_pdptes(state, base);
+  load.registers = state.pdptes_at(base).registers;
   if (!load.registers.known) {
     w.kind = Kind::kOpen;
     w.rule = &rules::kTableMmio;
@@ -55,7 +71,8 @@ void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
   const OutcomeKind got = in.got->kind;
   const Registers now = state.vcpu(op.vcpu).registers;
   RegisterWrite w = write_register(state.machine(), now, op.reg(), op.value);
-  const PdpteLoad load = load_pdptes(state, w, got);
+  const PdpteLoad load = load_pdptes(state, in, w, out);
+  if (load.exited) return;
   bool accepted = false;
   std::string_view allowed;
   switch (w.kind) {
@@ -94,7 +111,8 @@ void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out) {
   const Op& op = in.step->what;
   const OutcomeKind got = in.got->kind;
   RegisterWrite w = set_registers(state.machine(), state.vcpu(op.vcpu).registers, op);
-  const PdpteLoad load = load_pdptes(state, w, got);
+  const PdpteLoad load = load_pdptes(state, in, w, out);
+  if (load.exited) return;
   const bool done = got == OutcomeKind::kDone, refused = got == OutcomeKind::kRefused;
   const bool accepted = w.kind == Kind::kOpen ? done : w.kind == Kind::kAccept;
   if (w.kind == Kind::kOpen && (done || refused)) {

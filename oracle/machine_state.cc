@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "oracle/course.h"
 #include "oracle/registers.h"
 #include "oracle/rules.h"
 
@@ -27,7 +28,9 @@ void MachineState::reset(const Machine& machine, Profile profile) {
   profile_ = profile;
   for (Memslots& slots : slots_) slots.reset(machine);
   space_ = 0;
-  image_.reset();
+  // Of an EPT entry R, W, X and bit 10 each make it present.
+  const bool ept = machine.core == Dimension::kBare && machine.nested == Nesting::kEpt;
+  image_.reset(ept ? kSomePresent | ept::kR | ept::kW | ept::kX | ept::kUx : kSomePresent);
   dirty_.reset();
   open_.reset();
   rule_book_.reset(machine);
@@ -39,6 +42,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
     v.nxe_was_on = start.efer & efer::kNxe;
     v.smm = false;
     v.serialized = 0;
+    v.guest.reset();
   }
   now_ = 0;
   allocation_fails = false;
@@ -93,13 +97,32 @@ void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_
   const Memslot* slot = slots().find(gpa);
   if (slot == nullptr) return;
   // What a walk sets says nothing of the bits that were open before; who sets them settles them.
-  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
-    open_.close(Memslots::hva_of(*slot, gpa), mask);
+  // And where A or D may have been set, the value that had them may have been walked.
+  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost)) {
+    const std::uint64_t hva = Memslots::hva_of(*slot, gpa), open = open_.at(hva);
+    if (open != 0) store_and_tell(hva, load_word(gpa) | open, Hand::kWalker, gpa);
+    open_.close(hva, mask);
+  }
   if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
-  image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, memory().page_of(gpa));
+  store_and_tell(Memslots::hva_of(*slot, gpa), value, hand, gpa);
+}
+
+void MachineState::store_and_tell(std::uint64_t hva, std::uint64_t value, Hand hand,
+                                  std::uint64_t gpa) {
+  image_.store(hva, value, now_, hand, memory().page_of(gpa));
   if (observer == nullptr) return;
-  slots_[0].for_each_gpa(Memslots::hva_of(*slot, gpa),
-                         [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+  slots_[0].for_each_gpa(hva, [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+}
+
+// From now on the entry may have been cached, so it is taken to have them, and both ways stay open.
+// The dirty log owes nothing yet.
+void MachineState::may_have_set(std::uint64_t gpa, std::uint64_t bits) {
+  const Memslot* slot = slots().find(gpa);
+  if (slot == nullptr || bits == 0) return;
+  const std::uint64_t word = word_of(gpa), hva = Memslots::hva_of(*slot, word);
+  const std::uint64_t fresh = in_word(gpa, bits) & ~load_word(word);
+  store_and_tell(hva, load_word(word) | fresh, Hand::kWalker, word);
+  open_.open(hva, fresh);
 }
 
 // Within one page; touches one or two words.
@@ -192,6 +215,15 @@ void MachineState::frames_moved(std::uint64_t hva, std::uint64_t pages) {
 std::uint64_t MachineState::bytes_now_mapping(unsigned vcpu, std::uint64_t gva) const {
   Walk now;
   const Registers& r = vcpus_[vcpu].registers;
+  if (vcpus_[vcpu].guest.active()) [[unlikely]] {
+    AccessQuery query;
+    query.gva = gva;
+    query.size = 1;
+    query.registers = r;
+    Course course;
+    walk_course(make_guest_access(*this, vcpu, query), nullptr, course);
+    return course.page_bytes;
+  }
   const EntryRules& rules = this->rules(r);
   walk(memory(), rules, walk_root(vcpu, r), gva, now);
   return now.stop == Stop::kLeaf ? rules.mode->page_bytes(now.level) : kPageBytes;
@@ -207,16 +239,28 @@ Root MachineState::root_of(const VcpuState& v) {
 // used in another. SDM 3A §"Operations that Invalidate TLBs and Paging-Structure Caches": PAE for
 // the current PCID, which is 0 where PAE may change, and nothing else is cached then; PSE in
 // §"Invalidating the Translation Lookaside Buffers (TLBs)".
-void MachineState::cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t after, Time now) {
-  const std::uint64_t change = before ^ after;
-  bool everything =
-      (change & (cr4::kPge | cr4::kPae | cr4::kPse)) || (change & before & cr4::kPcide);
-  if (machine_.vendor == Vendor::kAmd) {
-    everything |= (change & after & cr4::kPke) != 0;
-  } else if (change & after & cr4::kSmep) {
-    v.history.drop_pcid(current_pcid(v.registers), now, rules::kStale9);
+MachineState::Dropped MachineState::dropped_by(Reg reg, const Registers& before,
+                                               const Registers& after, bool no_flush) const {
+  Dropped out;
+  if (reg == Reg::kCr3) {
+    out.pcid = !no_flush;
+    out.rule = &rules::kStale8;
+    return out;
   }
-  if (everything) v.history.drop_everything(now, rules::kStale9);
+  out.rule = &rules::kStale9;
+  if (reg == Reg::kCr4) {
+    const std::uint64_t change = before.cr4 ^ after.cr4;
+    out.everything =
+        (change & (cr4::kPge | cr4::kPae | cr4::kPse)) || (change & before.cr4 & cr4::kPcide);
+    if (machine_.vendor == Vendor::kAmd) {
+      out.everything |= (change & after.cr4 & cr4::kPke) != 0;
+    } else {
+      out.pcid = (change & after.cr4 & cr4::kSmep) != 0;
+    }
+  }
+  // PG 1->0 drops everything; while it is 0 nothing can be cached.
+  out.everything |= ((before.cr0 ^ after.cr0) & cr0::kPg) != 0;
+  return out;
 }
 
 void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
@@ -229,14 +273,26 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
   v.serialized = now_;
   v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
   const unsigned pcid = current_pcid(after);
-  if (reg == Reg::kCr4) cr4_written(v, before.cr4, after.cr4, now_);
-  // PG 1->0 drops everything; while it is 0 nothing can be cached.
-  if ((before.cr0 ^ after.cr0) & cr0::kPg) v.history.drop_everything(now_, rules::kStale9);
-  if (reg == Reg::kCr3 && !no_flush) v.history.drop_pcid(pcid, now_, rules::kStale8);
-  if (reg == Reg::kCr3 || pdptes != nullptr || pcid != current_pcid(before) ||
-      row_of(before) != row_of(after)) {
-    v.history.load_root(root_of(v), pcid, now_);
+  const Dropped dropped = dropped_by(reg, before, after, no_flush);
+  const bool new_root = reg == Reg::kCr3 || pdptes != nullptr || pcid != current_pcid(before) ||
+                        row_of(before) != row_of(after);
+  if (v.guest.active()) [[unlikely]] {
+    const GuestTag tag = v.guest.tag(pcid);
+    if (dropped.everything) {
+      v.guest.drop({.time = now_, .rule = dropped.rule, .vpid = tag.vpid});
+    } else if (dropped.pcid) {
+      v.guest.drop({.time = now_,
+                    .rule = dropped.rule,
+                    .vpid = tag.vpid,
+                    .pcid = pcid,
+                    .keeps_globals = true});
+    }
+    if (new_root) v.guest.load_root(root_of(v), pcid, now_);
+    return;
   }
+  if (dropped.pcid) v.history.drop_pcid(pcid, now_, *dropped.rule);
+  if (dropped.everything) v.history.drop_everything(now_, *dropped.rule);
+  if (new_root) v.history.load_root(root_of(v), pcid, now_);
 }
 
 void MachineState::registers_set(unsigned vcpu, const Registers& after,
@@ -248,6 +304,7 @@ void MachineState::registers_set(unsigned vcpu, const Registers& after,
   v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
   v.history.drop_everything(now_, rule);
   v.history.load_root(root_of(v), current_pcid(after), now_);
+  if (v.guest.active()) v.guest.load_root(root_of(v), current_pcid(after), now_);
 }
 
 void MachineState::smm_changed(unsigned vcpu, bool smm) {
@@ -285,6 +342,8 @@ void MachineState::invlpg(unsigned vcpu, std::uint64_t gva) {
   if (!mode.canonical(gva)) return;
   const unsigned pcid = current_pcid(v.registers);
   const std::uint64_t bytes = bytes_now_mapping(vcpu, gva);
+  if (v.guest.active()) [[unlikely]]
+    return guest_invlpg(v, gva, bytes);
   v.history.drop_page(pcid, gva, bytes, now_, rules::kStale6);
   v.history.drop_global_page(gva, bytes, now_, rules::kStale6);
   // AMD with EFER.TCE=1 drops only the structures that lead to the target; drop_page covers those.
@@ -296,6 +355,8 @@ void MachineState::invpcid(unsigned vcpu, std::uint64_t type, std::uint64_t pcid
                            std::uint64_t gva) {
   VcpuState& v = vcpus_[vcpu];
   v.serialized = now_;
+  if (v.guest.active()) [[unlikely]]
+    return guest_invpcid(v, type, static_cast<unsigned>(pcid), gva);
   switch (type) {
     case 0:
       v.history.drop_page(static_cast<unsigned>(pcid), gva, kPageBytes, now_, rules::kInvpcid);
@@ -315,7 +376,59 @@ void MachineState::invpcid(unsigned vcpu, std::uint64_t type, std::uint64_t pcid
 void MachineState::page_faulted(unsigned vcpu, std::uint64_t gva, std::uint64_t bytes) {
   VcpuState& v = vcpus_[vcpu];
   v.serialized = now_;
-  v.history.fault_page(current_pcid(v.registers), gva, bytes, now_, rules::kStale4);
+  const unsigned pcid = current_pcid(v.registers);
+  if (v.guest.active()) [[unlikely]] {
+    return v.guest.drop({.time = now_,
+                         .rule = &rules::kStale4,
+                         .vpid = v.guest.vpid(),
+                         .pcid = pcid,
+                         .page = gva,
+                         .bytes = bytes,
+                         .globals_of_pcid_only = true});
+  }
+  v.history.fault_page(pcid, gva, bytes, now_, rules::kStale4);
+}
+
+// In guest mode they act on the combined mappings of the VPID, for every EP4TA. SDM 3C §"Operations
+// that Invalidate Cached Mappings".
+void MachineState::guest_invlpg(VcpuState& v, std::uint64_t gva, std::uint64_t bytes) {
+  const unsigned pcid = current_pcid(v.registers);
+  v.guest.drop({.time = now_,
+                .rule = &rules::kStale6,
+                .vpid = v.guest.vpid(),
+                .pcid = pcid,
+                .page = gva,
+                .bytes = bytes});
+  if (machine_.vendor == Vendor::kAmd && (v.registers.efer & efer::kTce)) return;
+  v.guest.drop({.time = now_,
+                .rule = &rules::kStale6,
+                .what = Drop::What::kStructures,
+                .vpid = v.guest.vpid(),
+                .pcid = pcid});
+}
+
+void MachineState::guest_invpcid(VcpuState& v, std::uint64_t type, unsigned pcid,
+                                 std::uint64_t gva) {
+  Drop d{.time = now_, .rule = &rules::kInvpcid, .vpid = v.guest.vpid()};
+  if (type <= 1) d.pcid = pcid;
+  if (type == 0) d.page = gva, d.bytes = kPageBytes;
+  d.keeps_globals = type != 2;
+  v.guest.drop(d);
+}
+
+void MachineState::vm_entered(unsigned vcpu, const Nested& nested, unsigned vpid) {
+  VcpuState& v = vcpus_[vcpu];
+  v.serialized = now_;
+  if (vpid == 0) v.history.drop_everything(now_, rules::kVpid);
+  v.guest.enter(nested, vpid, root_of(v), current_pcid(v.registers), now_);
+}
+
+void MachineState::vm_exited(unsigned vcpu) {
+  VcpuState& v = vcpus_[vcpu];
+  v.serialized = now_;
+  if (v.guest.vpid() == 0) v.history.drop_everything(now_, rules::kVpid);
+  v.guest.exit(now_);
+  v.history.load_root(root_of(v), current_pcid(v.registers), now_);
 }
 
 void MachineState::announce(std::uint64_t gpa) {

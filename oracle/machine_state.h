@@ -14,6 +14,7 @@
 #include "oracle/memslots.h"
 #include "oracle/open_bits.h"
 #include "oracle/paging.h"
+#include "oracle/second_dimension.h"
 #include "oracle/spec.h"
 #include "oracle/walk.h"
 
@@ -26,6 +27,7 @@ struct VcpuState {
   bool smm = false;         // it is in SMM: memory is address space 1
   bool nxe_was_on = false;  // EFER.NXE was 1 at some time of this trace
   Time serialized = 0;      // last serializing instruction or exception
+  GuestState guest;         // of a bare machine
 };
 
 // PAE's PDPTEs, in memory.
@@ -112,6 +114,8 @@ class MachineState {
     if (const Memslot* slot = slots().find(gpa))
       open_.open(Memslots::hva_of(*slot, word_of(gpa)), in_word(gpa, bits));
   }
+  // A walk that is under way may have set those bits of the entry at `gpa`, or will.
+  void may_have_set(std::uint64_t gpa, std::uint64_t bits);
   // Those bits of the entry at `gpa` are as load_word has them.
   void settle_bits(std::uint64_t gpa, std::uint64_t bits) {
     const Memslot* slot = open_.empty() ? nullptr : slots().find(gpa);
@@ -174,6 +178,10 @@ class MachineState {
   // `bytes`, 4K if none.
   void page_faulted(unsigned vcpu, std::uint64_t gva, std::uint64_t bytes);
 
+  // The hypervisor, which is the trace, enters and leaves guest mode.
+  void vm_entered(unsigned vcpu, const Nested& nested, unsigned vpid);
+  void vm_exited(unsigned vcpu);
+
   // The observer's view of a page may be out of date after memslot and frame changes; brings it up
   // to date.
   void announce(std::uint64_t gpa);
@@ -181,11 +189,21 @@ class MachineState {
  private:
   // Of the word's bits those in `mask` are stored; the others of `value` are what they were.
   void put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_t mask, Hand hand);
+  // The word at `hva`, which the vCPU at hand sees at `gpa`.
+  void store_and_tell(std::uint64_t hva, std::uint64_t value, Hand hand, std::uint64_t gpa);
   void store_part(std::uint64_t gpa, unsigned size, std::uint64_t value, Hand hand);
   std::uint64_t load_two_words(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   void note_dirty(const Memslot& slot, std::uint64_t gpa);
   std::uint64_t bytes_now_mapping(unsigned vcpu, std::uint64_t gva) const;
-  void cr4_written(VcpuState& v, std::uint64_t before, std::uint64_t after, Time now);
+  void guest_invlpg(VcpuState& v, std::uint64_t gva, std::uint64_t bytes);
+  void guest_invpcid(VcpuState& v, std::uint64_t type, unsigned pcid, std::uint64_t gva);
+  // What a write of one register drops of what is cached.
+  struct Dropped {
+    bool everything = false;
+    bool pcid = false;  // what is not global of the current PCID
+    const Rule* rule = nullptr;
+  };
+  Dropped dropped_by(Reg reg, const Registers& before, const Registers& after, bool no_flush) const;
   // As a vCPU that is created has them: nothing can raise #GP, so one with a reserved bit counts as
   // not present.
   PdpteRegisters pdptes_at_start(std::uint64_t cr3) const;

@@ -186,6 +186,107 @@ const Rule kStale13{"stale-13", "INVLPG of a non-canonical address does nothing.
 const Rule kStale14{
     "stale-14", "Two linear addresses of one frame owe each other no coherence of translations.",
     "SDM 3A §\"Caching Translation Information\""};
+const Rule kEptPresent{"ept-present",
+                       "An EPT entry with none of R, W, X (with MBEC: and bit 10) is not present, "
+                       "whatever its other bits are: EPT violation, with bits 5:3 of the "
+                       "qualification 0.",
+                       "SDM 3C §\"EPT Violations\""};
+const Rule kEptMisconfig{
+    "ept-misconfig",
+    "A present EPT entry with W but not R, X but not R without execute-only support, a reserved "
+    "bit, or in a leaf memory type 2, 3 or 7 ends the walk: EPT misconfiguration, before any right "
+    "is looked at.",
+    "SDM 3C §\"EPT Misconfigurations\""};
+const Rule kEptRights{
+    "ept-rights",
+    "Rights of a guest-physical address are decided after its whole EPT walk, as the AND of all "
+    "entries used.",
+    "SDM 3C §\"EPT Violations\" and §\"Prioritization of EPT Misconfigurations and EPT "
+    "Violations\""};
+const Rule kEptQualification{
+    "ept-qualification",
+    "The exit qualification says what was tried (bits 2:0), what the EPT entries allow (6:3), "
+    "whether there is a linear address (7) and whether the guest-physical one is its translation "
+    "(8); of a read-modify-write bit 0 is open, bits 11:9 are as the guest's tables have it with "
+    "advanced information only.",
+    "SDM 3C §\"Basic VM-Exit Information\", table \"Exit Qualification for EPT Violations\""};
+const Rule kEptTables{
+    "ept-tables",
+    "With accessed and dirty flags for EPT an access to a guest paging-structure entry is a write; "
+    "without, it is a read, and the processor's own update of A and D a write. PDPTE loads are "
+    "reads.",
+    "SDM 3C §\"EPT Violations\" and §\"Accessed and Dirty Flags for EPT\""};
+const Rule kEptp{
+    "eptp",
+    "VM entry takes an EPTP with memory type 0 or 6, a supported page-walk length, bit 6 only with "
+    "support, and no reserved bit or one beyond MAXPHYADDR.",
+    "SDM 3C §\"VM-Execution Control Fields\" of \"Checks on VMX Controls\""};
+const Rule kGpaWidth{
+    "gpa-width",
+    "What a guest-physical address does that is wider than the second dimension's tables is not "
+    "modelled.",
+    "SDM 3C §\"EPT Overview\"; APM 2 §\"Nested Paging\""};
+const Rule kTdpTags{
+    "tdp-tags",
+    "Guest-physical mappings are kept by EP4TA, combined ones by VPID, PCID and EP4TA; NPT's by "
+    "ASID.",
+    "SDM 3C §\"Caching Translation Information\"; APM 2 §\"TLB Management\""};
+const Rule kTdpStale{
+    "tdp-stale",
+    "Until INVEPT a former EPT translation may be used beside the new one; a violation ends those "
+    "of its guest-physical address and, if that is the translation of a linear address, the "
+    "combined ones of that address.",
+    "SDM 3C §\"Operations that Invalidate Cached Mappings\" and §\"Guidelines for Use of the "
+    "INVEPT Instruction\""};
+const Rule kTdpNothing{
+    "tdp-nothing",
+    "Nothing is cached from an entry of the second dimension that is not present or misconfigured.",
+    "SDM 3C §\"Caching Translation Information\""};
+const Rule kVpid{
+    "vpid",
+    "With VPIDs not enabled VM entry and VM exit drop all linear and combined mappings of VPID 0; "
+    "else they drop nothing.",
+    "SDM 3C §\"Operations that Invalidate Cached Mappings\""};
+const Rule kInvept{
+    "invept",
+    "INVEPT of type 1 drops guest-physical and combined mappings of the EP4TA, type 2 of all; any "
+    "other type, or with type 1 an EPTP that VM entry would not take, fails.",
+    "SDM 3C §\"INVEPT - Invalidate Translations Derived from EPT\""};
+const Rule kInvvpid{
+    "invvpid",
+    "INVVPID drops linear and combined mappings of a VPID: of one address (0), all (1, and 3 "
+    "except "
+    "globals), or of all VPIDs but 0 (2). VPID 0, a type above 3 and a non-canonical address fail.",
+    "SDM 3C §\"INVVPID - Invalidate Translations Based on VPID\""};
+const Rule kPml{
+    "pml",
+    "Whenever D of an EPT entry goes from 0 to 1 the guest-physical page is logged; with the log "
+    "full, setting A or D is an exit instead, and nothing is changed.",
+    "SDM 3C §\"Page-Modification Logging\""};
+const Rule kNpt{"npt",
+                "A nested entry with P=0 ends the nested walk: #NPF, with bit 33 for an entry of "
+                "the guest's tables and 32 for the final address, one of both.",
+                "APM 2 §\"Nested versus Guest Page Faults, Fault Ordering\""};
+const Rule kNptRights{
+    "npt-rights",
+    "The nested walk is a user access: U, for stores W, must be set in every nested entry; a fetch "
+    "needs XD=0 in each if the host's EFER.NXE is on.",
+    "APM 2 §\"Nested Table Walk\" and §\"Nested versus Guest Page Faults, Fault Ordering\""};
+const Rule kNptTables{"npt-tables",
+                      "An access to an entry of the guest's tables is a write in the nested walk.",
+                      "APM 2 §\"Nested Table Walk\""};
+const Rule kNptReserved{
+    "npt-reserved",
+    "A present nested entry with a bit that the host's paging mode reserves is a #NPF with RSVD.",
+    "APM 2 §\"Nested versus Guest Page Faults, Fault Ordering\""};
+const Rule kTlbControl{
+    "tlb-control", "TLB_CONTROL 1 drops everything, 3 all of the guest's ASID, 7 that but globals.",
+    "APM 2 §\"TLB Control\""};
+const Rule kVmrun{
+    "vmrun",
+    "VMRUN fails with ASID 0; what it makes of reserved encodings of TLB_CONTROL and of an nCR3 "
+    "beyond MAXPHYADDR is open here.",
+    "APM 2 §\"Canonicalization and Consistency Checks\""};
 const Rule kVirtual25{
     "virtual-25", "Faults that only the hypervisor's tables cause are never visible to the guest.",
     "SDM 3C §\"Virtual TLB Scheme\""};
@@ -237,18 +338,89 @@ const Rule kOwnChecks{
     "oracle README"};
 
 namespace {
-constexpr const Rule* kAll[] = {
-    &kFresh,     &kPresent,        &kReserved,  &kRights,    &kWriteProtect, &kSmep,
-    &kSmap,      &kProtectionKeys, &kNoExecute, &kErrorCode, &kFaultAddress, &kCanonical,
-    &kCrossing,  &kAccessed,       &kDirty,     &kAdOnFault, &kAdKept,       &kPath,
-    &kData,      &kWrap,           &kPdpte,     &kPdpteAmd,  &kMovCr,        &kMovCr32,
-    &kEfer,      &kEferAmd,        &kSregs,     &kInvpcid,   &kMode,         &kSmm,
-    &kInit,      &kCpuid,          &kNewVcpu,   &kInvlpga,   &kGet,          &kStale1,
-    &kStale2,    &kStale3,         &kStale4,    &kStale5,    &kStale6,       &kStale7,
-    &kStale8,    &kStale9,         &kStale10,   &kStale11,   &kStale12,      &kStale13,
-    &kStale14,   &kVirtual25,      &kVirtual26, &kVirtual27, &kVirtual28,    &kVirtual29,
-    &kVirtual30, &kVirtual31,      &kVirtual32, &kVirtual33, &kProfileKvm,   &kHostRequest,
-    &kTableMmio, &kTableReadOnly,  &kOwnChecks};
+constexpr const Rule* kAll[] = {&kFresh,
+                                &kPresent,
+                                &kReserved,
+                                &kRights,
+                                &kWriteProtect,
+                                &kSmep,
+                                &kSmap,
+                                &kProtectionKeys,
+                                &kNoExecute,
+                                &kErrorCode,
+                                &kFaultAddress,
+                                &kCanonical,
+                                &kCrossing,
+                                &kAccessed,
+                                &kDirty,
+                                &kAdOnFault,
+                                &kAdKept,
+                                &kPath,
+                                &kData,
+                                &kWrap,
+                                &kPdpte,
+                                &kPdpteAmd,
+                                &kMovCr,
+                                &kMovCr32,
+                                &kEfer,
+                                &kEferAmd,
+                                &kSregs,
+                                &kInvpcid,
+                                &kMode,
+                                &kSmm,
+                                &kInit,
+                                &kCpuid,
+                                &kNewVcpu,
+                                &kInvlpga,
+                                &kGet,
+                                &kStale1,
+                                &kStale2,
+                                &kStale3,
+                                &kStale4,
+                                &kStale5,
+                                &kStale6,
+                                &kStale7,
+                                &kStale8,
+                                &kStale9,
+                                &kStale10,
+                                &kStale11,
+                                &kStale12,
+                                &kStale13,
+                                &kStale14,
+                                &kEptPresent,
+                                &kEptMisconfig,
+                                &kEptRights,
+                                &kEptQualification,
+                                &kEptTables,
+                                &kEptp,
+                                &kGpaWidth,
+                                &kTdpTags,
+                                &kTdpStale,
+                                &kTdpNothing,
+                                &kVpid,
+                                &kInvept,
+                                &kInvvpid,
+                                &kPml,
+                                &kNpt,
+                                &kNptRights,
+                                &kNptTables,
+                                &kNptReserved,
+                                &kTlbControl,
+                                &kVmrun,
+                                &kVirtual25,
+                                &kVirtual26,
+                                &kVirtual27,
+                                &kVirtual28,
+                                &kVirtual29,
+                                &kVirtual30,
+                                &kVirtual31,
+                                &kVirtual32,
+                                &kVirtual33,
+                                &kProfileKvm,
+                                &kHostRequest,
+                                &kTableMmio,
+                                &kTableReadOnly,
+                                &kOwnChecks};
 }  // namespace
 
 std::span<const Rule* const> all() { return kAll; }

@@ -20,6 +20,10 @@ extern const Rule kMovCr, kMovCr32, kEfer, kEferAmd, kSregs, kInvpcid, kMode, kS
 // Permitted staleness, by number.
 extern const Rule kStale1, kStale2, kStale3, kStale4, kStale5, kStale6, kStale7, kStale8, kStale9,
     kStale10, kStale11, kStale12, kStale13, kStale14;
+// The second dimension.
+extern const Rule kEptPresent, kEptMisconfig, kEptRights, kEptQualification, kEptTables, kEptp,
+    kGpaWidth, kTdpTags, kTdpStale, kTdpNothing, kVpid, kInvept, kInvvpid, kPml, kNpt, kNptRights,
+    kNptTables, kNptReserved, kTlbControl, kVmrun;
 // The virtualised machine.
 extern const Rule kVirtual25, kVirtual26, kVirtual27, kVirtual28, kVirtual29, kVirtual30,
     kVirtual31, kVirtual32, kVirtual33, kProfileKvm, kHostRequest, kTableMmio, kTableReadOnly,

@@ -4,6 +4,7 @@
 #include "oracle/judge.h"
 #include "oracle/machine_state.h"
 #include "oracle/make_view.h"
+#include "oracle/overlap.h"
 
 namespace twinwalk::oracle {
 
@@ -31,8 +32,11 @@ void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
   judge_step(impl_->state, {index, &step, &got, extra}, impl_->counters, out);
 }
 
+void Spec::under_way(const Step& step) { leave_open_under_way(impl_->state, step); }
+
 FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
   impl_->state.look_as(vcpu);
+  if (impl_->state.vcpu(vcpu).guest.active()) return fresh_in_guest(impl_->state, vcpu, query);
   FreshAccess access;
   const AccessContext context = make_context(impl_->state, vcpu, query);
   fresh_access(impl_->state, context, access);
@@ -44,6 +48,7 @@ WalkView Spec::view(unsigned vcpu, const AccessQuery& query) const {
   return make_view(impl_->state, vcpu, query);
 }
 
+bool Spec::in_guest(unsigned vcpu) const { return impl_->state.vcpu(vcpu).guest.active(); }
 bool Spec::in_smm(unsigned vcpu) const { return impl_->state.vcpu(vcpu).smm; }
 const Machine& Spec::machine() const { return impl_->state.machine(); }
 const Registers& Spec::registers(unsigned vcpu) const { return impl_->state.vcpu(vcpu).registers; }

@@ -32,6 +32,7 @@ struct FreshOutcome {
   bool or_page_fault = false;
   std::uint32_t error_code = 0;
   std::uint64_t cr2 = 0;
+  std::uint64_t qualification = 0;  // in guest mode, as in Outcome
   std::uint64_t gpa[2] = {kUnknownGpa, kUnknownGpa};
   std::uint64_t value = 0;
   // The entries of the walk (PAE: from the PDPTE register) as the access must leave them: A set in
@@ -86,6 +87,9 @@ class Spec {
   void judge(std::uint32_t index, const Step& step, const Outcome& got, const std::uint64_t* extra,
              Verdict& out);
 
+  // That step has begun, and steps that it overlaps are judged before it.
+  void under_way(const Step& step);
+
   // The fresh walk alone, nothing adopted: for sweeps, the benchmark and Unicorn's equivalence
   // check.
   FreshOutcome fresh(unsigned vcpu, const AccessQuery& query) const;
@@ -95,6 +99,7 @@ class Spec {
   WalkView view(unsigned vcpu, const AccessQuery& query) const;
 
   const Registers& registers(unsigned vcpu) const;
+  bool in_guest(unsigned vcpu) const;
   bool in_smm(unsigned vcpu) const;
   const Machine& machine() const;  // as `cpuid` left it
   // Below, gpas are of address space 0.

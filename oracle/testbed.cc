@@ -94,11 +94,17 @@ Outcome Testbed::fresh(AccessKind kind, std::uint64_t gva, unsigned bytes) const
   o.kind = f.kind;
   o.error_code = f.error_code;
   o.cr2 = f.cr2;
+  o.qualification = f.qualification;
   o.gpa[0] = f.gpa[0];
   o.gpa[1] = f.gpa[1];
   o.value = f.value;
   o.path[0] = f.path[0];
   o.path[1] = f.path[1];
+  if (spec.in_guest(0)) {
+    o.write =
+        f.kind == OutcomeKind::kMmio && (kind == AccessKind::kWrite || kind == AccessKind::kRmw);
+    return o;
+  }
   // A subject shows a walk of memory, whatever PDPTE registers hold.
   const WalkView view = spec.view(0, q);
   for (unsigned i = 0; i < view.parts.size(); ++i) {

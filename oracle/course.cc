@@ -1,0 +1,853 @@
+#include "oracle/course.h"
+
+#include <algorithm>
+
+#include "oracle/registers.h"
+#include "oracle/rules.h"
+
+namespace twinwalk::oracle {
+
+unsigned Chooser::pick(unsigned n) {
+  if (n <= 1) return 0;
+  if (used_ == kMost) {
+    too_long_ = true;
+    return 0;
+  }
+  if (used_ == known_) {
+    taken_[used_] = 0;
+    of_[used_] = static_cast<std::uint16_t>(n);
+    ++known_;
+  }
+  return taken_[used_++];
+}
+
+bool Chooser::advance() {
+  known_ = used_;
+  used_ = 0;
+  while (known_ != 0 && ++taken_[known_ - 1] == of_[known_ - 1]) --known_;
+  return known_ != 0;
+}
+
+void Course::set(std::uint64_t at, std::uint64_t bits) {
+  if (bits == 0) return;
+  const std::uint64_t word = at & ~std::uint64_t{7};
+  bits <<= 8 * (at & 7);
+  for (unsigned i = 0; i < set_count; ++i) {
+    if (sets[i].word != word) continue;
+    sets[i].bits |= bits;
+    return;
+  }
+  if (set_count < kMostSets) sets[set_count++] = {word, bits};
+}
+
+std::uint64_t Course::set_in_word(std::uint64_t word) const {
+  for (unsigned i = 0; i < set_count; ++i)
+    if (sets[i].word == word) return sets[i].bits;
+  return 0;
+}
+
+namespace {
+
+// A value that may be in use at an entry.
+struct Choice {
+  std::uint64_t value = 0;
+  Time begin = 0;
+  Time end = kStillThere;
+  bool old = false;
+};
+
+// The values that may be in use at one entry; the one that is there now comes first.
+class Choices {
+ public:
+  Choices(std::uint64_t now, Time begin) { at_[0] = {now, begin, kStillThere, false}; }
+  unsigned count() const { return count_; }
+  const Choice& operator[](unsigned i) const { return at_[i]; }
+  Choice& newest() { return at_[count_ - 1]; }
+  bool add(const Choice& c) {
+    if (count_ == at_.size()) return false;
+    at_[count_++] = c;
+    return true;
+  }
+
+ private:
+  std::array<Choice, 24> at_;
+  unsigned count_ = 1;
+};
+
+// What one use of a guest-physical address is, and what an exit says of it.
+struct Use {
+  NestedNeeds needs;
+  bool write = false;  // D is set
+  bool table = false;  // an entry of the guest's tables
+  std::uint64_t says = 0;
+  std::uint64_t defined = ~std::uint64_t{0};
+};
+
+enum class Step : std::uint8_t { kGo, kEnd, kReject };
+
+// Where a guest-physical address leads to.
+struct Translation {
+  std::uint64_t hpa = 0;
+  Rights rights;
+  bool old = false;
+  Time before = kStillThere;  // what is read through it was read before that
+};
+
+// What the steps above have settled, of one part of an access.
+struct Prefix {
+  Rights rights;
+  Time latest_begin = 0;
+  Time oldest_end = kStillThere;    // of guest values
+  Time oldest_upper = kStillThere;  // of those that are not the leaf
+  bool old_guest = false;           // some guest value or root is a former one
+  bool foreign_root = false;        // a root of another PCID: for global translations only
+};
+
+class CourseWalker {
+ public:
+  CourseWalker(const GuestAccess& access, Chooser* chooser, Course& out, CourseNotes* notes)
+      : a_(access),
+        s_(*access.state),
+        g_(access.state->vcpu(access.vcpu).guest),
+        format_(&g_.nested().format),
+        root_(g_.nested().root),
+        chooser_(chooser),
+        out_(out),
+        notes_(notes) {}
+
+  bool access() {
+    const AccessQuery& q = *a_.context.query;
+    const PagingMode& mode = *a_.context.rules->mode;
+    gva_[0] = mode.linear(q.gva);
+    const bool crosses = (first_byte(q) & (kPageBytes - 1)) + byte_count(q) > kPageBytes;
+    out_.by_page = crosses;
+    if (crosses) gva_[1] = mode.linear((first_byte(q) | (kPageBytes - 1)) + 1);
+    const bool legal[2] = {mode.canonical(gva_[0]), !crosses || mode.canonical(gva_[1])};
+    if (!legal[0] || !legal[1]) return not_canonical(crosses, legal[0] ? 0 : 1, legal);
+    out_.parts = crosses ? 2 : 1;
+    if (!pick_nested_root()) return false;
+    return crosses ? both_parts() : walk_part(0) != Step::kReject;
+  }
+
+  // The PDPTE registers' 32 bytes lie in one page.
+  bool load(std::uint64_t gpa) {
+    if (!pick_nested_root()) return false;
+    out_.by_page = true;
+    Use use{format_->read(), false, false, eqx::kRead, with_mbec(~advanced())};
+    if (!format_->ept) use = table_use();
+    Translation to;
+    const Step step = translate(gpa, use, to);
+    if (step == Step::kGo) {
+      out_.kind = OutcomeKind::kOk;
+      out_.hpa[0] = to.hpa;
+    }
+    return step != Step::kReject;
+  }
+
+ private:
+  unsigned pick(unsigned n) { return chooser_ == nullptr ? 0 : chooser_->pick(n); }
+  const Machine& machine() const { return s_.machine(); }
+  const AccessQuery& query() const { return *a_.context.query; }
+  bool amd() const { return machine().vendor == Vendor::kAmd; }
+  void note(const CourseNote& n) {
+    if (notes_ != nullptr) notes_->note(n);
+  }
+
+  // --- Ends.
+
+  Step end(OutcomeKind kind, const Rule& rule) {
+    out_.kind = kind;
+    out_.rule = &rule;
+    out_.part = static_cast<std::uint8_t>(part_);
+    out_.gva = gva_[part_];
+    return Step::kEnd;
+  }
+  Step not_defined(OutcomeKind kind, const Rule& rule) {
+    out_.undefined = true;
+    return end(kind, rule);
+  }
+
+  bool not_canonical(bool crosses, unsigned half, const bool (&legal)[2]) {
+    // The #PF or exit of the canonical half may come first, or not.
+    if (crosses && (legal[0] || legal[1]) && pick(2) == 1) {
+      out_.parts = 2;
+      part_ = half;
+      if (!pick_nested_root()) return false;
+      const Step step = walk_part(half);
+      if (step != Step::kEnd || out_.kind == OutcomeKind::kOk || out_.kind == OutcomeKind::kMmio)
+        return false;
+      out_.undefined = true;
+      out_.rule = &rules::kCrossing;
+      return true;
+    }
+    out_.parts = 0;
+    out_.kind = OutcomeKind::kGp;
+    out_.rule = &rules::kCanonical;
+    return true;
+  }
+
+  bool ends_well() const {
+    return out_.kind == OutcomeKind::kOk || out_.kind == OutcomeKind::kMmio;
+  }
+
+  // Which of two faults comes first is open.
+  bool both_parts() {
+    if (walk_part(0) == Step::kReject) return false;
+    const Course first = out_;
+    if (walk_part(1) == Step::kReject) return false;
+    const bool first_ends = first.kind != OutcomeKind::kOk && first.kind != OutcomeKind::kMmio;
+    const bool take_first =
+        first_ends ? ends_well() || pick(2) == 0 : ends_well() && first.kind == OutcomeKind::kMmio;
+    if (!take_first) return true;
+    Course whole = out_;
+    whole.kind = first.kind;
+    whole.rule = first.rule;
+    whole.undefined = first.undefined;
+    whole.part = first.part;
+    whole.gva = first.gva;
+    whole.error_code = first.error_code;
+    whole.gpa = first.gpa;
+    whole.final_address = first.final_address;
+    whole.qualification = first.qualification;
+    whole.defined = first.defined;
+    whole.page_bytes = first.page_bytes;
+    out_ = whole;
+    return true;
+  }
+
+  // --- The second dimension.
+
+  // NPT: what is cached is tagged by ASID alone, so that an earlier nested root may still be used.
+  bool pick_nested_root() {
+    if (format_->ept || chooser_ == nullptr) return true;
+    const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
+    const NestedRoot* usable[8];
+    unsigned n = 0;
+    for (const NestedRoot& r : g_.nested_roots()) {
+      if (r.asid != a_.tag.vpid || r.end == kStillThere || r.end <= window || r.root == root_)
+        continue;
+      if (n < 8) usable[n++] = &r;
+    }
+    const unsigned i = pick(n + 1);
+    if (i == 0) return true;
+    root_ = usable[i - 1]->root;
+    out_.old = old_nested_root_ = true;
+    return true;
+  }
+
+  // Bits of a violation's qualification that mean nothing without the feature.
+  std::uint64_t with_mbec(std::uint64_t bits) const {
+    return format_->mbec ? bits : bits & ~eqx::kUserExecutable;
+  }
+  static constexpr std::uint64_t advanced() {
+    return eqx::kGuestUser | eqx::kGuestWritable | eqx::kGuestNx;
+  }
+
+  Use table_use() const {
+    if (!format_->ept) {
+      return {format_->table_access(), true, true, npfec::kTable | pfec::kW | pfec::kU,
+              ~std::uint64_t{0}};
+    }
+    const std::uint64_t tried = format_->flags ? eqx::kRead | eqx::kWrite : eqx::kRead;
+    return {format_->table_access(), format_->flags, true, tried | eqx::kGvaValid,
+            with_mbec(~advanced())};
+  }
+
+  Use final_use(const Rights& rights, bool paging) const {
+    const AccessKind kind = query().kind;
+    const bool fetch = kind == AccessKind::kFetch, store = stores(kind);
+    const bool user = !paging || rights.user();
+    Use use;
+    use.write = store;
+    use.needs = fetch ? format_->fetch(user) : store ? format_->write() : format_->read();
+    if (format_->ept && kind == AccessKind::kWrite) use.needs.all = ept::kW;
+    if (!format_->ept) {
+      use.says = npfec::kFinal | pfec::kU | (store ? pfec::kW : 0) |
+                 (fetch && format_->nxe ? pfec::kI : 0);
+      return use;
+    }
+    use.says = eqx::kGvaValid | eqx::kFinal |
+               (fetch   ? eqx::kFetch
+                : store ? eqx::kWrite
+                        : eqx::kRead);
+    use.defined = with_mbec(use.defined);
+    if (kind == AccessKind::kRmw) use.defined &= ~eqx::kRead;
+    if (machine().tdp & tdp::kAdvanced) {
+      const Controls c = a_.context.controls();
+      if (user) use.says |= eqx::kGuestUser;
+      if (!paging || rights.writable()) use.says |= eqx::kGuestWritable;
+      if (paging && c.nxe && !rights.executable()) use.says |= eqx::kGuestNx;
+    } else {
+      use.defined &= ~advanced();
+    }
+    return use;
+  }
+
+  Step exit(std::uint64_t gpa, const Use& use, const Rights* rights, bool reserved, bool walked_old,
+            bool combined_only) {
+    // Only the translation of a linear address comes from a combined mapping.
+    if (combined_only && (use.table || !(use.says & eqx::kGvaValid))) return Step::kReject;
+    out_.gpa = gpa;
+    out_.final_address = !use.table && (use.says & (format_->ept ? eqx::kFinal : npfec::kFinal));
+    if (!format_->ept) {
+      if (walked_old || old_nested_root_) return Step::kReject;
+      out_.qualification =
+          use.says | (rights != nullptr || reserved ? pfec::kP : 0) | (reserved ? pfec::kRsvd : 0);
+      out_.defined = use.defined;
+      return end(OutcomeKind::kNestedFault, reserved            ? rules::kNptReserved
+                                            : rights == nullptr ? rules::kNpt
+                                            : use.table         ? rules::kNptTables
+                                                                : rules::kNptRights);
+    }
+    if (reserved) return end(OutcomeKind::kEptMisconfig, rules::kEptMisconfig);
+    out_.qualification = use.says;
+    if (rights != nullptr) {
+      const std::uint64_t every = rights->every;
+      if (every & ept::kR) out_.qualification |= eqx::kReadable;
+      if (every & ept::kW) out_.qualification |= eqx::kWritable;
+      if (every & ept::kX) out_.qualification |= eqx::kExecutable;
+      if (format_->mbec && (every & ept::kUx)) out_.qualification |= eqx::kUserExecutable;
+    }
+    out_.defined = use.defined;
+    return end(OutcomeKind::kEptViolation, rights == nullptr ? rules::kEptPresent
+                                           : use.table       ? rules::kEptTables
+                                                             : rules::kEptRights);
+  }
+
+  // Values that may have been cached from the entry at `at` in the second dimension.
+  Choice choose_nested(const Memslot& slot, std::uint64_t at, unsigned level, std::uint64_t gpa,
+                       bool flags, bool write, Time& combined_only) {
+    const std::uint64_t hva = Memslots::hva_of(slot, at);
+    const std::uint64_t now = s_.memory().image().load(hva);
+    if (chooser_ == nullptr) return {now, 0, kStillThere, false};
+    const std::uint64_t ad = format_->accessed | format_->dirty;
+    const bool plain = format_->is_plain(level);
+    const auto cacheable = [&](std::uint64_t v) {
+      return format_->is_present(v) && !format_->misconfigured(v, level) &&
+             (!flags || plain || (v & format_->accessed));
+    };
+    const auto complete = [&](std::uint64_t v) {
+      return !flags || ((v & format_->accessed) && (!write || (v & format_->dirty)));
+    };
+    Choices choices(now, s_.now());
+    Time previous = kStillThere;  // begin of the version looked at before, where it is contiguous
+    const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
+    const Time violated = a_.ignore_windows ? 0 : g_.violation(a_.tag, gpa).time;
+    for (const Version* v = s_.memory().image().newest(hva); v != nullptr;
+         v = s_.memory().image().older(*v)) {
+      Choice& last = choices.newest();
+      if (v->end == kStillThere) {
+        if (cacheable(v->value)) last.begin = v->begin;
+        previous = cacheable(v->value) ? v->begin : kStillThere;
+        continue;
+      }
+      if (v->end <= window) break;
+      if (!cacheable(v->value)) continue;
+      if (v->end == previous && ((v->value ^ last.value) & ~ad) == 0 && complete(last.value)) {
+        last.begin = previous = v->begin;
+        continue;
+      }
+      if (v->end <= violated && !(violated > local_ && prefix_.latest_begin < violated)) continue;
+      if (!choices.add({v->value, v->begin, v->end, true})) break;
+      previous = v->begin;
+    }
+    const Choice c = choices[pick(choices.count())];
+    if (c.old && c.end <= violated) combined_only = violated;
+    return c;
+  }
+
+  Step translate(std::uint64_t gpa, const Use& asked, Translation& to) {
+    if (!format_->translates(gpa)) {
+      out_.gpa = gpa;
+      return not_defined(format_->ept ? OutcomeKind::kEptViolation : OutcomeKind::kNestedFault,
+                         rules::kGpaWidth);
+    }
+    Use use = asked;
+    bool flags = format_->flags;
+    if (flags && format_->ept && chooser_ != nullptr) {
+      // Cached while the same tables were used without A and D flags.
+      const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
+      if (g_.without_flags(root_) > window && pick(2) == 1) {
+        flags = false;
+        out_.old = true;
+        if (use.table) use.needs = format_->read();
+      }
+    }
+    std::uint64_t at[kMaxLevels], due[kMaxLevels];
+    unsigned count = 0;
+    std::uint64_t table = root_;
+    Time latest = 0, combined_only = kStillThere;
+    for (unsigned level = format_->levels;; --level) {
+      const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
+      const Memslot* slot = s_.memory().slots().find(entry_at);
+      if (slot == nullptr) {
+        out_.gpa = gpa;
+        return not_defined(format_->ept ? OutcomeKind::kEptViolation : OutcomeKind::kNestedFault,
+                           rules::kTableMmio);
+      }
+      const Choice c = choose_nested(*slot, entry_at, level, gpa, flags, use.write, combined_only);
+      note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
+            false, gpa, entry_at, c.value});
+      const bool by_combined = combined_only != kStillThere;
+      if (c.old) {
+        if (c.end < latest) return Step::kReject;
+        out_.old = to.old = true;
+      } else if (!format_->is_present(c.value)) {
+        set_flags(at, due, count);
+        return exit(gpa, use, nullptr, false, to.old, by_combined);
+      } else if (format_->misconfigured(c.value, level)) {
+        set_flags(at, due, count);
+        return exit(gpa, use, nullptr, true, to.old, by_combined);
+      }
+      latest = std::max(latest, c.begin);
+      const bool plain = format_->is_plain(level);
+      if (!plain) to.rights.take(c.value);
+      const bool leaf = format_->is_leaf(c.value, level);
+      at[count] = entry_at;
+      due[count] = 0;
+      if (flags && !plain && !c.old) {
+        // A and D may have been set on the way here.
+        const std::uint64_t settled =
+            (c.value & ~s_.open_bits(entry_at)) | out_.set_in_word(entry_at);
+        due[count] = (format_->accessed | (leaf && use.write ? format_->dirty : 0)) & ~settled;
+      }
+      ++count;
+      table = format_->frame(c.value, level);
+      if (!leaf) continue;
+      if ((~to.rights.every & use.needs.all) | (to.rights.any & use.needs.none)) {
+        due[count - 1] &= ~format_->dirty;
+        set_flags(at, due, count);
+        return exit(gpa, use, &to.rights, false, to.old, by_combined);
+      }
+      // A store through a cached translation without D walks the tables again first.
+      if (c.old && flags && use.write && !(c.value & format_->dirty)) return Step::kReject;
+      const std::uint64_t offset = (std::uint64_t{1} << NestedFormat::shift(level)) - 1;
+      to.hpa = (table & ~offset) | (gpa & offset);
+      break;
+    }
+    prefix_.latest_begin = std::max(prefix_.latest_begin, latest);
+    if (combined_only != kStillThere) to.before = combined_only;
+    return format_->ept && flags && (machine().tdp & tdp::kPml) ? log(gpa, at, due, count)
+                                                                : set_flags(at, due, count);
+  }
+
+  Step set_flags(const std::uint64_t* at, const std::uint64_t* due, unsigned count) {
+    for (unsigned i = 0; i < count; ++i) out_.set(at[i], due[i]);
+    return Step::kGo;
+  }
+
+  // SDM 3C §"Page-Modification Logging": with the log full the exit comes before A or D is set.
+  Step log(std::uint64_t gpa, const std::uint64_t* at, const std::uint64_t* due, unsigned count) {
+    std::uint64_t all = 0;
+    for (unsigned i = 0; i < count; ++i) all |= due[i];
+    if (all == 0) return Step::kGo;
+    const unsigned certain = g_.certain_in_log() + out_.logged_count;
+    const auto at_most = static_cast<unsigned>(g_.log.size()) + out_.logged_count;
+    // Flags that are open may be set already.
+    std::uint64_t open = 0;
+    for (unsigned i = 0; i < count; ++i) open |= due[i] & s_.open_bits(at[i]);
+    const bool may_be_full = at_most >= kPmlEntries, full = certain >= kPmlEntries;
+    if (may_be_full && open == 0) {
+      const bool exits = full || pick(2) == 1;
+      if (exits) return end(OutcomeKind::kPmlFull, rules::kPml);
+    } else if (may_be_full && pick(2) == 0) {
+      return end(OutcomeKind::kPmlFull, rules::kPml);
+    }
+    if (due[count - 1] & ept::kD) {
+      const bool was_clear = !(s_.open_bits(at[count - 1]) & ept::kD) || pick(2) == 0;
+      if (was_clear && out_.logged_count < Course::kMostLogged)
+        out_.logged[out_.logged_count++] = gpa & ~(kPageBytes - 1);
+    }
+    return set_flags(at, due, count);
+  }
+
+  // --- The guest's own dimension.
+
+  struct Pending {
+    std::uint64_t gpa = 0;
+    Rights rights;
+  };
+
+  Step walk_part(unsigned part) {
+    part_ = part;
+    prefix_ = {};
+    pendings_ = 0;
+    guest_count_ = 0;
+    const std::uint64_t gva = gva_[part];
+    local_ = global_ = structures_ = 0;
+    const Registers& r = query().registers;
+    const bool pge = r.cr4 & cr4::kPge;
+    if (chooser_ != nullptr && !a_.ignore_windows) {
+      local_ = g_.translation(a_.tag, gva).time;
+      global_ = pge ? g_.global_translation(a_.tag, gva).time : local_;
+      structures_ = g_.structures(a_.tag, gva).time;
+    }
+    WalkRoot root = a_.context.root;
+    now_ = cached_ = a_.context.rules;
+    if (chooser_ != nullptr) pick_root(root, pge);
+    const PagingMode& mode = *now_->mode;
+    if (mode.levels == 0) return without_paging(mode.linear(gva));
+    return descend(root, gva, pge);
+  }
+
+  void pick_root(WalkRoot& root, bool pge) {
+    const bool nxe = query().registers.efer & efer::kNxe;
+    cached_ = &s_.rule_book().at(row_of(query().registers), s_.vcpu(a_.vcpu).nxe_was_on);
+    const GuestRoot* usable[16];
+    unsigned n = 0;
+    for (const GuestRoot& u : g_.roots()) {
+      if (u.end == kStillThere || u.tag.vpid != a_.tag.vpid || u.tag.ep4ta != a_.tag.ep4ta)
+        continue;
+      const bool same = u.tag.pcid == a_.tag.pcid;
+      if (same ? u.end <= std::min(local_, global_) : !pge || u.end <= global_) continue;
+      if (n < 16) usable[n++] = &u;
+    }
+    const unsigned i = pick(n + 1);
+    if (i == 0) return;
+    const GuestRoot& u = *usable[i - 1];
+    root = {u.root.cr3, s_.latches_pdptes() ? &u.root.pdptes : nullptr};
+    now_ = &s_.rule_book().at(u.root.row, nxe);
+    cached_ = &s_.rule_book().at(u.root.row, s_.vcpu(a_.vcpu).nxe_was_on);
+    prefix_.latest_begin = u.begin;
+    prefix_.oldest_end = prefix_.oldest_upper = u.end;
+    prefix_.old_guest = out_.old = true;
+    prefix_.foreign_root = u.tag.pcid != a_.tag.pcid;
+  }
+
+  Step without_paging(std::uint64_t gpa) {
+    if (prefix_.old_guest && (prefix_.foreign_root || prefix_.oldest_end <= local_))
+      return Step::kReject;
+    return land(gpa, false);
+  }
+
+  Choice choose_guest(const Memslot& slot, std::uint64_t at, unsigned level, bool needs_dirty) {
+    const unsigned bytes = now_->mode->entry_bytes;
+    const std::uint64_t hva = Memslots::hva_of(slot, at);
+    const std::uint64_t now = s_.load_entry(at, bytes);
+    if (chooser_ == nullptr) return {now, 0, kStillThere, false};
+    const bool plain = now_->is_plain(level);
+    const auto cacheable = [&](std::uint64_t v) {
+      return (v & pte::kP) && (plain || (v & pte::kA)) && !cached_->reserved(v, level);
+    };
+    const auto complete = [&](std::uint64_t v) {
+      return (v & pte::kA) && (!needs_dirty || (v & pte::kD));
+    };
+    Choices choices(now, s_.now());
+    Time previous = kStillThere;
+    EntryPast past(s_.memory().image(), hva, bytes);
+    Version v;
+    const Time window = std::min(local_, global_);
+    while (past.next(v)) {
+      Choice& last = choices.newest();
+      if (v.end == kStillThere) {
+        if (cacheable(v.value)) last.begin = v.begin;
+        previous = cacheable(v.value) ? v.begin : kStillThere;
+        continue;
+      }
+      if (v.end <= window) break;
+      if (!cacheable(v.value)) continue;
+      if (v.end == previous && ((v.value ^ last.value) & ~(pte::kA | pte::kD)) == 0 &&
+          complete(last.value)) {
+        last.begin = previous = v.begin;
+        continue;
+      }
+      if (!choices.add({v.value, v.begin, v.end, true})) break;
+      previous = v.begin;
+    }
+    return choices[pick(choices.count())];
+  }
+
+  // A walk through cached upper entries that ends at an entry as it is now.
+  bool fault_by_structures() const {
+    if (!prefix_.old_guest) return true;
+    return !prefix_.foreign_root && prefix_.oldest_end > local_ &&
+           prefix_.oldest_upper > structures_;
+  }
+
+  Step page_fault(std::uint32_t error_code, const Rule& rule, std::uint64_t page_bytes) {
+    if (prefix_.old_guest && (amd() || s_.profile() == Profile::kKvm)) return Step::kReject;
+    // Which comes first, this or the exit of an update of A above, is open.
+    const unsigned i = pick(1 + pendings_);
+    if (i != 0) return pending_exit(i - 1);
+    out_.error_code = error_code;
+    out_.page_bytes = page_bytes;
+    return end(OutcomeKind::kPageFault, rule);
+  }
+
+  // The processor's own update of A or D in a guest entry that EPT, without flags, does not let it
+  // write.
+  Step pending_exit(unsigned i) {
+    Use use{{}, false, true, eqx::kWrite | eqx::kGvaValid, with_mbec(~advanced()) & ~eqx::kRead};
+    return exit(pending_[i].gpa, use, &pending_[i].rights, false, false, false);
+  }
+
+  void set_guest_flags(bool dirty) {
+    for (unsigned i = 0; i < guest_count_; ++i) {
+      const bool leaf = i + 1 == guest_count_ && dirty;
+      out_.set(guest_at_[i], guest_due_[i] & (leaf ? pte::kA | pte::kD : pte::kA));
+    }
+  }
+
+  Step descend(const WalkRoot& root, std::uint64_t gva, bool pge) {
+    const PagingMode& mode = *now_->mode;
+    std::uint64_t table = root.cr3 & mode.root_mask;
+    unsigned level = mode.levels;
+    const std::uint32_t tried = attempt_bits(a_.context.controls(), query().kind);
+    if (mode.plain_entries != 0 && root.pdptes != nullptr) {
+      const unsigned index = static_cast<unsigned>(gva >> 30) & 3;
+      const std::uint64_t entry = root.pdptes->entry[index];
+      note({true, false, static_cast<std::uint8_t>(part_), 3, true, gpa_of_pdpte(root.cr3, index),
+            0, entry});
+      if (!root.pdptes->known) return not_defined(OutcomeKind::kPageFault, rules::kTableMmio);
+      if (!(entry & pte::kP))
+        return fault_by_structures() ? page_fault(tried, rules::kPresent, kPageBytes)
+                                     : Step::kReject;
+      table = now_->frame(entry, 3);
+      --level;
+    }
+    for (;; --level) {
+      const std::uint64_t gpa = mode.entry_gpa(table, gva, level);
+      Translation to;
+      const Step step = translate(gpa, table_use(), to);
+      if (step != Step::kGo) {
+        if (step == Step::kReject || !fault_by_structures()) return Step::kReject;
+        set_guest_flags(false);
+        if (out_.kind == OutcomeKind::kPmlFull || out_.undefined) return step;
+        const unsigned i = pick(1 + pendings_);
+        return i == 0 ? step : pending_exit(i - 1);
+      }
+      const Memslot* slot = s_.memory().slots().find(to.hpa);
+      if (slot == nullptr) return not_defined(OutcomeKind::kPageFault, rules::kTableMmio);
+      const bool store = stores(query().kind);
+      const Choice c = choose_guest(*slot, to.hpa, level, store);
+      note({true, false, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level), false,
+            gpa, to.hpa, c.value});
+      if (to.before != kStillThere && c.begin >= to.before) return Step::kReject;
+      if (c.old) {
+        if (c.end < prefix_.latest_begin) return Step::kReject;
+        prefix_.old_guest = out_.old = true;
+      } else if (!(c.value & pte::kP)) {
+        if (!fault_by_structures()) return Step::kReject;
+        set_guest_flags(false);
+        return page_fault(tried, rules::kPresent, kPageBytes);
+      } else if (now_->reserved(c.value, level)) {
+        if (!fault_by_structures()) return Step::kReject;
+        set_guest_flags(false);
+        return page_fault(tried | pfec::kP | pfec::kRsvd, rules::kReserved, kPageBytes);
+      }
+      const bool plain = now_->is_plain(level);
+      const EntryRules& rules = c.old ? *cached_ : *now_;
+      if (!plain) prefix_.rights.take(c.value);
+      prefix_.latest_begin = std::max(prefix_.latest_begin, c.begin);
+      prefix_.oldest_end = std::min(prefix_.oldest_end, c.end);
+      const bool leaf = rules.is_leaf(c.value, level);
+      std::uint64_t due = 0;
+      if (!plain && !c.old) {
+        const std::uint64_t wants = pte::kA | (leaf && store ? pte::kD : 0);
+        due = wants & ~(c.value & ~s_.open_bits(to.hpa));
+        note_pending(gpa, to, wants & ~c.value, due);
+      }
+      guest_at_[guest_count_] = to.hpa;
+      guest_due_[guest_count_++] = due;
+      if (leaf) return leaf_reached(c, level, gva, pge);
+      if (c.old) prefix_.oldest_upper = std::min(prefix_.oldest_upper, c.end);
+      table = rules.frame(c.value, level);
+    }
+  }
+
+  // SDM 3C §"EPT Violations": without flags for EPT reading a guest entry is a read, and an update
+  // of its A and D a write.
+  void note_pending(std::uint64_t gpa, const Translation& to, std::uint64_t certain,
+                    std::uint64_t due) {
+    if (due == 0 || !format_->ept || format_->flags || (to.rights.every & ept::kW)) return;
+    if (certain == 0 && pick(2) == 0) return;
+    pending_[pendings_++] = {gpa, to.rights};
+  }
+
+  Step leaf_reached(const Choice& c, unsigned level, std::uint64_t gva, bool pge) {
+    if (prefix_.old_guest) {
+      const bool global = pge && (c.value & pte::kG);
+      if (prefix_.foreign_root && !global) return Step::kReject;
+      if (prefix_.oldest_end <= (global ? global_ : local_)) return Step::kReject;
+      if (!global && prefix_.oldest_upper <= structures_ && prefix_.latest_begin >= structures_)
+        return Step::kReject;
+    }
+    const EntryRules& rules = c.old ? *cached_ : *now_;
+    const std::uint64_t bytes = rules.mode->page_bytes(level);
+    prefix_.rights.key = static_cast<std::uint8_t>((c.value & pte::kPkeyMask) >> pte::kPkeyShift);
+    const RightsCheck check = check_rights(a_.context.controls(), query().kind, prefix_.rights);
+    if (!check.pass) {
+      set_guest_flags(false);
+      return page_fault(check.error_code, rules::kRights, bytes);
+    }
+    if (c.old && stores(query().kind) && !(c.value & pte::kD)) return Step::kReject;
+    out_.page_bytes = bytes;
+    set_guest_flags(true);
+    return land(rules.mode->frame(c.value, level, true) | (gva & (bytes - 1)), true);
+  }
+
+  Step land(std::uint64_t gpa, bool paging) {
+    // An update of A or D that EPT does not allow ends the access, before or after an exit of the
+    // address itself.
+    bool must_exit = false;
+    if (pendings_ != 0) {
+      const unsigned i = pick(1 + pendings_);
+      if (i < pendings_) return pending_exit(i);
+      must_exit = true;
+    }
+    Translation to;
+    const Step step = translate(gpa, final_use(prefix_.rights, paging), to);
+    if (step != Step::kGo) return step;
+    if (must_exit) return Step::kReject;
+    out_.hpa[part_] = to.hpa;
+    const bool memory = s_.is_memory(to.hpa);
+    return end(memory ? OutcomeKind::kOk : OutcomeKind::kMmio, rules::kFresh);
+  }
+
+  const GuestAccess& a_;
+  const MachineState& s_;
+  const GuestState& g_;
+  const NestedFormat* format_;
+  std::uint64_t root_;
+  Chooser* chooser_;
+  Course& out_;
+  CourseNotes* notes_;
+  std::uint64_t gva_[2] = {0, 0};
+  unsigned part_ = 0;
+  bool old_nested_root_ = false;
+  Prefix prefix_;
+  Time local_ = 0, global_ = 0, structures_ = 0;
+  const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now
+  const EntryRules* cached_ = nullptr;  // and for cached ones
+  Pending pending_[kMaxLevels];
+  unsigned pendings_ = 0;
+  std::uint64_t guest_at_[kMaxLevels], guest_due_[kMaxLevels];
+  unsigned guest_count_ = 0;
+};
+
+}  // namespace
+
+GuestAccess make_guest_access(const MachineState& state, unsigned vcpu, const AccessQuery& query) {
+  GuestAccess a;
+  a.state = &state;
+  a.vcpu = vcpu;
+  a.context = make_context(state, vcpu, query);
+  a.tag = state.vcpu(vcpu).guest.tag(current_pcid(query.registers));
+  return a;
+}
+
+bool walk_course(const GuestAccess& access, Chooser* chooser, Course& out, CourseNotes* notes) {
+  return CourseWalker(access, chooser, out, notes).access();
+}
+
+bool walk_pdptes_load(const GuestAccess& access, std::uint64_t gpa, Chooser* chooser, Course& out) {
+  return CourseWalker(access, chooser, out, nullptr).load(gpa);
+}
+
+Outcome outcome_of(const GuestAccess& access, const Course& c) {
+  const AccessQuery& q = *access.context.query;
+  Outcome o;
+  o.kind = c.kind;
+  switch (c.kind) {
+    case OutcomeKind::kOk: {
+      for (unsigned i = 0; i < c.parts; ++i) o.gpa[i] = c.hpa[i];
+      if (q.kind == AccessKind::kWrite) break;
+      const bool fetch = q.kind == AccessKind::kFetch;
+      const Loaded load{{fetch ? c.hpa[0] & ~std::uint64_t{7} : c.hpa[0], c.hpa[1]}, byte_count(q)};
+      o.value = access.state->load(load.gpa[0], load.gpa[1], load.bytes);
+      for (unsigned b = 0; b < load.bytes; ++b) o.value |= c.set_in_byte(load.byte(b)) << 8 * b;
+      break;
+    }
+    case OutcomeKind::kMmio:
+      o.gpa[0] = c.hpa[c.part];
+      o.write = stores(q.kind);
+      break;
+    case OutcomeKind::kPageFault:
+      o.error_code = c.error_code;
+      o.cr2 = c.gva;
+      break;
+    case OutcomeKind::kEptViolation:
+    case OutcomeKind::kNestedFault:
+      o.qualification = c.qualification;
+      if (c.qualification & eqx::kGvaValid && c.kind == OutcomeKind::kEptViolation) o.cr2 = c.gva;
+      o.gpa[0] = c.gpa;
+      break;
+    case OutcomeKind::kEptMisconfig:
+      o.gpa[0] = c.gpa;
+      break;
+    default:
+      break;
+  }
+  return o;
+}
+
+namespace {
+
+// Where a gpa leads to as the second dimension is now, rights apart. False: nowhere.
+bool look_up(const MachineState& state, const Nested& nested, std::uint64_t gpa,
+             std::uint64_t& hpa) {
+  const NestedFormat& format = nested.format;
+  if (!format.translates(gpa)) return false;
+  std::uint64_t table = nested.root;
+  for (unsigned level = format.levels;; --level) {
+    std::uint64_t entry;
+    if (!state.memory().read(format.entry_at(table, gpa, level), entry)) return false;
+    if (!format.is_present(entry) || format.misconfigured(entry, level)) return false;
+    table = format.frame(entry, level);
+    if (!format.is_leaf(entry, level)) continue;
+    hpa = table | (gpa & ((std::uint64_t{1} << NestedFormat::shift(level)) - 1));
+    return state.is_memory(hpa);
+  }
+}
+
+}  // namespace
+
+GuestPath guest_path(const GuestAccess& access, std::uint64_t gva) {
+  const MachineState& state = *access.state;
+  const EntryRules& rules = *access.context.rules;
+  const PagingMode& mode = *rules.mode;
+  GuestPath out;
+  std::uint64_t table = access.context.root.cr3 & mode.root_mask;
+  for (unsigned level = mode.levels; level >= 1; --level) {
+    std::uint64_t hpa;
+    if (!look_up(state, state.vcpu(access.vcpu).guest.nested(),
+                 mode.entry_gpa(table, mode.linear(gva), level), hpa)) {
+      out.whole = false;
+      break;
+    }
+    const std::uint64_t entry = state.load_entry(hpa, mode.entry_bytes);
+    out.at[out.path.count] = hpa;
+    out.path.entry[out.path.count++] = entry;
+    if (!(entry & pte::kP) || rules.is_leaf(entry, level)) break;
+    table = rules.frame(entry, level);
+  }
+  return out;
+}
+
+FreshOutcome fresh_in_guest(const MachineState& state, unsigned vcpu, const AccessQuery& query) {
+  const GuestAccess access = make_guest_access(state, vcpu, query);
+  Course c;
+  walk_course(access, nullptr, c);
+  const Outcome o = outcome_of(access, c);
+  FreshOutcome out;
+  out.kind = o.kind;
+  out.error_code = o.error_code;
+  out.cr2 = o.cr2;
+  out.qualification = o.qualification;
+  out.value = o.value;
+  const bool completes = c.kind == OutcomeKind::kOk || c.kind == OutcomeKind::kMmio;
+  for (unsigned i = 0; i < 2; ++i) {
+    out.gpa[i] = o.gpa[i];
+    if (i >= c.parts) continue;
+    const std::uint64_t gva = i == 0 ? query.gva : (first_byte(query) | (kPageBytes - 1)) + 1;
+    const GuestPath path = guest_path(access, gva);
+    out.path[i] = path.path;
+    for (unsigned s = 0; completes && s < path.path.count; ++s) {
+      for (unsigned b = 0; b < access.context.rules->mode->entry_bytes; ++b)
+        out.path[i].entry[s] |= c.set_in_byte(path.at[s] + b) << 8 * b;
+    }
+  }
+  return out;
+}
+
+}  // namespace twinwalk::oracle
