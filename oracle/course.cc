@@ -376,7 +376,8 @@ class CourseWalker {
     std::uint64_t at[kMaxLevels], due[kMaxLevels];
     unsigned count = 0;
     std::uint64_t table = root_;
-    Time latest = 0, combined_only = kStillThere;
+    Time latest = chooser_ == nullptr ? 0 : g_.first_use(a_.tag, root_);
+    Time combined_only = kStillThere;
     for (unsigned level = format_->levels;; --level) {
       const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
       const Memslot* slot = s_.memory().slots().find(entry_at);
@@ -496,6 +497,7 @@ class CourseWalker {
     const GuestRoot* usable[16];
     unsigned n = 0;
     for (const GuestRoot& u : g_.roots()) {
+      if (u.end == kStillThere) prefix_.latest_begin = u.begin;
       if (u.end == kStillThere || u.tag.vpid != a_.tag.vpid || u.tag.ep4ta != a_.tag.ep4ta)
         continue;
       const bool same = u.tag.pcid == a_.tag.pcid;
