@@ -7,8 +7,8 @@
 
 #include "fuzzers/diverged.h"
 #include "fuzzers/mmu_states.h"
-#include "harness/core_subject.h"
 #include "harness/finding.h"
+#include "harness/own_subject.h"
 #include "harness/trace/binary.h"
 
 // A seeded bug defines these in the core that it patches; the core itself has none.
@@ -76,7 +76,7 @@ Session::Session()
   }
   CoreSubjectOptions options;
   if (core_state_counters() <= kStateCounters) options.state_counters = mmu_states();
-  subject_ = make_core_subject(options);
+  subject_ = make_own_subject(options);
   checker_ = std::make_unique<Checker>(*subject_);
 }
 
@@ -98,7 +98,7 @@ void Session::count(const CheckResult& result) {
 
 void Session::diverged(const CheckResult& result) {
   add(stats_->divergences, 1);
-  const std::uint64_t identity = hash_of(finding_of(result, subject_->info().profile));
+  const std::uint64_t identity = hash_of(finding_of(result, result.profile));
   switch (store_.keep(trace_, result.divergence, identity)) {
     case CandidateStore::Kept::kWritten:
       add(stats_->recorded, 1);

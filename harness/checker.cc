@@ -59,6 +59,7 @@ CheckResult Checker::check(const Trace& trace, const CheckReport& report) {
 
 CheckResult Checker::check(const Trace* trace, const Program& program, const CheckReport& report) {
   CheckResult result;
+  result.profile = subject_.profile_for(program.machine);
   last_ = &program;
   reproduced_.clear();
   if (trace && !requirements_hold(*trace)) {
@@ -70,7 +71,7 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
   stored_.clear();
   left_out_ = SkipReason::kNone;
   spec_.observe(unicorn_);
-  spec_.reset(program.machine, subject_.info().profile);
+  spec_.reset(program.machine, result.profile);
   subject_.run(program, outcomes_);
 
   std::size_t expectation = 0;

@@ -32,6 +32,7 @@ using CheckReport = std::function<void(const CheckEvent&)>;
 using DeviationLookup = std::function<std::string_view(std::uint32_t step, const Verdict&)>;
 
 struct CheckResult {
+  Profile profile = Profile::kKvm;  // by which it was judged
   bool executed = true;  // false: the trace `requires` what its machine lacks; nothing was run
   std::uint64_t steps = 0;
   std::uint64_t checks = 0;  // outcomes judged

@@ -32,10 +32,19 @@ class StepWatch {
   ~StepWatch() = default;
 };
 
+class Subject;
+// What `subject` is for programs on that machine.
+SubjectInfo info_on(const Subject& subject, const Machine& machine);
+
 class Subject {
  public:
   virtual ~Subject() = default;
   virtual const SubjectInfo& info() const = 0;
+  // How strictly its programs on that machine are judged.
+  virtual Profile profile_for(const Machine& machine) const {
+    (void)machine;
+    return info().profile;
+  }
 
   // Runs the program from the initial machine state and replaces `out`: one outcome a step, in
   // order. What the subject cannot do is OutcomeKind::kSkip with a reason, and changes nothing. If
@@ -50,6 +59,12 @@ class Subject {
     return false;
   }
 };
+
+inline SubjectInfo info_on(const Subject& subject, const Machine& machine) {
+  SubjectInfo info = subject.info();
+  info.profile = subject.profile_for(machine);
+  return info;
+}
 
 }  // namespace twinwalk
 

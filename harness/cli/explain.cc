@@ -202,7 +202,7 @@ int explain(const std::string& path, const std::string& subject) {
   if (subject == "core") {
     const Probe alive = probe(checker, named.trace);
     if (!alive.survived) {
-      tell_end(named, under_test.subject->info(), alive);
+      tell_end(named, info_on(*under_test.subject, named.trace.machine), alive);
       return kExitGood;
     }
   }
@@ -210,7 +210,7 @@ int explain(const std::string& path, const std::string& subject) {
   const CheckResult result = checker.check(named.trace, [&](const CheckEvent& event) {
     notes.push_back({event.step, event.verdict, event.known});
   });
-  const SubjectInfo& info = under_test.subject->info();
+  const SubjectInfo info = info_on(*under_test.subject, named.trace.machine);
   print_head(named, info);
   if (!result.executed) {
     print("not run: its machine lacks what it requires ({})\n", named.trace.requires_line);

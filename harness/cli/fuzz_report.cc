@@ -8,8 +8,8 @@
 
 #include "harness/checker.h"
 #include "harness/cli/walk_table.h"
-#include "harness/core_subject.h"
 #include "harness/fuzzing/atomic_file.h"
+#include "harness/own_subject.h"
 #include "harness/trace/load.h"
 #include "harness/trace/print.h"
 #include "harness/trace/schema.h"
@@ -107,13 +107,13 @@ reports::Walk subject_walk(const oracle::WalkView& view, const Outcome& got,
 }
 
 std::vector<reports::Walk> walks_at_divergence(const Trace& trace) {
-  const auto subject = make_core_subject();
+  const auto subject = make_own_subject();
   Checker checker(*subject);
   const Divergence d = first_divergence(checker, trace);
   const auto& steps = checker.program().steps;
   if (!d.found || d.step >= steps.size() || steps[d.step].what.verb != Verb::kAccess) return {};
   oracle::Spec spec;
-  spec.reset(checker.program().machine, subject->info().profile);
+  spec.reset(checker.program().machine, subject->profile_for(trace.machine));
   Verdict verdict;
   const OutcomeStream& seen = checker.outcomes();
   for (std::uint32_t i = 0; i < d.step; ++i)
@@ -164,7 +164,7 @@ reports::FuzzReport report_of(const fuzz::RunRecord& run, const fuzz::Output& ou
   reports::FuzzReport r;
   r.title = run.options.config;
   r.engine = fuzz::name_of(run.options.engine);
-  r.subject = make_core_subject()->info().name + " " + make_core_subject()->info().version;
+  r.subject = make_own_subject()->info().name + " " + make_own_subject()->info().version;
   r.unicorn_version = run.unicorn_version;
   r.command =
       fmt::format("twinwalk fuzz --seconds {} --jobs {} --config {} --engine {} --unicorn-share {}",

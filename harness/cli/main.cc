@@ -71,7 +71,8 @@ void add_run(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand("run", "Replays traces and checks every operation");
   auto options = std::make_shared<RunOptions>();
   verb->add_option("PATH", options->paths, "traces, or folders of *.walk")->required();
-  verb->add_option("--subject", options->subject, "what is under test: core, kvm or core-kvm");
+  verb->add_option("--subject", options->subject,
+                   "what is under test: core, bare, kvm or core-kvm");
   verb->add_option("--reference", options->references,
                    "spec (always), unicorn; both where they can be had if not given");
   verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
@@ -84,7 +85,7 @@ void add_minimise(CLI::App& app, int& code) {
       app.add_subcommand("minimise", "Writes the smallest trace with the same divergence class");
   auto names = add_file_and_output(verb);
   auto subject = std::make_shared<std::string>("core");
-  verb->add_option("--subject", *subject, "what is under test: core, kvm or core-kvm");
+  verb->add_option("--subject", *subject, "what is under test: core, bare, kvm or core-kvm");
   verb->callback(
       [names, subject, &code] { code = minimise_trace(names->file, *subject, names->out); });
 }
@@ -95,7 +96,7 @@ void add_explain(CLI::App& app, int& code) {
   auto file = std::make_shared<std::string>();
   auto subject = std::make_shared<std::string>("core");
   verb->add_option("FILE", *file, "a trace, text or binary; - is standard input")->required();
-  verb->add_option("--subject", *subject, "what is under test: core, kvm or core-kvm");
+  verb->add_option("--subject", *subject, "what is under test: core, bare, kvm or core-kvm");
   verb->callback([file, subject, &code] { code = explain(*file, *subject); });
 }
 

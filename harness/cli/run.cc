@@ -100,7 +100,7 @@ class Replay {
 
  private:
   void report(const NamedTrace& named, const CheckEvent& event) {
-    const ResultLine line = line_of(named, checker_.subject().info(), event);
+    const ResultLine line = line_of(named, info_on(checker_.subject(), named.trace.machine), event);
     if (!options_.json) {
       print_event(named, line, event);
     } else if (!event.known) {
@@ -113,7 +113,7 @@ class Replay {
     ResultLine line;
     line.trace = named.path;
     line.subject = checker_.subject().info().name;
-    line.profile = name_of(checker_.subject().info().profile);
+    line.profile = name_of(checker_.subject().profile_for(named.trace.machine));
     line.verdict = name_of(VerdictKind::kSkip);
     line.got = "requires " + named.trace.requires_line;
     if (options_.json) {

@@ -7,8 +7,9 @@
 #include <sstream>
 #include <system_error>
 
+#include "harness/bare_subject.h"
 #include "harness/cli/output.h"
-#include "harness/core_subject.h"
+#include "harness/own_subject.h"
 #include "kvm_runner/known.h"
 #include "kvm_runner/subjects.h"
 
@@ -17,8 +18,9 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& word) {
   const bool plugin = word.find(".so") != std::string::npos;
-  throw Failure(plugin ? fmt::format("--subject {}: not available in this version", word)
-                       : fmt::format("--subject: found `{}`; allowed: core, kvm, core-kvm", word));
+  throw Failure(
+      plugin ? fmt::format("--subject {}: not available in this version", word)
+             : fmt::format("--subject: found `{}`; allowed: core, bare, kvm, core-kvm", word));
 }
 
 }  // namespace
@@ -26,7 +28,9 @@ namespace {
 NamedSubject make_subject(const std::string& word) {
   NamedSubject named;
   if (word == "core") {
-    named.subject = make_core_subject();
+    named.subject = make_own_subject();
+  } else if (word == "bare") {
+    named.subject = make_bare_subject();
   } else if (word == "kvm") {
     named.subject = make_kvm_subject(named.why_not);
   } else if (word == "core-kvm") {

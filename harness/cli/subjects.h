@@ -16,7 +16,7 @@ struct NamedSubject {
   std::unique_ptr<Subject> subject;  // null: this machine cannot run it
   std::string why_not;
 };
-// "core", "kvm" or "core-kvm"; throws Failure for any other word.
+// "core", "bare", "kvm" or "core-kvm"; throws Failure for any other word.
 NamedSubject make_subject(const std::string& word);
 
 // Lets the checker take what its subject's host is known to do wrong (corpus/known/kvm.json) for

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "harness/checker.h"
-#include "harness/core_subject.h"
 #include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/minimise.h"
+#include "harness/own_subject.h"
 #include "harness/trace/binary.h"
 #include "harness/trace/print.h"
 #include "harness/trace/result_line.h"
@@ -136,7 +136,7 @@ class Examiner {
       : plan_(plan),
         candidate_(candidate),
         unicorn_(plan.unicorn),
-        subject_(make_core_subject()),
+        subject_(make_own_subject()),
         checker_(*subject_) {
     std::string why;
     if (!plan.unicorn.empty() && unicorn_.available(why)) checker_.set_unicorn(&unicorn_);
@@ -145,7 +145,7 @@ class Examiner {
   Examined run(const Trace& trace, const std::set<std::string>& found) {
     CheckResult first = look(trace);
     if (first.divergence == DivergenceClass::kNone) return keep_unreproduced(trace);
-    out_.first_name = out_.name = name_of(finding_of(first, subject_->info().profile));
+    out_.first_name = out_.name = name_of(finding_of(first, first.profile));
     if (found.count(out_.name)) {
       out_.kind = Examined::Kind::kDuplicate;
       return out_;
@@ -162,7 +162,7 @@ class Examiner {
     const CheckResult r = checker_.check(trace, [&](const CheckEvent& event) {
       if (have || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
       have = true;
-      line_ = line_of(event, subject_->info());
+      line_ = line_of(event, info_on(*subject_, trace.machine));
     });
     out_.unicorn_checks += r.unicorn_checks;
     return r;
@@ -180,7 +180,7 @@ class Examiner {
     line_.verdict = name_of(VerdictKind::kDiverge);
     line_.cls = out_.name.substr(0, out_.name.rfind('-'));
     line_.subject = subject_->info().name;
-    line_.profile = name_of(subject_->info().profile);
+    line_.profile = name_of(subject_->profile_for(trace.machine));
     line_.field = "process";
     line_.got = "a worker saw a divergence that a fresh process does not show";
     line_.allowed = "the same trace gives the same result in every process";
@@ -204,7 +204,7 @@ class Examiner {
     const CheckResult last = look(best);
     const std::string before = out_.name;
     if (last.divergence != DivergenceClass::kNone)
-      out_.name = name_of(finding_of(last, subject_->info().profile));
+      out_.name = name_of(finding_of(last, last.profile));
     out_.operations = best.ops.size();
     out_.error = write_finding(plan_.output, out_.name, best, line_);
     if (!out_.error.empty()) return failed();

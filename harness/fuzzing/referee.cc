@@ -13,11 +13,11 @@
 #include <utility>
 
 #include "harness/checker.h"
-#include "harness/core_subject.h"
 #include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/worker_stats.h"
+#include "harness/own_subject.h"
 #include "harness/trace/binary.h"
 #include "oracle/unicorn/client.h"
 
@@ -37,7 +37,7 @@ class Loop {
       : plan_(plan),
         counts_(counts),
         unicorn_(plan.unicorn),
-        subject_(make_core_subject()),
+        subject_(make_own_subject()),
         checker_(*subject_, &unicorn_),
         store_(plan.candidates),
         begin_(Clock::now()) {}
@@ -82,7 +82,7 @@ class Loop {
     if (r.unicorn_died) counts_.deaths += 1;
     if (r.divergence != DivergenceClass::kNone) {
       if (r.divergence == DivergenceClass::kReferenceDisagreement) counts_.disagreements += 1;
-      store_.keep(trace_, r.divergence, hash_of(finding_of(r, subject_->info().profile)));
+      store_.keep(trace_, r.divergence, hash_of(finding_of(r, r.profile)));
     }
     spent_ += Clock::now() - from;
   }

@@ -8,10 +8,10 @@
 #include <new>
 #include <utility>
 
-#include "harness/core_subject.h"
 #include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/examine.h"
+#include "harness/own_subject.h"
 #include "harness/trace/load.h"
 
 namespace twinwalk::fuzz {
@@ -116,7 +116,7 @@ bool Triage::tend(double now) {
 std::set<std::string> known_findings(const std::string& folder) {
   std::set<std::string> out;
   std::error_code error;
-  std::unique_ptr<Subject> subject = make_core_subject();
+  std::unique_ptr<Subject> subject = make_own_subject();
   Checker checker(*subject);
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, error)) {
     if (entry.path().extension() != ".walk") continue;
@@ -126,8 +126,7 @@ std::set<std::string> known_findings(const std::string& folder) {
     trace.known.clear();
     trace.expectations.clear();
     const CheckResult r = checker.check(trace);
-    if (r.divergence != DivergenceClass::kNone)
-      out.insert(name_of(finding_of(r, subject->info().profile)));
+    if (r.divergence != DivergenceClass::kNone) out.insert(name_of(finding_of(r, r.profile)));
   }
   return out;
 }

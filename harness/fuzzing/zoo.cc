@@ -13,13 +13,13 @@
 #include <thread>
 
 #include "harness/checker.h"
-#include "harness/core_subject.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/child.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/worker.h"
 #include "harness/fuzzing/zoo_finding.h"
+#include "harness/own_subject.h"
 #include "harness/trace/binary.h"
 
 namespace twinwalk::fuzz {
@@ -71,7 +71,7 @@ bool diverges_without_bug(const std::string& path) {
   const bool started = child.call([&] {
     Trace trace;
     decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, trace);
-    const std::unique_ptr<Subject> subject = make_core_subject();
+    const std::unique_ptr<Subject> subject = make_own_subject();
     return Checker(*subject).check(trace).divergence == DivergenceClass::kNone ? 0 : 1;
   });
   return !started || !child.wait(10) || child.exit_code() != 0;

@@ -89,6 +89,11 @@ class GuestProcessor final : public FrameReaders {
   bool reaches(std::uint64_t pfn, std::uint64_t count) const override {
     return cache_.reaches(pfn, count);
   }
+  // Where the second dimension's tables as they are lead, whatever the rights: for those who look
+  // on.
+  bool peek(const GuestControls& controls, std::uint64_t gpa, std::uint64_t& hpa) const {
+    return second_.peek(controls.nested, gpa, hpa);
+  }
 
  private:
   enum class Stop : std::uint8_t { kNone, kPageFault, kExit };
