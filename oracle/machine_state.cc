@@ -40,6 +40,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
     v.pdptes = pdptes_at_start(start.cr3);
     v.history.reset(root_of(v));
     v.nxe_was_on = start.efer & efer::kNxe;
+    v.nxe_until = 0;
     v.smm = false;
     v.serialized = 0;
     v.guest.reset();
@@ -248,6 +249,7 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
                                      const PdpteRegisters* pdptes) {
   VcpuState& v = vcpus_[vcpu];
   const Registers before = v.registers;
+  if (before.efer & ~after.efer & efer::kNxe) v.nxe_until = now_;
   v.registers = after;
   if (reg == Reg::kCpl || reg == Reg::kAc || reg == Reg::kPkru) return;
   if (pdptes != nullptr) v.pdptes = *pdptes;
@@ -279,6 +281,7 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
 void MachineState::registers_set(unsigned vcpu, const Registers& after,
                                  const PdpteRegisters* pdptes, const Rule& rule) {
   VcpuState& v = vcpus_[vcpu];
+  if (v.registers.efer & ~after.efer & efer::kNxe) v.nxe_until = now_;
   v.registers = after;
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;
