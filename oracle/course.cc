@@ -125,13 +125,11 @@ class CourseWalker {
     const bool legal[2] = {mode.canonical(gva_[0]), !crosses || mode.canonical(gva_[1])};
     if (!legal[0] || !legal[1]) return not_canonical(crosses, legal[0] ? 0 : 1, legal);
     out_.parts = crosses ? 2 : 1;
-    if (!pick_nested_root()) return false;
     return crosses ? both_parts() : walk_part(0) != Step::kReject;
   }
 
   // The PDPTE registers' 32 bytes lie in one page.
   bool load(std::uint64_t gpa) {
-    if (!pick_nested_root()) return false;
     out_.by_page = true;
     Use use{format_->read(), false, false, eqx::kRead, with_mbec(~advanced())};
     if (!format_->ept) use = table_use();
@@ -172,7 +170,6 @@ class CourseWalker {
     if (crosses && (legal[0] || legal[1]) && pick(2) == 1) {
       out_.parts = 2;
       part_ = half;
-      if (!pick_nested_root()) return false;
       const Step step = walk_part(half);
       if (step != Step::kEnd || out_.kind == OutcomeKind::kOk || out_.kind == OutcomeKind::kMmio)
         return false;
@@ -217,9 +214,10 @@ class CourseWalker {
 
   // --- The second dimension.
 
-  // NPT: what is cached is tagged by ASID alone, so that an earlier nested root may still be used.
-  bool pick_nested_root() {
-    if (format_->ept || chooser_ == nullptr) return true;
+  // NPT: what is cached is tagged by ASID alone, so that of any gpa the translation below an
+  // earlier nested root may still be used.
+  std::uint64_t pick_nested_root() {
+    if (format_->ept || chooser_ == nullptr) return root_;
     const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
     const NestedRoot* usable[8];
     unsigned n = 0;
@@ -229,10 +227,7 @@ class CourseWalker {
       if (n < 8) usable[n++] = &r;
     }
     const unsigned i = pick(n + 1);
-    if (i == 0) return true;
-    root_ = usable[i - 1]->root;
-    out_.old = old_nested_root_ = true;
-    return true;
+    return i == 0 ? root_ : usable[i - 1]->root;
   }
 
   // Bits of a violation's qualification that mean nothing without the feature.
@@ -290,7 +285,7 @@ class CourseWalker {
     out_.gpa = gpa;
     out_.final_address = !use.table && (use.says & (format_->ept ? eqx::kFinal : npfec::kFinal));
     if (!format_->ept) {
-      if (walked_old || old_nested_root_) return Step::kReject;
+      if (walked_old) return Step::kReject;
       out_.qualification =
           use.says | (rights != nullptr || reserved ? pfec::kP : 0) | (reserved ? pfec::kRsvd : 0);
       out_.defined = use.defined;
@@ -375,7 +370,8 @@ class CourseWalker {
     }
     std::uint64_t at[kMaxLevels], due[kMaxLevels];
     unsigned count = 0;
-    std::uint64_t table = root_;
+    std::uint64_t table = pick_nested_root();
+    if (table != root_) out_.old = to.old = true;
     Time latest = 0, combined_only = kStillThere;
     for (unsigned level = format_->levels;; --level) {
       const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
@@ -540,7 +536,14 @@ class CourseWalker {
     while (past.next(v)) {
       Choice& last = choices.newest();
       if (v.end == kStillThere) {
-        if (cacheable(v.value)) last.begin = v.begin;
+        // XD became reserved when EFER.NXE went: what was cached before that is a former value.
+        const Time left = s_.vcpu(a_.vcpu).nxe_left;
+        const bool lost_xd = cacheable(v.value) && now_->reserved(v.value, level);
+        if (lost_xd && left > std::max(v.begin, window)) {
+          if (!choices.add({v.value, v.begin, left, true})) break;
+        } else if (cacheable(v.value) && !lost_xd) {
+          last.begin = v.begin;
+        }
         previous = cacheable(v.value) ? v.begin : kStillThere;
         continue;
       }
@@ -714,7 +717,6 @@ class CourseWalker {
   CourseNotes* notes_;
   std::uint64_t gva_[2] = {0, 0};
   unsigned part_ = 0;
-  bool old_nested_root_ = false;
   Prefix prefix_;
   Time local_ = 0, global_ = 0, structures_ = 0;
   const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now
