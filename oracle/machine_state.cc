@@ -98,13 +98,32 @@ void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_
   const Memslot* slot = slots().find(gpa);
   if (slot == nullptr) return;
   // What a walk sets says nothing of the bits that were open before; who sets them settles them.
-  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
-    open_.close(Memslots::hva_of(*slot, gpa), mask);
+  // And where A or D may have been set, the value that had them may have been walked.
+  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost)) {
+    const std::uint64_t hva = Memslots::hva_of(*slot, gpa), open = open_.at(hva);
+    if (open != 0) store_and_tell(hva, load_word(gpa) | open, Hand::kWalker, gpa);
+    open_.close(hva, mask);
+  }
   if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
-  image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, memory().page_of(gpa));
+  store_and_tell(Memslots::hva_of(*slot, gpa), value, hand, gpa);
+}
+
+void MachineState::store_and_tell(std::uint64_t hva, std::uint64_t value, Hand hand,
+                                  std::uint64_t gpa) {
+  image_.store(hva, value, now_, hand, memory().page_of(gpa));
   if (observer == nullptr) return;
-  slots_[0].for_each_gpa(Memslots::hva_of(*slot, gpa),
-                         [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+  slots_[0].for_each_gpa(hva, [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+}
+
+// From now on the entry may have been cached, so it is taken to have them, and both ways stay open.
+// The dirty log owes nothing yet.
+void MachineState::may_have_set(std::uint64_t gpa, std::uint64_t bits) {
+  const Memslot* slot = slots().find(gpa);
+  if (slot == nullptr || bits == 0) return;
+  const std::uint64_t word = word_of(gpa), hva = Memslots::hva_of(*slot, word);
+  const std::uint64_t fresh = in_word(gpa, bits) & ~load_word(word);
+  store_and_tell(hva, load_word(word) | fresh, Hand::kWalker, word);
+  open_.open(hva, fresh);
 }
 
 // Within one page; touches one or two words.
