@@ -451,8 +451,8 @@ void BareSubject::invvpid(const Op& op, Outcome& out) {
 
 // A hypervisor runs with EFER.SVME, whatever its guest's EFER is.
 void BareSubject::invlpga(const Op& op, Outcome& out) {
-  const bool there = machine_.nested == Nesting::kNpt ||
-                     (cpus_[op.vcpu].registers.efer & efer::kSvme);
+  const bool there =
+      machine_.nested == Nesting::kNpt || (cpus_[op.vcpu].registers.efer & efer::kSvme);
   if (!there) {
     out.kind = OutcomeKind::kUd;
     return;
