@@ -36,8 +36,19 @@ void limit(Trace& trace, std::size_t most) {
   if (trace.ops.size() > most) trace.ops.resize(most);
 }
 
-void keep_to_vcpus(Trace& trace) {
-  for (Op& op : trace.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace.machine.vcpus);
+// Lets a run of operations, on some other vCPU, happen inside the operation before it, or takes it
+// out again.
+void interleave(Rng& rng, const Machine& machine, std::vector<Op>& ops) {
+  if (ops.size() < 2) return;
+  const std::size_t begin = 1 + rng.below(ops.size() - 1);
+  const std::size_t end = std::min(ops.size(), begin + 1 + rng.below(3));
+  const bool inside = rng.chance(3, 4);
+  const auto point = static_cast<Point>(1 + rng.below(static_cast<unsigned>(Point::kCount) - 1));
+  const unsigned vcpu = ops[begin - 1].vcpu + 1 + rng.below(std::max(1, machine.vcpus - 1));
+  for (std::size_t i = begin; i < end; ++i) {
+    ops[i].point = inside ? point : Point::kNone;
+    if (inside) ops[i].vcpu = static_cast<std::uint8_t>(vcpu % machine.vcpus);
+  }
 }
 
 }  // namespace
@@ -59,6 +70,8 @@ void Mutator::generate(Rng& rng, std::size_t most, Trace& out) {
     write_any_idiom(sketch);
   }
   limit(out, most);
+  for (unsigned n = config_.interleaves ? rng.below(8) : 0; n > 0; --n)
+    interleave(rng, out.machine, out.ops);
 }
 
 void Mutator::insert_idiom(Rng& rng, Trace& trace, std::size_t at) {
@@ -110,28 +123,26 @@ void Mutator::change_once(Rng& rng, std::size_t most, Trace& trace) {
     ops.insert(ops.begin() + rng.below(ops.size() + 1), fragment_.begin(), fragment_.end());
   } else if (choice < 63) {
     change_machine(rng, trace.machine);
-    config_.constrain(trace.machine);
-    keep_to_vcpus(trace);
+    config_.constrain(trace);
   } else {
     generate(rng, most, trace);
   }
 }
 
 void Mutator::mutate(Rng& rng, std::size_t most, Trace& trace) {
-  config_.constrain(trace.machine);
-  keep_to_vcpus(trace);
+  config_.constrain(trace);
   limit(trace, most);
   if (trace.ops.empty()) return generate(rng, most, trace);
   const unsigned times = 1 + (rng.flip() ? rng.below(3) : 0);
   for (unsigned i = 0; i < times; ++i) change_once(rng, most, trace);
   if (trace.ops.empty()) insert_idiom(rng, trace, 0);
+  if (config_.interleaves && rng.chance(1, 3)) interleave(rng, trace.machine, trace.ops);
   limit(trace, most);
 }
 
 void Mutator::cross(Rng& rng, std::size_t most, const Trace& a, const Trace& b, Trace& out) {
   out.clear();
   out.machine = a.machine;
-  config_.constrain(out.machine);
   const auto take = [&](const Trace& from, std::size_t begin, std::size_t end) {
     out.ops.insert(out.ops.end(), from.ops.begin() + static_cast<std::ptrdiff_t>(begin),
                    from.ops.begin() + static_cast<std::ptrdiff_t>(end));
@@ -146,7 +157,7 @@ void Mutator::cross(Rng& rng, std::size_t most, const Trace& a, const Trace& b, 
     take(b, from, end);
     take(a, cut, a.ops.size());
   }
-  keep_to_vcpus(out);
+  config_.constrain(out);
   if (out.ops.empty()) insert_idiom(rng, out, 0);
   limit(out, most);
 }

@@ -14,6 +14,8 @@ const Rule kOwnInvariant{"own-invariant",
 const Rule kExpected{"expectation", "The trace says what has to happen here.", ""};
 const Rule kImage{"image", "Guest memory at the end is what the accepted stores made it.", ""};
 const Rule kTwoReferences{"two-references", "Both references give the same fresh walk.", ""};
+const Rule kOverlap{"overlap",
+                    "Of steps that overlap the reference knows the moments, not the parts.", ""};
 const Rule kKnownReproduces{"known", "An accepted divergence must still reproduce.", ""};
 
 std::string hex(std::uint64_t value) {
@@ -70,24 +72,94 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
   result.steps = program.steps.size();
   stored_.clear();
   left_out_ = SkipReason::kNone;
-  spec_.observe(unicorn_);
-  spec_.reset(program.machine, result.profile);
+  left_open_ = false;
   subject_.run(program, outcomes_);
-
-  std::size_t expectation = 0;
-  for (std::uint32_t i = 0; i < program.steps.size(); ++i) {
-    judge_step(i, trace, report, result);
-    if (!trace || trace->expectations.empty()) continue;
-    // An operation's `=` lines are about its last step.
-    const std::uint32_t op = program.steps[i].op;
-    if (i + 1 < program.steps.size() && program.steps[i + 1].op == op) continue;
-    check_expectations(*trace, i, expectation, report, result);
+  if (outcomes_.ended.empty()) {
+    judge_all(trace, report, result);
+  } else {
+    judge_interleaved(trace, report, result);
   }
   deviation_.clear();
   compare_images(trace, report, result);
   if (unicorn_) ask_unicorn(trace, report, result);
   if (trace && !trace->known.empty()) check_known(*trace, report, result);
   return result;
+}
+
+void Checker::judge_all(const Trace* trace, const CheckReport& report, CheckResult& result) {
+  spec_.observe(unicorn_);
+  spec_.reset(last_->machine, result.profile);
+  std::size_t expectation = 0;
+  for (std::uint32_t i = 0; i < last_->steps.size(); ++i) {
+    judge_step(i, trace, report, result);
+    if (!trace || trace->expectations.empty()) continue;
+    // An operation's `=` lines are about its last step.
+    const std::uint32_t op = last_->steps[i].op;
+    if (i + 1 < last_->steps.size() && last_->steps[i + 1].op == op) continue;
+    check_expectations(*trace, i, expectation, report, result);
+  }
+}
+
+// Steps have overlapped. Expectations follow once all is judged.
+void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
+                                CheckResult& result) {
+  const std::vector<Step>& steps = last_->steps;
+  spec_.observe(nullptr);
+  for (std::size_t i = 0; i < steps.size(); ++i) note_stores(steps[i].what, outcomes_.steps[i]);
+  linearisation_.find(*last_, outcomes_, spec_, result.profile, [this] {
+    std::uint64_t same = 0;
+    return !differing_word(same);
+  });
+  stored_.clear();
+  spec_.observe(unicorn_);
+  spec_.reset(last_->machine, result.profile);
+  const std::vector<std::uint32_t>& order = linearisation_.order();
+  for (std::size_t at = 0; at < order.size(); ++at) {
+    if (at < linearisation_.doubtful_from()) {
+      linearisation_.prepare(*last_, at, spec_);
+      judge_step(order[at], trace, report, result);
+    } else {
+      leave_open(order[at], trace, report, result);
+    }
+  }
+  if (!trace || trace->expectations.empty()) return;
+  std::size_t expectation = 0;
+  for (std::uint32_t i = 0; i < steps.size(); ++i) {
+    if (i + 1 < steps.size() && steps[i + 1].op == steps[i].op) continue;
+    check_expectations(*trace, i, expectation, report, result);
+  }
+}
+
+// No order of the overlapping steps explains what was seen up to here. What the subject found by
+// itself counts all the same.
+void Checker::leave_open(std::uint32_t index, const Trace* trace, const CheckReport& report,
+                         CheckResult& result) {
+  const Outcome& got = outcomes_.steps[index];
+  ++result.checks;
+  deviation_.clear();
+  left_open_ = true;
+  if (got.complaint != Complaint::kNone) {
+    complain(got);
+  } else {
+    ++result.unspecified;
+    verdict_ = {};
+    verdict_.kind = VerdictKind::kUnspecified;
+    verdict_.rule = &kOverlap;
+    verdict_.field = "outcome";
+    verdict_.got = to_text(got);
+    verdict_.allowed = "what overlapping steps left";
+  }
+  deliver(index, trace, report, result);
+}
+
+// Makes verdict_ what the subject complains of.
+void Checker::complain(const Outcome& got) {
+  verdict_.kind = VerdictKind::kDiverge;
+  verdict_.divergence = class_of(got.complaint);
+  verdict_.rule = &kOwnInvariant;
+  verdict_.field = "complaint";
+  verdict_.got = outcomes_.complaint_text;
+  verdict_.allowed = "no complaint";
 }
 
 void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
@@ -100,14 +172,8 @@ void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckRep
   if (left_out_ == SkipReason::kNone && got.kind == OutcomeKind::kSkip && by_nature)
     left_out_ = got.reason;
   note_stores(last_->steps[index].what, got);
-  if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint)) {
-    verdict_.kind = VerdictKind::kDiverge;
-    verdict_.divergence = class_of(got.complaint);
-    verdict_.rule = &kOwnInvariant;
-    verdict_.field = "complaint";
-    verdict_.got = outcomes_.complaint_text;
-    verdict_.allowed = "no complaint";
-  }
+  if (got.complaint != Complaint::kNone && verdict_.divergence != class_of(got.complaint))
+    complain(got);
   switch (verdict_.kind) {
     case VerdictKind::kAgree:
       ++result.agree;
@@ -227,25 +293,34 @@ void Checker::skip_expectation(std::uint32_t index, const Expectation& expectati
 }
 
 void Checker::compare_images(const Trace* trace, const CheckReport& report, CheckResult& result) {
-  if (last_->steps.empty() || result.diverge || result.known)
+  if (last_->steps.empty() || result.diverge || result.known || left_open_)
     return;  // afterwards the images may lawfully differ
   if (outcomes_.steps.back().reason == SkipReason::kSubjectStopped) return;
   std::sort(stored_.begin(), stored_.end());
   stored_.erase(std::unique(stored_.begin(), stored_.end()), stored_.end());
+  std::uint64_t same = 0;
+  const std::optional<std::uint64_t> gpa = differing_word(same);
+  result.checks += same;
+  result.agree += same;
+  if (!gpa) return;
+  ++result.checks;
+  std::uint64_t word = 0;
+  subject_.read_image(*gpa, word);
+  diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(*gpa),
+          hex(spec_.read_word(*gpa)));
+  deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), trace, report, result);
+}
+
+// The first of the words stored to that is not as the reference has it; counts those before it.
+std::optional<std::uint64_t> Checker::differing_word(std::uint64_t& same) const {
   for (const std::uint64_t gpa : stored_) {
     std::uint64_t word = 0;
     if (!subject_.read_image(gpa, word)) continue;
     const std::uint64_t want = spec_.read_word(gpa);
-    ++result.checks;
-    if (word == want || ((word ^ want) & ~spec_.open_bits(gpa, word)) == 0) {
-      ++result.agree;
-      continue;
-    }
-    diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(gpa),
-            hex(want));
-    deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), trace, report, result);
-    return;
+    if (word != want && ((word ^ want) & ~spec_.open_bits(gpa, word)) != 0) return gpa;
+    ++same;
   }
+  return std::nullopt;
 }
 
 void Checker::ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result) {

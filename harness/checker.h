@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "harness/linearisation.h"
 #include "harness/subject.h"
 #include "harness/trace/program.h"
 #include "oracle/spec.h"
@@ -84,9 +86,14 @@ class Checker {
   const oracle::Spec& spec() const { return spec_; }
 
  private:
+  void judge_all(const Trace* trace, const CheckReport& report, CheckResult& result);
+  void judge_interleaved(const Trace* trace, const CheckReport& report, CheckResult& result);
   void note_stores(const Op& op, const Outcome& got);
   void judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
                   CheckResult& result);
+  void leave_open(std::uint32_t index, const Trace* trace, const CheckReport& report,
+                  CheckResult& result);
+  void complain(const Outcome& got);
   void deliver(std::uint32_t index, const Trace* trace, const CheckReport& report,
                CheckResult& result);
   void check_expectations(const Trace& trace, std::uint32_t index, std::size_t& next,
@@ -94,6 +101,7 @@ class Checker {
   void diverge(DivergenceClass cls, const Rule& rule, std::string_view field, std::string got,
                std::string allowed);
   void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
+  std::optional<std::uint64_t> differing_word(std::uint64_t& same) const;
   void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
   void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
   void skip_expectation(std::uint32_t index, const Expectation& expectation,
@@ -109,11 +117,13 @@ class Checker {
   Program program_;
   const Program* last_ = &program_;
   OutcomeStream outcomes_;
+  Linearisation linearisation_;
   Verdict verdict_;
   std::vector<std::string_view> reproduced_;  // known ids
   DeviationLookup deviations_;
   SkipReason left_out_ = SkipReason::kNone;  // why the subject's host could not do a step so far
-  std::string deviation_;  // id of the deviation of the step being judged, empty if there is none
+  bool left_open_ = false;  // overlapping steps of this program could not be judged to the end
+  std::string deviation_;   // id of the deviation of the step being judged, empty if there is none
 };
 
 }  // namespace twinwalk

@@ -120,7 +120,6 @@ void CoreSubject::add_complaints() {
 }
 
 SkipReason CoreSubject::why_not(const Op& op) const {
-  if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
   switch (op.verb) {
     case Verb::kMov:

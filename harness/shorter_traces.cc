@@ -69,6 +69,7 @@ Trace without(const Trace& trace, std::size_t first, std::size_t count) {
   for (Expectation& e : out.expectations) {
     if (e.op >= first) e.op -= static_cast<std::uint32_t>(count);
   }
+  if (!out.ops.empty()) out.ops[0].point = Point::kNone;  // a block is inside something
   return out;
 }
 

@@ -46,9 +46,33 @@ bool store(GuestMemory& memory, const Part& part, u64 value) {
   return true;
 }
 
-bool writable_memory(const Memslots& slots, Gpa gpa) {
+// What the slot of `gpa` lets an access do; kDone: go on.
+EmulateResult::Kind by_slot(const Memslots& slots, Gpa gpa, bool write) {
   const Memslot* slot = slots.find(Gfn::of(gpa));
-  return slot && !slot->read_only;
+  if (slot && slot->invalid) return EmulateResult::Kind::kRetry;
+  return slot && !(write && slot->read_only) ? EmulateResult::Kind::kDone
+                                             : EmulateResult::Kind::kMmio;
+}
+
+// Stores `value` where `old` was, in one go if both lie in one aligned word of 8 bytes; false if
+// that is not there any more. KVM: emulator_cmpxchg_emulated.
+bool exchange(GuestMemory& memory, const Part& part, u64 old, u64 value) {
+  const unsigned offset = part.gpa.raw & 7;
+  if (offset + part.size > 8) return store(memory, part, value);
+  const Gpa word_at{part.gpa.raw - offset};
+  u64 word = 0;
+  if (memory.read(word_at, 8, word) != GuestMemory::Result::kOk) return false;
+  const u64 mask = low_bytes(~u64{0}, part.size) << (8 * offset);
+  if (((word >> (8 * offset)) ^ old) & low_bytes(~u64{0}, part.size)) return false;
+  const u64 fresh = (word & ~mask) | (value << (8 * offset) & mask);
+  return memory.compare_exchange(word_at, 8, word, fresh) == GuestMemory::Result::kOk;
+}
+
+void track(VcpuState& vcpu, const Part& part) {
+  VmState& vm = *vcpu.vm;
+  Locked lock(vm, LockId::kMmu);
+  pt_write::track(vm, vcpu.role.space(), part.gpa, part.size);
+  zap::commit(vm);
 }
 
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
@@ -57,9 +81,7 @@ void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
   VmState& vm = *vcpu.vm;
   if (!store(space_of(vcpu).memory, part, value))
     vm.platform.panic("emulated store failed after it was checked");
-  Locked lock(vm, LockId::kMmu);
-  pt_write::track(vm, vcpu.role.space(), part.gpa, part.size);
-  zap::commit(vm);
+  track(vcpu, part);
 }
 
 unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
@@ -71,9 +93,9 @@ unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
   return 2;
 }
 
-EmulateResult mmio_at(Gpa gpa) {
+EmulateResult left_undone(EmulateResult::Kind why, Gpa gpa) {
   EmulateResult r;
-  r.kind = EmulateResult::Kind::kMmio;
+  r.kind = why;
   r.gpa = gpa;
   return r;
 }
@@ -108,9 +130,9 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (request.write ? !writable_memory(space.slots, part[i].gpa)
-                      : !space.slots.find(Gfn::of(part[i].gpa)))
-      return mmio_at(part[i].gpa);
+    if (const auto why = by_slot(space.slots, part[i].gpa, request.write);
+        why != EmulateResult::Kind::kDone)
+      return left_undone(why, part[i].gpa);
 
   EmulateResult r;
   r.gpa = part[0].gpa;
@@ -122,11 +144,19 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
   if (access == Access::kRmw) {
     // No compiler writes page tables like this: give up shadowing the frame rather than emulate
     // again and again.
-    Locked lock(vm, LockId::kMmu);
-    for (unsigned i = 0; i < parts; ++i)
-      zap::unprotect(vm, vcpu.role.space(), Gfn::of(part[i].gpa));
-    zap::commit(vm);
+    {
+      Locked lock(vm, LockId::kMmu);
+      for (unsigned i = 0; i < parts; ++i)
+        zap::unprotect(vm, vcpu.role.space(), Gfn::of(part[i].gpa));
+      zap::commit(vm);
+    }
     value += r.value;
+    if (parts == 1) {
+      if (!exchange(space.memory, part[0], r.value, value))
+        return left_undone(EmulateResult::Kind::kRetry, part[0].gpa);
+      track(vcpu, part[0]);
+      return r;
+    }
   }
   if (request.write)
     for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
@@ -139,7 +169,8 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (!writable_memory(space.slots, part[i].gpa)) return mmio_at(part[i].gpa);
+    if (const auto why = by_slot(space.slots, part[i].gpa, true); why != EmulateResult::Kind::kDone)
+      return left_undone(why, part[i].gpa);
   }
   for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
   EmulateResult r;

@@ -76,6 +76,8 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
                     Gpa gpa) {
   VmState& vm = *vcpu.vm;
   Locked lock(vm, LockId::kMmu);
+  // Another vCPU may have taken from the stores since they were filled.
+  if (!vm.caches.full()) return result(Kind::kRetry);
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
   vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   // Only now: making pages available may have zapped the root in use.

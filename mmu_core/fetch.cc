@@ -137,9 +137,10 @@ class Installer {
     const SpteRef ref = here();
     entries::drop(vm_, ref);  // whatever was there, with its reverse map
     if (!vcpu_.context.pke && spte::mmio_possible(walk_.gfn, vm_.config.caps.host_maxphyaddr)) {
-      entries::set_mmio(vm_, ref,
-                        spte::make_mmio(walk_.gfn, fault_.access,
-                                        space_.slots.generation() & spte::kMmioGenMask));
+      entries::set_mmio(
+          vm_, ref,
+          // Of the slots that were looked at: they may have changed since.
+          spte::make_mmio(walk_.gfn, fault_.access, fault_.slot_generation & spte::kMmioGenMask));
       count(vm_, Event::kMmioMake, *page_);
     }
     return FetchResult::kMmio;

@@ -26,7 +26,11 @@ class MemoryCaches {
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
   bool top_up();  // false: the source is exhausted; what was got stays for the next try
-  void drain();   // gives everything back
+  bool full() const {
+    return tables_ == kPages && descriptors_ == kPages && infos_ == kPages && chains_ == kChains &&
+           chunks_ == kChunks;
+  }
+  void drain();  // gives everything back
 
   // Precondition: top_up() succeeded since this operation began. An empty store is a broken
   // invariant.

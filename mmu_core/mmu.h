@@ -136,7 +136,14 @@ struct TdpFault {
 
 // Result of an access that the core performs itself with the current control registers.
 struct EmulateResult {
-  enum class Kind : u8 { kDone, kInject, kMmio, kNoMemory } kind = Kind::kDone;
+  enum class Kind : u8 {
+    kDone,
+    kInject,
+    kMmio,
+    kNoMemory,
+    kRetry,  // a memslot is being deleted or moved, or memory changed between load and store of an
+             // rmw: nothing was done, try again
+  } kind = Kind::kDone;
   u32 error_code = 0;
   Gva fault_gva;  // kInject: CR2
   Gpa gpa;        // kMmio; kDone: where the first byte landed

@@ -40,7 +40,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
     v.pdptes = pdptes_at_start(start.cr3);
     v.history.reset(root_of(v));
     v.nxe_was_on = start.efer & efer::kNxe;
-    v.nxe_until = 0;
+    v.nxe_left = 0;
     v.smm = false;
     v.serialized = 0;
     v.guest.reset();
@@ -98,13 +98,32 @@ void MachineState::put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_
   const Memslot* slot = slots().find(gpa);
   if (slot == nullptr) return;
   // What a walk sets says nothing of the bits that were open before; who sets them settles them.
-  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost))
-    open_.close(Memslots::hva_of(*slot, gpa), mask);
+  // And where A or D may have been set, the value that had them may have been walked.
+  if (!open_.empty() && (hand == Hand::kGuest || hand == Hand::kHost)) {
+    const std::uint64_t hva = Memslots::hva_of(*slot, gpa), open = open_.at(hva);
+    if (open != 0) store_and_tell(hva, load_word(gpa) | open, Hand::kWalker, gpa);
+    open_.close(hva, mask);
+  }
   if (hand == Hand::kGuest || hand == Hand::kWalker) note_dirty(*slot, gpa);
-  image_.store(Memslots::hva_of(*slot, gpa), value, now_, hand, memory().page_of(gpa));
+  store_and_tell(Memslots::hva_of(*slot, gpa), value, hand, gpa);
+}
+
+void MachineState::store_and_tell(std::uint64_t hva, std::uint64_t value, Hand hand,
+                                  std::uint64_t gpa) {
+  image_.store(hva, value, now_, hand, memory().page_of(gpa));
   if (observer == nullptr) return;
-  slots_[0].for_each_gpa(Memslots::hva_of(*slot, gpa),
-                         [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+  slots_[0].for_each_gpa(hva, [&](std::uint64_t alias) { observer->on_memory(alias, 8, value); });
+}
+
+// From now on the entry may have been cached, so it is taken to have them, and both ways stay open.
+// The dirty log owes nothing yet.
+void MachineState::may_have_set(std::uint64_t gpa, std::uint64_t bits) {
+  const Memslot* slot = slots().find(gpa);
+  if (slot == nullptr || bits == 0) return;
+  const std::uint64_t word = word_of(gpa), hva = Memslots::hva_of(*slot, word);
+  const std::uint64_t fresh = in_word(gpa, bits) & ~load_word(word);
+  store_and_tell(hva, load_word(word) | fresh, Hand::kWalker, word);
+  open_.open(hva, fresh);
 }
 
 // Within one page; touches one or two words.
@@ -249,12 +268,12 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
                                      const PdpteRegisters* pdptes) {
   VcpuState& v = vcpus_[vcpu];
   const Registers before = v.registers;
-  if (before.efer & ~after.efer & efer::kNxe) v.nxe_until = now_;
   v.registers = after;
   if (reg == Reg::kCpl || reg == Reg::kAc || reg == Reg::kPkru) return;
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;
   v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
+  if (before.efer & ~after.efer & efer::kNxe) v.nxe_left = now_;
   const unsigned pcid = current_pcid(after);
   const Dropped dropped = dropped_by(reg, before, after, no_flush);
   const bool new_root = reg == Reg::kCr3 || pdptes != nullptr || pcid != current_pcid(before) ||
@@ -281,7 +300,7 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
 void MachineState::registers_set(unsigned vcpu, const Registers& after,
                                  const PdpteRegisters* pdptes, const Rule& rule) {
   VcpuState& v = vcpus_[vcpu];
-  if (v.registers.efer & ~after.efer & efer::kNxe) v.nxe_until = now_;
+  if (v.registers.efer & ~after.efer & efer::kNxe) v.nxe_left = now_;
   v.registers = after;
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;

@@ -26,7 +26,7 @@ struct VcpuState {
   History history;
   bool smm = false;         // it is in SMM: memory is address space 1
   bool nxe_was_on = false;  // EFER.NXE was 1 at some time of this trace
-  Time nxe_until = 0;       // when it last went to 0
+  Time nxe_left = 0;        // when it last became 0; 0 = it never did
   Time serialized = 0;      // last serializing instruction or exception
   GuestState guest;         // of a bare machine
 };
@@ -115,6 +115,8 @@ class MachineState {
     if (const Memslot* slot = slots().find(gpa))
       open_.open(Memslots::hva_of(*slot, word_of(gpa)), in_word(gpa, bits));
   }
+  // A walk that is under way may have set those bits of the entry at `gpa`, or will.
+  void may_have_set(std::uint64_t gpa, std::uint64_t bits);
   // Those bits of the entry at `gpa` are as load_word has them.
   void settle_bits(std::uint64_t gpa, std::uint64_t bits) {
     const Memslot* slot = open_.empty() ? nullptr : slots().find(gpa);
@@ -188,6 +190,8 @@ class MachineState {
  private:
   // Of the word's bits those in `mask` are stored; the others of `value` are what they were.
   void put_word(std::uint64_t gpa, std::uint64_t value, std::uint64_t mask, Hand hand);
+  // The word at `hva`, which the vCPU at hand sees at `gpa`.
+  void store_and_tell(std::uint64_t hva, std::uint64_t value, Hand hand, std::uint64_t gpa);
   void store_part(std::uint64_t gpa, unsigned size, std::uint64_t value, Hand hand);
   std::uint64_t load_two_words(std::uint64_t gpa, std::uint64_t gpa2, unsigned size) const;
   void note_dirty(const Memslot& slot, std::uint64_t gpa);

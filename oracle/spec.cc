@@ -4,6 +4,7 @@
 #include "oracle/judge.h"
 #include "oracle/machine_state.h"
 #include "oracle/make_view.h"
+#include "oracle/overlap.h"
 
 namespace twinwalk::oracle {
 
@@ -30,6 +31,8 @@ void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
   ++impl_->counters.checks;
   judge_step(impl_->state, {index, &step, &got, extra}, impl_->counters, out);
 }
+
+void Spec::under_way(const Step& step) { leave_open_under_way(impl_->state, step); }
 
 FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
   impl_->state.look_as(vcpu);

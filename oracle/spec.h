@@ -87,6 +87,9 @@ class Spec {
   void judge(std::uint32_t index, const Step& step, const Outcome& got, const std::uint64_t* extra,
              Verdict& out);
 
+  // That step has begun, and steps that it overlaps are judged before it.
+  void under_way(const Step& step);
+
   // The fresh walk alone, nothing adopted: for sweeps, the benchmark and Unicorn's equivalence
   // check.
   FreshOutcome fresh(unsigned vcpu, const AccessQuery& query) const;

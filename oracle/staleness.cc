@@ -119,11 +119,11 @@ class Search {
       now.begin = version.begin;
     SearchResult r = try_choice(now, level, step, prefix);
     if (r != SearchResult::kNone) return r;
-    if (!kvm() && now_->reserved(now.value, level) && more && version.end == kStillThere) {
-      // XD is reserved with EFER.NXE=0; what was cached before it went to 0 nothing invalidates.
-      const Choice cached{now.value, version.begin, q_.nxe_until, kStillThere, true};
-      if (cached.end > std::max(version.begin, std::min(local_, global_)))
-        r = try_choice(cached, level, step, prefix);
+    // XD became reserved when EFER.NXE went: what was cached before that is a former value.
+    if (!kvm() && more && version.end == kStillThere && q_.nxe_left > version.begin &&
+        (now.value & pte::kP) && now_->reserved(now.value, level)) {
+      r = try_choice({now.value, version.begin, q_.nxe_left, kStillThere, true}, level, step,
+                     prefix);
       if (r != SearchResult::kNone) return r;
     }
 
@@ -268,7 +268,7 @@ StaleQuery make_stale_query(const MachineState& state, const AccessContext& cont
   q.rule_book = &state.rule_book();
   q.nxe = context.query->registers.efer & efer::kNxe;
   q.nxe_was_on = state.vcpu(context.vcpu).nxe_was_on;
-  q.nxe_until = state.vcpu(context.vcpu).nxe_until;
+  q.nxe_left = state.vcpu(context.vcpu).nxe_left;
   q.profile = state.profile();
   q.vendor = state.machine().vendor;
   q.pcid = current_pcid(context.query->registers);

@@ -47,6 +47,9 @@ class CoreHost : public mmu::Platform {
   // After the core ran out of memory: true if that was injected since the last time, and so may go
   // better now.
   virtual bool memory_comes_back() { return false; }
+  // An access has to be tried again: other contexts that are inside the core may go on first, since
+  // it may wait for them. False: there are none.
+  virtual bool let_others_go_on() { return false; }
 
  protected:
   ~CoreHost() = default;

@@ -49,6 +49,7 @@ bool emulate(mmu::Vcpu& vcpu, const Op& op, Outcome& out) {
       mmio(op, r.gpa, out);
       return true;
     case mmu::EmulateResult::Kind::kNoMemory:
+    case mmu::EmulateResult::Kind::kRetry:
       return false;
   }
   return false;

@@ -92,13 +92,6 @@ Fibers::~Fibers() {
   }
 }
 
-bool Fibers::any_alive() const {
-  for (unsigned n = 1; n <= kMost; ++n) {
-    if (alive(n)) return true;
-  }
-  return false;
-}
-
 // `for_good`: this stack is not used again as it is.
 void Fibers::switch_to(unsigned context, [[maybe_unused]] bool for_good) {
   const unsigned from = current_;
@@ -137,6 +130,7 @@ void Fibers::enter() {
   const unsigned me = self.current_;
   self.body_[me](self.argument_[me]);
   self.state_[me] = State::kFree;
+  --self.alive_;
   self.switch_to(self.resumed_by_[me], true);
   std::abort();  // nobody resumes what has ended
 }
@@ -155,6 +149,7 @@ unsigned Fibers::start(Body body, void* argument) {
   first[6] = reinterpret_cast<std::uintptr_t>(&Fibers::enter);
   stacks_->pointer[n] = first;
   state_[n] = State::kWaiting;
+  ++alive_;
   starting_ = this;
   resume(n);
   return n;
@@ -174,12 +169,14 @@ void Fibers::wait() {
 void Fibers::desert() {
   deserted_ = true;
   for (State& s : state_) s = State::kFree;
+  alive_ = 0;
   switch_to(0, true);
   std::abort();
 }
 
 void Fibers::forget_all() {
   for (State& s : state_) s = State::kFree;
+  alive_ = 0;
   deserted_ = false;
 }
 

@@ -30,7 +30,8 @@ class Fibers {
   // Which context runs: 0, or a fiber's number from 1 to kMost.
   unsigned current() const { return current_; }
   bool alive(unsigned fiber) const { return state_[fiber] != State::kFree; }
-  bool any_alive() const;
+  bool any_alive() const { return alive_ != 0; }
+  bool waits(unsigned fiber) const { return state_[fiber] == State::kWaiting; }
 
   // Runs body(argument) on a free fiber; its number, or 0 if all are in use. When this returns the
   // fiber waits or has ended.
@@ -60,7 +61,7 @@ class Fibers {
   Body body_[kMost + 1] = {};
   void* argument_[kMost + 1] = {};
   static inline thread_local Fibers* starting_ = nullptr;  // for enter(), which takes no argument
-  unsigned current_ = 0;
+  unsigned current_ = 0, alive_ = 0;
   bool deserted_ = false;
 };
 

@@ -67,21 +67,28 @@ void HostSteps::change_slot(const Op& op, Outcome& out) {
   request.hva = Hva{op.hva};
   request.read_only = (op.flags & slot_flag::kReadOnly) != 0;
   request.log_dirty = (op.flags & slot_flag::kLogDirty) != 0;
-  if (ask_for_slot(request, op) != mmu::Status::kOk) return refuse(out);
-  note_slot(request, op);
+  // The notes below must come in the order in which the core made the changes.
+  while (slot_changes_ && host_.let_others_go_on()) {
+  }
+  slot_changes_ = true;
+  const bool done = ask_for_slot(request, op) == mmu::Status::kOk;
+  if (done) note_slot(request, op);
+  slot_changes_ = false;
+  if (!done) refuse(out);
 }
 
 void HostSteps::dirty_get(const Op& op, Outcome& out, OutcomeStream& stream) {
   const SlotView* const s = op.slot < kMaxSlots ? &slots_[op.space][op.slot] : nullptr;
   if (s == nullptr || !s->used || !s->log_dirty) return refuse(out);
   const std::uint64_t words = (s->bytes / kPageSize + 63) / 64;
-  bitmap_.assign(words, 0);
+  std::vector<std::uint64_t>& bitmap = bitmap_[host_.context()];
+  bitmap.assign(words, 0);
   if (!core_.vm().get_dirty_log(static_cast<mmu::u32>(op.space), static_cast<mmu::u32>(op.slot),
-                                bitmap_.data(), words))
+                                bitmap.data(), words))
     return refuse(out);
   out.extra_begin = static_cast<std::uint32_t>(stream.extra.size());
   for (std::uint64_t w = 0; w < words; ++w) {
-    for (std::uint64_t bits = bitmap_[w]; bits != 0; bits &= bits - 1) {
+    for (std::uint64_t bits = bitmap[w]; bits != 0; bits &= bits - 1) {
       stream.extra.push_back(s->gpa / kPageSize + w * 64 +
                              static_cast<unsigned>(__builtin_ctzll(bits)));
     }

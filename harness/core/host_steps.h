@@ -34,7 +34,8 @@ class HostSteps {
   CoreVm& core_;
   SlotMaps& slots_;
   CoreHost& host_;
-  std::vector<std::uint64_t> bitmap_;
+  std::vector<std::uint64_t> bitmap_[mmu::kMaxContexts];  // of who is collecting
+  bool slot_changes_ = false;                             // a change of a memslot is under way
 };
 
 }  // namespace twinwalk

@@ -3,11 +3,40 @@
 namespace twinwalk {
 namespace {
 
-void skip_from(std::size_t first, SkipReason reason, OutcomeStream& out) {
-  for (std::size_t i = first; i < out.steps.size(); ++i) {
+void skip(std::size_t first, std::size_t end, SkipReason reason, OutcomeStream& out) {
+  for (std::size_t i = first; i < end; ++i) {
     out.steps[i] = Outcome{};
     out.steps[i].kind = OutcomeKind::kSkip;
     out.steps[i].reason = reason;
+  }
+}
+
+// The vCPUs, as bits, that have to be outside of the core for that operation.
+std::uint32_t vcpus_of(const Op& op) {
+  switch (op.verb) {
+    case Verb::kMov:
+    case Verb::kAccess:
+    case Verb::kInvlpg:
+    case Verb::kInvpcid:
+    case Verb::kInvlpga:
+    case Verb::kGet:
+    case Verb::kSmm:
+    case Verb::kInit:
+    case Verb::kSregs:
+    case Verb::kNewVcpu:
+    case Verb::kPrefault:
+    case Verb::kVmEnter:
+    case Verb::kVmExit:
+    case Verb::kInvept:
+    case Verb::kInvvpid:
+    case Verb::kPmlGet:
+      return 1u << op.vcpu;
+    case Verb::kWrite:
+      return op.writer() == Writer::kGuest ? 1u << op.vcpu : 0;
+    case Verb::kCpuid:
+      return (1u << kMaxVcpus) - 1;
+    default:
+      return 0;  // the host's own
   }
 }
 
@@ -21,7 +50,7 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
   machine_ = program.machine;
   slots_.reset(machine_.memory_bytes());
   const SkipReason reason = prepare(machine_);
-  if (reason != SkipReason::kNone) return skip_from(0, reason, out);
+  if (reason != SkipReason::kNone) return skip(0, out.steps.size(), reason, out);
   const bool ended = trap_.run([&] {
     start();
     run_steps(program, out);
@@ -32,24 +61,64 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
 }
 
 void CoreRun::start() {
-  locked_[0] = locked_[1] = false;
+  interleaver_.reset();
+  readers_.reset();
   core_.create(*this, machine_, options_.state_counters);
 }
 
 void CoreRun::run_steps(const Program& program, OutcomeStream& out) {
+  program_ = &program;
+  out_ = &out;
   steps_.take_core_ran();
   bool due = options_.audit;  // once for what the start made
   std::size_t watched = options_.watch != nullptr ? 0 : StepWatch::kNoStep;
-  for (; current_ < program.steps.size(); ++current_) {
-    if (current_ == watched) watched = options_.watch->reached(current_);
+  while (current_ < program.steps.size()) {
+    if (current_ >= watched) watched = options_.watch->reached(current_);
     Outcome& outcome = out.steps[current_];
-    steps_.execute(program.steps[current_].what, outcome, out);
+    const std::size_t end = run_group();
     due |= steps_.take_core_ran();
     if (due && options_.audit) core_.vm().audit(complaints_);
     due = false;
     collect(out, outcome);
+    current_ = end;
   }
-  if (current_ == watched) options_.watch->reached(current_);
+  if (current_ >= watched) options_.watch->reached(current_);
+}
+
+// The step at hand, with those that run inside it. Returns the one after them.
+std::size_t CoreRun::run_group() {
+  const Op& op = program_->steps[current_].what;
+  const std::size_t end = interleaver_.begin(*program_, current_);
+  if (end == current_ + 1) {
+    steps_.execute(op, out_->steps[current_], *out_);
+    if (!out_->ended.empty()) note_end(current_);
+    return end;
+  }
+  if (out_->ended.empty())
+    for (std::size_t i = 0; i < current_; ++i) note_end(i);
+  const std::uint32_t vcpus = vcpus_of(op);
+  interleaver_.enter_vcpus(vcpus);
+  steps_.execute(op, out_->steps[current_], *out_);
+  note_end(current_);
+  interleaver_.leave_vcpus(vcpus);
+  interleaver_.finish();
+  return end;
+}
+
+// A vCPU does one thing at a time: what is asked of one that is busy waits until it is not.
+void CoreRun::run_inside(std::size_t step) {
+  const Op& op = program_->steps[step].what;
+  Outcome& outcome = out_->steps[step];
+  const std::uint32_t vcpus = vcpus_of(op);
+  while (interleaver_.any_inside(vcpus)) {
+    if (interleaver_.pause()) continue;
+    skip(step, step + 1, SkipReason::kInterleavingNotSupported, *out_);
+    return;
+  }
+  interleaver_.enter_vcpus(vcpus);
+  steps_.execute(op, outcome, *out_);
+  interleaver_.leave_vcpus(vcpus);
+  note_end(step);
 }
 
 // Nothing may be left behind.
@@ -67,7 +136,7 @@ void CoreRun::tear_down(OutcomeStream& out) {
 void CoreRun::stop(OutcomeStream& out) {
   core_.abandon();
   if (out.steps.empty()) return;
-  skip_from(current_, SkipReason::kSubjectStopped, out);
+  skip(current_, out.steps.size(), SkipReason::kSubjectStopped, out);
   collect(out, current_ < out.steps.size() ? out.steps[current_] : out.steps.back());
 }
 
@@ -76,20 +145,34 @@ void CoreRun::collect(OutcomeStream& out, Outcome& outcome) {
   complaints_.move_to(out, outcome);
 }
 
-void CoreRun::lock(mmu::LockId id) {
-  const auto n = static_cast<unsigned>(id);
-  if (locked_[n]) panic("a lock is taken twice");
-  locked_[n] = true;
+void CoreRun::give_back(const Readers::Freed& freed) {
+  if (freed.object == nullptr) {
+    free_table(freed.table);
+  } else {
+    free_object(freed.object, freed.size);
+  }
 }
 
-void CoreRun::unlock(mmu::LockId id) {
-  const auto n = static_cast<unsigned>(id);
-  if (!locked_[n]) panic("a lock is given back that is not held");
-  locked_[n] = false;
+void CoreRun::end_reading() {
+  readers_.end(interleaver_.context(), [this](const Readers::Freed& freed) { give_back(freed); });
+}
+
+void CoreRun::free_table_after_readers(mmu::Hpa hpa) {
+  Readers::Freed freed;
+  freed.table = hpa;
+  if (!readers_.defer(freed)) free_table(hpa);
+}
+
+void CoreRun::free_object_after_readers(void* object, mmu::u64 size) {
+  Readers::Freed freed;
+  freed.object = object;
+  freed.size = size;
+  if (!readers_.defer(freed)) free_object(object, size);
 }
 
 void CoreRun::panic(const char* why) {
   complaints_.add(Complaint::kTrap, why);
+  if (interleaver_.context() != 0) interleaver_.leave_for_good();
   trap_.spring();
 }
 

@@ -9,6 +9,8 @@
 #include "harness/core/complaints.h"
 #include "harness/core/core_host.h"
 #include "harness/core/core_vm.h"
+#include "harness/core/interleaver.h"
+#include "harness/core/readers.h"
 #include "harness/core/slot_map.h"
 #include "harness/core/steps.h"
 #include "harness/core/trap.h"
@@ -25,14 +27,16 @@ struct CoreRunOptions {
 
 // The core calls its host far more often than anyone calls a subject: the host comes first, where
 // a call needs no adjustment.
-class CoreRun : protected CoreHost, public Subject {
+class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner {
  public:
   const SubjectInfo& info() const final { return info_; }
   void run(const Program& program, OutcomeStream& out) final;
 
  protected:
   explicit CoreRun(CoreRunOptions options)
-      : options_(options), steps_(core_, slots_, *this, complaints_, options.refault_bound) {}
+      : options_(options),
+        steps_(core_, slots_, *this, complaints_, options.refault_bound),
+        interleaver_(*this) {}
 
   // The host as a trace finds it. Why no step can be executed on this machine, kNone if some can.
   virtual SkipReason prepare(const Machine& machine) = 0;
@@ -50,15 +54,16 @@ class CoreRun : protected CoreHost, public Subject {
   const Machine& machine_now() const { return core_.machine(); }
 
   // mmu::Platform
-  void lock(mmu::LockId id) final;
-  void unlock(mmu::LockId id) final;
-  // One context: shared or not makes no difference, and nobody reads while another frees.
-  void lock_shared(mmu::LockId id) final { lock(id); }
-  void unlock_shared(mmu::LockId id) final { unlock(id); }
-  void begin_reading() final {}
-  void end_reading() final {}
-  void free_table_after_readers(mmu::Hpa hpa) final { free_table(hpa); }
-  void free_object_after_readers(void* object, mmu::u64 size) final { free_object(object, size); }
+  mmu::u32 context() const final { return interleaver_.context(); }
+  void lock(mmu::LockId id) final { interleaver_.lock(id); }
+  void unlock(mmu::LockId id) final { interleaver_.unlock(id); }
+  void lock_shared(mmu::LockId id) final { interleaver_.lock_shared(id); }
+  void unlock_shared(mmu::LockId id) final { interleaver_.unlock_shared(id); }
+  void begin_reading() final { readers_.begin(interleaver_.context()); }
+  void end_reading() final;
+  void free_table_after_readers(mmu::Hpa hpa) final;
+  void free_object_after_readers(void* object, mmu::u64 size) final;
+  void yield(mmu::YieldPoint point, mmu::u32) final { interleaver_.reached(point); }
   [[noreturn]] void panic(const char* why) final;
 
   SubjectInfo info_;
@@ -73,13 +78,26 @@ class CoreRun : protected CoreHost, public Subject {
   void tear_down(OutcomeStream& out);
   void stop(OutcomeStream& out);
   void collect(OutcomeStream& out, Outcome& outcome);
+  std::size_t run_group();
+  void note_end(std::size_t step) { out_->ended.push_back(static_cast<std::uint32_t>(step)); }
+
+  // CoreHost
+  bool let_others_go_on() final { return interleaver_.pause(); }
+  void give_back(const Readers::Freed& freed);
+  // Interleaver::Runner
+  void run_inside(std::size_t step) override;
+  [[noreturn]] void broken(const char* why) override { panic(why); }
+  [[noreturn]] void left_for_good() override { trap_.spring(); }
 
   const CoreRunOptions options_;
   CoreVm core_;
   CoreSteps steps_;
   Trap trap_;
-  bool locked_[2] = {};
-  std::size_t current_ = 0;  // step
+  Interleaver interleaver_;
+  Readers readers_;
+  const Program* program_ = nullptr;
+  OutcomeStream* out_ = nullptr;
+  std::size_t current_ = 0;  // step; of those that run inside another, the outer one
 };
 
 }  // namespace twinwalk

@@ -100,7 +100,7 @@ bool CoreSteps::try_access(const Op& op, Outcome& out) {
     const Attempt attempt = host_.attempt(op, entry, out);
     if (attempt == Attempt::kOver) return true;
     if (attempt == Attempt::kHopeless) return false;
-    if (!host_.memory_comes_back()) ++refaults;
+    if (!host_.memory_comes_back() && !host_.let_others_go_on()) ++refaults;
   }
   return false;
 }
@@ -152,7 +152,7 @@ void CoreSteps::guest_store(const Op& op, Outcome& out) {
       out.write = true;
       return;
     }
-    if (!host_.memory_comes_back()) ++tries;
+    if (!host_.memory_comes_back() && !host_.let_others_go_on()) ++tries;
   }
   complaints_.add(Complaint::kLiveness, "the emulated store never completes");
   out.kind = OutcomeKind::kRefused;

@@ -38,6 +38,11 @@ void constrain_shadow_la57(Machine& m) {
   constrain_shadow(m);
 }
 
+void constrain_smp(Machine& m) {
+  m.vcpus = static_cast<std::uint8_t>(std::max<unsigned>(m.vcpus, 2));
+  constrain_shadow(m);
+}
+
 const BitName* find_option(std::string_view name) {
   const auto* const found = std::find_if(std::begin(option::kNames), std::end(option::kNames),
                                          [&](const BitName& o) { return o.name == name; });
@@ -51,6 +56,14 @@ void Config::constrain(Machine& machine) const {
   if (options) machine.options = *options;
 }
 
+void Config::constrain(Trace& trace) const {
+  constrain(trace.machine);
+  for (Op& op : trace.ops) {
+    op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace.machine.vcpus);
+    if (!interleaves || &op == trace.ops.data()) op.point = Point::kNone;
+  }
+}
+
 std::span<const Config> configs() {
   static const Config kConfigs[] = {
       {"all", "Every configuration that exists.", constrain_shadow},
@@ -60,6 +73,8 @@ std::span<const Config> configs() {
       {"shadow-la57", "64-bit guests, 5-level paging, shadow tables.", constrain_shadow_la57},
       {"shadow-any", "Guests that start in any paging mode and change it, shadow tables.",
        constrain_shadow},
+      {"smp", "Two to four vCPUs that are inside the core at once, shadow tables.", constrain_smp,
+       true},
   };
   return kConfigs;
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "harness/trace/machine.h"
+#include "harness/trace/op.h"
 
 namespace twinwalk::fuzz {
 
@@ -17,10 +17,13 @@ struct Config {
   std::string name;
   std::string_view does;  // one sentence
   void (*mode)(Machine&);
+  bool interleaves = false;                   // `at` blocks
   std::optional<std::uint32_t> options = {};  // of the core: these and no others; or any
 
   // Brings any legal machine into the configuration; one that is in it stays as it is.
   void constrain(Machine& machine) const;
+  // A whole trace: operations are those of vCPUs that are there, too.
+  void constrain(Trace& trace) const;
 };
 
 std::span<const Config> configs();

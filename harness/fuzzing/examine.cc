@@ -233,7 +233,7 @@ Examined examine(const TriagePlan& plan, const Candidate& candidate,
   Trace trace;
   if (!read_file(candidate.path, kMaxCandidate, bytes)) return {};
   decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, trace);
-  plan.config->constrain(trace.machine);
+  plan.config->constrain(trace);
   for (Op& op : trace.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace.machine.vcpus);
   return candidate.crash ? examine_crash(plan, candidate, trace, found)
                          : Examiner(plan, candidate).run(trace, found);

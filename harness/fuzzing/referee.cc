@@ -73,7 +73,7 @@ class Loop {
   void check(const std::vector<std::uint8_t>& bytes) {
     const auto from = Clock::now();
     decode(bytes, trace_);
-    plan_.config->constrain(trace_.machine);
+    plan_.config->constrain(trace_);
     for (Op& op : trace_.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace_.machine.vcpus);
     const CheckResult r = checker_.check(trace_);
     counts_.traces += 1;

@@ -36,7 +36,7 @@ ZooFinding look_into(const std::string& program, const Config& config, const std
     return out;
   }
   decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, found);
-  config.constrain(found.machine);
+  config.constrain(found);
   for (Op& op : found.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % found.machine.vcpus);
   const std::string smallest = stem + ".walk";
   out.error = write_atomically(smallest, print(found));

@@ -87,6 +87,8 @@ enum class Point : std::uint8_t {
   kSlotSwapped,    // new memslots visible, old translations not yet gone
   kBeforeFlush,    // translations removed, flush still owed
   kAfterUnlock,
+  kFrozen,   // two dimensions: an entry is frozen while a table is hung there
+  kMidWalk,  // in the middle of a walk over a range, the page-table lock given up
   kCount,
 };
 

@@ -96,8 +96,10 @@ struct Outcome {
 struct OutcomeStream {
   std::vector<Outcome> steps;  // exactly one a program step
   std::vector<std::uint64_t> extra;
+  // Steps in the order in which they ended; empty if that is their own order.
+  std::vector<std::uint32_t> ended;
   std::string complaint_text;  // of the first complaint, for people
-  void clear() { steps.clear(), extra.clear(), complaint_text.clear(); }
+  void clear() { steps.clear(), extra.clear(), ended.clear(), complaint_text.clear(); }
 };
 
 std::string_view name_of(OutcomeKind);

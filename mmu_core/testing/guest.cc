@@ -241,6 +241,7 @@ Outcome Guest::emulate(Gva gva, Access access, u64 value, u32 vcpu, unsigned siz
     case EmulateResult::Kind::kMmio:
       o = mmio(r.gpa);
       break;
+    case EmulateResult::Kind::kRetry:  // as one: nothing interrupts a test that asks for an outcome
     case EmulateResult::Kind::kNoMemory:
       o.kind = Outcome::Kind::kNoMemory;
       break;
