@@ -182,8 +182,10 @@ SkipReason BareSubject::why_not(const Op& op) const {
       return ept || npt ? SkipReason::kNone : SkipReason::kNestedNotSupported;
     case Verb::kInvept:
     case Verb::kInvvpid:
-    case Verb::kPmlGet:
       return ept ? SkipReason::kNone : SkipReason::kNestedNotSupported;
+    case Verb::kPmlGet:
+      return ept && (machine_.tdp & tdp::kPml) ? SkipReason::kNone
+                                               : SkipReason::kNestedNotSupported;
     default:
       return SkipReason::kVerbNotSupported;
   }
@@ -447,12 +449,16 @@ void BareSubject::invvpid(const Op& op, Outcome& out) {
                      op.gva);
 }
 
+// A hypervisor runs with EFER.SVME, whatever its guest's EFER is.
 void BareSubject::invlpga(const Op& op, Outcome& out) {
-  if (!(cpus_[op.vcpu].registers.efer & efer::kSvme)) {
+  const bool there =
+      machine_.nested == Nesting::kNpt || (cpus_[op.vcpu].registers.efer & efer::kSvme);
+  if (!there) {
     out.kind = OutcomeKind::kUd;
     return;
   }
-  processor_.invlpga(op.vcpu, static_cast<std::uint16_t>(op.value), op.gva);
+  const auto asid = static_cast<std::uint32_t>(op.value);
+  if (asid >> 16 == 0) processor_.invlpga(op.vcpu, static_cast<std::uint16_t>(asid), op.gva);
 }
 
 void BareSubject::take_log(const Op& op, Outcome& out, OutcomeStream& stream) {

@@ -82,14 +82,15 @@ class AccessJudge {
   bool store_touches_path(const Landing& landing) const;
   // An entry may have D after the step only if it maps a page that this access may write, or had it
   // before.
-  bool may_become_dirty(std::uint64_t entry_gpa) const;
+  bool may_become_dirty(std::uint64_t entry_gpa, const Ways* ways) const;
   // A shown walk of this access uses the word as an entry that has A and D.
   bool is_used_with_flags(std::uint64_t entry_gpa) const;
   void wrong_entry(const Rule& rule, DivergenceClass divergence, unsigned i, unsigned s,
                    std::uint64_t want);
   // Whether the subject changed nothing in the entries that it must not. Says so in out_ if it did.
-  // `may_write`: the step may set D in the leaf.
-  bool changes_are_lawful(bool may_write);
+  // `may_write`: the step may set D in the leaf; `ways`, if not null: and where one of them does,
+  // on bare hardware.
+  bool changes_are_lawful(bool may_write, const Ways* ways = nullptr);
   // Takes over the entries as the subject has them.
   void adopt_path();
   // An entry turned out to have `value`, which differs in A and D at most.

@@ -101,6 +101,7 @@ struct Prefix {
   Time oldest_upper = kStillThere;  // of those that are not the leaf
   bool old_guest = false;           // some guest value or root is a former one
   bool foreign_root = false;        // a root of another PCID: for global translations only
+  bool cached_xd = false;           // XD was cached before EFER.NXE went to 0
 };
 
 class CourseWalker {
@@ -125,13 +126,11 @@ class CourseWalker {
     const bool legal[2] = {mode.canonical(gva_[0]), !crosses || mode.canonical(gva_[1])};
     if (!legal[0] || !legal[1]) return not_canonical(crosses, legal[0] ? 0 : 1, legal);
     out_.parts = crosses ? 2 : 1;
-    if (!pick_nested_root()) return false;
     return crosses ? both_parts() : walk_part(0) != Step::kReject;
   }
 
   // The PDPTE registers' 32 bytes lie in one page.
   bool load(std::uint64_t gpa) {
-    if (!pick_nested_root()) return false;
     out_.by_page = true;
     Use use{format_->read(), false, false, eqx::kRead, with_mbec(~advanced())};
     if (!format_->ept) use = table_use();
@@ -172,7 +171,6 @@ class CourseWalker {
     if (crosses && (legal[0] || legal[1]) && pick(2) == 1) {
       out_.parts = 2;
       part_ = half;
-      if (!pick_nested_root()) return false;
       const Step step = walk_part(half);
       if (step != Step::kEnd || out_.kind == OutcomeKind::kOk || out_.kind == OutcomeKind::kMmio)
         return false;
@@ -217,9 +215,10 @@ class CourseWalker {
 
   // --- The second dimension.
 
-  // NPT: what is cached is tagged by ASID alone, so that an earlier nested root may still be used.
-  bool pick_nested_root() {
-    if (format_->ept || chooser_ == nullptr) return true;
+  // NPT: what is cached is tagged by ASID alone, so that of any gpa the translation below an
+  // earlier nested root may still be used.
+  std::uint64_t pick_nested_root() {
+    if (format_->ept || chooser_ == nullptr) return root_;
     const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
     const NestedRoot* usable[8];
     unsigned n = 0;
@@ -229,10 +228,7 @@ class CourseWalker {
       if (n < 8) usable[n++] = &r;
     }
     const unsigned i = pick(n + 1);
-    if (i == 0) return true;
-    root_ = usable[i - 1]->root;
-    out_.old = old_nested_root_ = true;
-    return true;
+    return i == 0 ? root_ : usable[i - 1]->root;
   }
 
   // Bits of a violation's qualification that mean nothing without the feature.
@@ -290,7 +286,7 @@ class CourseWalker {
     out_.gpa = gpa;
     out_.final_address = !use.table && (use.says & (format_->ept ? eqx::kFinal : npfec::kFinal));
     if (!format_->ept) {
-      if (walked_old || old_nested_root_) return Step::kReject;
+      if (walked_old) return Step::kReject;
       out_.qualification =
           use.says | (rights != nullptr || reserved ? pfec::kP : 0) | (reserved ? pfec::kRsvd : 0);
       out_.defined = use.defined;
@@ -375,8 +371,10 @@ class CourseWalker {
     }
     std::uint64_t at[kMaxLevels], due[kMaxLevels];
     unsigned count = 0;
-    std::uint64_t table = root_;
-    Time latest = 0, combined_only = kStillThere;
+    std::uint64_t table = pick_nested_root();
+    if (table != root_) out_.old = to.old = true;
+    Time latest = chooser_ == nullptr ? 0 : g_.first_use(a_.tag, table);
+    Time combined_only = kStillThere;
     for (unsigned level = format_->levels;; --level) {
       const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
       const Memslot* slot = s_.memory().slots().find(entry_at);
@@ -496,6 +494,7 @@ class CourseWalker {
     const GuestRoot* usable[16];
     unsigned n = 0;
     for (const GuestRoot& u : g_.roots()) {
+      if (u.end == kStillThere) prefix_.latest_begin = u.begin;
       if (u.end == kStillThere || u.tag.vpid != a_.tag.vpid || u.tag.ep4ta != a_.tag.ep4ta)
         continue;
       const bool same = u.tag.pcid == a_.tag.pcid;
@@ -532,6 +531,10 @@ class CourseWalker {
     const auto complete = [&](std::uint64_t v) {
       return (v & pte::kA) && (!needs_dirty || (v & pte::kD));
     };
+    // XD is reserved with EFER.NXE=0; what was cached before it went to 0 nothing invalidates.
+    const auto until = [&](std::uint64_t v, Time end) {
+      return now_->reserved(v, level) ? std::min(end, s_.vcpu(a_.vcpu).nxe_left) : end;
+    };
     Choices choices(now, s_.now());
     Time previous = kStillThere;
     EntryPast past(s_.memory().image(), hva, bytes);
@@ -540,18 +543,22 @@ class CourseWalker {
     while (past.next(v)) {
       Choice& last = choices.newest();
       if (v.end == kStillThere) {
-        if (cacheable(v.value)) last.begin = v.begin;
-        previous = cacheable(v.value) ? v.begin : kStillThere;
+        if (!cacheable(v.value)) continue;
+        last.begin = previous = v.begin;
+        const Time end = until(v.value, kStillThere);
+        if (end != kStillThere && end > std::max(window, v.begin))
+          choices.add({v.value, v.begin, end, true});
         continue;
       }
       if (v.end <= window) break;
-      if (!cacheable(v.value)) continue;
+      const Time end = until(v.value, v.end);
+      if (!cacheable(v.value) || end <= std::max(window, v.begin)) continue;
       if (v.end == previous && ((v.value ^ last.value) & ~(pte::kA | pte::kD)) == 0 &&
           complete(last.value)) {
         last.begin = previous = v.begin;
         continue;
       }
-      if (!choices.add({v.value, v.begin, v.end, true})) break;
+      if (!choices.add({v.value, v.begin, end, true})) break;
       previous = v.begin;
     }
     return choices[pick(choices.count())];
@@ -626,6 +633,7 @@ class CourseWalker {
       if (c.old) {
         if (c.end < prefix_.latest_begin) return Step::kReject;
         prefix_.old_guest = out_.old = true;
+        prefix_.cached_xd |= now_->reserved(c.value, level);
       } else if (!(c.value & pte::kP)) {
         if (!fault_by_structures()) return Step::kReject;
         set_guest_flags(false);
@@ -681,6 +689,12 @@ class CourseWalker {
       return page_fault(check.error_code, rules::kRights, bytes);
     }
     if (c.old && stores(query().kind) && !(c.value & pte::kD)) return Step::kReject;
+    // Whether what was cached with XD still denies fetches is open.
+    if (prefix_.cached_xd && query().kind == AccessKind::kFetch && pick(2) == 1) {
+      set_guest_flags(false);
+      return page_fault(pfec::kP | attempt_bits(a_.context.controls(), query().kind),
+                        rules::kNoExecute, bytes);
+    }
     out_.page_bytes = bytes;
     set_guest_flags(true);
     return land(rules.mode->frame(c.value, level, true) | (gva & (bytes - 1)), true);
@@ -714,7 +728,6 @@ class CourseWalker {
   CourseNotes* notes_;
   std::uint64_t gva_[2] = {0, 0};
   unsigned part_ = 0;
-  bool old_nested_root_ = false;
   Prefix prefix_;
   Time local_ = 0, global_ = 0, structures_ = 0;
   const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now

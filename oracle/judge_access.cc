@@ -179,7 +179,8 @@ void AccessJudge::store_data(const Landing& landing, std::uint64_t old) {
 bool AccessJudge::settle_fresh_completion() {
   const bool lands = fresh_.kind == OutcomeKind::kOk;
   const bool owed = fresh_.anything_owed;
-  if (!owed && path_equals(0) && (fresh_.parts == 1 || path_equals(1))) {
+  // On bare hardware a way by former entries may have set flags off the path.
+  if (!owed && kvm() && path_equals(0) && (fresh_.parts == 1 || path_equals(1))) {
     if (state_.anything_open()) [[unlikely]]
       adopt_path();
     if (lands) store_data(fresh_landing(), fresh_.value);
@@ -201,10 +202,11 @@ bool AccessJudge::settle_fresh_completion() {
   return true;
 }
 
-// After a completion by the fresh walk. Where a PDPTE register and memory differ, the subject shows
-// another walk than that of the access.
+// After a completion that the fresh walk gives. Where a PDPTE register and memory differ, the
+// subject shows another walk than that of the access; on bare hardware former entries may have led
+// to the same place.
 void AccessJudge::settle_entries() {
-  bool apart = false;
+  bool apart = !kvm();
   for (unsigned i = 0; i < fresh_.parts; ++i) apart |= fresh_.part[i].walk.apart;
   if (!apart) [[likely]] {
     if (seen_.has_path(0)) return adopt_path();
@@ -227,10 +229,13 @@ bool AccessJudge::settle_fresh_fault() {
   if (fresh_.kind != OutcomeKind::kPageFault) return true;  // #GP: nothing was walked
   bool unchanged = true;
   for (unsigned i = 0; i < fresh_.parts; ++i) unchanged &= !seen_.has_path(i) || path_equals(i);
+  Ways ways(state_, seen_);
+  if (!kvm()) ways.of_fault(fresh_.which);
   if (!unchanged) {
-    if (!changes_are_lawful(true)) return false;
+    if (!changes_are_lawful(true, &ways)) return false;
     adopt_path();
   }
+  if (!kvm()) settle_unseen(ways);
   leave_walks_apart_open();
   deliver_fault(fresh_.which);
   return true;

@@ -33,14 +33,14 @@ void AccessJudge::note_open_in_read_only() {
   }
 }
 
-bool AccessJudge::may_become_dirty(std::uint64_t entry_gpa) const {
+bool AccessJudge::may_become_dirty(std::uint64_t entry_gpa, const Ways* ways) const {
   if (!store_) return false;
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     const AccessPart& part = fresh_.part[i];
     if (part.faults || part.walk.count == 0) continue;
     if (same_byte(part.walk.entry_gpa[part.walk.count - 1], entry_gpa)) return true;
   }
-  return false;
+  return !kvm() && ways != nullptr && ways->may_set(entry_gpa, pte::kD);
 }
 
 // Then A and D of that word are looked at where it is such an entry.
@@ -62,7 +62,7 @@ void AccessJudge::wrong_entry(const Rule& rule, DivergenceClass divergence, unsi
           fmt::format("entry={:#x}", want));
 }
 
-bool AccessJudge::changes_are_lawful(bool may_write) {
+bool AccessJudge::changes_are_lawful(bool may_write, const Ways* ways) {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     if (!seen_.has_path(i)) continue;
     const Walk& w = fresh_.part[i].walk;
@@ -86,7 +86,7 @@ bool AccessJudge::changes_are_lawful(bool may_write) {
       if (!(before & pte::kP)) {
         return wrong_entry(rules::kAdOnFault, DivergenceClass::kAccessedDirty, i, s, before), false;
       }
-      if (!(change & pte::kD) || (may_write && may_become_dirty(w.entry_gpa[s]))) continue;
+      if (!(change & pte::kD) || (may_write && may_become_dirty(w.entry_gpa[s], ways))) continue;
       if (!kvm() && !amd() && !fresh_.part[i].faults && !store_) {
         unspecified(out_, rules::kStale10, "path", fmt::format("entry={:#x}", after),
                     fmt::format("entry={:#x}", before));

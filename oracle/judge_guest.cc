@@ -37,10 +37,17 @@ class Effects {
   }
   bool any() const { return courses_ != 0; }
 
-  void apply(MachineState& state, GuestState& guest) const {
-    for (unsigned i = 0; i < count_; ++i) apply(state, words_[i]);
-    for (unsigned i = 0; i < logged_count_; ++i)
-      guest.log.push_back({logged_[i].gpa, completes_ && logged_[i].courses == courses_});
+  // `partly`: not all courses were looked at. Then nothing is certain.
+  void apply(MachineState& state, GuestState& guest, bool partly) const {
+    for (unsigned i = 0; i < count_; ++i) {
+      Word w = words_[i];
+      if (partly) w.must = 0;
+      apply(state, w);
+    }
+    for (unsigned i = 0; i < logged_count_; ++i) {
+      const bool certain = completes_ && !partly && logged_[i].courses == courses_;
+      guest.log.push_back({logged_[i].gpa, certain});
+    }
   }
 
  private:
@@ -137,15 +144,12 @@ class GuestJudge {
     const bool fresh = fits(fresh_);
     Effects effects;
     Course course = fresh_;
-    bool found = fresh;
-    if (fresh && fresh_.set_count == 0 && fresh_.logged_count == 0) {
-      effects.take(fresh_, completes());
-    } else {
-      found = search(access_, &effects, course);
-      if (fresh) course = fresh_;
-    }
+    bool found;
+    // Also where the fresh walk has nothing to set: a former one to the same place may.
+    found = search(access_, &effects, course);
+    if (fresh) course = fresh_;
     if (!found) return unexplained();
-    effects.apply(state_, guest());
+    effects.apply(state_, guest(), too_large_);
     settle(course);
     if (out_.kind != VerdictKind::kAgree) return;
     if (course.undefined || wraps()) {
@@ -402,7 +406,7 @@ class GuestJudge {
   void adopt_fresh() {
     Effects effects;
     effects.take(fresh_, fresh_.kind == OutcomeKind::kOk || fresh_.kind == OutcomeKind::kMmio);
-    effects.apply(state_, guest());
+    effects.apply(state_, guest(), false);
     if (fresh_.kind == OutcomeKind::kOk && store_) {
       const Loaded load = loaded(fresh_);
       const std::uint64_t old = state_.load(load.gpa[0], load.gpa[1], load.bytes);
@@ -476,7 +480,7 @@ GuestLoad find_guest_load(MachineState& state, const JudgeInput& in, std::uint64
   } while (++n < kMostCourses && chooser.advance());
   const bool explained = load.exited || there || fresh.kind == OutcomeKind::kOk;
   if (explained && !(is_exit(got.kind) && !load.exited)) {
-    effects.apply(state, guest);
+    effects.apply(state, guest, n >= kMostCourses);
     if (load.exited) note_exit(state, vcpu, access.tag, load.course);
     return load;
   }

@@ -63,9 +63,9 @@ bool AccessJudge::accept_stale() {
     return true;
   }
   if (got_.kind == OutcomeKind::kPageFault) {
-    if (!changes_are_lawful(true)) return false;
     Ways ways(state_, seen_);
     ways.of_fault(matcher.fault_part());
+    if (!changes_are_lawful(true, &ways)) return false;
     adopt_path();
     settle_unseen(ways);
     deliver_fault(matcher.fault_part());
@@ -103,17 +103,19 @@ bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
   const Landing landing{{matcher.gpa(0), fresh_.parts == 2 ? matcher.gpa(1) : 0}};
   const bool lands = got_.kind == OutcomeKind::kOk;
   if (lands && store_touches_path(landing)) return settle_self_store(landing, got_.value);
-  if (!changes_are_lawful(true)) return false;
-  if (lands && query().kind != AccessKind::kWrite && state_.anything_open()) {
-    show_loaded(landing);
-    settle_bytes(landing);
-  }
   Ways ways(state_, seen_);
   // A shadow MMU sets nothing off the present path.
   const bool unseen = !kvm() || !seen_.has_path(0) || (fresh_.parts == 2 && !seen_.has_path(1));
   if (unseen) ways.of_completion(landing.gpa);
+  if (!changes_are_lawful(true, &ways)) return false;
+  if (lands && query().kind != AccessKind::kWrite && state_.anything_open()) {
+    show_loaded(landing);
+    settle_bytes(landing);
+  }
+  Ways settled(state_, seen_);  // once what was loaded has shown what was open
+  if (unseen) settled.of_completion(landing.gpa);
   adopt_path();
-  if (unseen) settle_unseen(ways);
+  if (unseen) settle_unseen(settled);
   if (lands) store_data(landing, got_.value);
   return true;
 }

@@ -40,6 +40,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
     v.pdptes = pdptes_at_start(start.cr3);
     v.history.reset(root_of(v));
     v.nxe_was_on = start.efer & efer::kNxe;
+    v.nxe_left = 0;
     v.smm = false;
     v.serialized = 0;
     v.guest.reset();
@@ -272,6 +273,7 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;
   v.nxe_was_on |= (after.efer & efer::kNxe) != 0;
+  if (before.efer & ~after.efer & efer::kNxe) v.nxe_left = now_;
   const unsigned pcid = current_pcid(after);
   const Dropped dropped = dropped_by(reg, before, after, no_flush);
   const bool new_root = reg == Reg::kCr3 || pdptes != nullptr || pcid != current_pcid(before) ||
@@ -298,6 +300,7 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
 void MachineState::registers_set(unsigned vcpu, const Registers& after,
                                  const PdpteRegisters* pdptes, const Rule& rule) {
   VcpuState& v = vcpus_[vcpu];
+  if (v.registers.efer & ~after.efer & efer::kNxe) v.nxe_left = now_;
   v.registers = after;
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;

@@ -26,6 +26,7 @@ struct VcpuState {
   History history;
   bool smm = false;         // it is in SMM: memory is address space 1
   bool nxe_was_on = false;  // EFER.NXE was 1 at some time of this trace
+  Time nxe_left = 0;        // when it last became 0; 0 = it never did
   Time serialized = 0;      // last serializing instruction or exception
   GuestState guest;         // of a bare machine
 };

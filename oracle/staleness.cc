@@ -119,6 +119,13 @@ class Search {
       now.begin = version.begin;
     SearchResult r = try_choice(now, level, step, prefix);
     if (r != SearchResult::kNone) return r;
+    // XD became reserved when EFER.NXE went: what was cached before that is a former value.
+    if (!kvm() && more && version.end == kStillThere && q_.nxe_left > version.begin &&
+        (now.value & pte::kP) && now_->reserved(now.value, level)) {
+      r = try_choice({now.value, version.begin, q_.nxe_left, kStillThere, true}, level, step,
+                     prefix);
+      if (r != SearchResult::kNone) return r;
+    }
 
     Time window_end =
         kStillThere;  // kvm: when the guest first stored to the entry after the value had left
@@ -208,6 +215,13 @@ class Search {
       return faults_allowed() ? report(prefix, true, check.error_code, 0, global)
                               : SearchResult::kNone;
     }
+    // Whether what was cached with XD before EFER.NXE went to 0 still denies fetches is open.
+    if (!kvm() && q_.kind == AccessKind::kFetch && !q_.nxe && !prefix.rights.executable() &&
+        faults_allowed()) {
+      const SearchResult r =
+          report(prefix, true, pfec::kP | attempt_bits(q_.controls, q_.kind), 0, global);
+      if (r != SearchResult::kNone) return r;
+    }
     // A store through a cached translation without D walks the tables again first.
     if (choice.old && stores(q_.kind) && !(choice.value & pte::kD)) return SearchResult::kNone;
     return report(prefix, false, 0, gpa, global);
@@ -254,6 +268,7 @@ StaleQuery make_stale_query(const MachineState& state, const AccessContext& cont
   q.rule_book = &state.rule_book();
   q.nxe = context.query->registers.efer & efer::kNxe;
   q.nxe_was_on = state.vcpu(context.vcpu).nxe_was_on;
+  q.nxe_left = state.vcpu(context.vcpu).nxe_left;
   q.profile = state.profile();
   q.vendor = state.machine().vendor;
   q.pcid = current_pcid(context.query->registers);

@@ -36,6 +36,7 @@ struct StaleQuery {
   const RuleBook* rule_book = nullptr;
   bool nxe = false;         // for entries walked now
   bool nxe_was_on = false;  // for those that are cached: the most permissive when they were walked
+  Time nxe_left = 0;        // when EFER.NXE last became 0; 0 = it never did
   Profile profile = Profile::kKvm;
   Vendor vendor = Vendor::kIntel;
   unsigned pcid = 0;

@@ -31,6 +31,19 @@ void Ways::of_fault(unsigned part) {
   end_way();
   search(part);
   end_part();
+  if (seen_.fresh.parts == 2) of_part_unseen(1 - part);
+}
+
+// Whether it was walked at all nothing tells.
+void Ways::of_part_unseen(unsigned part) {
+  part_ = part;
+  anywhere_ = true;
+  begin_way();
+  end_way();
+  add_fresh_way();
+  search(part);
+  end_part();
+  anywhere_ = false;
 }
 
 void Ways::search(unsigned part) {
@@ -41,8 +54,10 @@ void Ways::search(unsigned part) {
 void Ways::add_fresh_way() {
   const AccessPart& part = seen_.fresh.part[part_];
   if (part.faults || part.walk.stop != Stop::kLeaf) return;
-  if (!state_.memory().slots().same_byte(part.walk.gpa, landing_[part_])) return;
-  if (!shown_bits_fit(state_, seen_, part_, landing_, nullptr)) return;
+  if (!anywhere_) {
+    if (!state_.memory().slots().same_byte(part.walk.gpa, landing_[part_])) return;
+    if (!shown_bits_fit(state_, seen_, part_, landing_, nullptr)) return;
+  }
   begin_way();
   for (unsigned s = 0; s < part.walk.count; ++s) {
     const bool leaf = s + 1u == part.walk.count;
@@ -67,9 +82,11 @@ void Ways::add_walk_beside() {
 }
 
 bool Ways::visit(const StaleWalk& walk) {
-  const bool fault = seen_.got.kind == OutcomeKind::kPageFault;
+  const bool fault = seen_.got.kind == OutcomeKind::kPageFault && !anywhere_;
   if (walk.faults != fault) return false;
-  if (fault) {
+  if (anywhere_) {
+    // Nothing is known of it.
+  } else if (fault) {
     if (walk.error_code != seen_.got.error_code) return false;
   } else {
     if (!state_.memory().slots().same_byte(walk.gpa, landing_[part_])) return false;
@@ -80,6 +97,14 @@ bool Ways::visit(const StaleWalk& walk) {
   for (unsigned s = 0; s < walk.count; ++s) sets(walk.entry_gpa[s], walk.owed(s, seen_.store()));
   end_way();
   return false;
+}
+
+bool Ways::may_set(std::uint64_t entry_gpa, std::uint64_t bits) const {
+  bool sets = false;
+  for_each([&](std::uint64_t gpa, std::uint64_t may, std::uint64_t) {
+    sets |= (may & bits) && state_.memory().slots().same_byte(gpa, entry_gpa);
+  });
+  return sets;
 }
 
 void Ways::begin_way() {

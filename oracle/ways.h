@@ -21,12 +21,14 @@ class Ways final : private StaleVisitor {
 
   // The ways of a completed access whose parts went to `landing`.
   void of_completion(const std::uint64_t (&landing)[2]);
-  // The stale ways to the #PF that was seen, in `part`.
+  // The stale ways to the #PF that was seen, in `part`; and, of an access in two parts, all ways of
+  // the other, which may have been done by then.
   void of_fault(unsigned part);
 
   // Whether every part has one. False where A or D is missing that every way sets.
   bool found() const { return found_; }
 
+  bool may_set(std::uint64_t entry_gpa, std::uint64_t bits) const;
   // Calls f(gpa, may, must) for every entry that some way sets A or D in: in some, in each.
   template <class F>
   void for_each(F&& f) const {
@@ -49,6 +51,7 @@ class Ways final : private StaleVisitor {
 
   bool visit(const StaleWalk& walk) override;
   void search(unsigned part);
+  void of_part_unseen(unsigned part);
   void add_fresh_way();
   void add_walk_beside();
   void begin_way();
@@ -61,6 +64,7 @@ class Ways final : private StaleVisitor {
   std::uint64_t landing_[2] = {0, 0};
   unsigned part_ = 0, ways_ = 0;
   bool found_ = true;
+  bool anywhere_ = false;  // of a part of which nothing is seen: wherever it went
   Set of_part_, all_;
 };
 

@@ -103,7 +103,7 @@ void CombinedCache::insert_gpa_structure(const Context& context, std::uint64_t g
 
 bool CombinedCache::covers(std::uint64_t key, const Mapping& mapping, std::uint64_t gva,
                            unsigned shift) {
-  const std::uint64_t address = gva & 0x01ff'ffff'ffff'ffff;
+  const std::uint64_t address = gva & kAddress;
   const std::uint64_t first = key >> 18 << shift_of(mapping.level);
   const auto same = [=](unsigned bits) { return first >> bits == address >> bits; };
   return same(shift) || same(shift_of(mapping.level)) || same(mapping.guest_shift);

@@ -112,6 +112,17 @@ class CombinedCache {
     if (!choose(predicate)) return;
     structures_.erase_if([this](std::uint64_t key, const Structure&) { return is_chosen(key); });
   }
+  // Of those only what lies inside the page of 2^shift bytes at `gva`; `shift_of_level` as above.
+  template <class Predicate, class ShiftOfLevel>
+  void drop_structures_within(Predicate predicate, std::uint64_t gva, unsigned shift,
+                              ShiftOfLevel shift_of_level) {
+    if (!choose(predicate)) return;
+    const std::uint64_t page = (gva & kAddress) >> shift;
+    structures_.erase_if([=, this](std::uint64_t key, const Structure&) {
+      const std::uint64_t first = key >> 18 << shift_of_level(static_cast<unsigned>(key >> 15 & 7));
+      return is_chosen(key) && first >> shift == page;
+    });
+  }
   void drop_structure(const Context& context, std::uint64_t gva, unsigned level, unsigned shift);
   // The guest-physical mappings that would translate `gpa`.
   void drop_gpa(const Context& context, std::uint64_t gpa);
@@ -120,12 +131,13 @@ class CombinedCache {
 
  private:
   static constexpr unsigned kPageSizes = 3, kTopLevel = 5;
+  static constexpr std::uint64_t kAddress = 0x01ff'ffff'ffff'ffff;  // what tells addresses apart
   static constexpr unsigned kMostContexts = 1u << 9;  // of 2^14 that a key has room for
 
   // Keys: page number at the entry's size, level, number of the context.
   static std::uint64_t key_of(unsigned context, std::uint64_t address, unsigned level,
                               unsigned shift) {
-    return (address & 0x01ff'ffff'ffff'ffff) >> shift << 18 | level << 15 | context << 1;
+    return (address & kAddress) >> shift << 18 | level << 15 | context << 1;
   }
   static constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
   static std::uint64_t page_key(unsigned context, std::uint64_t address, unsigned level) {

@@ -18,6 +18,7 @@ struct GuestNeed {
         read(a.kind == AccessKind::kRead || a.kind == AccessKind::kRmw),
         fetch(a.kind == AccessKind::kFetch),
         user(r.cpl == 3 && !a.implicit),
+        nx_(r.efer & efer::kNxe),
         wp_(user || (r.cr0 & cr0::kWp)),
         smep_(r.cr4 & cr4::kSmep),
         smap_((r.cr4 & cr4::kSmap) && !user && (a.implicit || !r.ac)),
@@ -32,7 +33,7 @@ struct GuestNeed {
   std::uint32_t violation(const Rights& rights, std::uint8_t key) const {
     bool bad = user && !rights.user;
     if (fetch) {
-      bad |= !rights.execute || (!user && smep_ && rights.user);
+      bad |= (nx_ && !rights.execute) || (!user && smep_ && rights.user);
     } else {
       bad |= (write && wp_ && !rights.write) || (smap_ && rights.user);
     }
@@ -45,7 +46,7 @@ struct GuestNeed {
   }
 
  private:
-  bool wp_, smep_, smap_, keys_;
+  bool nx_, wp_, smep_, smap_, keys_;
   std::uint32_t pkru_;
 };
 

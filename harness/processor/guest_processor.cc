@@ -360,6 +360,8 @@ void GuestProcessor::drop_way(const GuestControls& c, std::uint64_t gva) {
 
 void GuestProcessor::drop_faulting(const GuestControls& c, std::uint64_t gva) {
   drop_way(c, gva);
+  const unsigned shift = page_shift_now(c, gva);
+  if (shift == 12) return;
   const Context context = context_of(c);
   cache_.drop_page(
       [&](const Context& x) {
@@ -367,7 +369,11 @@ void GuestProcessor::drop_faulting(const GuestControls& c, std::uint64_t gva) {
         if (own.pcid == Context::kGlobal) own.pcid = context.pcid;
         return own == context;
       },
-      gva, page_shift_now(c, gva));
+      gva, shift);
+  // The page number is that of the large page: structures that only a part of it used go, too.
+  const GuestFormat& format = kGuestFormats[guest_mode(c.registers)];
+  cache_.drop_structures_within([&](const Context& x) { return x == context; }, gva, shift,
+                                [&](unsigned level) { return format.shift_of(level); });
 }
 
 void GuestProcessor::invlpg(const GuestControls& c, std::uint64_t gva) {
