@@ -19,8 +19,8 @@ enum class YieldPoint : u8 {
   kBeforeFlush,    // translations removed, the flush they owe not yet issued
   kAfterUnlock,
   kFrozen,      // two-dimensional: an entry is frozen while a table is hung there
-  kBeforeFast,  // a lock-free fault has read the entry that it is going to change
   kMidWalk,     // in the middle of a walk over a range, the mmu lock given up
+  kBeforeFast,  // a lock-free fault has read the entry that it is going to change
 };
 
 enum class LockId : u8 { kSlots, kMmu };  // in the order in which they may be taken
