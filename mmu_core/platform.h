@@ -10,7 +10,8 @@
 namespace mmu {
 
 enum class YieldPoint : u8 {
-  kAfterWalk,      // guest walk done, nothing installed; no lock held
+  kAfterWalk,      // guest walk done (two-dimensional: that of a lock-free fault, through the
+                   // core's tables), nothing installed; no lock held
   kAfterFrame,     // frame looked up, mmu lock not yet taken
   kBeforeInstall,  // mmu lock held, before the leaf is written
   kAfterInstall,   // leaf written, lock released
@@ -18,9 +19,8 @@ enum class YieldPoint : u8 {
   kSlotSwapped,    // new memslots visible, old translations not yet gone
   kBeforeFlush,    // translations removed, the flush they owe not yet issued
   kAfterUnlock,
-  kFrozen,      // two-dimensional: an entry is frozen while a table is hung there
-  kMidWalk,     // in the middle of a walk over a range, the mmu lock given up
-  kBeforeFast,  // a lock-free fault has read the entry that it is going to change
+  kFrozen,   // two-dimensional: an entry is frozen while a table is hung there
+  kMidWalk,  // in the middle of a walk over a range, the mmu lock given up
 };
 
 enum class LockId : u8 { kSlots, kMmu };  // in the order in which they may be taken

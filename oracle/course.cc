@@ -101,6 +101,7 @@ struct Prefix {
   Time oldest_upper = kStillThere;  // of those that are not the leaf
   bool old_guest = false;           // some guest value or root is a former one
   bool foreign_root = false;        // a root of another PCID: for global translations only
+  bool cached_xd = false;           // XD was cached before EFER.NXE went to 0
 };
 
 class CourseWalker {
@@ -372,7 +373,8 @@ class CourseWalker {
     unsigned count = 0;
     std::uint64_t table = pick_nested_root();
     if (table != root_) out_.old = to.old = true;
-    Time latest = 0, combined_only = kStillThere;
+    Time latest = chooser_ == nullptr ? 0 : g_.first_use(a_.tag, table);
+    Time combined_only = kStillThere;
     for (unsigned level = format_->levels;; --level) {
       const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
       const Memslot* slot = s_.memory().slots().find(entry_at);
@@ -492,6 +494,7 @@ class CourseWalker {
     const GuestRoot* usable[16];
     unsigned n = 0;
     for (const GuestRoot& u : g_.roots()) {
+      if (u.end == kStillThere) prefix_.latest_begin = u.begin;
       if (u.end == kStillThere || u.tag.vpid != a_.tag.vpid || u.tag.ep4ta != a_.tag.ep4ta)
         continue;
       const bool same = u.tag.pcid == a_.tag.pcid;
@@ -528,6 +531,10 @@ class CourseWalker {
     const auto complete = [&](std::uint64_t v) {
       return (v & pte::kA) && (!needs_dirty || (v & pte::kD));
     };
+    // XD is reserved with EFER.NXE=0; what was cached before it went to 0 nothing invalidates.
+    const auto until = [&](std::uint64_t v, Time end) {
+      return now_->reserved(v, level) ? std::min(end, s_.vcpu(a_.vcpu).nxe_left) : end;
+    };
     Choices choices(now, s_.now());
     Time previous = kStillThere;
     EntryPast past(s_.memory().image(), hva, bytes);
@@ -536,25 +543,22 @@ class CourseWalker {
     while (past.next(v)) {
       Choice& last = choices.newest();
       if (v.end == kStillThere) {
-        // XD became reserved when EFER.NXE went: what was cached before that is a former value.
-        const Time left = s_.vcpu(a_.vcpu).nxe_left;
-        const bool lost_xd = cacheable(v.value) && now_->reserved(v.value, level);
-        if (lost_xd && left > std::max(v.begin, window)) {
-          if (!choices.add({v.value, v.begin, left, true})) break;
-        } else if (cacheable(v.value) && !lost_xd) {
-          last.begin = v.begin;
-        }
-        previous = cacheable(v.value) ? v.begin : kStillThere;
+        if (!cacheable(v.value)) continue;
+        last.begin = previous = v.begin;
+        const Time end = until(v.value, kStillThere);
+        if (end != kStillThere && end > std::max(window, v.begin))
+          choices.add({v.value, v.begin, end, true});
         continue;
       }
       if (v.end <= window) break;
-      if (!cacheable(v.value)) continue;
+      const Time end = until(v.value, v.end);
+      if (!cacheable(v.value) || end <= std::max(window, v.begin)) continue;
       if (v.end == previous && ((v.value ^ last.value) & ~(pte::kA | pte::kD)) == 0 &&
           complete(last.value)) {
         last.begin = previous = v.begin;
         continue;
       }
-      if (!choices.add({v.value, v.begin, v.end, true})) break;
+      if (!choices.add({v.value, v.begin, end, true})) break;
       previous = v.begin;
     }
     return choices[pick(choices.count())];
@@ -629,6 +633,7 @@ class CourseWalker {
       if (c.old) {
         if (c.end < prefix_.latest_begin) return Step::kReject;
         prefix_.old_guest = out_.old = true;
+        prefix_.cached_xd |= now_->reserved(c.value, level);
       } else if (!(c.value & pte::kP)) {
         if (!fault_by_structures()) return Step::kReject;
         set_guest_flags(false);
@@ -684,6 +689,12 @@ class CourseWalker {
       return page_fault(check.error_code, rules::kRights, bytes);
     }
     if (c.old && stores(query().kind) && !(c.value & pte::kD)) return Step::kReject;
+    // Whether what was cached with XD still denies fetches is open.
+    if (prefix_.cached_xd && query().kind == AccessKind::kFetch && pick(2) == 1) {
+      set_guest_flags(false);
+      return page_fault(pfec::kP | attempt_bits(a_.context.controls(), query().kind),
+                        rules::kNoExecute, bytes);
+    }
     out_.page_bytes = bytes;
     set_guest_flags(true);
     return land(rules.mode->frame(c.value, level, true) | (gva & (bytes - 1)), true);

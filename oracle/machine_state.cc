@@ -300,6 +300,7 @@ void MachineState::registers_written(unsigned vcpu, Reg reg, const Registers& af
 void MachineState::registers_set(unsigned vcpu, const Registers& after,
                                  const PdpteRegisters* pdptes, const Rule& rule) {
   VcpuState& v = vcpus_[vcpu];
+  if (v.registers.efer & ~after.efer & efer::kNxe) v.nxe_left = now_;
   v.registers = after;
   if (pdptes != nullptr) v.pdptes = *pdptes;
   v.serialized = now_;

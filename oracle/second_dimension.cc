@@ -124,6 +124,18 @@ Cover GuestState::violation(const GuestTag& tag, std::uint64_t gpa) const {
   return {};
 }
 
+Time GuestState::first_use(const GuestTag& tag, std::uint64_t root) const {
+  Time first = kStillThere;
+  if (ept()) {
+    for (const GuestRoot& r : roots_)
+      if (r.tag.ep4ta == tag.ep4ta) first = std::min(first, r.begin);
+  } else {
+    for (const NestedRoot& r : nested_roots_)
+      if (r.root == root && r.asid == tag.vpid) first = std::min(first, r.begin);
+  }
+  return first;
+}
+
 Time GuestState::without_flags(std::uint64_t ep4ta) const {
   for (const WithoutFlags& w : without_flags_)
     if (w.ep4ta == ep4ta) return w.until;

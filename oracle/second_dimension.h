@@ -111,6 +111,8 @@ class GuestState {
   Cover violation(const GuestTag& tag, std::uint64_t gpa) const;
 
   const std::vector<GuestRoot>& roots() const { return roots_; }
+  // When the second dimension was first used: EPT by its EP4TA, NPT by root and ASID.
+  Time first_use(const GuestTag& tag, std::uint64_t root) const;
   const std::vector<NestedRoot>& nested_roots() const { return nested_roots_; }
   // EPT: when this EP4TA was last used without A and D flags; 0 = never.
   Time without_flags(std::uint64_t ep4ta) const;

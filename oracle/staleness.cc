@@ -215,6 +215,13 @@ class Search {
       return faults_allowed() ? report(prefix, true, check.error_code, 0, global)
                               : SearchResult::kNone;
     }
+    // Whether what was cached with XD before EFER.NXE went to 0 still denies fetches is open.
+    if (!kvm() && q_.kind == AccessKind::kFetch && !q_.nxe && !prefix.rights.executable() &&
+        faults_allowed()) {
+      const SearchResult r =
+          report(prefix, true, pfec::kP | attempt_bits(q_.controls, q_.kind), 0, global);
+      if (r != SearchResult::kNone) return r;
+    }
     // A store through a cached translation without D walks the tables again first.
     if (choice.old && stores(q_.kind) && !(choice.value & pte::kD)) return SearchResult::kNone;
     return report(prefix, false, 0, gpa, global);

@@ -164,8 +164,9 @@ void add_sweep(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand(
       "sweep", "Every entry bit by control bit by kind of access, core against both references");
   auto options = std::make_shared<SweepOptionsOfVerb>();
-  verb->add_option("--mode", options->mode,
-                   "none, 32-bit, pae, 4-level, 5-level or all (the default)");
+  verb->add_option(
+      "--mode", options->mode,
+      "none, 32-bit, pae, 4-level, 5-level or all (the default); ept or npt: two dimensions");
   verb->add_option("--shard", options->shard, "i/n: every n-th program, beginning with the i-th");
   verb->add_option("--block", options->block, "one block alone");
   verb->add_flag("--json", options->json, "one JSON object a divergence, the summary last");

@@ -37,12 +37,17 @@ void parse_shard(const std::string& text, sweep::SweepOptions& options) {
 
 void parse_mode(const std::string& text, sweep::SweepOptions& options) {
   if (text == "all") return;
+  for (const Nesting nesting : {Nesting::kEpt, Nesting::kNpt}) {
+    if (text != name_of(nesting)) continue;
+    options.nesting = nesting;
+    return;
+  }
   for (const Mode mode : {Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
     if (text == name_of(mode)) options.mode = mode;
   }
   if (options.mode) return;
-  throw Failure(
-      fmt::format("--mode: found `{}`; allowed: none, 32-bit, pae, 4-level, 5-level, all", text));
+  throw Failure(fmt::format(
+      "--mode: found `{}`; allowed: none, 32-bit, pae, 4-level, 5-level, all, ept, npt", text));
 }
 
 void show_progress(const sweep::SweepProgress& at) {
@@ -107,21 +112,22 @@ int run_sweep_verb(const SweepOptionsOfVerb& words) {
   parse_shard(words.shard, options);
   parse_mode(words.mode, options);
   options.only = words.block;
-  const NamedSubject core = make_subject("core");
-  const auto unicorn = start_unicorn(parse_references(""));
+  const bool nested = options.nesting != Nesting::kNone;
+  const NamedSubject subject = make_subject(nested ? "bare" : "core");
+  const auto unicorn = nested ? nullptr : start_unicorn(parse_references(""));
   options.unicorn = unicorn.get();
   options.stop = &stop_asked;
   const bool terminal = isatty(STDERR_FILENO) != 0;
   if (terminal) options.progress = show_progress;
   std::signal(SIGINT, ask_to_stop);
-  const sweep::SweepResult result = run_sweep(*core.subject, options);
+  const sweep::SweepResult result = run_sweep(*subject.subject, options);
   if (terminal) fmt::print(stderr, "\r\x1b[K");
   if (result.cases == 0 && !result.stopped) {
     throw Failure(fmt::format("--block: found `{}`; there is no such block, or its shard is empty",
                               words.block));
   }
   if (words.json) {
-    print_json(result, core.subject->info());
+    print_json(result, subject.subject->info());
   } else {
     print_for_people(result);
   }

@@ -9,8 +9,8 @@ Point point_of(mmu::YieldPoint point) {
                 static_cast<unsigned>(mmu::YieldPoint::kAfterWalk) + 1);
   static_assert(static_cast<unsigned>(Point::kAfterUnlock) ==
                 static_cast<unsigned>(mmu::YieldPoint::kAfterUnlock) + 1);
-  static_assert(static_cast<unsigned>(Point::kBeforeFast) ==
-                static_cast<unsigned>(mmu::YieldPoint::kBeforeFast) + 1);
+  static_assert(static_cast<unsigned>(Point::kMidWalk) ==
+                static_cast<unsigned>(mmu::YieldPoint::kMidWalk) + 1);
   return static_cast<Point>(static_cast<unsigned>(point) + 1);
 }
 

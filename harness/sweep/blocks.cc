@@ -324,6 +324,26 @@ unsigned levels_of(Mode mode) {
   return 0;
 }
 
+unsigned nested_levels(const Machine& machine) {
+  return machine.nested == Nesting::kEpt && machine.host_levels < 4 ? 4 : machine.host_levels;
+}
+
+SweepCase base_case(const Block& block) {
+  SweepCase c = base_case(block.mode);
+  if (block.nesting == Nesting::kNone) return c;
+  const bool ept = block.nesting == Nesting::kEpt;
+  c.machine.core = Dimension::kBare;
+  c.machine.nested = block.nesting;
+  c.machine.host_levels = 4;
+  c.machine.host_maxphyaddr = c.machine.maxphyaddr;
+  if (!ept) c.machine.vendor = Vendor::kAmd;
+  for (unsigned level = 1; level <= 5; ++level)
+    c.nested[level] = !ept         ? kUsual
+                      : level == 1 ? ept::kR | ept::kW | ept::kX | ept::kWb
+                                   : ept::kR | ept::kW | ept::kX;
+  return c;
+}
+
 SweepCase base_case(Mode mode) {
   SweepCase c;
   c.machine.mode = mode;
@@ -387,10 +407,32 @@ void apply(const Change& ch, SweepCase& c) {
       return put(c.machine.maxphyaddr);
     case Part::kHostLevels:
       return put(c.machine.host_levels);
+    case Part::kNested: {
+      std::uint64_t& entry = c.nested[ch.level == 0 ? c.nested_leaf_level : ch.level];
+      put(entry);
+      if (ch.top_reserved) entry |= bit(c.machine.host_maxphyaddr);
+      return;
+    }
+    case Part::kNestedLeafLevel:
+      put(c.nested_leaf_level);
+      // A leaf has a memory type.
+      if (c.machine.nested == Nesting::kEpt) c.nested[c.nested_leaf_level] |= ept::kWb;
+      return;
+    case Part::kTarget:
+      return put(c.target);
+    case Part::kFlags:
+      c.flags = ch.set != 0;
+      return;
+    case Part::kTdp:
+      return put(c.machine.tdp);
+    case Part::kHostMaxphyaddr:
+      put(c.machine.maxphyaddr);
+      return put(c.machine.host_maxphyaddr);
   }
 }
 
-const std::vector<Block>& blocks() {
+const std::vector<Block>& blocks(Nesting nesting) {
+  if (nesting != Nesting::kNone) return nested_blocks(nesting);
   static const std::vector<Block> all = [] {
     std::vector<Block> made;
     for (const Mode mode : {Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level}) {
@@ -406,6 +448,8 @@ const std::vector<Block>& blocks() {
   return all;
 }
 
-std::span<const Filter> filters() { return kFilters; }
+std::span<const Filter> filters(Nesting nesting) {
+  return nesting == Nesting::kNone ? std::span<const Filter>(kFilters) : nested_filters();
+}
 
 }  // namespace twinwalk::sweep

@@ -21,6 +21,10 @@ inline constexpr std::uint64_t kTable[6] = {0, 0x203000, 0x202000, 0x201000, 0x2
 // tables: gpa 0x205000.
 inline constexpr std::uint64_t kFrame[4] = {0, 0x300000, 0x400000, 0};
 inline constexpr std::uint64_t kSecondFrame = 0x310000;
+// The page under test in two dimensions: its guest-physical address in the fourth gigabyte, or
+// with long guests behind the first 512, and the same below 1 GiB in physical memory.
+inline constexpr std::uint64_t kFarPage = 0xc060'5000;
+std::uint64_t far_page(const SweepCase& c);
 
 // Appends the operations that make a fresh machine into the case, one at a time.
 class CaseWriter {
@@ -41,9 +45,12 @@ class CaseWriter {
   Op& add(Verb verb);
   void mov(Reg reg, std::uint64_t value);
   void write_entry(Mode mode, std::uint64_t gpa, std::uint64_t value);
+  void write_nested_entries(const SweepCase& c);
+  void enter(const SweepCase& c);
 
   Program program_;
   Registers now_;
+  bool in_guest_ = false;
 };
 
 }  // namespace twinwalk::sweep

@@ -43,6 +43,7 @@ std::uint64_t class_of(const SweepCase& c, const Outcome& got, std::size_t block
   mix(h, (r.cr0 & cr0::kWp) | (r.cr4 & (cr4::kPse | cr4::kSmep | cr4::kSmap | cr4::kPke)) |
              (r.efer & efer::kNxe));
   mix(h, pke ? r.pkru : 0);
+  mix(h, got.qualification | std::uint64_t{c.target} << 40 | std::uint64_t{c.flags} << 44);
   mix(h, static_cast<std::uint64_t>(got.kind) | std::uint64_t{got.error_code} << 8 |
              (got.cr2 != c.gva && got.kind == OutcomeKind::kPageFault) << 30);
   for (const Path& path : got.path) {
@@ -57,13 +58,14 @@ std::uint64_t class_of(const SweepCase& c, const Outcome& got, std::size_t block
 class Sweeper {
  public:
   Sweeper(Subject& subject, const SweepOptions& options) : subject_(subject), options_(options) {
-    left_out_.resize(filters().size());
+    left_out_.resize(filters(options.nesting).size());
     if (options.unicorn) checker_ = std::make_unique<Checker>(subject, options.unicorn);
   }
 
   SweepResult run() {
-    for (std::size_t i = 0; i < blocks().size() && !stopped(); ++i) {
-      const Block& block = blocks()[i];
+    const std::vector<Block>& all = blocks(options_.nesting);
+    for (std::size_t i = 0; i < all.size() && !stopped(); ++i) {
+      const Block& block = all[i];
       if (!options_.only.empty() && options_.only != block.name) continue;
       if (options_.mode && *options_.mode != block.mode) continue;
       result_.blocks.push_back({std::string(name_of(block.mode)) + " " + std::string(block.name),
@@ -73,13 +75,13 @@ class Sweeper {
       count_ = &result_.blocks.back();
       seen_.clear();
       next_program_ = 0;
-      turn_program_axis(0, base_case(block.mode));
+      turn_program_axis(0, base_case(block));
       flush_representatives();
       count_->classes = seen_.size();
       result_.classes += seen_.size();
     }
     for (std::size_t i = 0; i < left_out_.size(); ++i) {
-      result_.left_out.push_back({std::string(filters()[i].reason), left_out_[i]});
+      result_.left_out.push_back({std::string(filters(options_.nesting)[i].reason), left_out_[i]});
     }
     result_.stopped = stopped();
     return std::move(result_);
@@ -91,8 +93,9 @@ class Sweeper {
   }
 
   bool filtered(const SweepCase& c, Scope scope) {
-    for (std::size_t i = 0; i < filters().size(); ++i) {
-      if (filters()[i].scope != scope || !filters()[i].applies(c)) continue;
+    const std::span<const Filter> all = filters(options_.nesting);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i].scope != scope || !all[i].applies(c)) continue;
       ++left_out_[i];
       return true;
     }
@@ -218,6 +221,7 @@ class Sweeper {
     for (unsigned level = levels_of(c.machine.mode); level >= c.leaf_level; --level) {
       text += " " + std::string(kNames[level]) + "=" + entry_text(c.entry[level]);
     }
+    if (c.machine.nested != Nesting::kNone) text += nested_text(c);
     text += " cr0=" + bits_text(c.registers.cr0, cr0::kNames) +
             " cr4=" + bits_text(c.registers.cr4, cr4::kNames) +
             " efer=" + bits_text(c.registers.efer, efer::kNames) +
@@ -225,6 +229,17 @@ class Sweeper {
             " cpl=" + std::to_string(c.registers.cpl) + " ac=" + std::to_string(c.registers.ac);
     text += std::string(c.implicit ? " implicit " : " ") + std::string(name_of(c.kind)) +
             " size=" + std::to_string(c.size);
+    return text;
+  }
+
+  static std::string nested_text(const SweepCase& c) {
+    std::string text = " target=" + std::string(c.target == 0 ? "data" : "table") +
+                       std::to_string(c.target) + " flags=" + std::to_string(c.flags);
+    for (unsigned level = nested_levels(c.machine); level >= c.nested_leaf_level; --level) {
+      text += " nested" + std::to_string(level) + "=" +
+              (c.machine.nested == Nesting::kEpt ? bits_text(c.nested[level], ept::kNames)
+                                                 : entry_text(c.nested[level]));
+    }
     return text;
   }
 

@@ -32,6 +32,7 @@ struct SweepOptions {
            shards = 1;       // this run takes every shards-th program, beginning with the shard-th
   std::string only;          // name of the one block to run, in each mode; empty = all
   std::optional<Mode> mode;  // none: every mode
+  Nesting nesting = Nesting::kNone;          // the blocks of a guest on EPT or NPT instead
   oracle::UnicornClient* unicorn = nullptr;  // for the classes' representatives; null = none
   std::size_t max_mismatches = 20;           // kept with their trace; all are counted
   const std::atomic<bool>* stop = nullptr;   // ends the sweep early, with what is known so far
@@ -58,7 +59,7 @@ struct SweepResult {
   std::uint64_t steps = 0;  // including register and entry writes
   std::vector<SweepBlockCount> blocks;
   std::array<std::uint64_t, static_cast<std::size_t>(DivergenceClass::kCount)> by_class = {};
-  std::array<std::uint64_t, 8> by_outcome = {};  // cases by OutcomeKind seen
+  std::array<std::uint64_t, 16> by_outcome = {};  // cases by OutcomeKind seen
   struct Left {
     std::string reason;
     std::uint64_t cases = 0;  // combinations left out for it

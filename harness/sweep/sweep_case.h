@@ -25,6 +25,12 @@ struct SweepCase {
   bool implicit = false;
   std::uint64_t gva = 0;
   std::uint8_t size = 8;
+  // Machine::nested: the guest-physical page under test has a path of its own in the second
+  // dimension, whose entries these are; all else is mapped one to one by 4K pages.
+  std::uint8_t target = 0;             // the page under test: 0 the data, else the table of a level
+  std::uint8_t nested_leaf_level = 1;  // of its path
+  std::uint64_t nested[6] = {};        // [level]: bits without address
+  bool flags = true;                   // EPTP bit 6
 };
 
 // What of a case an axis value changes.
@@ -47,10 +53,16 @@ enum class Part : std::uint8_t {
   kFeatures,
   kMaxphyaddr,
   kHostLevels,
+  kNested,  // nested[level]; level 0: the leaf, whichever it is
+  kNestedLeafLevel,
+  kTarget,
+  kFlags,
+  kTdp,
+  kHostMaxphyaddr,
 };
 
 // `part` becomes (part & ~clear) | set. `top_reserved`: set the lowest reserved address bit of the
-// machine instead.
+// machine (of the second dimension: the host's) instead.
 struct Change {
   Part part = Part::kEntry;
   std::uint8_t level = 0;
@@ -84,6 +96,7 @@ struct Block {
   // Each access finds the entries as the case has them, without A and D of earlier ones: written
   // again, and the translations dropped, before each.
   bool rewrite = false;
+  Nesting nesting = Nesting::kNone;
 };
 
 // A combination that is left out, and why. Returns true for a case to leave out.
@@ -98,10 +111,15 @@ unsigned levels_of(Mode mode);
 constexpr bool is_long(Mode mode) { return mode == Mode::k4Level || mode == Mode::k5Level; }
 
 SweepCase base_case(Mode mode);
+SweepCase base_case(const Block& block);
+// Levels of the second dimension's tables.
+unsigned nested_levels(const Machine& machine);
 void apply(const Change& change, SweepCase& to);
-// Every block of every mode, mode by mode.
-const std::vector<Block>& blocks();
-std::span<const Filter> filters();
+// Every block of every mode, mode by mode: of one dimension, or of a guest on EPT or NPT.
+const std::vector<Block>& blocks(Nesting nesting = Nesting::kNone);
+const std::vector<Block>& nested_blocks(Nesting nesting);
+std::span<const Filter> filters(Nesting nesting = Nesting::kNone);
+std::span<const Filter> nested_filters();
 
 }  // namespace twinwalk::sweep
 

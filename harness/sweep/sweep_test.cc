@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "harness/bare_subject.h"
 #include "harness/core_subject.h"
 #include "harness/sweep/layout.h"
 #include "harness/sweep/sweep_case.h"
@@ -129,7 +130,10 @@ TEST(Sweep, StopsWhenAsked) {
 }
 
 TEST(Sweep, AxisLabelsAreUniqueAndProgramAxesComeFirst) {
-  for (const Block& b : blocks()) {
+  std::vector<Block> all = blocks();
+  for (const Nesting nesting : {Nesting::kEpt, Nesting::kNpt})
+    all.insert(all.end(), blocks(nesting).begin(), blocks(nesting).end());
+  for (const Block& b : all) {
     bool access = false;
     for (const Axis& a : b.axes) {
       std::set<std::string_view> labels;
@@ -139,6 +143,93 @@ TEST(Sweep, AxisLabelsAreUniqueAndProgramAxesComeFirst) {
       EXPECT_EQ(a.scope == Scope::kAccess, access) << b.name << " " << a.name;
     }
   }
+}
+
+// --- Two dimensions.
+
+SweepOptions nested_shard(Nesting nesting, unsigned shard, unsigned shards, std::string only = {}) {
+  SweepOptions o;
+  o.nesting = nesting;
+  o.shard = shard;
+  o.shards = shards;
+  o.only = std::move(only);
+  return o;
+}
+
+// The subject `bare`, with outcomes changed before they are given.
+class SpoiledSubject final : public Subject {
+ public:
+  std::function<void(const Step&, Outcome&)> spoil;
+  const SubjectInfo& info() const override { return bare_->info(); }
+  void run(const Program& program, OutcomeStream& out) override {
+    bare_->run(program, out);
+    for (std::size_t i = 0; i < out.steps.size(); ++i) spoil(program.steps[i], out.steps[i]);
+  }
+
+ private:
+  std::unique_ptr<Subject> bare_ = make_bare_subject();
+};
+
+TEST(NestedSweep, BareEqualsTheReferenceOnASample) {
+  const auto bare = make_bare_subject();
+  for (const Nesting nesting : {Nesting::kEpt, Nesting::kNpt}) {
+    const SweepResult r =
+        run_sweep(*bare, nested_shard(nesting, 7, nesting == Nesting::kEpt ? 97 : 19));
+    EXPECT_GT(r.cases, 50'000u);
+    EXPECT_EQ(r.agree, r.cases);
+    for (const SweepMismatch& m : r.mismatches) {
+      ADD_FAILURE() << m.what << "\n"
+                    << name_of(m.verdict.divergence) << " got " << m.verdict.got << " allowed "
+                    << m.verdict.allowed << "\n"
+                    << m.trace;
+    }
+  }
+}
+
+TEST(NestedSweep, EveryBlockMeetsCompletionsAndExits) {
+  const auto bare = make_bare_subject();
+  for (const Nesting nesting : {Nesting::kEpt, Nesting::kNpt}) {
+    std::set<std::string_view> names;
+    for (const Block& b : blocks(nesting)) names.insert(b.name);
+    for (const std::string_view name : names) {
+      const SweepResult r = run_sweep(*bare, nested_shard(nesting, 0, 31, std::string(name)));
+      const auto seen = [&](OutcomeKind kind) {
+        return r.by_outcome[static_cast<std::size_t>(kind)] != 0;
+      };
+      const bool ept = nesting == Nesting::kEpt;
+      EXPECT_TRUE(seen(OutcomeKind::kOk)) << name;
+      EXPECT_TRUE(seen(ept ? OutcomeKind::kEptViolation : OutcomeKind::kNestedFault)) << name;
+      // Only those that make such entries.
+      if (ept) {
+        EXPECT_EQ(seen(OutcomeKind::kEptMisconfig), name != "nested-flags") << name;
+      }
+    }
+  }
+}
+
+TEST(NestedSweep, OneWrongBitOfAQualificationIsFound) {
+  SpoiledSubject subject;
+  for (const std::uint64_t wrong : {eqx::kReadable, eqx::kFinal, eqx::kGuestUser}) {
+    subject.spoil = [wrong](const Step&, Outcome& o) {
+      if (o.kind == OutcomeKind::kEptViolation) o.qualification ^= wrong;
+    };
+    const SweepResult r = run_sweep(subject, nested_shard(Nesting::kEpt, 0, 997, "guest-rights"));
+    EXPECT_FALSE(r.clean());
+    ASSERT_FALSE(r.mismatches.empty());
+    EXPECT_NE(r.mismatches[0].trace.find("vm-enter"), std::string::npos);
+  }
+}
+
+TEST(NestedSweep, EveryFilterLeavesSomethingOut) {
+  const auto bare = make_bare_subject();
+  std::vector<std::uint64_t> left(filters(Nesting::kEpt).size());
+  for (const Nesting nesting : {Nesting::kEpt, Nesting::kNpt}) {
+    const SweepResult r = run_sweep(*bare, nested_shard(nesting, 0, 997));
+    ASSERT_EQ(r.left_out.size(), left.size());
+    for (std::size_t i = 0; i < left.size(); ++i) left[i] += r.left_out[i].cases;
+  }
+  for (std::size_t i = 0; i < left.size(); ++i)
+    EXPECT_GT(left[i], 0u) << filters(Nesting::kEpt)[i].reason;
 }
 
 // A sample of the whole; `twinwalk sweep` runs all of it.

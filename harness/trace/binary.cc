@@ -25,8 +25,8 @@ using binary::Reader;
 // First bytes of an operation. Below kWeighted the verb itself, then verbs by weight, then
 // prefixes.
 constexpr unsigned kWeighted = static_cast<unsigned>(Verb::kCount);
-constexpr unsigned kVcpuPrefix = 0xf0;   // .. 0xf4: vCPU in the two low bits
-constexpr unsigned kPointPrefix = 0xf5;  // .. 0xff: the yield points
+constexpr unsigned kVcpuPrefix = 0xf0;   // .. 0xf5: vCPU in the two low bits
+constexpr unsigned kPointPrefix = 0xf6;  // .. 0xff: the yield points
 static_assert(kPointPrefix + static_cast<unsigned>(Point::kCount) - 2 == 0xff);
 
 struct Weight {

@@ -30,7 +30,7 @@ static_assert(!kVerbs.back().empty());
 constexpr std::array<std::string_view, static_cast<std::size_t>(Point::kCount)> kPoints = {
     "none",          "after-walk",     "after-frame",  "before-install",
     "after-install", "notifier-begun", "slot-swapped", "before-flush",
-    "after-unlock",  "frozen",         "mid-walk",     "before-fast"};
+    "after-unlock",  "frozen",         "mid-walk"};
 static_assert(!kPoints.back().empty());
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(DivergenceClass::kCount)> kClasses =

@@ -87,9 +87,8 @@ enum class Point : std::uint8_t {
   kSlotSwapped,    // new memslots visible, old translations not yet gone
   kBeforeFlush,    // translations removed, flush still owed
   kAfterUnlock,
-  kFrozen,      // two dimensions: an entry is frozen while a table is hung there
-  kMidWalk,     // in the middle of a walk over a range, the page-table lock given up
-  kBeforeFast,  // a lock-free fault has read the entry that it is going to change
+  kFrozen,   // two dimensions: an entry is frozen while a table is hung there
+  kMidWalk,  // in the middle of a walk over a range, the page-table lock given up
   kCount,
 };
 

@@ -42,7 +42,7 @@ bool fast_fault(VcpuState& vcpu, const Fault& fault) {
     }
     const u64 now = widened(f, was, fault.write);
     if (!permits(f, now, fault.write, fault.fetch)) return false;
-    vm.platform.yield(YieldPoint::kBeforeFast, vcpu.id);
+    vm.platform.yield(YieldPoint::kAfterWalk, vcpu.id);
     const Memslot* const slot = space_of(vcpu).slots.find(fault.gfn);
     if (!slot || slot->invalid) return false;
     const bool gives_write = is_writable(f, now) && !is_writable(f, was);

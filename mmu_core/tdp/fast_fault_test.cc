@@ -37,7 +37,7 @@ class TdpFastFault : public ::testing::TestWithParam<TdpMachine> {
   // Runs `f` once, in another context, where a fast fault has read the entry.
   void underneath(const std::function<void()>& f) {
     g_.platform.on_yield = [this, f](YieldPoint point, u32) {
-      if (point != YieldPoint::kBeforeFast || met_) return;
+      if (point != YieldPoint::kAfterWalk || met_) return;
       met_ = true;
       g_.platform.running = 1;
       f();
@@ -63,7 +63,7 @@ TEST_P(TdpFastFault, TakesNoLock) {
   protect();
   const u64 allocated = g_.platform.tables_in_use();
   g_.platform.on_yield = [&](YieldPoint point, u32) {
-    if (point != YieldPoint::kBeforeFast) return;
+    if (point != YieldPoint::kAfterWalk) return;
     EXPECT_FALSE(g_.platform.holds_lock(LockId::kMmu));
     EXPECT_FALSE(g_.platform.holds_mmu_lock_shared());
   };

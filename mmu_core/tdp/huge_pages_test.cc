@@ -64,11 +64,13 @@ TEST_P(TdpHuge, GigabyteIsSplitToTheEnd) {
   g().read(kHuge);
   ASSERT_EQ(level(kHuge), GetParam().levels == 3 ? 2u : 3u);
   ASSERT_EQ(g().set_flags(0, false, true), Status::kOk);
-  EXPECT_EQ(level(kHuge), 1u);
+  // A walk without an audit: there are many leaves now.
+  const EntryState state = g().cpu().enter();
+  const auto last = [&](Gpa gpa) { return g().walk(state, gpa); };
+  EXPECT_EQ(last(kHuge).level, 1u);
   if (GetParam().levels > 3) {
-    EXPECT_TRUE(g().walk(kHuge + 0x1234'5000).present);
-    EXPECT_EQ(level(kHuge + 0x3fff'f000), 1u);
-    EXPECT_EQ(g().read(kHuge + 0x1234'5000), g().reaches(kHuge + 0x1234'5000));
+    EXPECT_EQ(last(kHuge + 0x1234'5000).pfn, g().frame(kHuge + 0x1234'5000));
+    EXPECT_EQ(last(kHuge + 0x3fff'f000).level, 1u);
   }
 }
 
