@@ -97,7 +97,7 @@ TEST_F(CoreSubjectTest, PageCrossingStoresBothHalves) {
 TEST_F(CoreSubjectTest, SkipsWhatItCannotDo) {
   EXPECT_EQ(run("mov pkru=1\n").reason, SkipReason::kFeatureNotSupported);
   EXPECT_EQ(run("vm-exit\n").reason, SkipReason::kNestedNotSupported);
-  EXPECT_EQ(run("access read gva=0x400000\n", "machine core=ept memory=64M vcpus=1").reason,
+  EXPECT_EQ(run("access read gva=0x400000\n", "machine core=bare memory=64M vcpus=1").reason,
             SkipReason::kModeNotSupported);
   std::uint64_t word = 0;
   ASSERT_TRUE(subject->read_image(0x5008, word));  // memory is as at the start
