@@ -19,7 +19,6 @@ using tdp::Table;
 using testing::kTdpMemory;
 using testing::TdpGuest;
 using testing::TdpMachine;
-using testing::TdpWalk;
 using Class = AuditFinding::Class;
 
 constexpr Gpa kPage{0x40'3000}, kLarge{0x80'0000}, kDevice{0x8000'0000};
@@ -38,8 +37,8 @@ class TdpAudit : public ::testing::TestWithParam<TdpMachine> {
     g_.write(kLarge);
     g_.read(kDevice);
   }
-  ~TdpAudit() override {
-    for (auto it = undo_.rbegin(); it != undo_.rend(); ++it) (*it)();
+  void TearDown() override {
+    for (; !undo_.empty(); undo_.pop_back()) undo_.back()();
     g_.audit();
   }
   static VmConfig config() {
