@@ -174,15 +174,16 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
 EntryState Vcpu::enter() {
   VcpuState& v = *state_;
   if (v.vm->tdp.on) return tdp::enter(v);
-  if (v.free_obsolete_roots) {
-    v.free_obsolete_roots = false;
-    roots::free_obsolete(v);
-  }
-  EntryState e;
-  if (!v.root.valid()) {
-    if (!roots::load(v)) return e;
-  }
   if (v.vm->config.options.extra_flush) flush::all(*v.vm);
+  EntryState e;
+  // Others may ask again whenever a lock is let go (KVM: kvm_vcpu_exit_request).
+  while (v.free_obsolete_roots || !v.root.valid()) {
+    if (v.free_obsolete_roots) {
+      v.free_obsolete_roots = false;
+      roots::free_obsolete(v);
+    }
+    if (!v.root.valid() && !roots::load(v)) return e;
+  }
   e.ok = true;
   e.root = host_tables::root(v);
   e.levels = host_tables::levels(v);

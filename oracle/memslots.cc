@@ -11,11 +11,21 @@ constexpr bool page_aligned(std::uint64_t address) { return address % kPageBytes
 
 }  // namespace
 
+// SDM 3C §"EPT Translation Mechanism": 48 bits with four levels, 57 with five. APM 2 §"Nested
+// Paging": those of the host's own paging mode, in PAE mode 32.
+void Memslots::set_width(const Machine& machine) {
+  unsigned translated = 64;
+  if (machine.core == Dimension::kEpt) translated = machine.host_levels == 5 ? 57 : 48;
+  if (machine.core == Dimension::kNpt)
+    translated = machine.host_levels == 5 ? 57 : machine.host_levels == 4 ? 48 : 32;
+  gpa_limit_ = bit(std::min<unsigned>(machine.maxphyaddr, translated));
+}
+
 void Memslots::reset(const Machine& machine) {
   slots_ = {};
   hint_ = &slots_[0];
   everything_zapped_ = 0;
-  set_width(machine.maxphyaddr);
+  set_width(machine);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0};
 }
 

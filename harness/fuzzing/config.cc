@@ -59,6 +59,15 @@ void constrain_ept_noad(Machine& m) {
 
 void constrain_npt(Machine& m) { constrain_tdp(m, Dimension::kNpt, Vendor::kAmd); }
 
+void constrain_tdp_smp(Machine& m) {
+  if (m.core == Dimension::kNpt) {
+    constrain_npt(m);
+  } else {
+    constrain_ept(m);
+  }
+  m.vcpus = static_cast<std::uint8_t>(std::max<unsigned>(m.vcpus, 2));
+}
+
 const BitName* find_option(std::string_view name) {
   const auto* const found = std::find_if(std::begin(option::kNames), std::end(option::kNames),
                                          [&](const BitName& o) { return o.name == name; });
@@ -95,6 +104,8 @@ std::span<const Config> configs() {
       {"ept-noad", "The same on hardware without accessed and dirty flags for EPT.",
        constrain_ept_noad},
       {"npt", "Guests in any paging mode, AMD's nested page tables.", constrain_npt},
+      {"tdp-smp", "Two to four vCPUs that are inside the core at once, EPT or NPT.",
+       constrain_tdp_smp, true},
   };
   return kConfigs;
 }

@@ -1,5 +1,6 @@
 #include "mmu_core/tdp/age.h"
 
+#include "mmu_core/tdp/change.h"
 #include "mmu_core/tdp/counters.h"
 #include "mmu_core/tdp/iterator.h"
 #include "mmu_core/tdp/roots.h"
@@ -7,16 +8,17 @@
 namespace mmu::tdp {
 namespace {
 
-void make_old(const Format& f, Ref ref) {
+// That A is gone needs no flush: the page only looks older than it is. Rights that are gone do:
+// whatever narrows the entry further takes it that no processor has more than it says.
+void make_old(VmState& vm, Ref ref, Removal& removal) {
+  const Format& f = vm.tdp.format;
   if (f.ad) {
     __atomic_fetch_and(ref.word(), ~f.accessed, __ATOMIC_ACQ_REL);
     return;
   }
-  u64 was = ref.load();
   // A lock-free fault may give it W at the same time.
-  while (!__atomic_compare_exchange_n(ref.word(), &was, tracking_access(f, was), false,
-                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-  }
+  for (u64 was = ref.load(); !try_change(vm, ref, was, tracking_access(f, was), removal);)
+    was = ref.load();
 }
 
 }  // namespace
@@ -25,12 +27,14 @@ bool age(VmState& vm, u32 space, Gfn first, Gfn last, bool clear) {
   const Format& f = vm.tdp.format;
   bool young = false;
   for_each_root(vm, space, Which::kValid, [&](Table& root) {
+    Removal removal(vm);
     for (Iterator it(root, first, last); it.valid(); it.next()) {
       if (!is_leaf(it.entry(), it.level()) || !was_accessed(f, it.entry())) continue;
       young = true;
-      if (clear) make_old(f, it.ref());
+      if (clear) make_old(vm, it.ref(), removal);
       count(vm, TdpEvent::kAge, it.level());
     }
+    removal.settle();
   });
   return young;
 }

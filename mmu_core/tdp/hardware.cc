@@ -35,15 +35,19 @@ EntryState enter(VcpuState& v) {
   VmState& vm = *v.vm;
   const Format& f = vm.tdp.format;
   EntryState e;
-  if (v.free_obsolete_roots) {
-    v.free_obsolete_roots = false;
-    unload_obsolete(v);
-  }
-  if (!load_all(v)) return e;
+  if (vm.config.options.extra_flush) flush::all(vm);
+  // Others may ask again whenever a lock is let go (KVM: kvm_vcpu_exit_request).
+  do {
+    if (v.free_obsolete_roots) {
+      v.free_obsolete_roots = false;
+      unload_obsolete(v);
+    }
+    if (!load_all(v)) return e;
+  } while (v.free_obsolete_roots);
   const bool on_identity_map = f.ept && !vm.config.tdp.unrestricted && !paging(v);
   if (on_identity_map && !write_identity_map(v)) return e;
+  // Last: whether there is a log may change while others run.
   if (!pml::prepare(v, e.pml)) return e;
-  if (vm.config.options.extra_flush) flush::all(vm);
   e.ok = true;
   e.root = v.tdp.root->hpa;
   e.levels = f.levels;
