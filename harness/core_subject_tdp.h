@@ -57,6 +57,11 @@ class CoreTdp {
   // What the vCPU's own instructions drop; `before`: its registers before a MOV to one.
   void executed(const Op& op, const Registers& before, const Registers& after);
   void flush(const mmu::FlushRequest& request);
+  // A #PF that the hypervisor injects drops nothing by itself, but the guest relies on it: by
+  // INVVPID (INVLPGA) of that address (KVM: kvm_inject_emulated_page_fault).
+  void inject_fault(unsigned vcpu, std::uint64_t gva) {
+    processor_.invvpid(static_cast<std::uint8_t>(vcpu), 0, kVpid, gva);
+  }
   void drop_all() { processor_.drop_all(); }
 
  private:
