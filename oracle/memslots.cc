@@ -9,16 +9,25 @@ namespace {
 
 constexpr bool page_aligned(std::uint64_t address) { return address % kPageBytes == 0; }
 
+// How wide the guest-physical addresses are that the hypervisor's tables translate.
+// SDM 3C §"EPT Translation Mechanism"; APM 2 §"Nested Paging".
+unsigned nested_width(const Machine& machine) {
+  const unsigned levels = machine.host_levels;
+  switch (machine.core) {
+    case Dimension::kEpt:
+      return levels == 5 ? 57 : 48;
+    case Dimension::kNpt:
+      return levels == 5 ? 57 : levels == 4 ? 48 : 32;
+    default:
+      return 64;
+  }
+}
+
 }  // namespace
 
-// SDM 3C §"EPT Translation Mechanism": 48 bits with four levels, 57 with five. APM 2 §"Nested
-// Paging": those of the host's own paging mode, in PAE mode 32.
+// A memslot that no table could show is refused (KVM: kvm_mmu_max_gfn).
 void Memslots::set_width(const Machine& machine) {
-  unsigned translated = 64;
-  if (machine.core == Dimension::kEpt) translated = machine.host_levels == 5 ? 57 : 48;
-  if (machine.core == Dimension::kNpt)
-    translated = machine.host_levels == 5 ? 57 : machine.host_levels == 4 ? 48 : 32;
-  gpa_limit_ = bit(std::min<unsigned>(machine.maxphyaddr, translated));
+  gpa_limit_ = bit(std::min<unsigned>(machine.maxphyaddr, nested_width(machine)));
 }
 
 void Memslots::reset(const Machine& machine) {

@@ -37,7 +37,6 @@ class Memslots {
   void reset(const Machine& machine);
 
   // The host's capabilities for the guest changed: requests are held against them from now on.
-  // The guest's addresses, and those that the host's second dimension translates, bound slots.
   void set_width(const Machine& machine);
 
   // The slot that holds `gpa`, or nullptr (MMIO).
