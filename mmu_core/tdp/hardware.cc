@@ -4,6 +4,7 @@
 
 #include "mmu_core/flush.h"
 #include "mmu_core/registers.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/identity_map.h"
 #include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/roots.h"
@@ -47,7 +48,9 @@ EntryState enter(VcpuState& v) {
   const bool on_identity_map = f.ept && !vm.config.tdp.unrestricted && !paging(v);
   if (on_identity_map && !write_identity_map(v)) return e;
   // Last: whether there is a log may change while others run.
-  if (!pml::prepare(v, e.pml)) return e;
+  if (!dirty_ring::prepare(v) || !pml::prepare(v, e.pml)) return e;
+  e.ring_full = dirty_ring::is_half_full(v);
+  if (e.ring_full) return e;
   e.ok = true;
   e.root = v.tdp.root->hpa;
   e.levels = f.levels;
