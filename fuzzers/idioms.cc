@@ -16,7 +16,8 @@ std::uint32_t weight_of_all() {
 
 std::span<const std::span<const Idiom>> all_idioms() {
   static const std::array kLists = {guest_idioms(),  mode_idioms(), root_idioms(),
-                                    hidden_idioms(), host_idioms(), event_idioms()};
+                                    hidden_idioms(), host_idioms(), event_idioms(),
+                                    overlap_idioms()};
   return kLists;
 }
 

@@ -633,5 +633,47 @@ TEST(HiddenIdioms, EventAmidMeetsEveryKindOfEvent) {
   }
 }
 
+// Each has something inside something, that which is around it is not itself inside, and another
+// vCPU or the host does it.
+TEST(OverlapIdioms, RunOneOperationInsideAnother) {
+  for (const Idiom& idiom : overlap_idioms()) {
+    for (const Mode mode : kAllModes) {
+      int overlaps = 0;
+      sample(idiom, mode, 50, [&](const Written& w) {
+        ASSERT_FALSE(w.ops.empty());
+        EXPECT_EQ(w.ops[0].point, Point::kNone) << idiom.name;
+        overlaps += any(w, [](const Op& op) { return op.point != Point::kNone; });
+      });
+      EXPECT_EQ(overlaps, 50) << idiom.name;
+    }
+  }
+}
+
+TEST(OverlapIdioms, TwoFaultsAreOfTwoVcpus) {
+  EXPECT_EQ(shown("two-faults", Mode::k4Level,
+                  [](const Written& w) {
+                    std::uint8_t outer = 0;
+                    for (const Op& op : w.ops) {
+                      if (op.point == Point::kNone) outer = op.vcpu;
+                      if (op.point != Point::kNone && op.verb == Verb::kAccess)
+                        return op.vcpu != outer;
+                    }
+                    return false;
+                  }),
+            kTimes);
+}
+
+TEST(OverlapIdioms, RmwMeetsStoreToTheSameWord) {
+  EXPECT_GT(shown("rmw-meets-store", Mode::k4Level,
+                  [](const Written& w) {
+                    for (std::size_t i = 1; i < w.ops.size(); ++i)
+                      if (w.ops[i].point != Point::kNone && w.ops[i].gva == w.ops[i - 1].gva &&
+                          w.ops[i - 1].access() == AccessKind::kRmw)
+                        return true;
+                    return false;
+                  }),
+            kTimes * 9 / 10);
+}
+
 }  // namespace
 }  // namespace twinwalk::fuzz

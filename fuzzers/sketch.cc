@@ -18,6 +18,7 @@ bool is_leaf(const Survey::Entry& e) {
 
 void Sketch::say(Op op) {
   op.vcpu = vcpu_;
+  op.point = point_;
   out_.push_back(op);
   survey_.absorb(op);
 }

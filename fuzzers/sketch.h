@@ -41,6 +41,14 @@ class Sketch {
     use_vcpu(here);
   }
 
+  // What `say_it` says runs inside what was said before it, at that point, on `vcpu`.
+  template <typename SayIt>
+  void inside(Point point, unsigned vcpu, const SayIt& say_it) {
+    point_ = out_.empty() ? Point::kNone : point;
+    on_vcpu(vcpu, say_it);
+    point_ = Point::kNone;
+  }
+
   void say(Op op);  // on the vCPU in use
 
   // Addresses. An address that the current root maps, mapping one first if there is none.
@@ -110,6 +118,7 @@ class Sketch {
   Survey& survey_;
   std::vector<Op>& out_;
   std::uint8_t vcpu_ = 0;
+  Point point_ = Point::kNone;
 };
 
 }  // namespace twinwalk::fuzz

@@ -2,6 +2,7 @@
 
 #include "harness/core/access_shape.h"
 #include "harness/core/run.h"
+#include "harness/core_subject_tdp.h"
 #include "harness/guest_view.h"
 #include "harness/host_memory.h"
 #include "harness/object_pool.h"
@@ -21,11 +22,16 @@ class CoreSubject final : public CoreRun {
   explicit CoreSubject(const CoreSubjectOptions& options)
       : CoreRun({options.audit, options.refault_bound, options.state_counters, options.watch}),
         processor_(memory_),
+        tdp_(memory_),
         view_{{memory_, slots_[0]}, {memory_, slots_[1]}} {
     info_.name = "core";
     info_.version = "in-tree";
   }
 
+  // With two dimensions the guest's tables are walked by hardware, whose TLB is the architecture's.
+  Profile profile_for(const Machine& machine) const override {
+    return machine.core == Dimension::kShadow ? Profile::kKvm : Profile::kArchitecture;
+  }
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
     return view_[0].read(gpa, word);
   }
@@ -33,7 +39,10 @@ class CoreSubject final : public CoreRun {
  private:
   // ---- CoreRun
   SkipReason prepare(const Machine& machine) override;
-  void before_tear_down() override { processor_.flush({}); }  // no vCPU runs any more
+  void before_tear_down() override {  // no vCPU runs any more
+    processor_.flush({});
+    tdp_.drop_all();
+  }
   std::uint64_t live_tables() const override { return memory_.live_tables(); }
   std::uint64_t live_objects() const override { return objects_.live(); }
   void add_complaints() override;
@@ -42,6 +51,7 @@ class CoreSubject final : public CoreRun {
   SkipReason why_not(const Op& op) const override;
   Attempt attempt(const Op& op, const mmu::EntryState& entry, Outcome& out) override;
   void finish_access(const Op& op, Outcome& out) override;
+  void executed(const Op& op, const Registers& before) override;
   bool backs(std::uint64_t hva, std::uint64_t pages) const override {
     return pages <= HostMemory::kHvaBytes / kPage && HostMemory::backs(hva, pages * kPage);
   }
@@ -86,15 +96,21 @@ class CoreSubject final : public CoreRun {
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
 
+  bool two_dimensions() const { return machine_.core != Dimension::kShadow; }
   bool allocation_fails();
   SkipReason why_not_mov(const Op& op) const;
   SkipReason why_not_pkru(const Op& op) const;
   bool handle_fault(const Op& op, const processor::Result& fault, Outcome& out);
-  void done_natively(const Op& op, const processor::Result& result, Outcome& out);
+  Attempt attempt_tdp(const Op& op, const mmu::EntryState& entry, Outcome& out);
+  bool handle_exit(const Op& op, const processor::NestedExit& exit, Outcome& out);
+  void gpas_to_hvas(const Op& op, Outcome& out) const;
+  void done_natively(const Op& op, const std::uint64_t (&hpa)[2], unsigned parts,
+                     std::uint64_t value, Outcome& out);
 
   HostMemory memory_;
   ObjectPool objects_;
   processor::Processor processor_;
+  CoreTdp tdp_;
   GuestView view_[kSpaces];
   std::uint64_t fail_after_ = 0, fail_count_ = 0;
   unsigned failures_ = 0, failures_seen_ = 0;
@@ -105,10 +121,20 @@ class CoreSubject final : public CoreRun {
 SkipReason CoreSubject::prepare(const Machine& machine) {
   memory_.reset(machine.host_page_level);
   objects_.reset();
-  processor_.reset(machine);
+  if (machine.core == Dimension::kShadow) {
+    processor_.reset(machine);
+    memory_.set_readers(&processor_);
+  } else {
+    tdp_.reset(machine);
+    memory_.set_readers(tdp_.readers());
+  }
   fail_after_ = fail_count_ = 0;
   failures_ = failures_seen_ = 0;
-  if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
+  if (machine.core == Dimension::kBare) return SkipReason::kModeNotSupported;
+  if (machine.core == Dimension::kNpt && machine.vendor != Vendor::kAmd)
+    return SkipReason::kModeNotSupported;
+  if (machine.core == Dimension::kEpt && machine.vendor != Vendor::kIntel)
+    return SkipReason::kModeNotSupported;
   return machine.nested != Nesting::kNone ? SkipReason::kNestedNotSupported : SkipReason::kNone;
 }
 
@@ -133,10 +159,10 @@ SkipReason CoreSubject::why_not(const Op& op) const {
     case Verb::kInvvpid:
       return SkipReason::kNestedNotSupported;
     case Verb::kAsyncDone:
-    case Verb::kDirtyClear:
+      return SkipReason::kVerbNotSupported;
     case Verb::kPrefault:
     case Verb::kNxRecover:
-      return SkipReason::kVerbNotSupported;
+      return two_dimensions() ? SkipReason::kNone : SkipReason::kVerbNotSupported;
     case Verb::kGet:
       return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;
     case Verb::kInvpcid:
@@ -165,6 +191,7 @@ constexpr std::uint8_t gva_bits(Mode mode) {
 // ---- accesses: until finish_access, out.gpa holds host virtual addresses
 
 Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome& out) {
+  if (two_dimensions()) return attempt_tdp(op, entry, out);
   const Registers& r = registers_of(op);
   processor::Controls controls;
   controls.root = entry.root.raw;
@@ -184,7 +211,7 @@ Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome
       result);
   switch (result.kind) {
     case processor::Result::Kind::kDone:
-      done_natively(op, result, out);
+      done_natively(op, result.hpa, result.parts, result.value, out);
       return Attempt::kOver;
     case processor::Result::Kind::kGeneralProtection:
       out.kind = OutcomeKind::kGp;
@@ -199,23 +226,70 @@ Attempt CoreSubject::attempt(const Op& op, const mmu::EntryState& entry, Outcome
   return memory_.complained() ? Attempt::kHopeless : Attempt::kAgain;
 }
 
-void CoreSubject::done_natively(const Op& op, const processor::Result& result, Outcome& out) {
+// A #PF is the guest's own; what the second dimension lacks is the core's.
+Attempt CoreSubject::attempt_tdp(const Op& op, const mmu::EntryState& entry, Outcome& out) {
+  using Kind = processor::GuestResult::Kind;
+  processor::GuestResult result;
+  tdp_.access(registers_of(op), op.vcpu, entry,
+              {op.gva, static_cast<std::uint8_t>(op.size), op.access(), op.implicit != 0, op.value},
+              result);
+  switch (result.kind) {
+    case Kind::kDone:
+      done_natively(op, result.hpa, result.parts, result.value, out);
+      return Attempt::kOver;
+    case Kind::kGeneralProtection:
+      out.kind = OutcomeKind::kGp;
+      return Attempt::kOver;
+    case Kind::kPageFault:
+      out.kind = OutcomeKind::kPageFault;
+      out.error_code = result.error_code;
+      out.cr2 = result.fault_gva;
+      return Attempt::kOver;
+    case Kind::kNoMemory:
+      return Attempt::kHopeless;
+    case Kind::kExit:
+      break;
+  }
+  if (handle_exit(op, result.exit, out)) return Attempt::kOver;
+  return memory_.complained() ? Attempt::kHopeless : Attempt::kAgain;
+}
+
+bool CoreSubject::handle_exit(const Op& op, const processor::NestedExit& exit, Outcome& out) {
+  steps().flush_pml(op, tdp_.take_log_index(op.vcpu));
+  if (exit.kind == processor::NestedExit::Kind::kPageLogFull) return false;
+  if (!steps().answer_tdp_fault(op, tdp_.fault_of(exit), out)) return false;
+  gpas_to_hvas(op, out);
+  return true;
+}
+
+void CoreSubject::executed(const Op& op, const Registers& before) {
+  if (!two_dimensions()) return;
+  if (op.verb == Verb::kCpuid) return tdp_.set_capabilities(machine_now());
+  tdp_.executed(op, before, registers_of(op));
+}
+
+void CoreSubject::done_natively(const Op& op, const std::uint64_t (&hpa)[2], unsigned parts,
+                                std::uint64_t value, Outcome& out) {
   out.kind = OutcomeKind::kOk;
-  for (unsigned i = 0; i < result.parts; ++i) {
-    const std::uint64_t hva = memory_.hva_of(result.hpa[i]);
+  for (unsigned i = 0; i < parts; ++i) {
+    const std::uint64_t hva = memory_.hva_of(hpa[i]);
     if (hva) out.gpa[i] = hva;
   }
-  if (op.access() != AccessKind::kWrite) out.value = result.value;
+  if (op.access() != AccessKind::kWrite) out.value = value;
 }
 
 bool CoreSubject::handle_fault(const Op& op, const processor::Result& fault, Outcome& out) {
   if (!steps().answer_fault(op, fault.fault_gva, fault.error_code, out)) return false;
-  if (out.kind != OutcomeKind::kOk) return true;
+  gpas_to_hvas(op, out);
+  return true;
+}
+
+void CoreSubject::gpas_to_hvas(const Op& op, Outcome& out) const {
+  if (out.kind != OutcomeKind::kOk) return;
   for (std::uint64_t& gpa : out.gpa) {
     const SlotView* const s = gpa == kUnknownGpa ? nullptr : slots_[space_of(op)].find(gpa);
     gpa = s ? s->hva_of(gpa) : kUnknownGpa;
   }
-  return true;
 }
 
 void CoreSubject::finish_access(const Op& op, Outcome& out) {
@@ -273,6 +347,7 @@ mmu::FrameLookup CoreSubject::lookup_frame(mmu::Hva hva, bool write) {
 }
 
 void CoreSubject::flush_tlb(const mmu::FlushRequest& request) {
+  if (two_dimensions()) return tdp_.flush(request);
   using Kind = mmu::FlushRequest::Kind;
   processor::Flush flush;
   if (request.vcpu != mmu::FlushRequest::kAllVcpus)

@@ -97,7 +97,7 @@ TEST_F(CoreSubjectTest, PageCrossingStoresBothHalves) {
 TEST_F(CoreSubjectTest, SkipsWhatItCannotDo) {
   EXPECT_EQ(run("mov pkru=1\n").reason, SkipReason::kFeatureNotSupported);
   EXPECT_EQ(run("vm-exit\n").reason, SkipReason::kNestedNotSupported);
-  EXPECT_EQ(run("access read gva=0x400000\n", "machine core=ept memory=64M vcpus=1").reason,
+  EXPECT_EQ(run("access read gva=0x400000\n", "machine core=bare memory=64M vcpus=1").reason,
             SkipReason::kModeNotSupported);
   std::uint64_t word = 0;
   ASSERT_TRUE(subject->read_image(0x5008, word));  // memory is as at the start
@@ -193,6 +193,87 @@ TEST_F(CoreSubjectTest, RandomTracesLeaveNoComplaint) {
     for (std::size_t i = 0; i < out.steps.size(); ++i)
       ASSERT_EQ(to_text(out.steps[i]), to_text(again.steps[i]));
   }
+}
+
+// ---- two dimensions
+
+const char* const kMachines[] = {"machine core=ept memory=64M vcpus=2",
+                                 "machine core=ept memory=64M vcpus=2 tdp=xo|2m|1g|adv",
+                                 "machine core=ept memory=64M vcpus=2 host-levels=5 tdp=ad|mbec",
+                                 "machine core=npt memory=64M vcpus=2 vendor=amd",
+                                 "machine core=npt memory=64M vcpus=2 vendor=amd host-levels=4"};
+
+TEST_F(CoreSubjectTest, TwoDimensionsRunTheGuestOnItsOwnTables) {
+  for (const char* machine : kMachines) {
+    const Outcome o =
+        run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400008 value=0x12\n"
+            "access rmw gva=0x400008 value=0x3\n",
+            machine);
+    EXPECT_EQ(to_text(o), "ok gpa=0x5008 value=0x12") << machine;
+    EXPECT_EQ(o.path[0].entry[3], 0x5067u);
+    std::uint64_t word = 0;
+    ASSERT_TRUE(subject->read_image(0x5008, word));
+    EXPECT_EQ(word, 0x15u);
+  }
+}
+
+TEST_F(CoreSubjectTest, TwoDimensionsLeaveTheGuestItsFaultsAndItsTlb) {
+  for (const char* machine : kMachines) {
+    EXPECT_EQ(
+        to_text(run("map gva=0x400000 gpa=0x5000 pte=p\naccess write gva=0x400000\n", machine)),
+        "#PF ec=p|w cr2=0x400000");
+    const std::string moved =
+        "map gva=0x400000 gpa=0x5000\naccess read gva=0x400000\nmap gva=0x400000 gpa=0x6000\n";
+    EXPECT_EQ(run(moved + "access read gva=0x400000\n", machine).gpa[0], 0x5000u) << machine;
+    EXPECT_EQ(run(moved + "invlpg gva=0x400000\naccess read gva=0x400000\n", machine).gpa[0],
+              0x6000u);
+    EXPECT_EQ(run(moved + "mov cr3=0x100000\naccess read gva=0x400000\n", machine).gpa[0], 0x6000u);
+  }
+}
+
+TEST_F(CoreSubjectTest, TwoDimensionsAnswerForDevicesAndLogs) {
+  for (const char* machine : kMachines) {
+    EXPECT_EQ(to_text(run("map gva=0x400000 gpa=0x8000000\naccess write gva=0x400008\n", machine)),
+              "mmio write gpa=0x8000008");
+    EXPECT_EQ(to_text(run("map gva=0x400000 gpa=0x8000000\naccess read gva=0x400008\n"
+                          "slot-add slot=1 gpa=0x8000000 pages=4 hva=0x7f0010000000\n"
+                          "access read gva=0x400008 size=1\n",
+                          machine))
+                  .substr(0, 16),
+              "ok gpa=0x8000008")
+        << machine;
+    const std::string logged = "slot-flags slot=0 flags=log\nmap gva=0x400000 gpa=0x5000\n";
+    const Outcome o = run(logged +
+                              "dirty-get slot=0\naccess write gva=0x400000\n"
+                              "dirty-get slot=0\n",
+                          machine);
+    const auto begin = out.extra.begin() + o.extra_begin;
+    EXPECT_EQ(std::count(begin, begin + o.extra_count, 5u), 1) << machine;
+    const Outcome again = run(logged +
+                                  "access write gva=0x400000\ndirty-get slot=0\n"
+                                  "dirty-get slot=0\n",
+                              machine);
+    EXPECT_EQ(again.extra_count, 0u) << machine;
+  }
+}
+
+TEST_F(CoreSubjectTest, TwoDimensionsKnowManualClearPrefaultAndRecovery) {
+  const std::string machine = "machine core=ept memory=64M vcpus=1 options=manual-clear|nx-huge";
+  EXPECT_EQ(run("slot-flags slot=0 flags=log\nmap gva=0x400000 gpa=0x5000\n"
+                "access write gva=0x400000\ndirty-get slot=0\n"
+                "dirty-clear slot=0 gpa=0x0 pages=1024\ndirty-get slot=0\n",
+                machine)
+                .extra_count,
+            0u);
+  EXPECT_EQ(to_text(run("dirty-clear slot=0 gpa=0x0\n", machine)), "refused");
+  EXPECT_EQ(to_text(run("prefault gpa=0x5000 pages=8\nnx-recover pages=4\n", machine)), "done");
+}
+
+TEST_F(CoreSubjectTest, OtherVendorsTablesAreNoMachine) {
+  EXPECT_EQ(to_text(run("get cr0\n", "machine core=npt memory=64M vcpus=1")),
+            "skip mode-not-supported");
+  EXPECT_EQ(to_text(run("get cr0\n", "machine core=ept memory=64M vcpus=1 vendor=amd")),
+            "skip mode-not-supported");
 }
 
 }  // namespace

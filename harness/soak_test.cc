@@ -40,7 +40,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"ModesLong", 400, true, true, true},
                     Case{"Bare", 24, false, false, false, Dimension::kBare},
                     Case{"BareMachines", 48, true, false, false, Dimension::kBare},
-                    Case{"BareModes", 64, true, false, true, Dimension::kBare}),
+                    Case{"BareModes", 64, true, false, true, Dimension::kBare},
+                    Case{"Ept", 48, true, true, false, Dimension::kEpt},
+                    Case{"EptModes", 64, true, true, true, Dimension::kEpt},
+                    Case{"Npt", 48, true, true, false, Dimension::kNpt},
+                    Case{"NptModes", 64, true, true, true, Dimension::kNpt}),
     [](const auto& param) { return std::string(param.param.name); });
 
 // Checks one trace; what it says is wrong, smallest.
@@ -59,6 +63,13 @@ void look(Checker& checker, const Trace& trace, std::uint64_t n, std::uint64_t s
             (e.verdict.rule ? " [" + std::string(e.verdict.rule->id) + "]" : "") + "\n";
   });
   ADD_FAILURE() << "trace " << n << " of seed " << seed << "\n" << said << print(small.trace);
+}
+
+// What the second dimension can do varies where the machine does.
+void put_on(Dimension core, Machine& machine) {
+  machine.core = core;
+  if (core == Dimension::kEpt) machine.vendor = Vendor::kIntel;
+  if (core == Dimension::kNpt) machine.vendor = Vendor::kAmd;
 }
 
 TEST_P(Soak, SubjectAgreesWithTheReference) {
@@ -80,7 +91,7 @@ TEST_P(Soak, SubjectAgreesWithTheReference) {
   unsigned diverged = 0;
   for (std::uint64_t n = 0; n < traces && diverged < 3; ++n) {
     random.next(options, trace);
-    trace.machine.core = GetParam().core;
+    put_on(GetParam().core, trace.machine);
     look(checker, trace, n, seed, diverged);
   }
 }

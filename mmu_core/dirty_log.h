@@ -8,11 +8,14 @@
 
 namespace mmu::dirty_log {
 
-// Hands the bitmap over and protects what it names again. False: no such slot, not logging, or
-// wrong size.
+// Hands the bitmap over and, unless Options::manual_clear, takes its pages out of the log and
+// protects them again. False: no such slot, not logging, or wrong size.
 bool collect(VmState& vm, u32 space, u32 slot, u64* bitmap, u64 words);
-// Logging begins: nothing in the slot may be written without a fault.
-void protect_slot(VmState& vm, Memslot& slot);
+// Vm::clear_dirty_log.
+bool clear(VmState& vm, u32 space, u32 slot, u64 first, u64 pages, const u64* bitmap);
+// Logging begins: nothing in the slot may be written unnoticed. The mmu lock may be given up in
+// between.
+void begin(VmState& vm, Locked& mmu_lock, Memslot& slot);
 
 }  // namespace mmu::dirty_log
 

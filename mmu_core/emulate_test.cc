@@ -32,6 +32,27 @@ class Emulate : public ::testing::Test {
   Guest guest_;
 };
 
+// Another vCPU stores to the same word between load and store: neither is lost.
+TEST_F(Emulate, ReadModifyWriteIsOneStore) {
+  constexpr Gva kWindow{0x1234'5680'0000};
+  guest_.map(kVa, kPage);
+  const Gpa word = guest_.entry(kVa, 1) + 8;
+  guest_.map(kWindow, Gpa{word.raw & ~(kPageSize - 1)});
+  const Gva at = kWindow + word.raw % kPageSize;
+  guest_.read(kVa);  // the table is shadowed: a read-modify-write gives that up, which owes a flush
+  unsigned stores = 0;
+  guest_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point == YieldPoint::kBeforeFlush && stores++ == 0) guest_.host_store(word, 0x40);
+  };
+  EXPECT_EQ(run(at, Access::kRmw, 8, 2).kind, Kind::kRetry);
+  EXPECT_EQ(guest_.load(word), 0x40u);
+  const EmulateResult again = run(at, Access::kRmw, 8, 2);
+  EXPECT_EQ(again.kind, Kind::kDone);
+  EXPECT_EQ(again.value, 0x40u);
+  EXPECT_EQ(guest_.load(word), 0x42u);
+  guest_.platform.on_yield = nullptr;  // it knows a variable of this test
+}
+
 TEST_F(Emulate, LoadsOfEverySize) {
   guest_.map(kVa, kPage);
   guest_.host_store(kPage, kPattern);

@@ -246,6 +246,25 @@ TEST(Fetch, AccessedBitClearedBetweenWalkAndInstall) {
   EXPECT_EQ(g.load(g.entry(kVa, 1)) & pte::kA, pte::kA) << "a page in use must look accessed";
 }
 
+// Two vCPUs are inside a fault at once: what was laid by for the first serves the second.
+TEST(Fetch, FaultsOfTwoVcpusShareTheStores) {
+  VmConfig config;
+  config.vcpus = 2;
+  Guest g(config);
+  g.map(kVa, kPage);
+  g.map(Gva{0x5555'0000'0000}, kOther);
+  bool once = true;
+  g.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kAfterFrame || !once) return;
+    once = false;
+    g.platform.running = 1;
+    EXPECT_EQ(g.read(Gva{0x5555'0000'0000}, 1), g.reaches(kOther));
+    g.platform.running = 0;
+  };
+  EXPECT_EQ(g.read(kVa), g.reaches(kPage));
+  g.audit();
+}
+
 TEST(Prefetch, MapsAccessedNeighbours) {
   Guest g;
   g.map(kVa, kPage);

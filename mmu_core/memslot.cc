@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "mmu_core/tdp/attributes.h"
+
 namespace mmu {
 namespace {
 
@@ -198,6 +200,7 @@ Status Memslots::allocate_arrays(Memslot& slot) {
   }
   forbid_large(fresh, slot.base, slot.pages, slot.hva);
   slot.arrays = fresh;
+  if (private_) tdp::note_mixed(slot, *private_, slot.base, slot.base + (slot.pages - 1));
   return Status::kOk;
 }
 

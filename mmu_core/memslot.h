@@ -10,10 +10,16 @@
 
 namespace mmu {
 
+namespace tdp {
+class PrivateRanges;
+}
+
 // What the slot keeps for each large-page-sized range it overlaps (KVM: kvm_lpage_info): how many
 // reasons forbid mapping it large (a shadowed gfn inside, a misaligned or partial range).
 struct LargeInfo {
   u32 disallow = 0;
+  bool mixed = false;  // private memory and shared (tdp/attributes.h)
+  bool allowed() const { return disallow == 0 && !mixed; }
 };
 
 inline constexpr unsigned kRmapLevels = 3;  // 4K, 2M, 1G
@@ -99,6 +105,9 @@ class Memslots {
     clear();
   }
 
+  // What new slots' notes of mixed large pages are made from.
+  void watch(const tdp::PrivateRanges& ranges) { private_ = &ranges; }
+
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
   Memslot* find(Gfn gfn) {  // null: no slot, i.e. MMIO. Invalid slots are found.
@@ -137,6 +146,7 @@ class Memslots {
 
   Platform& platform_;
   const u32 space_;
+  const tdp::PrivateRanges* private_ = nullptr;
   SlotTable copy_[2];
   u32 active_ = 0;
   mutable u32 hint_ = 0;

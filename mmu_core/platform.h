@@ -10,7 +10,8 @@
 namespace mmu {
 
 enum class YieldPoint : u8 {
-  kAfterWalk,      // guest walk done, nothing installed; no lock held
+  kAfterWalk,      // guest walk done (two-dimensional: that of a lock-free fault, through the
+                   // core's tables), nothing installed; no lock held
   kAfterFrame,     // frame looked up, mmu lock not yet taken
   kBeforeInstall,  // mmu lock held, before the leaf is written
   kAfterInstall,   // leaf written, lock released

@@ -160,11 +160,16 @@ class Locked : private HeldLock {
  public:
   Locked(VmState& vm, LockId id) : HeldLock(vm, id) { take(); }
   ~Locked() { give_back(); }
-  // Lets others have it for a while.
-  void pause(YieldPoint point) {
+  // Lets others have it for a while, in which `meanwhile()` runs.
+  template <class F>
+  void pause(YieldPoint point, F&& meanwhile) {
     give_back();
+    meanwhile();
     vm_.platform.yield(point, 0);
     take();
+  }
+  void pause(YieldPoint point) {
+    pause(point, [] {});
   }
 
  private:

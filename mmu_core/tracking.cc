@@ -38,7 +38,7 @@ void unshadow(VmState& vm, const ShadowPage& page) {
 u8 max_level(const Memslot& slot, Gfn gfn) {
   u8 level = 1;
   if (slot.log_dirty) return level;  // the log has 4K grain
-  while (level < kRmapLevels && slot.large(gfn, level + 1u).disallow == 0) ++level;
+  while (level < kRmapLevels && slot.large(gfn, level + 1u).allowed()) ++level;
   return level;
 }
 

@@ -7,9 +7,9 @@
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
-#include "mmu_core/tdp/dirty.h"
 #include "mmu_core/tdp/hardware.h"
 #include "mmu_core/tdp/roots.h"
+#include "mmu_core/tdp/split.h"
 #include "mmu_core/vcpu_setup.h"
 #include "mmu_core/zap.h"
 
@@ -27,6 +27,12 @@ void configure(VmState& vm, const VmConfig& config) {
   vm.own_reserved = shadow_reserved_bits(config.caps);
   vm.tdp.on = config.translation != Translation::kShadow;
   if (vm.tdp.on) vm.tdp.format = tdp::make_format(vm.config);
+  // One bit that the tables translate, of EPT.
+  u64& shared_bit = vm.config.shared_bit;
+  if (!vm.tdp.on || !vm.tdp.format.ept || shared_bit >> vm.tdp.format.gpa_bits ||
+      (shared_bit & (shared_bit - 1)) || shared_bit < kPageSize)
+    shared_bit = 0;
+  if (shared_bit) vm.spaces[0].slots.watch(vm.tdp.private_ranges);
   vm.notifier = Notifier{};
   for (u32 i = 0; i < kMaxVcpus; ++i) {
     vm.vcpu[i].vm = &vm;
@@ -81,7 +87,11 @@ void free_old_arrays(VmState& vm, Memslots& slots, u32 id, const Memslot& before
 // Bits of the addresses that a memslot may have.
 u8 gpa_bits(const VmState& vm) {
   const u8 guest = vm.config.caps.maxphyaddr;
-  return vm.tdp.on && vm.tdp.format.gpa_bits < guest ? vm.tdp.format.gpa_bits : guest;
+  if (!vm.tdp.on) return guest;
+  const u64 shared_bit = vm.config.shared_bit;
+  const u8 tables =
+      shared_bit ? static_cast<u8>(__builtin_ctzll(shared_bit)) : vm.tdp.format.gpa_bits;
+  return tables < guest ? tables : guest;
 }
 
 // A dummy root may have become visible, or a visible one have gone.
@@ -131,11 +141,11 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   Memslot* now = slots.by_id(request.id);
   if (now && now->log_dirty && !before.log_dirty) {
     Locked mmu(vm, LockId::kMmu);
-    if (vm.tdp.on) {
-      tdp::begin_logging(vm, mmu, *now);
-    } else {
-      dirty_log::protect_slot(vm, *now);
-    }
+    dirty_log::begin(vm, mmu, *now);
+  }
+  if (now && !now->log_dirty && before.log_dirty && vm.tdp.on) {
+    Locked mmu(vm, LockId::kMmu);
+    tdp::collapse(vm, mmu, *now);
   }
   slots.finish_update();
   free_old_arrays(vm, slots, request.id, before);
@@ -145,6 +155,9 @@ Status Vm::set_memslot(const MemslotRequest& request) {
 
 bool Vm::get_dirty_log(u32 space, u32 slot, u64* bitmap, u64 words) {
   return dirty_log::collect(*state_, space, slot, bitmap, words);
+}
+bool Vm::clear_dirty_log(u32 space, u32 slot, u64 first, u64 pages, const u64* bitmap) {
+  return dirty_log::clear(*state_, space, slot, first, pages, bitmap);
 }
 void Vm::notifier_begin(Hva start, Hva end) { notifier::begin(*state_, start, end); }
 void Vm::notifier_end(Hva start, Hva end) { notifier::end(*state_, start, end); }

@@ -12,6 +12,15 @@ void DirtyLog::clear(unsigned slot) {
   log.gfns.clear();
 }
 
+void DirtyLog::clear_range(unsigned slot, std::uint64_t first, std::uint64_t pages) {
+  Log& log = logs_[slot];
+  std::erase_if(log.gfns, [&](std::uint64_t gfn) {
+    if (gfn - first >= pages) return false;
+    log.bitmap[(gfn - log.first) / 64] &= ~(std::uint64_t{1} << ((gfn - log.first) & 63));
+    return true;
+  });
+}
+
 void DirtyLog::note(unsigned slot, const Memslot& where, std::uint64_t gpa) {
   Log& log = logs_[slot];
   const std::uint64_t gfn = gpa / kPageBytes;

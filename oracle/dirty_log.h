@@ -22,6 +22,8 @@ class DirtyLog {
   void reset();
   // Logging of a slot begins (again): nothing is owed yet.
   void clear(unsigned slot);
+  // Of [first, first + pages) nothing is owed any more: the host cleared it.
+  void clear_range(unsigned slot, std::uint64_t first, std::uint64_t pages);
   // The guest wrote to the page of `gpa`, which lies in `slot`, which logs.
   void note(unsigned slot, const Memslot& where, std::uint64_t gpa);
   // Absolute gfns owed to the next collection, unsorted, no duplicates.

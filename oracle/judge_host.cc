@@ -127,6 +127,9 @@ void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
     diverge(out, DivergenceClass::kWrongException, rules::kHostRequest, "outcome", to_text(*in.got),
             "done");
   }
+  // What the host clears before it has collected it is gone: its own doing.
+  if (op.verb == Verb::kDirtyClear && in.got->kind == OutcomeKind::kDone)
+    state.dirty_cleared(op.space, op.slot, op.gpa / kPageBytes, op.pages);
   if (op.verb == Verb::kInvalidate) state.frames_dropped(op.hva, op.pages);
   if (op.verb == Verb::kRemap) state.frames_moved(op.hva, op.pages);
 }

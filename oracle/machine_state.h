@@ -158,6 +158,11 @@ class MachineState {
     dirty_.clear(DirtyLog::number(space, slot));
   }
 
+  void dirty_cleared(std::uint64_t space, std::uint64_t slot, std::uint64_t first,
+                     std::uint64_t pages) {
+    dirty_.clear_range(DirtyLog::number(space, slot), first, pages);
+  }
+
   // What the guest's register writes and invalidations do to cached translations. `pdptes`: what
   // the write loaded, or nullptr.
   void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,

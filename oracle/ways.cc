@@ -21,6 +21,13 @@ void Ways::of_completion(const std::uint64_t (&landing)[2]) {
     end_part();
     add_walk_beside();
   }
+  for (unsigned i = 0; restarts() && i < seen_.fresh.parts; ++i) of_part_unseen(i);
+}
+
+// With two dimensions an access exits to the hypervisor and is begun again.
+bool Ways::restarts() const {
+  const Dimension core = state_.machine().core;
+  return core == Dimension::kEpt || core == Dimension::kNpt;
 }
 
 void Ways::of_fault(unsigned part) {
@@ -31,7 +38,9 @@ void Ways::of_fault(unsigned part) {
   end_way();
   search(part);
   end_part();
-  if (seen_.fresh.parts == 2) of_part_unseen(1 - part);
+  const bool crosses = seen_.fresh.parts == 2;
+  if (crosses) of_part_unseen(1 - part);
+  if (crosses || restarts()) of_part_unseen(part);
 }
 
 // Whether it was walked at all nothing tells.

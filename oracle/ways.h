@@ -19,10 +19,13 @@ class Ways final : private StaleVisitor {
   // All must outlive it.
   Ways(const MachineState& state, const Observation& seen) : state_(state), seen_(seen) {}
 
-  // The ways of a completed access whose parts went to `landing`.
+  // The ways of a completed access whose parts went to `landing`, and those by which it may have
+  // been begun before.
   void of_completion(const std::uint64_t (&landing)[2]);
   // The stale ways to the #PF that was seen, in `part`; and, of an access in two parts, all ways of
-  // the other, which may have been done by then.
+  // the other, which may have been done by then. Where the access may have been begun more than
+  // once (an interrupt or an exit between its parts, or before a device answered) also those by
+  // which an earlier beginning got further.
   void of_fault(unsigned part);
 
   // Whether every part has one. False where A or D is missing that every way sets.
@@ -52,6 +55,7 @@ class Ways final : private StaleVisitor {
   bool visit(const StaleWalk& walk) override;
   void search(unsigned part);
   void of_part_unseen(unsigned part);
+  bool restarts() const;
   void add_fresh_way();
   void add_walk_beside();
   void begin_way();

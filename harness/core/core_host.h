@@ -29,6 +29,10 @@ class CoreHost : public mmu::Platform {
   // The access is over and was no #GP: fills in what is read from memory afterwards.
   virtual void finish_access(const Op& op, Outcome& out) = 0;
 
+  // The vCPU has executed that step's instruction, or its capabilities have changed: what its
+  // processor does by itself. `before`: its registers before.
+  virtual void executed(const Op& op, const Registers& before) { (void)op, (void)before; }
+
   // The host's memory by hva. Preconditions: backs(); page operations take 4K-aligned addresses.
   virtual bool backs(std::uint64_t hva, std::uint64_t pages) const = 0;
   virtual bool is_protected(std::uint64_t hva) const = 0;  // a store needs break_cow() first

@@ -31,22 +31,25 @@ void mmio(const Op& op, mmu::Gpa gpa, Outcome& out) {
   out.write = stores(op);
 }
 
+// A fetch is of the one word in which its address lies.
 bool emulate(mmu::Vcpu& vcpu, const Op& op, Outcome& out) {
+  const bool fetch = op.access() == AccessKind::kFetch;
+  const std::uint64_t offset = fetch ? op.gva & 7 : 0;
   const mmu::EmulateResult r =
-      vcpu.emulate(mmu::Gva{op.gva}, access_of(op.access()), static_cast<unsigned>(op.size),
-                   op.value, op.implicit != 0);
+      vcpu.emulate(mmu::Gva{op.gva - offset}, access_of(op.access()),
+                   fetch ? 8 : static_cast<unsigned>(op.size), op.value, op.implicit != 0);
   switch (r.kind) {
     case mmu::EmulateResult::Kind::kDone:
       out.kind = OutcomeKind::kOk;
-      out.gpa[0] = r.gpa.raw;
+      out.gpa[0] = r.gpa.raw + offset;
       if (crosses(op)) out.gpa[1] = r.gpa2.raw;
       if (op.access() != AccessKind::kWrite) out.value = r.value;
       return true;
     case mmu::EmulateResult::Kind::kInject:
-      page_fault(r.error_code, r.fault_gva.raw, out);
+      page_fault(r.error_code, r.fault_gva.raw + offset, out);
       return true;
     case mmu::EmulateResult::Kind::kMmio:
-      mmio(op, r.gpa, out);
+      mmio(op, mmu::Gpa{r.gpa.raw + offset}, out);
       return true;
     case mmu::EmulateResult::Kind::kNoMemory:
     case mmu::EmulateResult::Kind::kRetry:
@@ -74,6 +77,23 @@ bool answer_fault(mmu::Vcpu& vcpu, const Op& op, std::uint64_t fault_gva, std::u
       if (crosses(op)) return emulate(vcpu, op, out);  // the other half decides as well
       mmio(op, r.gpa, out);
       return true;
+  }
+  return false;
+}
+
+// An access to a device is the emulator's: it sets A and D of the guest's entries where the
+// processor had not got to it, and does the other half of one that crosses a page.
+bool answer_tdp_fault(mmu::Vcpu& vcpu, const Op& op, const mmu::TdpFault& fault, Outcome& out) {
+  const mmu::FaultResult r = vcpu.handle_tdp_fault(fault);
+  switch (r.kind) {
+    case mmu::FaultResult::Kind::kRetry:
+    case mmu::FaultResult::Kind::kNoMemory:
+    case mmu::FaultResult::Kind::kInject:  // the guest's faults do not come here
+      return false;
+    case mmu::FaultResult::Kind::kEmulate:
+    case mmu::FaultResult::Kind::kMemoryFault:
+    case mmu::FaultResult::Kind::kMmio:
+      return emulate(vcpu, op, out);
   }
   return false;
 }

@@ -15,6 +15,9 @@ namespace twinwalk {
 bool answer_fault(mmu::Vcpu& vcpu, const Op& op, std::uint64_t fault_gva, std::uint32_t error_code,
                   Outcome& out);
 
+// The same of an exit for want of a second-dimension translation.
+bool answer_tdp_fault(mmu::Vcpu& vcpu, const Op& op, const mmu::TdpFault& fault, Outcome& out);
+
 }  // namespace twinwalk
 
 #endif  // TWINWALK_HARNESS_CORE_FAULT_ANSWER_H_

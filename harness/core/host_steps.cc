@@ -96,6 +96,20 @@ void HostSteps::dirty_get(const Op& op, Outcome& out, OutcomeStream& stream) {
   out.extra_count = static_cast<std::uint32_t>(stream.extra.size()) - out.extra_begin;
 }
 
+// All of the range; whoever clears what was not collected loses it.
+void HostSteps::dirty_clear(const Op& op, Outcome& out) {
+  const SlotView* const s = op.slot < kMaxSlots ? &slots_[op.space][op.slot] : nullptr;
+  const std::uint64_t bytes = op.pages * kPageSize;
+  if (s == nullptr || !s->used || op.gpa % kPageSize != 0 || !s->holds(op.gpa) || op.pages == 0 ||
+      bytes > s->gpa + s->bytes - op.gpa)
+    return refuse(out);
+  std::vector<std::uint64_t>& bitmap = bitmap_[host_.context()];
+  bitmap.assign((op.pages + 63) / 64, ~std::uint64_t{0});
+  if (!core_.vm().clear_dirty_log(static_cast<mmu::u32>(op.space), static_cast<mmu::u32>(op.slot),
+                                  (op.gpa - s->gpa) / kPageSize, op.pages, bitmap.data()))
+    refuse(out);
+}
+
 // The core raises what is less than it can work with.
 void HostSteps::set_quota(const Op& op) {
   core_.vm().set_quota(op.pages != 0 ? static_cast<mmu::u32>(op.pages) : mmu::kDefaultQuota);

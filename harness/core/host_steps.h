@@ -22,6 +22,7 @@ class HostSteps {
   void change_backing(const Op& op, Outcome& out);
   void change_host_page(const Op& op, Outcome& out);
   void dirty_get(const Op& op, Outcome& out, OutcomeStream& stream);
+  void dirty_clear(const Op& op, Outcome& out);
   void set_quota(const Op& op);
   void store(const Op& op, Outcome& out);
   // What a store of anybody's does first to a page that the host has protected: a notifier event.

@@ -19,19 +19,28 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
   if (op.verb == Verb::kAccess) return access(op, out);
   core_ran_ = true;
   switch (op.verb) {
-    case Verb::kMov:
-      if (!core_.write_register(op.vcpu, op.reg(), op.value)) out.kind = OutcomeKind::kGp;
-      return;
+    case Verb::kMov: {
+      const Registers before = core_.registers(op.vcpu);
+      if (!core_.write_register(op.vcpu, op.reg(), op.value)) {
+        out.kind = OutcomeKind::kGp;
+        return;
+      }
+      return host_.executed(op, before);
+    }
     case Verb::kSregs:
       if (!core_.set_sregs(op)) out.kind = OutcomeKind::kRefused;
       return;
     case Verb::kWrite:
       return op.writer() == Writer::kHost ? host_steps_.store(op, out) : guest_store(op, out);
     case Verb::kInvlpg:
-      return vcpu(op).invlpg(mmu::Gva{op.gva});
+      vcpu(op).invlpg(mmu::Gva{op.gva});
+      return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kInvpcid:
-      if (!vcpu(op).invpcid(op.type, op.pcid, mmu::Gva{op.gva})) out.kind = OutcomeKind::kGp;
-      return;
+      if (!vcpu(op).invpcid(op.type, op.pcid, mmu::Gva{op.gva})) {
+        out.kind = OutcomeKind::kGp;
+        return;
+      }
+      return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kInvlpga:
       if (!vcpu(op).invlpga(mmu::Gva{op.gva}, static_cast<mmu::u32>(op.value)))
         out.kind = OutcomeKind::kUd;
@@ -45,8 +54,11 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kNewVcpu:
       return core_.recreate(host_, op.vcpu);
     case Verb::kCpuid:
-      if (!core_.set_cpuid(op)) out.kind = OutcomeKind::kRefused;
-      return;
+      if (!core_.set_cpuid(op)) {
+        out.kind = OutcomeKind::kRefused;
+        return;
+      }
+      return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kSlotAdd:
     case Verb::kSlotDelete:
     case Verb::kSlotMove:
@@ -62,6 +74,14 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
       return host_steps_.change_host_page(op, out);
     case Verb::kDirtyGet:
       return host_steps_.dirty_get(op, out, stream);
+    case Verb::kDirtyClear:
+      return host_steps_.dirty_clear(op, out);
+    case Verb::kPrefault:
+      vcpu(op).prefault(mmu::Gpa{op.gpa & ~(mmu::kPageSize - 1)}, op.pages);
+      return;
+    case Verb::kNxRecover:
+      core_.vm().recover_nx_huge_pages(op.pages);
+      return;
     case Verb::kReclaim:
       core_.vm().reclaim(op.pages);
       return;
@@ -109,6 +129,11 @@ bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_
                              Outcome& out) {
   core_ran_ = true;
   return twinwalk::answer_fault(vcpu(op), op, fault_gva, error_code, out);
+}
+
+bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
+  core_ran_ = true;
+  return twinwalk::answer_tdp_fault(vcpu(op), op, fault, out);
 }
 
 void CoreSteps::get(const Op& op, Outcome& out) {

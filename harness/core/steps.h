@@ -29,6 +29,10 @@ class CoreSteps {
 
   // For CoreHost::attempt: the core answers a #PF of the processor. True: the access is over.
   bool answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_t error_code, Outcome& out);
+  // The same of an exit for want of a second-dimension translation.
+  bool answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out);
+  // The vCPU's page-modification log at an exit.
+  void flush_pml(const Op& op, mmu::u16 index) { vcpu(op).flush_pml(index); }
   // For Platform::lookup_frame: the host breaks copy-on-write where it finds it.
   void break_cow(std::uint64_t hva) { host_steps_.break_cow(hva); }
 

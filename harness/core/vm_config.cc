@@ -29,6 +29,24 @@ mmu::VmConfig config_of(const Machine& m) {
   options.eager_sync = on(option::kEagerSync);
   options.extra_flush = on(option::kExtraFlush);
   options.extra_zap = on(option::kExtraZap);
+  options.nx_huge_pages = on(option::kNxHuge);
+  options.eager_split = on(option::kEagerSplit);
+  options.fast_fault = !on(option::kNoFastFault);
+  options.manual_clear = on(option::kManualClear);
+  options.initially_set = on(option::kInitiallySet);
+  options.dirty_ring = on(option::kDirtyRing);
+  config.translation = m.core == Dimension::kEpt   ? mmu::Translation::kEpt
+                       : m.core == Dimension::kNpt ? mmu::Translation::kNpt
+                                                   : mmu::Translation::kShadow;
+  const auto can = [&m](std::uint32_t what) { return (m.tdp & what) != 0; };
+  const bool npt = m.core == Dimension::kNpt;
+  config.tdp.ad = can(tdp::kAd) || npt;
+  config.tdp.exec_only = can(tdp::kExecOnly) && !npt;
+  config.tdp.large_2m = can(tdp::k2M);
+  config.tdp.large_1g = can(tdp::k1G);
+  config.tdp.mbec = can(tdp::kMbec) && !npt;
+  config.tdp.pml = can(tdp::kPml) && !npt;
+  config.tdp.nx = can(tdp::kNxe);
   config.vcpus = m.vcpus;
   config.host_levels = m.host_levels;
   if (m.quota != 0) config.quota = m.quota;

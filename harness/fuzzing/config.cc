@@ -43,6 +43,22 @@ void constrain_smp(Machine& m) {
   constrain_shadow(m);
 }
 
+// Two dimensions: guests in any mode, changing it, on the core's EPT or NPT.
+void constrain_tdp(Machine& m, Dimension core, Vendor vendor) {
+  constrain_shadow(m);
+  m.core = core;
+  m.vendor = vendor;
+}
+
+void constrain_ept(Machine& m) { constrain_tdp(m, Dimension::kEpt, Vendor::kIntel); }
+
+void constrain_ept_noad(Machine& m) {
+  constrain_ept(m);
+  m.tdp &= ~(tdp::kAd | tdp::kPml);
+}
+
+void constrain_npt(Machine& m) { constrain_tdp(m, Dimension::kNpt, Vendor::kAmd); }
+
 const BitName* find_option(std::string_view name) {
   const auto* const found = std::find_if(std::begin(option::kNames), std::end(option::kNames),
                                          [&](const BitName& o) { return o.name == name; });
@@ -75,6 +91,10 @@ std::span<const Config> configs() {
        constrain_shadow},
       {"smp", "Two to four vCPUs that are inside the core at once, shadow tables.", constrain_smp,
        true},
+      {"ept", "Guests in any paging mode, Intel's extended page tables.", constrain_ept},
+      {"ept-noad", "The same on hardware without accessed and dirty flags for EPT.",
+       constrain_ept_noad},
+      {"npt", "Guests in any paging mode, AMD's nested page tables.", constrain_npt},
   };
   return kConfigs;
 }

@@ -223,7 +223,11 @@ TEST(Config, EachIsAFixedPointOfItsOwn) {
     Machine again = m;
     c.constrain(again);
     EXPECT_EQ(m, again);
-    EXPECT_EQ(m.core, Dimension::kShadow);
+    EXPECT_EQ(m.core, c.name == "npt"             ? Dimension::kNpt
+                      : c.name.starts_with("ept") ? Dimension::kEpt
+                                                  : Dimension::kShadow);
+    EXPECT_TRUE(m.core != Dimension::kEpt || m.vendor == Vendor::kIntel);
+    EXPECT_TRUE(m.core != Dimension::kNpt || m.vendor == Vendor::kAmd);
     Machine legal = m;
     reconcile(legal);
     EXPECT_EQ(m, legal);

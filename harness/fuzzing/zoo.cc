@@ -21,6 +21,7 @@
 #include "harness/fuzzing/zoo_finding.h"
 #include "harness/own_subject.h"
 #include "harness/trace/binary.h"
+#include "harness/trace/load.h"
 
 namespace twinwalk::fuzz {
 namespace {
@@ -28,7 +29,19 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kConfig = "all";
+// The configuration in which a bug is looked for, by the trace that shows it.
+const char* config_for(const Trace& seed) {
+  const bool overlaps = std::any_of(seed.ops.begin(), seed.ops.end(),
+                                    [](const Op& op) { return op.point != Point::kNone; });
+  switch (seed.machine.core) {
+    case Dimension::kEpt:
+      return overlaps ? "tdp-smp" : seed.machine.tdp & tdp::kAd ? "ept" : "ept-noad";
+    case Dimension::kNpt:
+      return "npt";
+    default:
+      return overlaps ? "smp" : "all";
+  }
+}
 constexpr double kBuildSeconds = 1800;
 constexpr std::size_t kMaxSource = 16 << 20;
 
@@ -145,7 +158,9 @@ class Zoo {
   ZooResult try_bug(const std::string& bug) {
     ZooResult r;
     r.bug = bug;
-    r.error = build(bug);
+    const ParseResult seed = load_trace(folder_ + "/" + bug + ".walk");
+    r.error = seed ? build(bug) : to_text(*seed.error);
+    if (seed) config_ = config_for(seed.trace);
     if (r.error.empty()) hunt(r);
     return r;
   }
@@ -207,7 +222,7 @@ class Zoo {
       WorkerPlan plan;
       plan.number = n;
       plan.program = work_ + "/build/bin/shadow_fuzzer";
-      plan.config = kConfig;
+      plan.config = config_;
       plan.corpus = run + "/corpus";
       plan.candidates = run + "/candidates";
       plan.folder = run + "/" + std::to_string(n);
@@ -245,7 +260,7 @@ class Zoo {
     for (Worker& w : workers) w.stop(1);
     if (!r.detected) return;
     const ZooFinding finding =
-        look_into(work_ + "/build/bin/twinwalk", *find_config(kConfig), r.trace, run + "/finding");
+        look_into(work_ + "/build/bin/twinwalk", *find_config(config_), r.trace, run + "/finding");
     r.operations = finding.operations;
     r.rule = finding.rule;
     r.error = finding.error;
@@ -278,6 +293,7 @@ class Zoo {
 
   const ZooOptions& options_;
   std::string source_, folder_, work_;
+  std::string config_;               // of the bug at hand
   std::set<std::string> looked_at_;  // candidates
 };
 

@@ -333,7 +333,7 @@ unsigned GuestProcessor::page_shift_now(const GuestControls& c, std::uint64_t gv
   for (; level > 1; --level) {
     std::uint64_t hpa;
     if (!second_.peek(c.nested, format.entry_at(table, gva, level), hpa)) return kSmall;
-    const std::uint64_t entry = memory_.load(hpa, format.entry_bytes);
+    const std::uint64_t entry = memory_.look(hpa, format.entry_bytes);
     if (!has(entry, kBitPresent)) return kSmall;
     if (format.is_leaf(entry, level)) return format.shift_of(level);
     table = entry & kAddressBits;

@@ -22,6 +22,9 @@ class PhysicalMemory {
   // Entries of EPT and NPT, 8 bytes.
   virtual std::uint64_t load_nested(std::uint64_t hpa) = 0;
   virtual bool update_nested(std::uint64_t hpa, std::uint64_t expected, std::uint64_t desired) = 0;
+  // For those who only look: as the loads above, but nobody is to blame for where they lead.
+  virtual std::uint64_t look(std::uint64_t hpa, unsigned size) { return load(hpa, size); }
+  virtual std::uint64_t look_nested(std::uint64_t hpa) { return load_nested(hpa); }
   // A cached translation or paging-structure entry now reaches the frame.
   virtual void note_reached(std::uint64_t pfn) { (void)pfn; }
 

@@ -258,7 +258,7 @@ bool SecondDimension::peek(const NestedControls& controls, std::uint64_t gpa,
   if (gpa > format.reach(controls.pointer)) return false;
   std::uint64_t table = format.root(controls.pointer);
   for (unsigned level = levels;; --level) {
-    const std::uint64_t entry = memory_.load_nested(table + (gpa >> shift_of(level) & 511) * 8);
+    const std::uint64_t entry = memory_.look_nested(table + (gpa >> shift_of(level) & 511) * 8);
     if (!format.present(entry) || format.bad(entry, level, levels)) return false;
     table = entry & kAddress;
     if (!format.is_leaf(entry, level)) continue;

@@ -12,6 +12,20 @@ void Auditor::run() {
   }
   if (tables_ != vm_.tdp.tables) report(Class::kCount, "tables differ from a recount");
   for (const VcpuState& v : vm_.vcpu) check_vcpu(v);
+  if (!vm_.config.shared_bit) return;
+  for (const Memslot& slot : vm_.spaces[0].slots.active().slot)
+    if (slot.used) check_mixed(slot);
+}
+
+// Of the large pages that the slot may hold.
+void Auditor::check_mixed(const Memslot& slot) {
+  for (unsigned level = 2; level <= kRmapLevels; ++level) {
+    const u64 pages = pages_of_level(level);
+    for (u64 at = (slot.base.raw + pages - 1) & ~(pages - 1); slot.contains(Gfn{at + pages - 1});
+         at += pages)
+      if (slot.large(Gfn{at}, level).mixed == vm_.tdp.private_ranges.uniform(Gfn{at}, pages))
+        report(Class::kCount, "the note of private and shared memory differs from a recount");
+  }
 }
 
 void Auditor::report(Class cls, const char* what, const Table* table, unsigned index) {
@@ -29,25 +43,32 @@ void Auditor::report(Class cls, const char* what, const Table* table, unsigned i
 }
 
 void Auditor::check_root(const Table& root) {
-  if (root.level != format_.levels || root.base != Gfn{} || root.parent)
+  const u64 gfn_bits = root.key.is_private ? 0 : vm_.config.shared_bit >> 12;
+  if (root.level != format_.levels || root.base != Gfn{} || root.parent ||
+      root.gfn_bits != gfn_bits)
     report(Class::kRole, "a root is none", &root);
   u32 twins = 0, refs = root.invalid && !root.to_be_emptied ? 0 : 1;
   for (const Table* other = vm_.tdp.roots; other; other = other->next)
     twins += !root.invalid && !other->invalid && other->key == root.key;
   if (twins > 1) report(Class::kHash, "two valid roots are for the same", &root);
-  for (const VcpuState& v : vm_.vcpu) refs += v.tdp.root == &root;
+  for (const VcpuState& v : vm_.vcpu) refs += (v.tdp.root == &root) + (v.tdp.private_root == &root);
   if (root.refs != refs) report(Class::kCount, "root references differ from a recount", &root);
   if (root.to_be_emptied) report(Class::kLeak, "an invalid root was not emptied", &root);
 }
 
 void Auditor::check_vcpu(const VcpuState& v) {
-  const Table* const loaded = v.tdp.root;
-  if (!loaded) return;
-  bool listed = false;
-  for (const Table* root = vm_.tdp.roots; root; root = root->next) listed |= root == loaded;
-  if (!listed) return report(Class::kLeak, "a vCPU has a root that is gone");
-  if (is_stale(v) && !v.free_obsolete_roots)
-    report(Class::kLeak, "a vCPU keeps a root that is not for it", loaded);
+  for (unsigned kind = 0; kind < 2; ++kind) {
+    const bool is_private = kind == 1;
+    const Table* const loaded = v.tdp.root_of(is_private);
+    if (!loaded) continue;
+    bool listed = false;
+    for (const Table* root = vm_.tdp.roots; root; root = root->next) listed |= root == loaded;
+    if (!listed) {
+      report(Class::kLeak, "a vCPU has a root that is gone");
+    } else if (is_stale(v, is_private) && !v.free_obsolete_roots) {
+      report(Class::kLeak, "a vCPU keeps a root that is not for it", loaded);
+    }
+  }
 }
 
 void Auditor::check_table(Table& table) {

@@ -17,6 +17,7 @@ class Auditor {
   void report(Class cls, const char* what, const Table* table = nullptr, unsigned index = 0);
   void report(Class cls, const char* what, Ref ref) { report(cls, what, ref.table, ref.index); }
 
+  void check_mixed(const Memslot& slot);
   void check_root(const Table& root);
   void check_vcpu(const VcpuState& vcpu);
   void check_table(Table& table);
@@ -24,11 +25,14 @@ class Auditor {
   void check_link(Ref ref, u64 e);
 
   // audit_leaves.cc
+  Gfn gfn_of(Ref ref) const;
+  void check_kind(Ref ref);
   void check_mmio(Ref ref, u64 e);
   void check_leaf(Ref ref, u64 e);
   void check_bits(Ref ref, u64 e);
   void check_frame(Ref ref, u64 e, const Memslot& slot);
-  void check_writable(Ref ref, const Memslot& slot);
+  void check_writable(Ref ref, u64 e, const Memslot& slot);
+  bool is_logged(Ref ref, u64 e, const Memslot& slot) const;
 
   VmState& vm_;
   const Format& format_;

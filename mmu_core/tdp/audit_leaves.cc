@@ -1,15 +1,20 @@
 #include "mmu_core/tdp/audit.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
+#include "mmu_core/tdp/pml.h"
 
 namespace mmu::tdp {
+
+// As memslots have it.
+Gfn Auditor::gfn_of(Ref ref) const { return Gfn{ref.gfn().raw & ~root_->gfn_bits}; }
 
 void Auditor::check_mmio(Ref ref, u64 e) {
   const Memslots& slots = vm_.spaces[root_->key.space].slots;
   const u64 generation = slots.generation();
   const bool current = mmio_generation(e) == (generation & kMmioGenMask);
   if (ref.level() != 1) report(Class::kRole, "MMIO entry above level 1", ref);
-  if (mmio_gfn(format_, e) != ref.gfn())
+  if (mmio_gfn(format_, e) != gfn_of(ref))
     report(Class::kContent, "MMIO entry names another gfn than it stands for", ref);
-  if (current && !(generation & kGenerationInProgress) && slots.find(ref.gfn()))
+  if (current && !(generation & kGenerationInProgress) && slots.find(gfn_of(ref)))
     report(Class::kRmap, "MMIO entry of this generation stands for memory", ref);
   // To the hardware it must be an error, not a translation.
   if (!format_.ept && !format_.reserved.violates(e, 1))
@@ -17,14 +22,23 @@ void Auditor::check_mmio(Ref ref, u64 e) {
 }
 
 void Auditor::check_leaf(Ref ref, u64 e) {
-  const Memslot* const slot = vm_.spaces[root_->key.space].slots.find(ref.gfn());
+  const Memslot* const slot = vm_.spaces[root_->key.space].slots.find(gfn_of(ref));
   if (!slot) return report(Class::kRmap, "leaf maps a gfn without a memslot", ref);
   if (slot->invalid) report(Class::kRmap, "leaf maps a memslot that is going", ref);
-  if (!slot->contains(ref.gfn() + (ref.pages() - 1)))
+  if (!slot->contains(gfn_of(ref) + (ref.pages() - 1)))
     report(Class::kRmap, "large leaf reaches beyond its memslot", ref);
+  if (vm_.config.shared_bit && root_->key.space == 0) check_kind(ref);
   check_bits(ref, e);
   check_frame(ref, e, *slot);
-  if (is_writable(format_, e)) check_writable(ref, *slot);
+  if (is_writable(format_, e)) check_writable(ref, e, *slot);
+}
+
+// All that a leaf maps is private if its root is, and nothing otherwise.
+void Auditor::check_kind(Ref ref) {
+  const PrivateRanges& ranges = vm_.tdp.private_ranges;
+  if (!ranges.uniform(gfn_of(ref), ref.pages()) ||
+      ranges.contains(gfn_of(ref)) != root_->key.is_private)
+    report(Class::kRole, "leaf maps private memory as shared, or the reverse", ref);
 }
 
 void Auditor::check_bits(Ref ref, u64 e) {
@@ -42,14 +56,13 @@ void Auditor::check_bits(Ref ref, u64 e) {
   } else if (!(e & format_.read)) {
     report(Class::kContent, "leaf that nobody may read", ref);
   }
-  if (ref.level() > 1 && vm_.config.options.nx_huge_pages && in_hardware(format_, e) &&
-      is_executable(format_, e))
+  if (ref.level() > 1 && nx_huge_pages(vm_) && in_hardware(format_, e) && is_executable(format_, e))
     report(Class::kWritable, "large leaf may be executed", ref);
 }
 
 void Auditor::check_frame(Ref ref, u64 e, const Memslot& slot) {
   const Notifier& n = vm_.notifier;
-  const Hva hva = slot.hva_of(ref.gfn());
+  const Hva hva = slot.hva_of(gfn_of(ref));
   if (n.in_progress && hva < n.end && hva + ref.pages() * kPageSize > n.start)
     return report(Class::kNotifier, "leaf inside a range that is being invalidated", ref);
   const FrameLookup f = vm_.platform.lookup_frame(hva, false);
@@ -61,14 +74,22 @@ void Auditor::check_frame(Ref ref, u64 e, const Memslot& slot) {
     report(Class::kNotifier, "large leaf over smaller host pages", ref);
 }
 
-void Auditor::check_writable(Ref ref, const Memslot& slot) {
+void Auditor::check_writable(Ref ref, u64 e, const Memslot& slot) {
   if (slot.read_only) report(Class::kWritable, "writable leaf in a read-only slot", ref);
-  if (ref.level() > 1 && slot.large(ref.gfn(), ref.level()).disallow)
+  if (ref.level() > 1 && slot.large(gfn_of(ref), ref.level()).disallow)
     report(Class::kWritable, "large leaf where none may be", ref);
-  if (!slot.log_dirty) return;
-  const u64 at = slot.index(ref.gfn(), 1);
-  if (ref.level() > 1 || !(slot.arrays.dirty[at / 64] & bit(at % 64)))
+  if (slot.log_dirty && !is_logged(ref, e, slot))
     report(Class::kDirty, "writable leaf whose page is not in the dirty log", ref);
+}
+
+// Whatever is written through the leaf from now on will be in the log, or is there.
+bool Auditor::is_logged(Ref ref, u64 e, const Memslot& slot) const {
+  if (ref.level() == 1 && pml::in_use(vm_) && !(e & format_.dirty)) return true;
+  const u64 first = slot.index(gfn_of(ref), 1);
+  bool all = true;
+  for (u64 at = first; all && at < first + ref.pages() && at < slot.pages; ++at)
+    all = slot.arrays.dirty[at / 64] & bit(at % 64);
+  return all || (ref.level() == 1 && pml::holds(vm_, slot.space, gfn_of(ref)));
 }
 
 }  // namespace mmu::tdp

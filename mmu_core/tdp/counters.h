@@ -32,6 +32,15 @@ enum class TdpEvent : u8 {
   kDirtyProtect,
   kAge,
   kMemoryFault,
+  kFastWrite,
+  kFastAccess,
+  kPmlEntry,
+  kDirtyClear,
+  kPrefault,
+  kCollapse,
+  kNxSplit,
+  kNxRecover,
+  kAttributes,
   kCount
 };
 // For reports, in the order of TdpEvent.
@@ -57,7 +66,16 @@ inline constexpr const char* kTdpEventNames[] = {"leaf",
                                                  "yield",
                                                  "dirty-protect",
                                                  "age",
-                                                 "memory-fault"};
+                                                 "memory-fault",
+                                                 "fast-write",
+                                                 "fast-access",
+                                                 "pml-entry",
+                                                 "dirty-clear",
+                                                 "prefault",
+                                                 "collapse",
+                                                 "nx-split",
+                                                 "nx-recover",
+                                                 "attributes"};
 static_assert(sizeof kTdpEventNames / sizeof kTdpEventNames[0] ==
               static_cast<u32>(TdpEvent::kCount));
 

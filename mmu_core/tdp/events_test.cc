@@ -116,6 +116,30 @@ TEST_P(TdpEvents, FaultThatASlotUpdateOvertakesIsTriedAgain) {
   EXPECT_FALSE(once);
 }
 
+// A slot that is changed without being taken away leaves the root as it is.
+TEST_P(TdpEvents, FaultThatALogOvertakesIsTriedAgain) {
+  bool once = true;
+  g_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kAfterFrame || !once) return;
+    once = false;
+    EXPECT_EQ(g_.set_flags(0, false, true), Status::kOk);
+  };
+  EXPECT_EQ(g_.write(kPage), g_.reaches(kPage));
+  EXPECT_FALSE(once);
+  EXPECT_EQ(g_.take_log(), (std::vector{Gfn::of(kPage)}));
+}
+
+TEST_P(TdpEvents, MmioThatASlotOvertakesIsMemory) {
+  bool once = true;
+  g_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kAfterFrame || !once) return;
+    once = false;
+    EXPECT_EQ(g_.set(g_.slot(1, Gfn::of(kElsewhere), 16, hva_of(kElsewhere))), Status::kOk);
+  };
+  EXPECT_EQ(g_.read(kElsewhere).kind, Kind::kOk);
+  EXPECT_FALSE(once);
+}
+
 TEST_P(TdpEvents, ZapAllLeavesNothing) {
   g_.read(kPage);
   g_.read(kOther);
@@ -137,6 +161,30 @@ TEST_P(TdpEvents, ZapAllGoesOnAfterEachYield) {
 }
 
 // ---- notifier
+
+// Hardware that has not been entered since walks the invalid root while it is being emptied.
+TEST_P(TdpEvents, HostTakesAFrameFromAnInvalidRoot) {
+  VmConfig c = GetParam().config();
+  c.vcpus = 2;
+  TdpGuest g(GetParam(), c, u64{1} << 18);
+  const Gpa last{0x3f00'0000};
+  g.read(kPage);
+  g.read(last);
+  const EntryState old = g.cpu().enter();
+  bool met = false;
+  g.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kMidWalk || met || g.platform.running) return;
+    met = true;
+    g.platform.running = 1;
+    EXPECT_TRUE(g.walk(old, last).present);
+    g.vm().notifier_begin(hva_of(last), hva_of(last) + kPageSize);
+    EXPECT_FALSE(g.walk(old, last).present);
+    g.vm().notifier_end(hva_of(last), hva_of(last) + kPageSize);
+    g.platform.running = 0;
+  };
+  g.vm().zap_all();
+  EXPECT_TRUE(met);
+}
 
 TEST_P(TdpEvents, InvalidatedRangeIsGone) {
   g_.read(kPage);

@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/fault.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/fast_fault.h"
 #include "mmu_core/tdp/iterator.h"
 #include "mmu_core/tdp/map.h"
 #include "mmu_core/tdp/readers.h"
@@ -9,28 +10,19 @@
 namespace mmu::tdp {
 namespace {
 
-using Kind = FaultResult::Kind;
-
-FaultResult result(Kind kind, Gpa gpa = Gpa{}) {
-  FaultResult r;
-  r.kind = kind;
-  r.gpa = gpa;
-  return r;
-}
-
 // Of what is no memory. The processor cannot walk the guest's tables there: the core has to say
 // what becomes of the access.
-FaultResult not_memory(const TdpFault& fault) {
-  return result(fault.table ? Kind::kEmulate : Kind::kMmio, fault.gpa);
-}
+Answer not_memory(const TdpFault& fault) { return fault.table ? Answer::kEmulate : Answer::kMmio; }
 
 // An entry that stands for MMIO, of the current generation of memslots, explains the fault.
-bool explained_by_mmio(VcpuState& vcpu, Gfn gfn) {
+bool explained_by_mmio(VcpuState& vcpu, const Fault& fault) {
   VmState& vm = *vcpu.vm;
   const Readers readers(vm);
-  if (is_stale(vcpu)) return false;
+  if (is_stale(vcpu, fault.is_private)) return false;
   u64 entry = 0;
-  for (Iterator it(*vcpu.tdp.root, gfn, gfn); it.valid(); it.next()) entry = it.entry();
+  for (Iterator it(*vcpu.tdp.root_of(fault.is_private), fault.gfn, fault.gfn); it.valid();
+       it.next())
+    entry = it.entry();
   if (!is_mmio(vm.tdp.format, entry)) return false;
   const u64 generation = space_of(vcpu).slots.generation() & kMmioGenMask;
   const bool current = mmio_generation(entry) == generation;
@@ -38,65 +30,104 @@ bool explained_by_mmio(VcpuState& vcpu, Gfn gfn) {
   return current;
 }
 
+// What is private is reached as private only, and the rest only otherwise.
+bool attributes_agree(const VcpuState& vcpu, const Fault& fault) {
+  return !has_private(vcpu) || vcpu.vm->tdp.private_ranges.contains(fault.gfn) == fault.is_private;
+}
+
 // The part under the mmu lock, which other faults may hold at the same time.
-FaultResult install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
+Answer install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
   VmState& vm = *vcpu.vm;
   const LockedShared lock(vm, LockId::kMmu);
   const Readers readers(vm);
-  if (is_stale(vcpu) || fault.slot_generation != space_of(vcpu).slots.generation()) {
+  if (is_stale(vcpu, fault.is_private) || !attributes_agree(vcpu, fault) ||
+      fault.slot_generation != space_of(vcpu).slots.generation()) {
     count(vm, TdpEvent::kRetryStale);
     vcpu.free_obsolete_roots = true;
-    return result(Kind::kRetry);
+    return Answer::kRetry;
   }
   if (fault.slot && notifier::changed(vm, fault.seen, fault.slot->hva_of(fault.gfn))) {
     count(vm, TdpEvent::kRetryNotifier);
-    return result(Kind::kRetry);
+    return Answer::kRetry;
   }
   switch (map(vcpu, fault)) {
     case MapResult::kMmio:
       return not_memory(tdp_fault);
     case MapResult::kWriteProtected:
-      return result(Kind::kEmulate, tdp_fault.gpa);
+      return Answer::kEmulate;
+    case MapResult::kRetry:
+      return Answer::kRetry;
     case MapResult::kInstalled:
     case MapResult::kSpurious:
-    case MapResult::kRetry:
-      return result(Kind::kRetry, tdp_fault.gpa);
+      return Answer::kMapped;
   }
   __builtin_unreachable();
 }
 
 }  // namespace
 
-FaultResult handle_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
+Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
   VmState& vm = *vcpu.vm;
   __atomic_fetch_add(&vm.stats.faults, 1, __ATOMIC_RELAXED);
   Fault fault;
-  fault.gfn = Gfn::of(tdp_fault.gpa);
+  fault.gfn = Gfn::of(Gpa{tdp_fault.gpa.raw & ~vm.config.shared_bit});
+  fault.is_private = tdp_fault.is_private && has_private(vcpu);
   fault.write = tdp_fault.write;
   fault.fetch = tdp_fault.fetch;
   if (tdp_fault.gpa.raw >> vm.tdp.format.gpa_bits) return not_memory(tdp_fault);
-  if (tdp_fault.reserved && explained_by_mmio(vcpu, fault.gfn)) return not_memory(tdp_fault);
-  if (!vcpu.tdp.store.top_up(vm.platform)) return result(Kind::kNoMemory);
+  if (!attributes_agree(vcpu, fault)) {
+    count(vm, TdpEvent::kMemoryFault);
+    return Answer::kMemoryFault;
+  }
+  if (tdp_fault.reserved && explained_by_mmio(vcpu, fault)) return not_memory(tdp_fault);
+  if (vm.config.options.fast_fault && !tdp_fault.reserved && fast_fault(vcpu, fault))
+    return Answer::kMapped;
+  if (!vcpu.tdp.store.top_up(vm.platform)) return Answer::kNoMemory;
 
   Memslots& slots = space_of(vcpu).slots;
   fault.slot_generation = slots.generation();
   fault.slot = slots.find(fault.gfn);
   fault.seen = notifier::snapshot(vm);
   if (fault.slot) {
-    if (fault.slot->invalid) return result(Kind::kRetry);  // neither memory nor MMIO yet
+    if (fault.slot->invalid) return Answer::kRetry;  // neither memory nor MMIO yet
     if (fault.write && fault.slot->read_only) return not_memory(tdp_fault);
     const Hva hva = fault.slot->hva_of(fault.gfn);
     if (notifier::changed(vm, fault.seen, hva)) {  // before the host is asked to no avail
       count(vm, TdpEvent::kRetryNotifier);
-      return result(Kind::kRetry);
+      return Answer::kRetry;
     }
     fault.frame = vm.platform.lookup_frame(hva, fault.write);
     if (fault.frame.kind == FrameLookup::Kind::kReadOnly) return not_memory(tdp_fault);
-    if (fault.frame.kind != FrameLookup::Kind::kFrame) return result(Kind::kNoMemory);
+    if (fault.frame.kind != FrameLookup::Kind::kFrame) return Answer::kNoMemory;
   }
   vm.platform.yield(YieldPoint::kAfterFrame, vcpu.id);
-  const FaultResult r = install(vcpu, tdp_fault, fault);
+  const Answer r = install(vcpu, tdp_fault, fault);
   vm.platform.yield(YieldPoint::kAfterInstall, vcpu.id);
+  return r;
+}
+
+FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault) {
+  using Kind = FaultResult::Kind;
+  FaultResult r;
+  r.gpa = fault.gpa;
+  switch (answer_fault(vcpu, fault)) {
+    case Answer::kMapped:
+    case Answer::kRetry:
+      r.kind = Kind::kRetry;
+      break;
+    case Answer::kMmio:
+      r.kind = Kind::kMmio;
+      break;
+    case Answer::kEmulate:
+      r.kind = Kind::kEmulate;
+      break;
+    case Answer::kNoMemory:
+      r.kind = Kind::kNoMemory;
+      break;
+    case Answer::kMemoryFault:
+      r.kind = Kind::kMemoryFault;
+      break;
+  }
   return r;
 }
 

@@ -5,6 +5,16 @@
 
 namespace mmu::tdp {
 
+enum class Answer : u8 {
+  kMapped,  // the access is permitted now
+  kRetry,   // something came in between
+  kMmio,
+  kEmulate,
+  kNoMemory,
+  kMemoryFault,
+};
+Answer answer_fault(VcpuState& vcpu, const TdpFault& fault);
+
 // KVM: handle_ept_violation, handle_ept_misconfig, npf_interception; kvm_tdp_page_fault.
 FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault);
 

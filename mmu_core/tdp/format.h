@@ -86,6 +86,15 @@ inline bool tracks_access(const Format& f, u64 e) {
 inline bool was_accessed(const Format& f, u64 e) {
   return f.ad ? (e & f.accessed) != 0 : in_hardware(f, e);
 }
+inline bool permits(const Format& f, u64 e, bool write, bool fetch) {
+  if (!in_hardware(f, e) || (write && !is_writable(f, e))) return false;
+  return !fetch || is_executable(f, e);
+}
+// The leaf with the right to execute, hidden or not.
+inline u64 executable(const Format& f, u64 e) {
+  if (tracks_access(f, e)) return SavedRx::put(e, SavedRx::get(e) | bit(2));
+  return (e | f.exec) & ~f.no_exec;
+}
 // A leaf that is not the hardware's until it is used again. W need not be saved: that it may come
 // back is what mmu_writable says.
 inline u64 tracking_access(const Format& f, u64 e) {

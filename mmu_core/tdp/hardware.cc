@@ -5,6 +5,7 @@
 #include "mmu_core/flush.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/tdp/identity_map.h"
+#include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/roots.h"
 
 namespace mmu::tdp {
@@ -38,14 +39,16 @@ EntryState enter(VcpuState& v) {
     v.free_obsolete_roots = false;
     unload_obsolete(v);
   }
-  if (!v.tdp.root && !load(v)) return e;
+  if (!load_all(v)) return e;
   const bool on_identity_map = f.ept && !vm.config.tdp.unrestricted && !paging(v);
   if (on_identity_map && !write_identity_map(v)) return e;
+  if (!pml::prepare(v, e.pml)) return e;
   if (vm.config.options.extra_flush) flush::all(vm);
   e.ok = true;
   e.root = v.tdp.root->hpa;
   e.levels = f.levels;
   e.tdp_pointer = pointer(f, e.root);
+  if (has_private(v)) e.private_pointer = pointer(f, v.tdp.private_root->hpa);
   e.pcid = flush::hardware_pcid(v);
   e.smep = v.context.smep;
   e.smap = v.context.smap;
@@ -59,6 +62,7 @@ EntryState enter(VcpuState& v) {
 }
 
 void start_over(VcpuState& v) {
+  pml::flush(v, pml::kFull);  // while it is known of which address space
   unload(v);
   VmState& vm = *v.vm;
   ++vm.stats.flushes;

@@ -5,7 +5,11 @@
 namespace mmu::tdp {
 
 Iterator::Iterator(Table& root, Gfn first, Gfn last, unsigned least_level)
-    : root_(root), last_(last), least_level_(least_level), reached_(first), yielded_at_{~u64{0}} {
+    : root_(root),
+      last_(last.raw | root.gfn_bits),
+      least_level_(least_level),
+      reached_(first.raw | root.gfn_bits),
+      yielded_at_{~u64{0}} {
   restart();
 }
 

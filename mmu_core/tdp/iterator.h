@@ -19,7 +19,8 @@ namespace mmu::tdp {
 
 class Iterator {
  public:
-  // Entries of `least_level` and above that translate some of [first, last].
+  // Entries of `least_level` and above that translate some of [first, last], gfns as memslots have
+  // them.
   Iterator(Table& root, Gfn first, Gfn last, unsigned least_level = 1);
 
   bool valid() const { return valid_; }
@@ -29,7 +30,7 @@ class Iterator {
   Ref ref() const { return ref_; }
   u64 entry() const { return entry_; }
   unsigned level() const { return ref_.level(); }
-  Gfn gfn() const { return ref_.gfn(); }
+  Gfn gfn() const { return Gfn{ref_.gfn().raw & ~root_.gfn_bits}; }
   // The entry was changed meanwhile, or a change of it failed: what it holds now decides where the
   // walk goes on.
   void reread() { entry_ = ref_.load(); }

@@ -5,8 +5,10 @@
 #include "mmu_core/tdp/change.h"
 #include "mmu_core/tdp/counters.h"
 #include "mmu_core/tdp/iterator.h"
+#include "mmu_core/tdp/large.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
+#include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/split.h"
-#include "mmu_core/tracking.h"
 
 namespace mmu::tdp {
 namespace {
@@ -18,8 +20,9 @@ class Mapper {
         vm_(*vcpu.vm),
         format_(vm_.tdp.format),
         fault_(fault),
+        wanted_level_(wanted_level()),
         goal_(goal_level()),
-        it_(*vcpu.tdp.root, fault.gfn, fault.gfn),
+        it_(*vcpu.tdp.root_of(fault.is_private), fault.gfn, fault.gfn),
         removal_(vm_) {}
 
   MapResult run() {
@@ -29,6 +32,7 @@ class Mapper {
         count(vm_, TdpEvent::kFrozenSeen, it_.level());
         break;
       }
+      if (it_.level() == goal_ && stays_small()) --goal_;
       if (it_.level() == goal_) {
         vm_.platform.yield(YieldPoint::kBeforeInstall, vcpu_.id);
         result = install();
@@ -41,20 +45,15 @@ class Mapper {
   }
 
  private:
-  unsigned goal_level() const {
-    if (!fault_.slot || !vm_.config.options.large_pages) return 1;
-    unsigned level = tracking::max_level(*fault_.slot, fault_.gfn);
-    if (level > fault_.frame.host_level) level = fault_.frame.host_level;
-    if (level > format_.largest) level = format_.largest;
-    while (level > 1 && being_invalidated(level)) --level;
-    return level;
+  unsigned wanted_level() const {
+    if (!fault_.slot) return 1;
+    return largest_level(vm_, *fault_.slot, fault_.gfn, fault_.frame.host_level);
   }
+  unsigned goal_level() const { return nx_huge_pages(vm_) && fault_.fetch ? 1 : wanted_level_; }
 
-  // Does the host take back a part of what a leaf of this level would map?
-  bool being_invalidated(unsigned level) const {
-    const u64 pages = pages_of_level(level);
-    const Hva start = fault_.slot->hva_of(Gfn{fault_.gfn.raw & ~(pages - 1)});
-    return notifier::in_progress(vm_, start, start + pages * kPageSize);
+  // A table that was made so that its pages can be executed is not given up for a large page.
+  bool stays_small() const {
+    return goal_ > 1 && is_table(it_.entry(), it_.level()) && it_.ref().child()->for_execution;
   }
 
   // An empty table where there is none, or one that has what the large leaf had.
@@ -62,6 +61,8 @@ class Mapper {
     TableStore& store = vcpu_.tdp.store;
     const u64 was = it_.entry();
     Table* const child = store.take(vm_.platform, it_.level() - 1);
+    child->for_execution = goal_ < wanted_level_ && it_.level() <= wanted_level_;
+    if (child->for_execution) count(vm_, TdpEvent::kNxSplit, it_.level());
     if (is_present(was)) fill_from_large(vm_, *child, was, it_.level());
     if (try_link(vm_, it_.ref(), was, child)) return true;
     if (is_present(was)) std::memset(child->entry, 0, kPageSize);
@@ -82,12 +83,6 @@ class Mapper {
     return MapResult::kMmio;
   }
 
-  bool permits(u64 e) const {
-    if (!in_hardware(format_, e)) return false;
-    if (fault_.write && !is_writable(format_, e)) return false;
-    return !fault_.fetch || is_executable(format_, e);
-  }
-
   u64 leaf() const {
     const Memslot& slot = *fault_.slot;
     LeafParts parts;
@@ -95,23 +90,27 @@ class Mapper {
     parts.pfn = Pfn{fault_.frame.pfn.raw & ~(pages_of_level(goal_) - 1)};
     parts.host_writable = fault_.frame.writable && !slot.read_only;
     parts.mmu_writable = parts.host_writable;
-    // Until a page of a slot that is logged is written its first write must be noticed.
-    parts.writable = parts.mmu_writable && (!slot.log_dirty || fault_.write);
-    parts.executable = goal_ == 1 || !vm_.config.options.nx_huge_pages;
-    return make_leaf(format_, parts);
+    // Until a page of a slot that is logged is written its first write must be noticed, by the core
+    // or by the hardware.
+    const bool first_write_counts = slot.log_dirty && !fault_.write;
+    parts.writable = parts.mmu_writable && (!first_write_counts || pml::in_use(vm_));
+    parts.executable = goal_ == 1 || !nx_huge_pages(vm_);
+    const u64 e = make_leaf(format_, parts);
+    return first_write_counts ? e & ~format_.dirty : e;
   }
 
   MapResult install_leaf() {
     const u64 was = it_.entry();
     const unsigned level = it_.level();
-    if (is_leaf(was, level) && permits(was)) {
+    if (is_leaf(was, level) && permits(format_, was, fault_.write, fault_.fetch)) {
       count(vm_, TdpEvent::kSpurious, level);
       return MapResult::kSpurious;
     }
     u64 now = leaf();
     if (is_leaf(was, level)) now |= was & format_.dirty;
     const bool writable = is_writable(format_, now);
-    if (writable) GuestMemory::mark_dirty(*fault_.slot, fault_.gfn);
+    if (writable && !(pml::in_use(vm_) && !(now & format_.dirty)))
+      GuestMemory::mark_dirty(*fault_.slot, fault_.gfn);
     if (was != now && !try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
     if (is_table(was, level)) count(vm_, TdpEvent::kLargeForTable, level);
     count(vm_, writable ? TdpEvent::kLeaf : TdpEvent::kLeafReadOnly, level);
@@ -122,7 +121,8 @@ class Mapper {
   VmState& vm_;
   const Format& format_;
   const Fault& fault_;
-  const unsigned goal_;
+  const unsigned wanted_level_;  // but for execution
+  unsigned goal_;
   Iterator it_;
   Removal removal_;
 };

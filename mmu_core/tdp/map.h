@@ -12,6 +12,7 @@ namespace mmu::tdp {
 struct Fault {
   Gfn gfn;
   bool write = false, fetch = false;
+  bool is_private = false;
   Memslot* slot = nullptr;  // null: MMIO
   u64 slot_generation = 0;  // of the table in which `slot` was looked up
   FrameLookup frame;

@@ -159,6 +159,21 @@ TEST_P(TdpMap, LargeLeafTakesThePlaceOfATable) {
   EXPECT_FALSE(g_.platform.flushes.empty());
 }
 
+TEST_P(TdpMap, HugeLeafTakesThePlaceOfATree) {
+  if (GetParam().levels == 3) GTEST_SKIP() << "no huge pages";
+  constexpr u64 kGig = u64{1} << 30;
+  TdpGuest g(GetParam(), GetParam().config(), kGig * 2 / kPageSize);
+  const Hva start = kTdpMemory + kGig;
+  for (u64 i = 0; i < 5; ++i) g.read(Gpa{kGig + i * 0x40'0000});
+  const u64 tables = g.state().tdp.tables;
+  g.vm().notifier_begin(start, start + kGig);
+  g.back_large(Gpa{kGig}, 3);
+  g.vm().notifier_end(start, start + kGig);
+  EXPECT_EQ(g.read(Gpa{kGig}), g.reaches(Gpa{kGig}));
+  EXPECT_EQ(g.walk(Gpa{kGig}).level, 3u);
+  EXPECT_EQ(g.state().tdp.tables, tables - 6) << "a directory and its five tables";
+}
+
 TEST_P(TdpMap, FaultThatMeetsAFrozenEntryIsTriedAgain) {
   g_.read(kPage);
   const TdpWalk w = g_.walk(kPage);

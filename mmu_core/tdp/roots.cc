@@ -1,10 +1,15 @@
 #include "mmu_core/tdp/roots.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/zap.h"
 
 namespace mmu::tdp {
 namespace {
+
+RootKey key_of(const VcpuState& vcpu, bool is_private) {
+  return {static_cast<u8>(vcpu.regs.smm ? 1 : 0), is_private};
+}
 
 Table* find(VmState& vm, RootKey key) {
   for (Table* root = vm.tdp.roots; root; root = root->next)
@@ -15,6 +20,7 @@ Table* find(VmState& vm, RootKey key) {
 void prepare(VmState& vm, Table* root, RootKey key) {
   root->key = key;
   root->level = vm.tdp.format.levels;
+  root->gfn_bits = key.is_private ? 0 : vm.config.shared_bit >> 12;
   root->refs = 1;  // the VM's own
   root->next = vm.tdp.roots;
   vm.tdp.roots = root;
@@ -53,28 +59,11 @@ void empty_invalid(VmState& vm, Locked& lock) {
   }
 }
 
-}  // namespace
-
-RootKey root_key(const VcpuState& vcpu) { return {static_cast<u8>(vcpu.regs.smm ? 1 : 0), false}; }
-
-void get(Table& root) { ++root.refs; }
-
-void put(VmState& vm, Table* root, Removal& removal) {
-  if (--root->refs) return;
-  if (!root->invalid) vm.platform.panic("the last reference to a valid root was given back");
-  take_from_list(vm, root);
-  count(vm, TdpEvent::kRootGone);
-  removal.condemn(root);
-}
-
-bool is_stale(const VcpuState& vcpu) {
-  const Table* const root = vcpu.tdp.root;
-  return !root || root->invalid || root->key != root_key(vcpu);
-}
-
-bool load(VcpuState& vcpu) {
+bool load(VcpuState& vcpu, bool is_private) {
+  Table*& loaded = vcpu.tdp.root_of(is_private);
+  if (loaded) return true;
   VmState& vm = *vcpu.vm;
-  const RootKey key = root_key(vcpu);
+  const RootKey key = key_of(vcpu, is_private);
   const bool low = !vm.tdp.format.ept && vm.tdp.format.levels == 3;
   const TableReach reach = low ? TableReach::kBelow4G : TableReach::kAnywhere;
   // Made before it is known whether it is needed: nothing is allocated under the lock.
@@ -92,10 +81,10 @@ bool load(VcpuState& vcpu) {
       }
       if (root) {
         get(*root);
-        vcpu.tdp.root = root;
+        loaded = root;
       }
     }
-    if (vcpu.tdp.root) break;
+    if (loaded) break;
     spare = allocate_root(vm.platform, reach);
     if (!spare) return false;
   }
@@ -103,18 +92,45 @@ bool load(VcpuState& vcpu) {
   return true;
 }
 
+}  // namespace
+
+bool has_private(const VcpuState& vcpu) { return vcpu.vm->config.shared_bit && !vcpu.regs.smm; }
+
+void get(Table& root) { ++root.refs; }
+
+void put(VmState& vm, Table* root, Removal& removal) {
+  if (--root->refs) return;
+  if (!root->invalid) vm.platform.panic("the last reference to a valid root was given back");
+  take_from_list(vm, root);
+  count(vm, TdpEvent::kRootGone);
+  removal.condemn(root);
+}
+
+bool is_stale(const VcpuState& vcpu, bool is_private) {
+  const Table* const root = vcpu.tdp.root_of(is_private);
+  return !root || root->invalid || root->key != key_of(vcpu, is_private);
+}
+
+bool load_all(VcpuState& vcpu) {
+  return load(vcpu, false) && (!has_private(vcpu) || load(vcpu, true));
+}
+
 void unload(VcpuState& vcpu) {
-  if (!vcpu.tdp.root) return;
   VmState& vm = *vcpu.vm;
+  if (!vcpu.tdp.root && !vcpu.tdp.private_root) return;
   Locked lock(vm, LockId::kMmu);
   Removal removal(vm);
-  put(vm, vcpu.tdp.root, removal);
-  vcpu.tdp.root = nullptr;
+  for (unsigned kind = 0; kind < 2; ++kind) {
+    const bool is_private = kind == 1;
+    Table*& root = vcpu.tdp.root_of(is_private);
+    if (root) put(vm, root, removal);
+    root = nullptr;
+  }
   removal.settle();
 }
 
 void unload_obsolete(VcpuState& vcpu) {
-  if (is_stale(vcpu)) unload(vcpu);
+  if (is_stale(vcpu, false) || (has_private(vcpu) && is_stale(vcpu, true))) unload(vcpu);
 }
 
 void zap_all_fast(VmState& vm) {
@@ -127,7 +143,10 @@ void zap_all_fast(VmState& vm) {
 void destroy(VmState& vm) {
   zap_all_fast(vm);
   if (vm.tdp.roots) vm.platform.panic("a root outlived its vCPUs");
-  for (VcpuState& v : vm.vcpu) v.tdp.store.drain(vm.platform);
+  for (VcpuState& v : vm.vcpu) {
+    v.tdp.store.drain(vm.platform);
+    pml::release(v);
+  }
 }
 
 }  // namespace mmu::tdp

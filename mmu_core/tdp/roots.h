@@ -10,15 +10,17 @@
 
 namespace mmu::tdp {
 
-RootKey root_key(const VcpuState& vcpu);  // of what the vCPU is to run on
+// Has the vCPU a private root beside the other?
+bool has_private(const VcpuState& vcpu);
 
-// Makes vcpu.tdp.root valid for root_key(). False: no memory.
-bool load(VcpuState& vcpu);
+// Makes the vCPU's roots valid. False: no memory.
+bool load_all(VcpuState& vcpu);
 // Nothing is loaded afterwards.
 void unload(VcpuState& vcpu);
-// The same if what is loaded is invalid, or is not for root_key().
+// The same if one that is loaded is invalid, or of another address space.
 void unload_obsolete(VcpuState& vcpu);
-bool is_stale(const VcpuState& vcpu);
+// Is the root not to be filled any more, or not there?
+bool is_stale(const VcpuState& vcpu, bool is_private);
 
 // All translations go, in time that does not depend on them for those who wait for the lock. Takes
 // the mmu lock; none is left when it returns.

@@ -3,7 +3,9 @@
 
 // What a VM and its vCPUs hold for two-dimensional paging; parts of VmState and VcpuState.
 
+#include "mmu_core/memory_cache.h"
 #include "mmu_core/tdp/format.h"
+#include "mmu_core/tdp/private_ranges.h"
 #include "mmu_core/tdp/table.h"
 #include "mmu_core/tdp/table_store.h"
 
@@ -14,13 +16,18 @@ struct TdpVm {
   tdp::Format format;
   tdp::Table* roots = nullptr;  // valid and invalid ones, newest first
   u64 tables = 0;               // below the roots
+  tdp::PrivateRanges private_ranges;
   // Of the memslots when the identity map was last written; by address space.
   u64 identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
 };
 
 struct TdpVcpu {
   tdp::Table* root = nullptr;
+  tdp::Table* private_root = nullptr;  // of VmConfig::shared_bit, outside SMM
+  tdp::Table*& root_of(bool is_private) { return is_private ? private_root : root; }
+  tdp::Table* root_of(bool is_private) const { return is_private ? private_root : root; }
   tdp::TableStore store;
+  TablePage pml;  // ptr null until first needed (pml.h)
 };
 
 }  // namespace mmu

@@ -39,8 +39,12 @@ struct Table {
   Table* parent = nullptr;  // null: a root
   unsigned parent_index = 0;
 
+  // Made only because a large page here may not be executed (nx_huge_pages.h).
+  bool for_execution = false;
+
   // ---- roots. One reference a vCPU that has it loaded, and one of the VM's own until it becomes
   // invalid and is emptied.
+  u64 gfn_bits = 0;  // set in every gfn that it translates: VmConfig::shared_bit
   bool invalid = false;
   bool to_be_emptied = false;  // invalid, and the VM's own reference is still there
   u32 refs = 0;

@@ -45,6 +45,13 @@ void free_after_readers(Platform& platform, Table* table) {
   platform.free_object_after_readers(table, sizeof(Table));
 }
 
+Table* allocate_empty(Platform& platform, unsigned level) {
+  Table* const table = level > 1 ? allocate_root(platform, TableReach::kAnywhere)
+                                 : allocate_table(platform, TableReach::kAnywhere);
+  if (table) table->level = static_cast<u8>(level);
+  return table;
+}
+
 bool TableStore::top_up(Platform& platform) {
   while (tables_ < kTables) {
     Table* const table = allocate_table(platform, TableReach::kAnywhere);

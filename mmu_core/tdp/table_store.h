@@ -32,6 +32,8 @@ class TableStore {
 
 // A root's, not from a store: null if the source is exhausted.
 Table* allocate_root(Platform& platform, TableReach reach);
+// One of `level` for a link, neither.
+Table* allocate_empty(Platform& platform, unsigned level);
 // At once, or when nobody can be reading it any more.
 void free_now(Platform& platform, Table* table);
 void free_after_readers(Platform& platform, Table* table);

@@ -22,6 +22,18 @@ void zap_level(VmState& vm, Locked& lock, Table& root, unsigned level) {
   removal.settle();
 }
 
+void zap_leaves_of(VmState& vm, Locked& lock, Table& root, Gfn first, Gfn last) {
+  Removal removal(vm);
+  Breather breather(vm, lock);
+  for (Iterator it(root, first, last); it.valid(); it.next()) {
+    if (breather.breathe(it, removal)) continue;
+    if (!is_leaf(it.entry(), it.level())) continue;
+    change(vm, it.ref(), 0, removal);
+    count(vm, TdpEvent::kZapLeaf, it.level());
+  }
+  removal.settle();
+}
+
 }  // namespace
 
 // From small subtrees to large ones: nobody waits for a whole tree to be taken down.
@@ -30,16 +42,13 @@ void zap_root(VmState& vm, Locked& lock, Table& root) {
 }
 
 void zap_leaves(VmState& vm, Locked& lock, u32 space, Gfn first, Gfn last) {
-  for_each_root(vm, space, Which::kAll, [&](Table& root) {
-    Removal removal(vm);
-    Breather breather(vm, lock);
-    for (Iterator it(root, first, last); it.valid(); it.next()) {
-      if (breather.breathe(it, removal)) continue;
-      if (!is_leaf(it.entry(), it.level())) continue;
-      change(vm, it.ref(), 0, removal);
-      count(vm, TdpEvent::kZapLeaf, it.level());
-    }
-    removal.settle();
+  for_each_root(vm, space, Which::kAll,
+                [&](Table& root) { zap_leaves_of(vm, lock, root, first, last); });
+}
+
+void zap_kind(VmState& vm, Locked& lock, bool is_private, Gfn first, Gfn last) {
+  for_each_root(vm, 0, Which::kAll, [&](Table& root) {
+    if (root.key.is_private == is_private) zap_leaves_of(vm, lock, root, first, last);
   });
 }
 

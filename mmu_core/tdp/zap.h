@@ -6,6 +6,8 @@
 
 namespace mmu::tdp {
 
+// Every leaf of the private root, or of the other, of address space 0.
+void zap_kind(VmState& vm, Locked& lock, bool is_private, Gfn first, Gfn last);
 // Everything below a root, which nobody fills any more (KVM: tdp_mmu_zap_root). Gives up the lock
 // in between; the root needs a reference.
 void zap_root(VmState& vm, Locked& lock, Table& root);

@@ -29,6 +29,7 @@ VmConfig TdpMachine::config() const {
   c.host_levels = levels;
   c.tdp.ad = ad;
   c.tdp.mbec = mbec;
+  c.tdp.pml = pml;
   c.caps.vendor = ept() ? Vendor::kIntel : Vendor::kAmd;
   return c;
 }
@@ -50,6 +51,7 @@ TdpGuest::TdpGuest(const TdpMachine& machine, const VmConfig& config, u64 pages)
     : machine_(machine),
       storage_(new std::byte[Vm::object_size()]()),
       host_maxphyaddr_(config.caps.host_maxphyaddr),
+      shared_bit_(config.shared_bit),
       vm_(Vm::create(storage_.get(), platform, config)) {
   vm_->set_state_counters(counters_.data());
   EXPECT_EQ(set(slot(0, Gfn{0}, pages, kTdpMemory)), Status::kOk);
@@ -67,12 +69,13 @@ TdpWalk TdpGuest::walk(const EntryState& state, Gpa gpa) {
   const bool ept = machine_.ept();
   TdpWalk w;
   w.read = w.write = w.exec = true;
-  Hpa table = state.root;
-  EXPECT_EQ(state.tdp_pointer & (bits(12, 51) | (ept ? 0 : bits(0, 11))), table.raw);
+  const u64 pointer = is_private(gpa) ? state.private_pointer : state.tdp_pointer;
+  Hpa table{pointer & (bits(12, 51) | (ept ? 0 : bits(0, 11)))};
+  if (!is_private(gpa)) EXPECT_EQ(state.root, table);
   if (ept) {
-    EXPECT_EQ(state.tdp_pointer & 7, 6u) << "memory type of the paging structures";
-    EXPECT_EQ((state.tdp_pointer >> 3 & 7) + 1, machine_.levels) << "length of the walk";
-    EXPECT_EQ((state.tdp_pointer >> 6 & 1) != 0, machine_.ad);
+    EXPECT_EQ(pointer & 7, 6u) << "memory type of the paging structures";
+    EXPECT_EQ((pointer >> 3 & 7) + 1, machine_.levels) << "length of the walk";
+    EXPECT_EQ((pointer >> 6 & 1) != 0, machine_.ad);
   }
   if (!ept && machine_.levels == 3) EXPECT_LT(table.raw, u64{1} << 32);
   for (unsigned level = machine_.levels;; --level) {
@@ -132,6 +135,7 @@ TdpWalk TdpGuest::walk(Gpa gpa, u32 vcpu) {
 bool TdpGuest::faults(const TdpWalk& w, Gpa gpa, Access access, TdpFault& fault) const {
   fault = TdpFault{};
   fault.gpa = gpa;
+  fault.is_private = is_private(gpa);
   fault.write = is_write(access);
   fault.fetch = access == Access::kFetch;
   fault.read = access == Access::kRead;
@@ -152,17 +156,19 @@ TdpOutcome TdpGuest::access(Gpa gpa, Access access, u64 value, u32 vcpu, bool ta
     const TdpWalk w = walk(state, gpa);
     TdpFault fault;
     if (!faults(w, gpa, access, fault)) {
+      if (is_write(access) && !set_dirty(state, w, gpa, vcpu)) {
+        exit(vcpu);
+        continue;
+      }
       back(gpa, vcpu);
       o.hpa = w.pfn.base() + gpa.raw % kPageSize;
       if (access != Access::kWrite) o.value = platform.read_guest(o.hpa, 8);
-      if (is_write(access)) {
-        platform.write_guest(o.hpa, 8, value);
-        entry_at(w) |= !machine_.ept() ? bit(6) : machine_.ad ? bit(9) : 0;
-      }
+      if (is_write(access)) platform.write_guest(o.hpa, 8, value);
       audit();
       return o;
     }
     fault.table = table;
+    exit(vcpu);
     const FaultResult r = cpu(vcpu).handle_tdp_fault(fault);
     audit();
     switch (r.kind) {
@@ -191,9 +197,28 @@ TdpOutcome TdpGuest::access(Gpa gpa, Access access, u64 value, u32 vcpu, bool ta
   return o;
 }
 
+bool TdpGuest::set_dirty(const EntryState& state, const TdpWalk& w, Gpa gpa, u32 vcpu) {
+  const u64 dirty = !machine_.ept() ? bit(6) : machine_.ad ? bit(9) : 0;
+  u64& e = entry_at(w);
+  if (!(e & dirty) && state.pml != Hpa{}) {
+    u16& index = pml_index_[vcpu];
+    if (index > 511) return false;
+    u64* const log = platform.table_at(state.pml);
+    EXPECT_NE(log, nullptr) << "the log is in a frame that is none of the core's";
+    if (log) log[index--] = gpa.raw & ~(kPageSize - 1);
+  }
+  e |= dirty;
+  return true;
+}
+
+void TdpGuest::exit(u32 vcpu) {
+  cpu(vcpu).flush_pml(pml_index_[vcpu]);
+  pml_index_[vcpu] = 511;
+}
+
 // Host pages that are parts of a large one come into being when they are looked up.
 void TdpGuest::back(Gpa gpa, u32 vcpu) {
-  const Gfn gfn = Gfn::of(gpa);
+  const Gfn gfn = Gfn::of(Gpa{gpa.raw & ~shared_bit_});
   const Memslot* const slot = state().spaces[cpu(vcpu).smm() ? 1 : 0].slots.find(gfn);
   if (slot) platform.host_page(slot->hva_of(gfn));
 }

@@ -29,15 +29,21 @@ struct TdpMachine {
   u8 levels = 4;
   bool ad = true;
   bool mbec = false;
+  bool pml = true;
+  bool logs() const { return ept() && ad && pml; }  // the hardware keeps a log of writes
   bool ept() const { return translation == Translation::kEpt; }
   // Of a VM with this machine.
   VmConfig config() const;
 };
 inline constexpr TdpMachine kTdpMachines[] = {
-    {"Ept4", Translation::kEpt, 4, true, false},     {"Ept5", Translation::kEpt, 5, true, false},
-    {"EptNoAd", Translation::kEpt, 4, false, false}, {"EptMbec", Translation::kEpt, 4, true, true},
-    {"Npt3", Translation::kNpt, 3, true, false},     {"Npt4", Translation::kNpt, 4, true, false},
-    {"Npt5", Translation::kNpt, 5, true, false},
+    {"Ept4", Translation::kEpt, 4},
+    {"Ept5", Translation::kEpt, 5},
+    {"EptNoAd", Translation::kEpt, 4, false},
+    {"EptMbec", Translation::kEpt, 4, true, true},
+    {"EptNoPml", Translation::kEpt, 4, true, false, false},
+    {"Npt3", Translation::kNpt, 3},
+    {"Npt4", Translation::kNpt, 4},
+    {"Npt5", Translation::kNpt, 5},
 };
 inline void PrintTo(const TdpMachine& m, std::ostream* out) { *out << m.name; }
 inline std::string tdp_name(const ::testing::TestParamInfo<TdpMachine>& info) {
@@ -99,8 +105,9 @@ class TdpGuest {
   bool faults(const TdpWalk& w, Gpa gpa, Access access, TdpFault& fault) const;
   u64& entry_at(const TdpWalk& w) { return platform.table_at(w.table)[w.index]; }
 
+  bool is_private(Gpa gpa) const { return shared_bit_ && !(gpa.raw & shared_bit_); }
   TdpOutcome reaches(Gpa gpa);  // of an access that reaches this byte of slot 0
-  Pfn frame(Gpa gpa) { return platform.host_page(kTdpMemory + gpa.raw).pfn; }
+  Pfn frame(Gpa gpa) { return platform.host_page(kTdpMemory + (gpa.raw & ~shared_bit_)).pfn; }
   // Backs what is around gpa by a large host page.
   void back_large(Gpa gpa, u8 level);
 
@@ -116,11 +123,16 @@ class TdpGuest {
 
  private:
   void back(Gpa gpa, u32 vcpu);
+  // D of the entry that a walk ended with. False: the log is full, and nothing was set.
+  bool set_dirty(const EntryState& state, const TdpWalk& w, Gpa gpa, u32 vcpu);
+  void exit(u32 vcpu);  // of the guest, to the core
 
   TdpMachine machine_;
   std::unique_ptr<std::byte[]> storage_;
   std::array<u8, kStateCounters> counters_{};
   u8 host_maxphyaddr_;
+  u64 shared_bit_;
+  u16 pml_index_[kMaxVcpus] = {511, 511, 511, 511};
   u64 next_large_ = 0x400'0000;
   Vm* vm_;
 };

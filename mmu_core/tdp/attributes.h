@@ -1,0 +1,19 @@
+#ifndef MMU_CORE_TDP_ATTRIBUTES_H_
+#define MMU_CORE_TDP_ATTRIBUTES_H_
+
+// Memory attributes: what is private is mapped by the private root alone, the rest by the other
+// (KVM: kvm_vm_set_mem_attributes, kvm_arch_post_set_memory_attributes).
+
+#include "mmu_core/state.h"
+
+namespace mmu::tdp {
+
+Status set_private(VmState& vm, Gfn gfn, u64 pages, bool is_private);
+
+// Notes for each large page that the slot may hold, and that overlaps [first, last], whether it is
+// of both kinds. One that is not all within the slot is never mapped: its note may be anything.
+void note_mixed(const Memslot& slot, const PrivateRanges& ranges, Gfn first, Gfn last);
+
+}  // namespace mmu::tdp
+
+#endif  // MMU_CORE_TDP_ATTRIBUTES_H_
