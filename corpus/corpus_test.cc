@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "harness/checker.h"
-#include "harness/core_subject.h"
+#include "harness/own_subject.h"
 #include "harness/trace/load.h"
 #include "harness/trace/print.h"
 
@@ -49,7 +49,7 @@ TEST(Corpus, IsCanonicalAndSaysWhatItIsAbout) {
 }
 
 TEST_P(Folder, AgreesWithTheReference) {
-  const auto subject = make_core_subject();
+  const auto subject = make_own_subject();
   Checker checker(*subject);
   for (const fs::path& path : walks(GetParam())) {
     const ParseResult read = load_trace(path.string());

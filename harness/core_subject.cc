@@ -258,6 +258,7 @@ bool CoreSubject::handle_exit(const Op& op, const processor::NestedExit& exit, O
   steps().flush_pml(op, tdp_.take_log_index(op.vcpu));
   if (exit.kind == processor::NestedExit::Kind::kPageLogFull) return false;
   if (!steps().answer_tdp_fault(op, tdp_.fault_of(exit), out)) return false;
+  if (out.kind == OutcomeKind::kPageFault) tdp_.inject_fault(op.vcpu);
   gpas_to_hvas(op, out);
   return true;
 }

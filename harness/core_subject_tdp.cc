@@ -107,6 +107,12 @@ void CoreTdp::executed(const Op& op, const Registers& before, const Registers& a
     case Verb::kInvpcid:
       return processor_.invpcid(controls, static_cast<unsigned>(op.type),
                                 static_cast<std::uint16_t>(op.pcid), op.gva);
+    case Verb::kInvlpga:
+      // Intercepted, as all of SVM is: of its own ASID the hypervisor does it (KVM treats it as
+      // INVLPG).
+      if (static_cast<std::uint32_t>(op.value) == 0)
+        processor_.invlpga(static_cast<std::uint8_t>(op.vcpu), kVpid, op.gva);
+      return;
     default:
       return;
   }

@@ -57,6 +57,12 @@ class CoreTdp {
   // What the vCPU's own instructions drop; `before`: its registers before a MOV to one.
   void executed(const Op& op, const Registers& before, const Registers& after);
   void flush(const mmu::FlushRequest& request);
+  // A #PF that the hypervisor injects drops nothing by itself, but the guest relies on it. Of a
+  // large page of the guest's all fragments go, so that INVVPID of one address is not enough (KVM's
+  // kvm_inject_emulated_page_fault has no more than that).
+  void inject_fault(unsigned vcpu) {
+    processor_.invvpid(static_cast<std::uint8_t>(vcpu), 1, kVpid, 0);
+  }
   void drop_all() { processor_.drop_all(); }
 
  private:

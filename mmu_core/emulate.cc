@@ -3,6 +3,7 @@
 #include "mmu_core/guest_walker.h"
 #include "mmu_core/pt_write.h"
 #include "mmu_core/roots.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/zap.h"
 
 namespace mmu::emulate {
@@ -75,12 +76,22 @@ void track(VcpuState& vcpu, const Part& part) {
   zap::commit(vm);
 }
 
+void push(VcpuState& vcpu, Gfn gfn) {
+  if (const Memslot* slot = space_of(vcpu).slots.find(gfn)) dirty_ring::push(vcpu, *slot, gfn);
+}
+
+// Those that the walk may have set A or D in.
+void push_tables(VcpuState& vcpu, const GuestWalk& walk) {
+  for (unsigned level = walk.level; level <= walk.top; ++level) push(vcpu, walk.table[level - 1]);
+}
+
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
 // back.
 void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
   VmState& vm = *vcpu.vm;
   if (!store(space_of(vcpu).memory, part, value))
     vm.platform.panic("emulated store failed after it was checked");
+  if (vcpu.tdp.ring) push(vcpu, Gfn::of(part.gpa));
   track(vcpu, part);
 }
 
@@ -127,6 +138,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
       r.fault_gva = at;
       return r;
     }
+    if (vcpu.tdp.ring) push_tables(vcpu, walk);
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)

@@ -155,7 +155,8 @@ enum class Access : u8 { kRead, kWrite, kFetch, kRmw };
 
 // What the hardware is entered with.
 struct EntryState {
-  bool ok = false;  // false: no root could be built (table source exhausted)
+  bool ok = false;  // false: no root could be built (table source exhausted), or `ring_full`, or no
+                    // memslot holds the identity map that the guest needs
   Hpa root;         // hardware CR3 base; levels = 3: of the 32-byte-aligned array of four PDPTEs
   u16 pcid = 0;     // hardware PCID tag: the guest's if CR4.PCIDE, else 0
   // Of the hardware walk. 3: a PAE table. The hardware reads the four PDPTEs when it is entered
@@ -172,6 +173,7 @@ struct EntryState {
   u64 guest_cr0 = 0, guest_cr3 = 0, guest_cr4 = 0;
   bool pdptes_valid = false;  // the four PDPTE fields are loaded (PAE guest, EPT)
   u64 pdpte[4] = {};
+  bool ring_full = false;  // !ok: Vcpu::take_dirty_ring() first
   Hpa pml;  // page-modification log of 512 gpas, filled from the last one down; 0: off
 };
 

@@ -5,6 +5,7 @@
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/pml.h"
 #include "mmu_core/vcpu_setup.h"
 #include "mmu_core/zap.h"
@@ -34,6 +35,7 @@ Status Vm::recreate_vcpu(u32 index, const Sregs& start) {
   host_tables::free(v);
   v.tdp.store.drain(state_->platform);
   pml::release(v);
+  dirty_ring::release(v);
   reset_vcpu(v);
   CpuRegisters next = v.regs;
   if (!registers::set_sregs(state_->config.caps, next, start)) return Status::kInvalid;

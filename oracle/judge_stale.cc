@@ -31,8 +31,11 @@ bool AccessJudge::accept_open_table() {
   const bool known =
       fault_of_open_table() || (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
   if (!known || !seen_.fault_address_is_ours()) return false;
-  if (!changes_are_lawful(true)) return adopt_fresh(), true;
+  Ways ways(state_, seen_);
+  if (!kvm()) ways.of_fault(seen_.faulting_part());
+  if (!changes_are_lawful(true, &ways)) return adopt_fresh(), true;
   adopt_path();
+  if (!kvm()) settle_unseen(ways);
   leave_walks_apart_open();
   deliver_fault(seen_.faulting_part());
   const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;

@@ -331,7 +331,7 @@ void MachineState::recreated(unsigned vcpu) {
 void MachineState::capabilities_changed(const Machine& after) {
   machine_ = after;
   rule_book_.reset(after);
-  for (Memslots& slots : slots_) slots.set_width(after.maxphyaddr);
+  for (Memslots& slots : slots_) slots.set_width(after);
   for (unsigned i = 0; i < kMaxVcpus; ++i)
     registers_set(i, vcpus_[i].registers, nullptr, rules::kCpuid);
   if (observer != nullptr) observer->on_capabilities(after);

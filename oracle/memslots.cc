@@ -9,13 +9,32 @@ namespace {
 
 constexpr bool page_aligned(std::uint64_t address) { return address % kPageBytes == 0; }
 
+// How wide the guest-physical addresses are that the hypervisor's tables translate.
+// SDM 3C §"EPT Translation Mechanism"; APM 2 §"Nested Paging".
+unsigned nested_width(const Machine& machine) {
+  const unsigned levels = machine.host_levels;
+  switch (machine.core) {
+    case Dimension::kEpt:
+      return levels == 5 ? 57 : 48;
+    case Dimension::kNpt:
+      return levels == 5 ? 57 : levels == 4 ? 48 : 32;
+    default:
+      return 64;
+  }
+}
+
 }  // namespace
+
+// A memslot that no table could show is refused (KVM: kvm_mmu_max_gfn).
+void Memslots::set_width(const Machine& machine) {
+  gpa_limit_ = bit(std::min<unsigned>(machine.maxphyaddr, nested_width(machine)));
+}
 
 void Memslots::reset(const Machine& machine) {
   slots_ = {};
   hint_ = &slots_[0];
   everything_zapped_ = 0;
-  set_width(machine.maxphyaddr);
+  set_width(machine);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0};
 }
 

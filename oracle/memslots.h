@@ -37,7 +37,7 @@ class Memslots {
   void reset(const Machine& machine);
 
   // The host's capabilities for the guest changed: requests are held against them from now on.
-  void set_width(unsigned maxphyaddr) { gpa_limit_ = bit(maxphyaddr); }
+  void set_width(const Machine& machine);
 
   // The slot that holds `gpa`, or nullptr (MMIO).
   const Memslot* find(std::uint64_t gpa) const {

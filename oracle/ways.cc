@@ -14,6 +14,12 @@ Ways::Word* Ways::Set::at(const Memslots& slots, std::uint64_t gpa) {
 
 void Ways::of_completion(const std::uint64_t (&landing)[2]) {
   landing_[0] = landing[0], landing_[1] = landing[1];
+  // A device's answer tells where one part went.
+  const bool by_device = seen_.got.kind == OutcomeKind::kMmio && seen_.fresh.parts == 2;
+  if (by_device && state_.profile() == Profile::kArchitecture) {
+    for (unsigned i = 0; i < 2; ++i) of_part_unseen(i);
+    return;
+  }
   for (unsigned i = 0; i < seen_.fresh.parts; ++i) {
     part_ = i;
     add_fresh_way();

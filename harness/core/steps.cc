@@ -42,9 +42,11 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
       }
       return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kInvlpga:
-      if (!vcpu(op).invlpga(mmu::Gva{op.gva}, static_cast<mmu::u32>(op.value)))
+      if (!vcpu(op).invlpga(mmu::Gva{op.gva}, static_cast<mmu::u32>(op.value))) {
         out.kind = OutcomeKind::kUd;
-      return;
+        return;
+      }
+      return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kGet:
       return get(op, out);
     case Verb::kSmm:

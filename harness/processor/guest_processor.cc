@@ -318,7 +318,7 @@ void GuestProcessor::load_pdptes(GuestControls& c, std::uint64_t cr3, GuestResul
 // The size of the guest's page that holds the address, as its tables are now: all fragments of it
 // go together. SDM 3A §"Large Page Size Considerations". 4K where there is none.
 unsigned GuestProcessor::page_shift_now(const GuestControls& c, std::uint64_t gva) const {
-  constexpr unsigned kSmall = 12;
+  constexpr unsigned kSmall = 12, kLargest = 30;
   const GuestMode mode = guest_mode(c.registers);
   const GuestFormat& format = kGuestFormats[mode];
   if (mode == kOff) return kSmall;
@@ -332,7 +332,8 @@ unsigned GuestProcessor::page_shift_now(const GuestControls& c, std::uint64_t gv
   }
   for (; level > 1; --level) {
     std::uint64_t hpa;
-    if (!second_.peek(c.nested, format.entry_at(table, gva, level), hpa)) return kSmall;
+    // A table that is out of reach may say anything.
+    if (!second_.peek(c.nested, format.entry_at(table, gva, level), hpa)) return kLargest;
     const std::uint64_t entry = memory_.look(hpa, format.entry_bytes);
     if (!has(entry, kBitPresent)) return kSmall;
     if (format.is_leaf(entry, level)) return format.shift_of(level);

@@ -71,7 +71,7 @@ class TdpAttributes : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam(), config()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpAttributes, ::testing::ValuesIn(kTdpMachines, kTdpMachines + 5),
+INSTANTIATE_TEST_SUITE_P(, TdpAttributes, ::testing::ValuesIn(kTdpMachines, kTdpMachines + 6),
                          testing::tdp_name);
 
 TEST_P(TdpAttributes, MemoryIsSharedAtFirst) {

@@ -314,7 +314,7 @@ TEST_P(TdpAudit, LargePageThatIsWrittenIsLoggedInAllItsParts) {
 
 class TdpAuditPrivate : public TdpAudit {};
 INSTANTIATE_TEST_SUITE_P(, TdpAuditPrivate,
-                         ::testing::ValuesIn(testing::kTdpMachines, testing::kTdpMachines + 5),
+                         ::testing::ValuesIn(testing::kTdpMachines, testing::kTdpMachines + 6),
                          testing::tdp_name);
 
 TEST_P(TdpAuditPrivate, NotesAndKindsFollowTheRanges) {

@@ -1,6 +1,7 @@
 // What the facade has for two-dimensional paging alone.
 
 #include "mmu_core/tdp/attributes.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/fault.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tdp/pml.h"
@@ -14,6 +15,8 @@ FaultResult Vcpu::handle_tdp_fault(const TdpFault& fault) {
 }
 
 void Vcpu::flush_pml(u16 index) { pml::flush(*state_, index); }
+
+u32 Vcpu::take_dirty_ring(Gfn* gfns, u32 most) { return dirty_ring::take(*state_, gfns, most); }
 
 u64 Vcpu::prefault(Gpa gpa, u64 pages) {
   return state_->vm->tdp.on ? tdp::prefault(*state_, gpa, pages) : 0;

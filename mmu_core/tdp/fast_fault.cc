@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/fast_fault.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/iterator.h"
 #include "mmu_core/tdp/readers.h"
 #include "mmu_core/tdp/roots.h"
@@ -53,7 +54,7 @@ bool fast_fault(VcpuState& vcpu, const Fault& fault) {
       continue;
     // After it is writable: who takes the log between the two finds W, or leaves the page in the
     // next.
-    if (gives_write) GuestMemory::mark_dirty(*slot, fault.gfn);
+    if (gives_write) dirty_ring::mark(vcpu, *slot, fault.gfn);
     count(vm, gives_write ? TdpEvent::kFastWrite : TdpEvent::kFastAccess, ref.level());
     return true;
   }

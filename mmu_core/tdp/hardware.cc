@@ -4,6 +4,7 @@
 
 #include "mmu_core/flush.h"
 #include "mmu_core/registers.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/identity_map.h"
 #include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/roots.h"
@@ -42,7 +43,9 @@ EntryState enter(VcpuState& v) {
   if (!load_all(v)) return e;
   const bool on_identity_map = f.ept && !vm.config.tdp.unrestricted && !paging(v);
   if (on_identity_map && !write_identity_map(v)) return e;
-  if (!pml::prepare(v, e.pml)) return e;
+  if (!dirty_ring::prepare(v) || !pml::prepare(v, e.pml)) return e;
+  e.ring_full = dirty_ring::is_half_full(v);
+  if (e.ring_full) return e;
   if (vm.config.options.extra_flush) flush::all(vm);
   e.ok = true;
   e.root = v.tdp.root->hpa;

@@ -4,6 +4,7 @@
 
 #include "mmu_core/tdp/change.h"
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/iterator.h"
 #include "mmu_core/tdp/large.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
@@ -110,7 +111,7 @@ class Mapper {
     if (is_leaf(was, level)) now |= was & format_.dirty;
     const bool writable = is_writable(format_, now);
     if (writable && !(pml::in_use(vm_) && !(now & format_.dirty)))
-      GuestMemory::mark_dirty(*fault_.slot, fault_.gfn);
+      dirty_ring::mark(vcpu_, *fault_.slot, fault_.gfn);
     if (was != now && !try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
     if (is_table(was, level)) count(vm_, TdpEvent::kLargeForTable, level);
     count(vm_, writable ? TdpEvent::kLeaf : TdpEvent::kLeafReadOnly, level);

@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/pml.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/dirty_ring.h"
 
 namespace mmu::pml {
 namespace {
@@ -18,7 +19,7 @@ void log(VcpuState& vcpu, u64& entry) {
   const Gfn gfn = Gfn::of(Gpa{entry & ~vm.config.shared_bit});
   entry = kSeen;
   count(vm, TdpEvent::kPmlEntry);
-  if (const Memslot* slot = space_of(vcpu).slots.find(gfn)) GuestMemory::mark_dirty(*slot, gfn);
+  if (const Memslot* slot = space_of(vcpu).slots.find(gfn)) dirty_ring::mark(vcpu, *slot, gfn);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/roots.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/zap.h"
 
@@ -146,6 +147,7 @@ void destroy(VmState& vm) {
   for (VcpuState& v : vm.vcpu) {
     v.tdp.store.drain(vm.platform);
     pml::release(v);
+    dirty_ring::release(v);
   }
 }
 

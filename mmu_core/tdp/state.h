@@ -11,6 +11,8 @@
 
 namespace mmu {
 
+struct DirtyRing;
+
 struct TdpVm {
   bool on = false;  // VmConfig::translation is not kShadow
   tdp::Format format;
@@ -27,7 +29,8 @@ struct TdpVcpu {
   tdp::Table*& root_of(bool is_private) { return is_private ? private_root : root; }
   tdp::Table* root_of(bool is_private) const { return is_private ? private_root : root; }
   tdp::TableStore store;
-  TablePage pml;  // ptr null until first needed (pml.h)
+  DirtyRing* ring = nullptr;  // Options::dirty_ring
+  TablePage pml;              // ptr null until first needed (pml.h)
 };
 
 }  // namespace mmu

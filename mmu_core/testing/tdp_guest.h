@@ -40,6 +40,7 @@ inline constexpr TdpMachine kTdpMachines[] = {
     {"Ept5", Translation::kEpt, 5},
     {"EptNoAd", Translation::kEpt, 4, false},
     {"EptMbec", Translation::kEpt, 4, true, true},
+    {"EptMbecNoAd", Translation::kEpt, 4, false, true},
     {"EptNoPml", Translation::kEpt, 4, true, false, false},
     {"Npt3", Translation::kNpt, 3},
     {"Npt4", Translation::kNpt, 4},
