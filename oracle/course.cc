@@ -7,27 +7,6 @@
 
 namespace twinwalk::oracle {
 
-unsigned Chooser::pick(unsigned n) {
-  if (n <= 1) return 0;
-  if (used_ == kMost) {
-    too_long_ = true;
-    return 0;
-  }
-  if (used_ == known_) {
-    taken_[used_] = 0;
-    of_[used_] = static_cast<std::uint16_t>(n);
-    ++known_;
-  }
-  return taken_[used_++];
-}
-
-bool Chooser::advance() {
-  known_ = used_;
-  used_ = 0;
-  while (known_ != 0 && ++taken_[known_ - 1] == of_[known_ - 1]) --known_;
-  return known_ != 0;
-}
-
 void Course::set(std::uint64_t at, std::uint64_t may, std::uint64_t must) {
   if (may == 0) return;
   const std::uint64_t word = at & ~std::uint64_t{7};
