@@ -12,7 +12,6 @@ namespace mmu {
 namespace {
 
 using testing::kTdpMachines;
-using testing::kTdpMemory;
 using testing::LimitedPages;
 using testing::TdpGuest;
 using testing::TdpMachine;
