@@ -7,43 +7,24 @@
 
 namespace twinwalk::oracle {
 
-unsigned Chooser::pick(unsigned n) {
-  if (n <= 1) return 0;
-  if (used_ == kMost) {
-    too_long_ = true;
-    return 0;
-  }
-  if (used_ == known_) {
-    taken_[used_] = 0;
-    of_[used_] = static_cast<std::uint16_t>(n);
-    ++known_;
-  }
-  return taken_[used_++];
-}
-
-bool Chooser::advance() {
-  known_ = used_;
-  used_ = 0;
-  while (known_ != 0 && ++taken_[known_ - 1] == of_[known_ - 1]) --known_;
-  return known_ != 0;
-}
-
-void Course::set(std::uint64_t at, std::uint64_t bits) {
-  if (bits == 0) return;
+void Course::set(std::uint64_t at, std::uint64_t may, std::uint64_t must) {
+  if (may == 0) return;
   const std::uint64_t word = at & ~std::uint64_t{7};
-  bits <<= 8 * (at & 7);
+  may <<= 8 * (at & 7);
+  must <<= 8 * (at & 7);
   for (unsigned i = 0; i < set_count; ++i) {
     if (sets[i].word != word) continue;
-    sets[i].bits |= bits;
+    sets[i].may |= may;
+    sets[i].must |= must;
     return;
   }
-  if (set_count < kMostSets) sets[set_count++] = {word, bits};
+  if (set_count < kMostSets) sets[set_count++] = {word, may, must};
 }
 
-std::uint64_t Course::set_in_word(std::uint64_t word) const {
+SetBits Course::sets_in(std::uint64_t word) const {
   for (unsigned i = 0; i < set_count; ++i)
-    if (sets[i].word == word) return sets[i].bits;
-  return 0;
+    if (sets[i].word == word) return sets[i];
+  return {word};
 }
 
 namespace {
@@ -54,6 +35,7 @@ struct Choice {
   Time begin = 0;
   Time end = kStillThere;
   bool old = false;
+  bool without_flags = false;  // cached while A and D of EPT were not looked at
 };
 
 // The values that may be in use at one entry; the one that is there now comes first.
@@ -92,6 +74,63 @@ struct Translation {
   bool old = false;
   Time before = kStillThere;  // what is read through it was read before that
 };
+
+// One way of a guest-physical address through the second dimension.
+struct NestedWay {
+  enum class End : std::uint8_t { kHpa, kNotPresent, kBad, kDenied, kNoTable };
+  End end = End::kHpa;
+  bool old = false;    // something that is not in memory now was used
+  bool flags = false;  // A and D are looked at and set
+  std::uint64_t hpa = 0;
+  Rights rights;
+  Time before = kStillThere;  // a combined mapping alone, made before that, can hold it
+  Time latest = 0;            // when the last of its entries came
+  struct Due {
+    std::uint64_t at = 0, may = 0, must = 0;
+  };
+  std::array<Due, 16> due;  // what it sets
+  unsigned count = 0;
+  std::uint64_t leaf_at = 0;  // kHpa: of the entry that maps the page
+
+  void add_due(std::uint64_t entry_at, std::uint64_t bits) {
+    if (bits != 0) due[count++] = {entry_at, bits, bits};
+  }
+  void drop_due(std::uint64_t entry_at, std::uint64_t bits) {
+    if (count == 0 || due[count - 1].at != entry_at) return;
+    due[count - 1].may &= ~bits;
+    due[count - 1].must &= ~bits;
+    if (due[count - 1].may == 0) --count;
+  }
+  Due* find_due(std::uint64_t entry_at) {
+    for (unsigned i = 0; i < count; ++i)
+      if (due[i].at == entry_at) return &due[i];
+    return nullptr;
+  }
+  // Whether nothing tells `other` from this, `telling` of its rights included: then this one stands
+  // for both, with the weaker conditions.
+  bool absorbs(NestedWay other, std::uint64_t telling) {
+    if (end != other.end || hpa != other.hpa || leaf_at != other.leaf_at) return false;
+    if ((rights.every ^ other.rights.every) & telling) return false;
+    for (unsigned i = 0; i < count; ++i) {
+      const Due* same = other.find_due(due[i].at);
+      due[i].must &= same != nullptr ? same->must : 0;
+    }
+    for (unsigned i = 0; i < other.count; ++i) {
+      Due* same = find_due(other.due[i].at);
+      if (same != nullptr) {
+        same->may |= other.due[i].may;
+      } else if (count < due.size()) {
+        due[count++] = {other.due[i].at, other.due[i].may, 0};
+      }
+    }
+    flags = flags || other.flags;
+    old = old && other.old;
+    before = std::max(before, other.before);
+    latest = std::min(latest, other.latest);
+    return true;
+  }
+};
+constexpr unsigned kMostNestedWays = 1u << 10;
 
 // What the steps above have settled, of one part of an access.
 struct Prefix {
@@ -163,6 +202,7 @@ class CourseWalker {
   }
   Step not_defined(OutcomeKind kind, const Rule& rule) {
     out_.undefined = true;
+    out_.defined = 0;
     return end(kind, rule);
   }
 
@@ -218,7 +258,7 @@ class CourseWalker {
   // NPT: what is cached is tagged by ASID alone, so that of any gpa the translation below an
   // earlier nested root may still be used.
   std::uint64_t pick_nested_root() {
-    if (format_->ept || chooser_ == nullptr) return root_;
+    if (format_->ept || inner_ == nullptr) return root_;
     const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
     const NestedRoot* usable[8];
     unsigned n = 0;
@@ -227,7 +267,7 @@ class CourseWalker {
         continue;
       if (n < 8) usable[n++] = &r;
     }
-    const unsigned i = pick(n + 1);
+    const unsigned i = inner_->pick(n + 1);
     return i == 0 ? root_ : usable[i - 1]->root;
   }
 
@@ -315,148 +355,224 @@ class CourseWalker {
                        bool flags, bool write, Time& combined_only) {
     const std::uint64_t hva = Memslots::hva_of(slot, at);
     const std::uint64_t now = s_.memory().image().load(hva);
-    if (chooser_ == nullptr) return {now, 0, kStillThere, false};
+    if (inner_ == nullptr) return {now, 0, kStillThere, false};
     const std::uint64_t ad = format_->accessed | format_->dirty;
     const bool plain = format_->is_plain(level);
-    const auto cacheable = [&](std::uint64_t v) {
-      return format_->is_present(v) && !format_->misconfigured(v, level) &&
-             (!flags || plain || (v & format_->accessed));
-    };
-    const auto complete = [&](std::uint64_t v) {
-      return !flags || ((v & format_->accessed) && (!write || (v & format_->dirty)));
-    };
-    Choices choices(now, s_.now());
-    Time previous = kStillThere;  // begin of the version looked at before, where it is contiguous
     const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
     const Time violated = a_.ignore_windows ? 0 : g_.violation(a_.tag, gpa).time;
+    const Time unflagged = flags && format_->ept ? g_.without_flags(root_) : 0;
+    // Cached while A and D were not looked at.
+    const auto without_flags = [&](const Version& v) {
+      return unflagged > std::max(window, v.begin);
+    };
+    const auto cacheable = [&](const Version& v) {
+      return format_->is_present(v.value) && !format_->misconfigured(v.value, level) &&
+             (!flags || plain || (v.value & format_->accessed) || without_flags(v));
+    };
+    const auto complete = [&](std::uint64_t v) {
+      return !flags || plain || ((v & format_->accessed) && (!write || (v & format_->dirty)));
+    };
+    const std::uint64_t settled = now & ~s_.open_bits(at);
+    Choices choices(now, s_.now());
+    Time previous = kStillThere;  // begin of the version looked at before, where it is contiguous
     for (const Version* v = s_.memory().image().newest(hva); v != nullptr;
          v = s_.memory().image().older(*v)) {
       Choice& last = choices.newest();
       if (v->end == kStillThere) {
-        if (cacheable(v->value)) last.begin = v->begin;
-        previous = cacheable(v->value) ? v->begin : kStillThere;
+        if (!cacheable(*v)) continue;
+        last.begin = previous = v->begin;
+        if (!complete(settled) && without_flags(*v))
+          choices.add({v->value, v->begin, unflagged, true, true});
         continue;
       }
       if (v->end <= window) break;
-      if (!cacheable(v->value)) continue;
-      if (v->end == previous && ((v->value ^ last.value) & ~ad) == 0 && complete(last.value)) {
+      if (!cacheable(*v)) continue;
+      const bool serves = last.without_flags || complete(last.old ? last.value : settled);
+      if (v->end == previous && ((v->value ^ last.value) & ~ad) == 0 && serves) {
         last.begin = previous = v->begin;
         continue;
       }
       if (v->end <= violated && !(violated > local_ && prefix_.latest_begin < violated)) continue;
-      if (!choices.add({v->value, v->begin, v->end, true})) break;
+      const bool lacks = !complete(v->value) && without_flags(*v);
+      if (!choices.add(
+              {v->value, v->begin, lacks ? std::min(v->end, unflagged) : v->end, true, lacks})) {
+        break;
+      }
       previous = v->begin;
     }
-    const Choice c = choices[pick(choices.count())];
+    const Choice c = choices[inner_->pick(choices.count())];
     if (c.old && c.end <= violated) combined_only = violated;
     return c;
   }
 
-  Step translate(std::uint64_t gpa, const Use& asked, Translation& to) {
+  // One way through the second dimension. False: these choices do not go together.
+  bool walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) {
+    NestedNeeds needs = use.needs;
+    w.flags = format_->flags;
+    if (w.flags && format_->ept && inner_ != nullptr) {
+      // Cached while the same tables were used without A and D flags.
+      const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
+      if (g_.without_flags(root_) > window && inner_->pick(2) == 1) {
+        w.flags = false;
+        w.old = true;
+        if (use.table) needs = format_->read();
+      }
+    }
+    std::uint64_t table = pick_nested_root();
+    w.old |= table != root_;
+    Time latest = inner_ == nullptr ? 0 : g_.first_use(a_.tag, table);
+    for (unsigned level = format_->levels;; --level) {
+      const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
+      const Memslot* slot = s_.memory().slots().find(entry_at);
+      w.latest = latest;
+      if (slot == nullptr) return w.end = NestedWay::End::kNoTable, true;
+      const Choice c = choose_nested(*slot, entry_at, level, gpa, w.flags, use.write, w.before);
+      note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
+            false, gpa, entry_at, c.value});
+      if (c.old) {
+        if (c.end < latest) return false;
+        w.old = true;
+      } else if (!format_->is_present(c.value)) {
+        return w.end = NestedWay::End::kNotPresent, true;
+      } else if (format_->misconfigured(c.value, level)) {
+        return w.end = NestedWay::End::kBad, true;
+      }
+      latest = w.latest = std::max(latest, c.begin);
+      const bool plain = format_->is_plain(level);
+      if (!plain) w.rights.take(c.value);
+      const bool leaf = format_->is_leaf(c.value, level);
+      if (w.flags && !plain && !c.old) {
+        // A and D may have been set on the way here.
+        const std::uint64_t settled =
+            (c.value & ~s_.open_bits(entry_at)) | out_.sets_in(entry_at).must;
+        const std::uint64_t wants = format_->accessed | (leaf && use.write ? format_->dirty : 0);
+        w.add_due(entry_at, wants & ~settled);
+      }
+      table = format_->frame(c.value, level);
+      if (!leaf) continue;
+      if ((~w.rights.every & needs.all) | (w.rights.any & needs.none)) {
+        w.drop_due(entry_at, format_->dirty);
+        return w.end = NestedWay::End::kDenied, true;
+      }
+      // A store through a cached translation without D walks the tables again first.
+      if (c.old && w.flags && use.write && !(c.value & format_->dirty) && !c.without_flags)
+        return false;
+      const std::uint64_t offset = (std::uint64_t{1} << NestedFormat::shift(level)) - 1;
+      w.hpa = (table & ~offset) | (gpa & offset);
+      w.leaf_at = entry_at;
+      return true;
+    }
+  }
+
+  // Which rights of a way can be told from others'.
+  std::uint64_t telling_rights(const Use& use, const NestedWay& w) const {
+    if (!format_->ept) return 0;
+    if (w.end == NestedWay::End::kDenied) return ept::kR | ept::kW | ept::kX | ept::kUx;
+    return w.end == NestedWay::End::kHpa && use.table && !format_->flags ? ept::kW : 0;
+  }
+
+  // All ways of one address; those that differ in nothing that shows are one.
+  class NestedWays {
+   public:
+    const NestedWay& operator[](unsigned i) const { return at_[i]; }
+    unsigned count() const { return count_; }
+    // False: there are too many.
+    bool add(const NestedWay& w, std::uint64_t telling) {
+      for (unsigned i = 0; i < count_; ++i)
+        if (at_[i].absorbs(w, telling)) return true;
+      if (count_ == at_.size()) return false;
+      at_[count_++] = w;
+      return true;
+    }
+
+   private:
+    std::array<NestedWay, 24> at_;
+    unsigned count_ = 0;
+  };
+
+  Step translate(std::uint64_t gpa, const Use& use, Translation& to) {
     if (!format_->translates(gpa)) {
       out_.gpa = gpa;
       return not_defined(format_->ept ? OutcomeKind::kEptViolation : OutcomeKind::kNestedFault,
                          rules::kGpaWidth);
     }
-    Use use = asked;
-    bool flags = format_->flags;
-    if (flags && format_->ept && chooser_ != nullptr) {
-      // Cached while the same tables were used without A and D flags.
-      const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
-      if (g_.without_flags(root_) > window && pick(2) == 1) {
-        flags = false;
-        out_.old = true;
-        if (use.table) use.needs = format_->read();
-      }
+    if (chooser_ == nullptr) {
+      NestedWay only;
+      walk_nested(gpa, use, only);
+      return follow(gpa, use, only, to);
     }
-    std::uint64_t at[kMaxLevels], due[kMaxLevels];
-    unsigned count = 0;
-    std::uint64_t table = pick_nested_root();
-    if (table != root_) out_.old = to.old = true;
-    Time latest = chooser_ == nullptr ? 0 : g_.first_use(a_.tag, table);
-    Time combined_only = kStillThere;
-    for (unsigned level = format_->levels;; --level) {
-      const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
-      const Memslot* slot = s_.memory().slots().find(entry_at);
-      if (slot == nullptr) {
+    Chooser inner;
+    inner_ = &inner;
+    NestedWays ways;
+    unsigned looked_at = 0;
+    do {
+      NestedWay w;
+      if (walk_nested(gpa, use, w) && !ways.add(w, telling_rights(use, w))) break;
+    } while (inner.advance() && ++looked_at < kMostNestedWays && !inner.too_long());
+    inner_ = nullptr;
+    if (inner.unfinished()) chooser_->give_up();
+    if (ways.count() == 0) return Step::kReject;
+    return follow(gpa, use, ways[pick(ways.count())], to);
+  }
+
+  Step follow(std::uint64_t gpa, const Use& use, const NestedWay& w, Translation& to) {
+    out_.old |= w.old;
+    to.old = w.old;
+    to.rights = w.rights;
+    to.hpa = w.hpa;
+    to.before = w.before;
+    const bool by_combined = w.before != kStillThere;
+    switch (w.end) {
+      case NestedWay::End::kNoTable:
         out_.gpa = gpa;
         return not_defined(format_->ept ? OutcomeKind::kEptViolation : OutcomeKind::kNestedFault,
                            rules::kTableMmio);
-      }
-      const Choice c = choose_nested(*slot, entry_at, level, gpa, flags, use.write, combined_only);
-      note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
-            false, gpa, entry_at, c.value});
-      const bool by_combined = combined_only != kStillThere;
-      if (c.old) {
-        if (c.end < latest) return Step::kReject;
-        out_.old = to.old = true;
-      } else if (!format_->is_present(c.value)) {
-        set_flags(at, due, count);
-        return exit(gpa, use, nullptr, false, to.old, by_combined);
-      } else if (format_->misconfigured(c.value, level)) {
-        set_flags(at, due, count);
-        return exit(gpa, use, nullptr, true, to.old, by_combined);
-      }
-      latest = std::max(latest, c.begin);
-      const bool plain = format_->is_plain(level);
-      if (!plain) to.rights.take(c.value);
-      const bool leaf = format_->is_leaf(c.value, level);
-      at[count] = entry_at;
-      due[count] = 0;
-      if (flags && !plain && !c.old) {
-        // A and D may have been set on the way here.
-        const std::uint64_t settled =
-            (c.value & ~s_.open_bits(entry_at)) | out_.set_in_word(entry_at);
-        due[count] = (format_->accessed | (leaf && use.write ? format_->dirty : 0)) & ~settled;
-      }
-      ++count;
-      table = format_->frame(c.value, level);
-      if (!leaf) continue;
-      if ((~to.rights.every & use.needs.all) | (to.rights.any & use.needs.none)) {
-        due[count - 1] &= ~format_->dirty;
-        set_flags(at, due, count);
-        return exit(gpa, use, &to.rights, false, to.old, by_combined);
-      }
-      // A store through a cached translation without D walks the tables again first.
-      if (c.old && flags && use.write && !(c.value & format_->dirty)) return Step::kReject;
-      const std::uint64_t offset = (std::uint64_t{1} << NestedFormat::shift(level)) - 1;
-      to.hpa = (table & ~offset) | (gpa & offset);
-      break;
+      case NestedWay::End::kNotPresent:
+      case NestedWay::End::kBad:
+        set_flags(w);
+        return exit(gpa, use, nullptr, w.end == NestedWay::End::kBad, w.old, by_combined);
+      case NestedWay::End::kDenied:
+        set_flags(w);
+        return exit(gpa, use, &w.rights, false, w.old, by_combined);
+      case NestedWay::End::kHpa:
+        break;
     }
-    prefix_.latest_begin = std::max(prefix_.latest_begin, latest);
-    if (combined_only != kStillThere) to.before = combined_only;
-    return format_->ept && flags && (machine().tdp & tdp::kPml) ? log(gpa, at, due, count)
-                                                                : set_flags(at, due, count);
+    prefix_.latest_begin = std::max(prefix_.latest_begin, w.latest);
+    return format_->ept && w.flags && (machine().tdp & tdp::kPml) ? log(gpa, w) : set_flags(w);
   }
 
-  Step set_flags(const std::uint64_t* at, const std::uint64_t* due, unsigned count) {
-    for (unsigned i = 0; i < count; ++i) out_.set(at[i], due[i]);
+  Step set_flags(const NestedWay& w) {
+    for (unsigned i = 0; i < w.count; ++i) out_.set(w.due[i].at, w.due[i].may, w.due[i].must);
     return Step::kGo;
   }
 
   // SDM 3C §"Page-Modification Logging": with the log full the exit comes before A or D is set.
-  Step log(std::uint64_t gpa, const std::uint64_t* at, const std::uint64_t* due, unsigned count) {
-    std::uint64_t all = 0;
-    for (unsigned i = 0; i < count; ++i) all |= due[i];
-    if (all == 0) return Step::kGo;
+  Step log(std::uint64_t gpa, const NestedWay& w) {
+    if (w.count == 0) return Step::kGo;
     const unsigned certain = g_.certain_in_log() + out_.logged_count;
     const auto at_most = static_cast<unsigned>(g_.log.size()) + out_.logged_count;
-    // Flags that are open may be set already.
-    std::uint64_t open = 0;
-    for (unsigned i = 0; i < count; ++i) open |= due[i] & s_.open_bits(at[i]);
+    // Flags that are open may be set already, and of what is cached none is.
+    bool open = false;
+    std::uint64_t dirty_may = 0, dirty_must = 0;
+    for (unsigned i = 0; i < w.count; ++i) {
+      const NestedWay::Due& d = w.due[i];
+      const std::uint64_t sure = d.must & ~s_.open_bits(d.at);
+      open |= sure != d.may;
+      if (d.at == w.leaf_at) dirty_may = d.may & ept::kD, dirty_must = sure & ept::kD;
+    }
     const bool may_be_full = at_most >= kPmlEntries, full = certain >= kPmlEntries;
-    if (may_be_full && open == 0) {
+    if (may_be_full && !open) {
       const bool exits = full || pick(2) == 1;
       if (exits) return end(OutcomeKind::kPmlFull, rules::kPml);
     } else if (may_be_full && pick(2) == 0) {
       return end(OutcomeKind::kPmlFull, rules::kPml);
     }
-    if (due[count - 1] & ept::kD) {
-      const bool was_clear = !(s_.open_bits(at[count - 1]) & ept::kD) || pick(2) == 0;
+    if (dirty_may != 0) {
+      const bool was_clear = dirty_must != 0 || pick(2) == 0;
       if (was_clear && out_.logged_count < Course::kMostLogged)
         out_.logged[out_.logged_count++] = gpa & ~(kPageBytes - 1);
     }
-    return set_flags(at, due, count);
+    return set_flags(w);
   }
 
   // --- The guest's own dimension.
@@ -535,6 +651,7 @@ class CourseWalker {
     const auto until = [&](std::uint64_t v, Time end) {
       return now_->reserved(v, level) ? std::min(end, s_.vcpu(a_.vcpu).nxe_left) : end;
     };
+    const std::uint64_t settled = now & ~s_.open_bits(at);
     Choices choices(now, s_.now());
     Time previous = kStillThere;
     EntryPast past(s_.memory().image(), hva, bytes);
@@ -554,7 +671,7 @@ class CourseWalker {
       const Time end = until(v.value, v.end);
       if (!cacheable(v.value) || end <= std::max(window, v.begin)) continue;
       if (v.end == previous && ((v.value ^ last.value) & ~(pte::kA | pte::kD)) == 0 &&
-          complete(last.value)) {
+          complete(last.old ? last.value : settled)) {
         last.begin = previous = v.begin;
         continue;
       }
@@ -581,6 +698,12 @@ class CourseWalker {
     return end(OutcomeKind::kPageFault, rule);
   }
 
+  // A table of the guest outside memory.
+  Step no_table(std::uint32_t error_code) {
+    out_.error_code = error_code;
+    return not_defined(OutcomeKind::kPageFault, rules::kTableMmio);
+  }
+
   // The processor's own update of A or D in a guest entry that EPT, without flags, does not let it
   // write.
   Step pending_exit(unsigned i) {
@@ -591,7 +714,8 @@ class CourseWalker {
   void set_guest_flags(bool dirty) {
     for (unsigned i = 0; i < guest_count_; ++i) {
       const bool leaf = i + 1 == guest_count_ && dirty;
-      out_.set(guest_at_[i], guest_due_[i] & (leaf ? pte::kA | pte::kD : pte::kA));
+      const std::uint64_t bits = guest_due_[i] & (leaf ? pte::kA | pte::kD : pte::kA);
+      out_.set(guest_at_[i], bits, bits);
     }
   }
 
@@ -605,7 +729,7 @@ class CourseWalker {
       const std::uint64_t entry = root.pdptes->entry[index];
       note({true, false, static_cast<std::uint8_t>(part_), 3, true, gpa_of_pdpte(root.cr3, index),
             0, entry});
-      if (!root.pdptes->known) return not_defined(OutcomeKind::kPageFault, rules::kTableMmio);
+      if (!root.pdptes->known) return no_table(tried);
       if (!(entry & pte::kP))
         return fault_by_structures() ? page_fault(tried, rules::kPresent, kPageBytes)
                                      : Step::kReject;
@@ -624,7 +748,7 @@ class CourseWalker {
         return i == 0 ? step : pending_exit(i - 1);
       }
       const Memslot* slot = s_.memory().slots().find(to.hpa);
-      if (slot == nullptr) return not_defined(OutcomeKind::kPageFault, rules::kTableMmio);
+      if (slot == nullptr) return no_table(tried);
       const bool store = stores(query().kind);
       const Choice c = choose_guest(*slot, to.hpa, level, store);
       note({true, false, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level), false,
@@ -724,6 +848,7 @@ class CourseWalker {
   const NestedFormat* format_;
   std::uint64_t root_;
   Chooser* chooser_;
+  Chooser* inner_ = nullptr;  // of the nested walk at hand
   Course& out_;
   CourseNotes* notes_;
   std::uint64_t gva_[2] = {0, 0};
@@ -755,112 +880,6 @@ bool walk_course(const GuestAccess& access, Chooser* chooser, Course& out, Cours
 
 bool walk_pdptes_load(const GuestAccess& access, std::uint64_t gpa, Chooser* chooser, Course& out) {
   return CourseWalker(access, chooser, out, nullptr).load(gpa);
-}
-
-Outcome outcome_of(const GuestAccess& access, const Course& c) {
-  const AccessQuery& q = *access.context.query;
-  Outcome o;
-  o.kind = c.kind;
-  switch (c.kind) {
-    case OutcomeKind::kOk: {
-      for (unsigned i = 0; i < c.parts; ++i) o.gpa[i] = c.hpa[i];
-      if (q.kind == AccessKind::kWrite) break;
-      const bool fetch = q.kind == AccessKind::kFetch;
-      const Loaded load{{fetch ? c.hpa[0] & ~std::uint64_t{7} : c.hpa[0], c.hpa[1]}, byte_count(q)};
-      o.value = access.state->load(load.gpa[0], load.gpa[1], load.bytes);
-      for (unsigned b = 0; b < load.bytes; ++b) o.value |= c.set_in_byte(load.byte(b)) << 8 * b;
-      break;
-    }
-    case OutcomeKind::kMmio:
-      o.gpa[0] = c.hpa[c.part];
-      o.write = stores(q.kind);
-      break;
-    case OutcomeKind::kPageFault:
-      o.error_code = c.error_code;
-      o.cr2 = c.gva;
-      break;
-    case OutcomeKind::kEptViolation:
-    case OutcomeKind::kNestedFault:
-      o.qualification = c.qualification;
-      if (c.qualification & eqx::kGvaValid && c.kind == OutcomeKind::kEptViolation) o.cr2 = c.gva;
-      o.gpa[0] = c.gpa;
-      break;
-    case OutcomeKind::kEptMisconfig:
-      o.gpa[0] = c.gpa;
-      break;
-    default:
-      break;
-  }
-  return o;
-}
-
-namespace {
-
-// Where a gpa leads to as the second dimension is now, rights apart. False: nowhere.
-bool look_up(const MachineState& state, const Nested& nested, std::uint64_t gpa,
-             std::uint64_t& hpa) {
-  const NestedFormat& format = nested.format;
-  if (!format.translates(gpa)) return false;
-  std::uint64_t table = nested.root;
-  for (unsigned level = format.levels;; --level) {
-    std::uint64_t entry;
-    if (!state.memory().read(format.entry_at(table, gpa, level), entry)) return false;
-    if (!format.is_present(entry) || format.misconfigured(entry, level)) return false;
-    table = format.frame(entry, level);
-    if (!format.is_leaf(entry, level)) continue;
-    hpa = table | (gpa & ((std::uint64_t{1} << NestedFormat::shift(level)) - 1));
-    return state.is_memory(hpa);
-  }
-}
-
-}  // namespace
-
-GuestPath guest_path(const GuestAccess& access, std::uint64_t gva) {
-  const MachineState& state = *access.state;
-  const EntryRules& rules = *access.context.rules;
-  const PagingMode& mode = *rules.mode;
-  GuestPath out;
-  std::uint64_t table = access.context.root.cr3 & mode.root_mask;
-  for (unsigned level = mode.levels; level >= 1; --level) {
-    std::uint64_t hpa;
-    if (!look_up(state, state.vcpu(access.vcpu).guest.nested(),
-                 mode.entry_gpa(table, mode.linear(gva), level), hpa)) {
-      out.whole = false;
-      break;
-    }
-    const std::uint64_t entry = state.load_entry(hpa, mode.entry_bytes);
-    out.at[out.path.count] = hpa;
-    out.path.entry[out.path.count++] = entry;
-    if (!(entry & pte::kP) || rules.is_leaf(entry, level)) break;
-    table = rules.frame(entry, level);
-  }
-  return out;
-}
-
-FreshOutcome fresh_in_guest(const MachineState& state, unsigned vcpu, const AccessQuery& query) {
-  const GuestAccess access = make_guest_access(state, vcpu, query);
-  Course c;
-  walk_course(access, nullptr, c);
-  const Outcome o = outcome_of(access, c);
-  FreshOutcome out;
-  out.kind = o.kind;
-  out.error_code = o.error_code;
-  out.cr2 = o.cr2;
-  out.qualification = o.qualification;
-  out.value = o.value;
-  const bool completes = c.kind == OutcomeKind::kOk || c.kind == OutcomeKind::kMmio;
-  for (unsigned i = 0; i < 2; ++i) {
-    out.gpa[i] = o.gpa[i];
-    if (i >= c.parts) continue;
-    const std::uint64_t gva = i == 0 ? query.gva : (first_byte(query) | (kPageBytes - 1)) + 1;
-    const GuestPath path = guest_path(access, gva);
-    out.path[i] = path.path;
-    for (unsigned s = 0; completes && s < path.path.count; ++s) {
-      for (unsigned b = 0; b < access.context.rules->mode->entry_bytes; ++b)
-        out.path[i].entry[s] |= c.set_in_byte(path.at[s] + b) << 8 * b;
-    }
-  }
-  return out;
 }
 
 }  // namespace twinwalk::oracle

@@ -33,6 +33,9 @@ class Chooser {
   // On to the next sequence. False: there is none.
   bool advance();
   bool too_long() const { return too_long_; }
+  // Some sequences were not looked at.
+  bool unfinished() const { return too_long_ || known_ != 0; }
+  void give_up() { too_long_ = true; }
 
  private:
   static constexpr unsigned kMost = 128;
@@ -41,10 +44,11 @@ class Chooser {
   bool too_long_ = false;
 };
 
-// What one course of an access does to memory: bits that become 1.
+// What one course of an access does to memory: bits that become 1. Some may or may not, where what
+// was cached of an entry makes no other difference.
 struct SetBits {
   std::uint64_t word = 0;  // 8-aligned address of physical memory
-  std::uint64_t bits = 0;
+  std::uint64_t may = 0, must = 0;
 };
 
 // One course and what becomes visible of it.
@@ -71,10 +75,13 @@ struct Course {
   std::uint64_t logged[kMostLogged];
   unsigned logged_count = 0;
 
-  void set(std::uint64_t at, std::uint64_t bits);
-  std::uint64_t set_in_word(std::uint64_t word) const;
+  void set(std::uint64_t at, std::uint64_t may, std::uint64_t must);
+  SetBits sets_in(std::uint64_t word) const;
   std::uint64_t set_in_byte(std::uint64_t at) const {
-    return set_in_word(at & ~std::uint64_t{7}) >> 8 * (at & 7) & 0xff;
+    return sets_in(at & ~std::uint64_t{7}).must >> 8 * (at & 7) & 0xff;
+  }
+  std::uint64_t may_set_in_byte(std::uint64_t at) const {
+    return sets_in(at & ~std::uint64_t{7}).may >> 8 * (at & 7) & 0xff;
   }
 };
 

@@ -78,6 +78,8 @@ bool AccessJudge::changes_are_lawful(bool may_write, const Ways* ways) {
       const std::uint64_t change = (before ^ after) & ~state_.open_bits(w.entry_gpa[s]);
       if (change == 0) continue;
       if (s < w.plain && !(change & ~kAd) && is_used_with_flags(w.entry_gpa[s])) continue;
+      if (s < w.plain && !kvm() && ways != nullptr && ways->may_set_all(w.entry_gpa[s], change))
+        continue;  // a former way used the word as an entry that has flags
       if ((change & ~kAd) || s < w.plain)
         return wrong_entry(rules::kPath, DivergenceClass::kWrongPath, i, s, before), false;
       if (change & before) {

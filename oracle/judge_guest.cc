@@ -20,16 +20,18 @@ class Effects {
  public:
   // `completes`: what it sets it has set; of one that does not it is open.
   void take(const Course& c, bool completes) {
-    for (unsigned i = 0; i < count_; ++i) words_[i].here = 0;
+    for (unsigned i = 0; i < count_; ++i) words_[i].here = words_[i].must_here = 0;
     for (unsigned i = 0; i < c.set_count; ++i) {
       Word* word = at(c.sets[i].word);
-      if (word != nullptr) word->here |= c.sets[i].bits;
+      if (word == nullptr) continue;
+      word->here |= c.sets[i].may;
+      word->must_here |= c.sets[i].must;
     }
     for (unsigned i = 0; i < count_; ++i) {
       words_[i].may |= words_[i].here;
       words_[i].must = !completes      ? 0
-                       : courses_ == 0 ? words_[i].here
-                                       : words_[i].must & words_[i].here;
+                       : courses_ == 0 ? words_[i].must_here
+                                       : words_[i].must & words_[i].must_here;
     }
     for (unsigned i = 0; i < c.logged_count; ++i) ++logged(c.logged[i]);
     completes_ = completes;
@@ -52,7 +54,7 @@ class Effects {
 
  private:
   struct Word {
-    std::uint64_t word = 0, may = 0, must = 0, here = 0;
+    std::uint64_t word = 0, may = 0, must = 0, here = 0, must_here = 0;
   };
   struct Logged {
     std::uint64_t gpa = 0;
@@ -126,6 +128,8 @@ void note_exit(MachineState& state, unsigned vcpu, const GuestTag& tag, const Co
 
 // Far more courses than a trace that invalidates now and then has.
 constexpr unsigned kMostCourses = 1u << 13;
+// Where the fresh walk gives the outcome, so many are enough to see what else may have been set.
+constexpr unsigned kMostBeside = 1u << 10;
 
 class GuestJudge {
  public:
@@ -141,7 +145,7 @@ class GuestJudge {
 
   void run() {
     walk_course(access_, nullptr, fresh_);
-    const bool fresh = fits(fresh_);
+    const bool fresh = fits_fresh_ = fits(fresh_);
     Effects effects;
     Course course = fresh_;
     bool found;
@@ -192,7 +196,8 @@ class GuestJudge {
                same_address(c, got_.gpa[0], c.gpa) &&
                (!(c.qualification & eqx::kGvaValid) || same_address(c, got_.cr2, c.gva));
       case OutcomeKind::kNestedFault:
-        return got_.qualification == c.qualification && same_address(c, got_.gpa[0], c.gpa);
+        return ((got_.qualification ^ c.qualification) & c.defined) == 0 &&
+               same_address(c, got_.gpa[0], c.gpa);
       case OutcomeKind::kEptMisconfig:
         return same_address(c, got_.gpa[0], c.gpa);
       default:
@@ -211,7 +216,7 @@ class GuestJudge {
     for (unsigned b = 0; b < load.bytes; ++b) {
       const std::uint64_t at = load.byte(b), set = c.set_in_byte(at);
       const std::uint64_t want = (value >> 8 * b & 0xff) | set, got = got_.value >> 8 * b & 0xff;
-      if ((want ^ got) & ~(state_.open_bits(at) & ~set)) return false;
+      if ((want ^ got) & ~((state_.open_bits(at) | c.may_set_in_byte(at)) & ~set)) return false;
     }
     return true;
   }
@@ -230,7 +235,8 @@ class GuestJudge {
         if (effects == nullptr) return true;
         effects->take(c, completes());
       }
-      if (++n == kMostCourses || chooser.too_long()) {
+      const bool settles = effects != nullptr && fits_fresh_;
+      if (++n == (settles ? kMostBeside : kMostCourses) || chooser.too_long()) {
         too_large_ = true;
         break;
       }
@@ -322,6 +328,9 @@ class GuestJudge {
       return unspecified(out_, rules::kWrap, "outcome", to_text(got_), text_of(fresh_));
     }
     if (fresh_.undefined) {
+      Effects effects;
+      effects.take(fresh_, false);
+      effects.apply(state_, guest(), true);
       unspecified(out_, *fresh_.rule, "outcome", to_text(got_), text_of(fresh_));
       return;
     }
@@ -426,6 +435,7 @@ class GuestJudge {
   const GuestAccess access_;
   const bool store_;
   Course fresh_;
+  bool fits_fresh_ = false;
   bool too_large_ = false;
 };
 

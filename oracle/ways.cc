@@ -122,6 +122,14 @@ bool Ways::may_set(std::uint64_t entry_gpa, std::uint64_t bits) const {
   return sets;
 }
 
+bool Ways::may_set_all(std::uint64_t entry_gpa, std::uint64_t bits) const {
+  std::uint64_t left = bits;
+  for_each([&](std::uint64_t gpa, std::uint64_t may, std::uint64_t) {
+    if (state_.memory().slots().same_byte(gpa, entry_gpa)) left &= ~may;
+  });
+  return left == 0;
+}
+
 void Ways::begin_way() {
   for (unsigned i = 0; i < of_part_.count; ++i) of_part_.words[i].here = 0;
 }

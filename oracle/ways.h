@@ -31,7 +31,8 @@ class Ways final : private StaleVisitor {
   // Whether every part has one. False where A or D is missing that every way sets.
   bool found() const { return found_; }
 
-  bool may_set(std::uint64_t entry_gpa, std::uint64_t bits) const;
+  bool may_set(std::uint64_t entry_gpa, std::uint64_t bits) const;  // any of them
+  bool may_set_all(std::uint64_t entry_gpa, std::uint64_t bits) const;
   // Calls f(gpa, may, must) for every entry that some way sets A or D in: in some, in each.
   template <class F>
   void for_each(F&& f) const {
