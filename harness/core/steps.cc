@@ -112,9 +112,20 @@ void CoreSteps::access(const Op& op, Outcome& out) {
   host_.finish_access(op, out);
 }
 
+// The trace collects the log by `dirty-get`, which has it all; the ring need only be emptied.
+void CoreSteps::empty_dirty_ring(const Op& op) {
+  mmu::Gfn gfns[64];
+  while (vcpu(op).take_dirty_ring(gfns, 64) != 0) {
+  }
+}
+
 bool CoreSteps::try_access(const Op& op, Outcome& out) {
   for (unsigned refaults = 0; refaults <= refault_bound_;) {
     const mmu::EntryState entry = vcpu(op).enter();
+    if (entry.ring_full) {
+      empty_dirty_ring(op);
+      continue;
+    }
     if (!entry.ok) {
       if (!host_.memory_comes_back()) return false;
       continue;

@@ -48,6 +48,7 @@ class CoreSteps {
  private:
   void access(const Op& op, Outcome& out);
   bool try_access(const Op& op, Outcome& out);
+  void empty_dirty_ring(const Op& op);
   void guest_store(const Op& op, Outcome& out);
   void get(const Op& op, Outcome& out);
   mmu::Vcpu& vcpu(const Op& op) { return core_.vcpu(op.vcpu); }
