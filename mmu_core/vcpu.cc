@@ -177,13 +177,13 @@ EntryState Vcpu::enter() {
   if (v.vm->config.options.extra_flush) flush::all(*v.vm);
   EntryState e;
   // Others may ask again whenever a lock is let go (KVM: kvm_vcpu_exit_request).
-  while (v.free_obsolete_roots || !v.root.valid()) {
+  do {
     if (v.free_obsolete_roots) {
       v.free_obsolete_roots = false;
       roots::free_obsolete(v);
     }
     if (!v.root.valid() && !roots::load(v)) return e;
-  }
+  } while (v.free_obsolete_roots);
   e.ok = true;
   e.root = host_tables::root(v);
   e.levels = host_tables::levels(v);
