@@ -85,9 +85,8 @@ step_freestanding() {
 
 # Half a minute of fuzzing under ASan+UBSan from the seeds: any divergence, crash or leak is a failure.
 step_fuzz_smoke() {
-  local out=$build/smoke seconds=30 config=shadow-64
-  # The modes that are newest are searched at length, not in half a minute that decides over a change.
-  [[ $all == 1 ]] && seconds=300 config=all
+  local out=$build/smoke seconds=30 config=all
+  [[ $all == 1 ]] && seconds=300
   rm -rf "$out"
   if "$build/asan/bin/twinwalk" fuzz --config "$config" --seconds "$seconds" --jobs 2 --out "$out" >"$build/smoke.log" 2>&1; then
     pass "fuzz smoke, $seconds s under ASan+UBSan ($(sed -nE 's/.*"execs":([0-9]+).*/\1/p' "$out/summary.json") executions)"
