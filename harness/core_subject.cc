@@ -32,6 +32,9 @@ class CoreSubject final : public CoreRun {
   Profile profile_for(const Machine& machine) const override {
     return machine.core == Dimension::kShadow ? Profile::kKvm : Profile::kArchitecture;
   }
+  bool nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const override {
+    return two_dimensions() && tdp_.nested_path(vcpu, gpa, path);
+  }
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
     return view_[0].read(gpa, word);
   }
