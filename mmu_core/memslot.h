@@ -96,6 +96,11 @@ struct SlotTable {
   u64 generation = 0;
 };
 inline constexpr u64 kGenerationInProgress = u64{1} << 62;
+// MMIO entries hold no more of a generation than its low bits.
+inline constexpr unsigned kMmioGenerationBits = 18;
+// Each space's first generation: the low bits wrap round after so many updates, so that every longer
+// test comes to it.
+inline constexpr u64 kUpdatesToFirstWrap = 8;
 
 class Memslots {
  public:
@@ -126,6 +131,9 @@ class Memslots {
   Status publish_invalid(u32 id);  // step 1 of delete and move: marks the slot `invalid`
   Status publish(const MemslotRequest& request);  // the new state. Precondition: validate gave kOk
   void restore(u32 id);  // undoes publish_invalid() when publish() could not be done
+  // Are the next generation's low bits those of one that was long ago? Then MMIO entries that were
+  // made since must go before it begins (KVM: kvm_mmu_invalidate_mmio_sptes).
+  bool next_generation_wraps() const;
   void finish_update();  // clears in-progress; generation moves on
   // Detaches what only the state before the last publish holds: all arrays of a deleted slot; of a
   // moved one all but the dirty bitmap, which the slot keeps. Call before the next publish; free

@@ -94,6 +94,20 @@ u8 gpa_bits(const VmState& vm) {
   return tables < guest ? tables : guest;
 }
 
+// Takes away all MMIO entries, and what vCPUs remember of them, while the old generation still
+// stands: none that was made at the same low bits long ago comes to life with the new one.
+void forget_mmio(VmState& vm) {
+  if (vm.tdp.on) return tdp::zap_all_fast(vm);
+  Locked lock(vm, LockId::kMmu);
+  zap::all_fast(vm);
+  ++vm.shape;
+}
+
+void finish_update(VmState& vm, Memslots& slots) {
+  if (slots.next_generation_wraps()) forget_mmio(vm);
+  slots.finish_update();
+}
+
 // A dummy root may have become visible, or a visible one have gone.
 void reconsider_roots(VmState& vm) {
   for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].free_obsolete_roots = true;
@@ -135,7 +149,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   }
   if (const Status s = slots.publish(request); s != Status::kOk) {
     if (removes) slots.restore(request.id);
-    slots.finish_update();
+    finish_update(vm, slots);
     return s;
   }
   Memslot* now = slots.by_id(request.id);
@@ -147,7 +161,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
     Locked mmu(vm, LockId::kMmu);
     tdp::collapse(vm, mmu, *now);
   }
-  slots.finish_update();
+  finish_update(vm, slots);
   free_old_arrays(vm, slots, request.id, before);
   reconsider_roots(vm);
   return Status::kOk;
