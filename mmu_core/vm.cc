@@ -4,6 +4,7 @@
 #include "mmu_core/flush.h"
 #include "mmu_core/host_tables.h"
 #include "mmu_core/notifier.h"
+#include "mmu_core/page_track.h"
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
@@ -144,6 +145,8 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   const Memslot before = old ? *old : Memslot{};
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
                        (request.kind == Kind::kFlags && before.read_only != request.read_only);
+  const bool ends_tracking =
+      (request.kind == Kind::kDelete || request.kind == Kind::kMove) && page_track::any(vm, before);
   if (removes) {
     if (const Status s = retire(vm, slots, request.id); s != Status::kOk) return s;
   }
@@ -164,6 +167,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   finish_update(vm, slots);
   free_old_arrays(vm, slots, request.id, before);
   reconsider_roots(vm);
+  if (ends_tracking) vm.platform.on_tracked_slot_gone(request.space, before.base, before.pages);
   return Status::kOk;
 }
 
