@@ -50,7 +50,7 @@ void CoreTdp::access(const Registers& registers, unsigned vcpu, const mmu::Entry
   controls.registers.cr3 = entry.guest_cr3;
   controls.registers.cr4 = entry.guest_cr4;
   PageLog& log = log_[vcpu];
-  std::uint64_t* const page = entry.pml.raw ? memory_.table_entry(entry.pml.raw) : nullptr;
+  std::uint64_t* const page = entry.pml.raw ? memory_.log_page(entry.pml.raw) : nullptr;
   if (page != log.page) log = PageLog{};  // VM entry with another one, and so another index
   log.page = page;
   if (page) controls.nested.log = &log;
