@@ -72,7 +72,9 @@ class AccessJudge {
   }
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion();
-  void settle_entries();
+  // After a completion that the fresh walk gives. `ways`: those that may have set flags off the
+  // path, or null.
+  void settle_entries(const Ways* ways);
   void deliver_fault(unsigned which);
   bool settle_fresh_fault();
   void adopt_fresh();
