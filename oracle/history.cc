@@ -81,8 +81,8 @@ Cover History::translation(unsigned pcid, std::uint64_t gva, std::uint64_t bytes
 }
 
 Cover History::global_translation(unsigned pcid, std::uint64_t gva, std::uint64_t bytes) const {
-  return later(everything_, later(page_cover(kGlobal, gva, bytes),
-                                  page_cover(kFaulted + pcid, gva, bytes)));
+  return later(everything_,
+               later(page_cover(kGlobal, gva, bytes), page_cover(kFaulted + pcid, gva, bytes)));
 }
 
 Cover History::structures(unsigned pcid) const {

@@ -157,7 +157,8 @@ const Rule kStale6{"stale-6",
                    "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
 const Rule kStale7{
     "stale-7",
-    "INVLPG or a #PF drops all of a large page if the structures now map the address with one; what "
+    "INVLPG or a #PF drops all of a large page if the structures now map the address with one; "
+    "what "
     "was cached of smaller pages elsewhere in it may stay.",
     "SDM 3A §\"Details of TLB Use\", §\"Operations that Invalidate TLBs and Paging-Structure "
     "Caches\""};
