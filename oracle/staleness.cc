@@ -31,11 +31,12 @@ struct Prefix {
 
 class Search {
  public:
-  Search(const StaleQuery& query, StaleVisitor& visitor) : q_(query), visitor_(visitor) {
-    least_ = std::min(local(kPageBytes), q_.pge ? global(kPageBytes) : local(kPageBytes));
-    local_ = local(kStillThere);
-    structures_ = q_.ignore_windows ? 0 : q_.history->structures(q_.pcid).time;
-  }
+  Search(const StaleQuery& query, StaleVisitor& visitor)
+      : q_(query),
+        visitor_(visitor),
+        least_(std::min(local(kPageBytes), q_.pge ? global(kPageBytes) : local(kPageBytes))),
+        local_(local(kStillThere)),
+        structures_(q_.ignore_windows ? 0 : q_.history->structures(q_.pcid).time) {}
 
   SearchResult run() {
     for (const UsedRoot& used : q_.history->roots()) {
@@ -263,9 +264,9 @@ class Search {
   const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now
   const EntryRules* cached_ = nullptr;  // and for cached ones
   StaleWalk walk_;
-  Time least_ = 0;  // nothing that left before serves at any page size
-  Time local_ = 0;  // of the invalidations of pages of any size
-  Time structures_ = 0;
+  const Time least_;  // nothing that left before serves at any page size
+  const Time local_;  // of the invalidations of pages of any size
+  const Time structures_;
   bool foreign_root_ = false;  // a root of another PCID: for global translations only
   unsigned steps_ = 0;
 };
