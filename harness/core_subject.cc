@@ -22,7 +22,8 @@ class CoreSubject final : public CoreRun {
   explicit CoreSubject(const CoreSubjectOptions& options)
       : CoreRun({options.audit, options.refault_bound, options.state_counters, options.watch}),
         processor_(memory_),
-        tdp_(memory_),
+        physical_(memory_),
+        tdp_(physical_),
         view_{{memory_, slots_[0]}, {memory_, slots_[1]}} {
     info_.name = "core";
     info_.version = "in-tree";
@@ -31,6 +32,9 @@ class CoreSubject final : public CoreRun {
   // With two dimensions the guest's tables are walked by hardware, whose TLB is the architecture's.
   Profile profile_for(const Machine& machine) const override {
     return machine.core == Dimension::kShadow ? Profile::kKvm : Profile::kArchitecture;
+  }
+  bool nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const override {
+    return two_dimensions() && tdp_.nested_path(vcpu, gpa, path);
   }
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
     return view_[0].read(gpa, word);
@@ -110,6 +114,7 @@ class CoreSubject final : public CoreRun {
   HostMemory memory_;
   ObjectPool objects_;
   processor::Processor processor_;
+  HostPhysical physical_;
   CoreTdp tdp_;
   GuestView view_[kSpaces];
   std::uint64_t fail_after_ = 0, fail_count_ = 0;

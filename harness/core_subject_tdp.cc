@@ -50,11 +50,20 @@ void CoreTdp::access(const Registers& registers, unsigned vcpu, const mmu::Entry
   controls.registers.cr3 = entry.guest_cr3;
   controls.registers.cr4 = entry.guest_cr4;
   PageLog& log = log_[vcpu];
-  std::uint64_t* const page = entry.pml.raw ? memory_.table_entry(entry.pml.raw) : nullptr;
+  std::uint64_t* const page = entry.pml.raw ? memory_.log_page(entry.pml.raw) : nullptr;
   if (page != log.page) log = PageLog{};  // VM entry with another one, and so another index
   log.page = page;
   if (page) controls.nested.log = &log;
   processor_.access(controls, access, result);
+}
+
+bool CoreTdp::nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const {
+  if (entered_[vcpu].pointer == 0) return false;
+  processor::NestedControls nested;
+  nested.kind = kind_;
+  nested.pointer = entered_[vcpu].pointer;
+  processor_.peek(nested, gpa, path);
+  return true;
 }
 
 mmu::TdpFault CoreTdp::fault_of(const NestedExit& exit) const {

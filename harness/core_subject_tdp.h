@@ -10,8 +10,17 @@
 
 namespace twinwalk {
 
-// Host memory as that processor sees it: the guest's frames, and the core's tables.
-class HostPhysical final : public processor::PhysicalMemory {
+// The machine's memory as that processor sees it: the guest's frames, and the core's tables.
+class CorePhysical : public processor::PhysicalMemory {
+ public:
+  // The page of the page-modification log at `hpa`; null if the core has no page there.
+  virtual std::uint64_t* log_page(std::uint64_t hpa) = 0;
+
+ protected:
+  ~CorePhysical() = default;
+};
+
+class HostPhysical final : public CorePhysical {
  public:
   explicit HostPhysical(HostMemory& memory) : memory_(memory) {}
   bool holds(std::uint64_t) const override { return true; }  // what is no frame is an escape
@@ -32,6 +41,7 @@ class HostPhysical final : public processor::PhysicalMemory {
     return memory_.state(hpa >> 12) == FrameState::kTable ? load_nested(hpa) : 0;
   }
   void note_reached(std::uint64_t pfn) override { memory_.note_reached(pfn); }
+  std::uint64_t* log_page(std::uint64_t hpa) override { return memory_.table_entry(hpa); }
 
  private:
   HostMemory& memory_;
@@ -39,8 +49,7 @@ class HostPhysical final : public processor::PhysicalMemory {
 
 class CoreTdp {
  public:
-  explicit CoreTdp(HostMemory& memory)
-      : memory_(memory), physical_(memory), processor_(physical_) {}
+  explicit CoreTdp(CorePhysical& memory) : memory_(memory), processor_(memory) {}
 
   void reset(const Machine& machine);
   const FrameReaders* readers() const { return &processor_; }
@@ -49,6 +58,8 @@ class CoreTdp {
   // One attempt, entered as the core says, with these registers where it says nothing.
   void access(const Registers& registers, unsigned vcpu, const mmu::EntryState& entry,
               const processor::Access& access, processor::GuestResult& result);
+  // How what that vCPU was last entered with translates a gpa.
+  bool nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const;
   // What the hardware tells of an exit.
   mmu::TdpFault fault_of(const processor::NestedExit& exit) const;
   // The index of that vCPU's log at an exit; the next entry starts it again.
@@ -70,8 +81,7 @@ class CoreTdp {
 
   processor::GuestControls controls_of(const Registers& registers, unsigned vcpu) const;
 
-  HostMemory& memory_;
-  HostPhysical physical_;
+  CorePhysical& memory_;
   processor::GuestProcessor processor_;
   processor::PageLog log_[kMaxVcpus];
   Vendor vendor_ = Vendor::kIntel;

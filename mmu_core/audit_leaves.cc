@@ -3,7 +3,6 @@
 #include "mmu_core/page_cache.h"
 #include "mmu_core/quadrant.h"
 #include "mmu_core/spte.h"
-#include "mmu_core/tracking.h"
 
 namespace mmu::audit {
 
@@ -85,8 +84,9 @@ void Auditor::check_writable(const ShadowPage& p, unsigned i, const Memslot& slo
       report(Class::kWritable, "large leaf over a shadowed table", &p, i);
     return;
   }
-  if (tracking::is_tracked(slot, gfn))
-    report(Class::kWritable, "writable leaf over a tracked table", &p, i);
+  if (slot.tracked(gfn)) report(Class::kWritable, "writable leaf over a tracked table", &p, i);
+  if (slot.watched(gfn))
+    report(Class::kWritable, "writable leaf over a page that others track", &p, i);
   pages::for_each_indirect(vm_, slot.space, gfn, [&](ShadowPage& table) {
     if (!table.unsync) report(Class::kWritable, "writable leaf over a synced table", &p, i);
     return true;

@@ -207,6 +207,12 @@ TEST_P(AuditLeaves, UpperTableIsNotWritten) {
   EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a tracked table", leaf));
 }
 
+TEST_P(AuditLeaves, WhatOthersTrackIsNotWritten) {
+  const SpteRef leaf = at(kVa);
+  falsify(watched(leaf.page->leaf_gfn(leaf.index)), 1);
+  EXPECT_TRUE(complains(Class::kWritable, "writable leaf over a page that others track", leaf));
+}
+
 TEST_P(AuditLeaves, SyncedTableIsNotWritten) {
   const SpteRef leaf = at(kTable);
   set_bits(spte_of(leaf), kWritable);

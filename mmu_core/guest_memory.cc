@@ -39,6 +39,12 @@ Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
   return at;
 }
 
+// The core has stored there for the guest.
+void note_store(Platform& platform, const Location& at, Gpa gpa, unsigned size) {
+  GuestMemory::mark_dirty(*at.slot, Gfn::of(gpa));
+  if (at.slot->watched(Gfn::of(gpa))) platform.on_tracked_write(at.slot->space, gpa, size);
+}
+
 }  // namespace
 
 GuestMemory::Result GuestMemory::read(Gpa gpa, unsigned size, u64& value) {
@@ -60,7 +66,7 @@ GuestMemory::Result GuestMemory::write(Gpa gpa, unsigned size, u64 value) {
   const Location at = locate(platform_, slots_, gpa, true);
   if (at.result != Result::kOk) return at.result;
   platform_.write_guest(at.hpa, size, value);
-  mark_dirty(*at.slot, Gfn::of(gpa));
+  note_store(platform_, at, gpa, size);
   return Result::kOk;
 }
 
@@ -69,7 +75,7 @@ GuestMemory::Result GuestMemory::compare_exchange(Gpa gpa, unsigned size, u64 ex
   const Location at = locate(platform_, slots_, gpa, true);
   if (at.result != Result::kOk) return at.result;
   if (!platform_.cmpxchg_guest(at.hpa, size, expected, desired)) return Result::kRaced;
-  mark_dirty(*at.slot, Gfn::of(gpa));
+  note_store(platform_, at, gpa, size);
   return Result::kOk;
 }
 

@@ -35,9 +35,9 @@ class GuestMemory {
 
   // Naturally aligned, size 1, 2, 4 or 8.
   Result read(Gpa gpa, unsigned size, u64& value);
-  Result write(Gpa gpa, unsigned size, u64 value);  // marks the page dirty
-  Result compare_exchange(Gpa gpa, unsigned size, u64 expected,
-                          u64 desired);  // marks dirty when it stored
+  // What is stored makes the page dirty, and whoever tracks writes to it is told. No lock is held.
+  Result write(Gpa gpa, unsigned size, u64 value);
+  Result compare_exchange(Gpa gpa, unsigned size, u64 expected, u64 desired);
 
   // The page at `gfn`, to read several words of it. Good for as long as nothing may take its frame
   // away: under the mmu lock with no invalidation in progress, or where nobody else runs.

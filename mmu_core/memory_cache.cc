@@ -71,14 +71,11 @@ void MemoryCaches::give_chain(RmapChain* chain) {
 }
 
 SlotChunk& MemoryCaches::chunk_of(const Memslot& slot, Gfn gfn) {
-  SlotChunk*& chunk = slot.chunk(gfn);
-  if (!chunk) {
-    if (!chunks_) platform_.panic("memory cache ran dry: part of a memslot");
-    chunk = new (chunk_[--chunks_]) SlotChunk;
-    chunk->older = slot.newest_chunk();
-    slot.newest_chunk() = chunk;
-  }
-  return *chunk;
+  if (SlotChunk* const chunk = slot.chunk(gfn)) return *chunk;
+  if (!chunks_) platform_.panic("memory cache ran dry: part of a memslot");
+  auto* const fresh = new (chunk_[--chunks_]) SlotChunk;
+  slot.hang_chunk(gfn, fresh);
+  return *fresh;
 }
 
 }  // namespace mmu

@@ -181,6 +181,10 @@ void Memslots::swap_in(u32 id, const Memslot& next) {
   active_ = 1 - active_;
 }
 
+bool Memslots::next_generation_wraps() const {
+  return ((generation() + kAddressSpaces) & (u64{1} << kMmioGenerationBits) - 1) < kAddressSpaces;
+}
+
 void Memslots::finish_update() {
   u64& generation = copy_[active_].generation;
   generation = (generation & ~kGenerationInProgress) + kAddressSpaces;
@@ -237,7 +241,8 @@ void Memslots::clear() {
   for (Memslot& slot : copy_[active_].slot)
     if (slot.used) free_arrays(slot.arrays, slot.pages, slot.base);
   copy_[0] = copy_[1] = SlotTable{};
-  copy_[0].generation = copy_[1].generation = space_;
+  copy_[0].generation = copy_[1].generation =
+      (u64{1} << kMmioGenerationBits) - kUpdatesToFirstWrap * kAddressSpaces + space_;
   active_ = 0;
   hint_ = 0;
 }

@@ -30,6 +30,7 @@ struct SlotChunk {
   static constexpr u64 kPages = 128;
   RmapHead rmap[kPages];
   u16 tracked[kPages] = {};    // shadow pages of level > 1, which write-track the gfn
+  u16 watched[kPages] = {};    // others who do (page_track.h)
   SlotChunk* older = nullptr;  // the chunk of this slot that was made before this one
 };
 constexpr u64 chunks_of(u64 pages) { return (pages + SlotChunk::kPages - 1) / SlotChunk::kPages; }
@@ -59,8 +60,17 @@ struct Memslot {
   u64 index(Gfn g, unsigned level) const {  // into arrays at that level
     return (g.raw >> (9 * (level - 1))) - (base.raw >> (9 * (level - 1)));
   }
-  SlotChunk*& chunk(Gfn g) const { return arrays.chunk[index(g, 1) / SlotChunk::kPages]; }
-  SlotChunk*& newest_chunk() const { return arrays.chunk[chunks_of(pages)]; }
+  // Null: not made yet. It is looked at without a lock, too.
+  SlotChunk* chunk(Gfn g) const {
+    return __atomic_load_n(&arrays.chunk[index(g, 1) / SlotChunk::kPages], __ATOMIC_ACQUIRE);
+  }
+  SlotChunk* newest_chunk() const { return arrays.chunk[chunks_of(pages)]; }
+  // Precondition: there is none for g; mmu lock held for itself alone.
+  void hang_chunk(Gfn g, SlotChunk* fresh) const {
+    fresh->older = newest_chunk();
+    arrays.chunk[chunks_of(pages)] = fresh;
+    __atomic_store_n(&arrays.chunk[index(g, 1) / SlotChunk::kPages], fresh, __ATOMIC_RELEASE);
+  }
   u64 in_chunk(Gfn g) const { return index(g, 1) % SlotChunk::kPages; }
   // The reverse map of g at a level; null: nothing ever mapped it, or its neighbours, there.
   RmapHead* rmap(Gfn g, unsigned level) const {
@@ -86,7 +96,11 @@ struct Memslot {
   }
   u16 tracked(Gfn g) const {
     const SlotChunk* const c = chunk(g);
-    return c ? c->tracked[in_chunk(g)] : u16{0};
+    return c ? __atomic_load_n(&c->tracked[in_chunk(g)], __ATOMIC_RELAXED) : u16{0};
+  }
+  u16 watched(Gfn g) const {
+    const SlotChunk* const c = chunk(g);
+    return c ? __atomic_load_n(&c->watched[in_chunk(g)], __ATOMIC_RELAXED) : u16{0};
   }
   LargeInfo& large(Gfn g, unsigned level) const { return arrays.large[level - 1][index(g, level)]; }
 };
@@ -96,6 +110,11 @@ struct SlotTable {
   u64 generation = 0;
 };
 inline constexpr u64 kGenerationInProgress = u64{1} << 62;
+// MMIO entries hold no more of a generation than its low bits.
+inline constexpr unsigned kMmioGenerationBits = 18;
+// Each space's first generation: the low bits wrap round after so many updates, so that every
+// longer test comes to it.
+inline constexpr u64 kUpdatesToFirstWrap = 8;
 
 class Memslots {
  public:
@@ -126,6 +145,9 @@ class Memslots {
   Status publish_invalid(u32 id);  // step 1 of delete and move: marks the slot `invalid`
   Status publish(const MemslotRequest& request);  // the new state. Precondition: validate gave kOk
   void restore(u32 id);  // undoes publish_invalid() when publish() could not be done
+  // Are the next generation's low bits those of one that was long ago? Then MMIO entries that were
+  // made since must go before it begins (KVM: kvm_mmu_invalidate_mmio_sptes).
+  bool next_generation_wraps() const;
   void finish_update();  // clears in-progress; generation moves on
   // Detaches what only the state before the last publish holds: all arrays of a deleted slot; of a
   // moved one all but the dirty bitmap, which the slot keeps. Call before the next publish; free

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "mmu_core/spte.h"
 #include "mmu_core/testing/guest.h"
 
 namespace mmu {
@@ -71,6 +72,25 @@ TEST(Mmio, EntryOfAnOlderGenerationIsMadeAnew) {
   g.add_slot(1, Gfn::of(kDevice) + 0x1000, 16, kMore);  // elsewhere
   EXPECT_EQ(g.read(kVa), mmio(kDevice));
   EXPECT_EQ(g.stats().mmio_sptes, 2u);
+}
+
+// What an entry holds of the generation comes round: an entry from before must be gone by then.
+TEST(Mmio, EntryDoesNotComeToLifeWhenTheGenerationWraps) {
+  constexpr u64 kUpdates = (u64{1} << kMmioGenerationBits) / kAddressSpaces;
+  constexpr Gva kOtherVa = kVa + kPageSize;
+  Guest g;
+  g.map(kVa, kDevice);
+  g.map(kOtherVa, kDevice + kPageSize);
+  g.read(kVa);
+  const u64 low = spte::mmio_generation(g.translation(kVa).entry);
+  MemslotRequest flags;
+  flags.kind = MemslotRequest::Kind::kFlags;
+  for (u64 i = 1; i < kUpdates; ++i) ASSERT_EQ(g.vm().set_memslot(flags), Status::kOk);
+  g.add_slot(1, Gfn::of(kDevice), 1, kMore);
+  EXPECT_EQ(g.state().spaces[0].slots.generation() & spte::kMmioGenMask, low);
+  EXPECT_FALSE(g.translation(kVa).reserved) << "an entry of so long ago";
+  EXPECT_EQ(g.read(kVa), g.reaches(kMore));
+  EXPECT_EQ(g.read(kOtherVa), mmio(kDevice + kPageSize));
 }
 
 TEST(Mmio, RightsAreChecked) {

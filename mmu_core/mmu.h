@@ -310,6 +310,12 @@ class Vm {
   // `bitmap` (bit 0 is `first`) are taken out of the log and protected again. False: no such slot,
   // not logging, or not Options::manual_clear.
   bool clear_dirty_log(u32 space, u32 slot, u64 first, u64 pages, const u64* bitmap);
+  // Write tracking: the guest's stores to the page are done by the core, which tells the platform
+  // (Platform::on_tracked_write). Counts: as many calls of the one as of the other. A change of the
+  // memslot's flags leaves it as it is, a deletion or a move ends it. The host's own stores are not
+  // seen. kInvalid, false: no memslot there; tracked too often, or not at all.
+  Status track_writes(u32 space, Gfn gfn);
+  bool untrack_writes(u32 space, Gfn gfn);
   // Memory attributes of [gfn, gfn + pages): private or shared (KVM: kvm_vm_set_mem_attributes).
   Status set_private(Gfn gfn, u64 pages, bool is_private);
   // NX huge pages: gives back up to `pages` large pages that were split for execution (KVM:

@@ -102,6 +102,17 @@ class Platform {
 
   virtual void flush_tlb(const FlushRequest& request) = 0;
 
+  // Vm::track_writes. The core has stored for the guest, by emulation or to set A or D of a guest's
+  // entry, in one aligned piece that a tracked page holds. No lock is held.
+  virtual void on_tracked_write(u32 space, Gpa gpa, unsigned size) {
+    (void)space, (void)gpa, (void)size;
+  }
+  // A memslot of which pages were tracked has been deleted or moved away from [gfn, gfn + pages):
+  // nothing there is tracked any more. The slots lock is held: no call of the Vm from here.
+  virtual void on_tracked_slot_gone(u32 space, Gfn gfn, u64 pages) {
+    (void)space, (void)gfn, (void)pages;
+  }
+
   // Which of the contexts (vCPUs, host threads) that may be inside the core at once is running,
   // below kMaxContexts: each takes locks in order for itself. A platform with one needs no more
   // than this.

@@ -78,7 +78,7 @@ class Soak : public testing::SoakTest {
   }
 
   void step(u32 v) override {
-    switch (pick(20)) {
+    switch (pick(21)) {
       case 0:
       case 18:
       case 19:
@@ -106,6 +106,9 @@ class Soak : public testing::SoakTest {
         return toggle_or_collect_log();
       case 9:
         if (pick(8) == 0) toggle_register(v);
+        return;
+      case 20:
+        if (pick(4) == 0) track_or_untrack();
         return;
       case 10:
       case 11:
@@ -141,6 +144,15 @@ class Soak : public testing::SoakTest {
     }
     std::vector<u64> bitmap(Guest::kPages / 64);
     EXPECT_EQ(guest_.vm().get_dirty_log(0, 0, bitmap.data(), bitmap.size()), logging_);
+  }
+  // Changes nothing that the guest could see.
+  void track_or_untrack() {
+    const Gfn gfn{(any_page() - kMemory) >> 12};
+    if (pick(4) == 0) {  // what is tracked never becomes unsync
+      EXPECT_EQ(guest_.vm().track_writes(0, gfn), Status::kOk);
+    } else {
+      guest_.vm().untrack_writes(0, gfn);
+    }
   }
   void toggle_register(u32 v) {
     Vcpu& cpu = guest_.cpu(v);

@@ -3,6 +3,7 @@
 
 // The core's own entries: layout, constructors and predicates (KVM: spte.h).
 
+#include "mmu_core/memslot.h"
 #include "mmu_core/shadow_page.h"
 #include "mmu_core/x86.h"
 
@@ -20,6 +21,7 @@ inline constexpr u64 kMmioMark = bit(51);
 using MmioGenLow = Field<3, 10>;
 using MmioGenHigh = Field<52, 61>;
 inline constexpr u64 kMmioGenMask = (u64{1} << (MmioGenLow::width + MmioGenHigh::width)) - 1;
+static_assert(MmioGenLow::width + MmioGenHigh::width == kMmioGenerationBits);
 
 inline bool is_present(u64 s) { return s & kPresent; }
 inline bool is_large(u64 s) { return s & pte::kPs; }

@@ -4,23 +4,22 @@
 #include "mmu_core/flush.h"
 
 namespace mmu::tracking {
-namespace {
 
-void change_disallow(Memslot& slot, Gfn gfn, bool more) {
-  for (unsigned level = 2; level <= kRmapLevels; ++level) {
-    u32& n = slot.large(gfn, level).disallow;
-    n = more ? n + 1 : n - 1;
-  }
+void forbid_large(const Memslot& slot, Gfn gfn) {
+  for (unsigned level = 2; level <= kRmapLevels; ++level) ++slot.large(gfn, level).disallow;
 }
 
-}  // namespace
+void allow_large(const Memslot& slot, Gfn gfn) {
+  for (unsigned level = 2; level <= kRmapLevels; ++level) --slot.large(gfn, level).disallow;
+}
 
 void shadow(VmState& vm, const ShadowPage& page) {
   Memslot* slot = space_of(vm, page.role).slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
-  change_disallow(*slot, page.gfn, true);
+  forbid_large(*slot, page.gfn);
   if (page.role.level() > 1)
-    ++vm.caches.chunk_of(*slot, page.gfn).tracked[slot->in_chunk(page.gfn)];
+    __atomic_fetch_add(&vm.caches.chunk_of(*slot, page.gfn).tracked[slot->in_chunk(page.gfn)], 1,
+                       __ATOMIC_RELAXED);
   entries::write_protect_gfn(vm, *slot, page.gfn);
   flush::pay(vm);
 }
@@ -28,11 +27,11 @@ void shadow(VmState& vm, const ShadowPage& page) {
 void unshadow(VmState& vm, const ShadowPage& page) {
   Memslot* slot = space_of(vm, page.role).slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
-  change_disallow(*slot, page.gfn, false);
+  allow_large(*slot, page.gfn);
   if (page.role.level() == 1) return;
   SlotChunk* const chunk = slot->chunk(page.gfn);
   if (!chunk) vm.platform.panic("a table that is write-tracked has no count");
-  --chunk->tracked[slot->in_chunk(page.gfn)];
+  __atomic_fetch_sub(&chunk->tracked[slot->in_chunk(page.gfn)], 1, __ATOMIC_RELAXED);
 }
 
 u8 max_level(const Memslot& slot, Gfn gfn) {

@@ -8,7 +8,14 @@
 
 namespace mmu::tracking {
 
-inline bool is_tracked(const Memslot& slot, Gfn gfn) { return slot.tracked(gfn) != 0; }
+// By an upper table, or by others (page_track.h).
+inline bool is_tracked(const Memslot& slot, Gfn gfn) {
+  return slot.tracked(gfn) != 0 || slot.watched(gfn) != 0;
+}
+
+// One more, or one less, of the reasons that forbid a large page over gfn.
+void forbid_large(const Memslot& slot, Gfn gfn);
+void allow_large(const Memslot& slot, Gfn gfn);
 
 // Called when an indirect page enters or leaves the cache. shadow() write-protects existing
 // mappings of the gfn.

@@ -4,6 +4,7 @@
 #include "mmu_core/flush.h"
 #include "mmu_core/host_tables.h"
 #include "mmu_core/notifier.h"
+#include "mmu_core/page_track.h"
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
 #include "mmu_core/state.h"
@@ -94,6 +95,20 @@ u8 gpa_bits(const VmState& vm) {
   return tables < guest ? tables : guest;
 }
 
+// Takes away all MMIO entries, and what vCPUs remember of them, while the old generation still
+// stands: none that was made at the same low bits long ago comes to life with the new one.
+void forget_mmio(VmState& vm) {
+  if (vm.tdp.on) return tdp::zap_all_fast(vm);
+  Locked lock(vm, LockId::kMmu);
+  zap::all_fast(vm);
+  ++vm.shape;
+}
+
+void finish_update(VmState& vm, Memslots& slots) {
+  if (slots.next_generation_wraps()) forget_mmio(vm);
+  slots.finish_update();
+}
+
 // A dummy root may have become visible, or a visible one have gone.
 void reconsider_roots(VmState& vm) {
   for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].free_obsolete_roots = true;
@@ -130,12 +145,14 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   const Memslot before = old ? *old : Memslot{};
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
                        (request.kind == Kind::kFlags && before.read_only != request.read_only);
+  const bool ends_tracking =
+      (request.kind == Kind::kDelete || request.kind == Kind::kMove) && page_track::any(vm, before);
   if (removes) {
     if (const Status s = retire(vm, slots, request.id); s != Status::kOk) return s;
   }
   if (const Status s = slots.publish(request); s != Status::kOk) {
     if (removes) slots.restore(request.id);
-    slots.finish_update();
+    finish_update(vm, slots);
     return s;
   }
   Memslot* now = slots.by_id(request.id);
@@ -147,9 +164,10 @@ Status Vm::set_memslot(const MemslotRequest& request) {
     Locked mmu(vm, LockId::kMmu);
     tdp::collapse(vm, mmu, *now);
   }
-  slots.finish_update();
+  finish_update(vm, slots);
   free_old_arrays(vm, slots, request.id, before);
   reconsider_roots(vm);
+  if (ends_tracking) vm.platform.on_tracked_slot_gone(request.space, before.base, before.pages);
   return Status::kOk;
 }
 

@@ -48,7 +48,8 @@ FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
 
 WalkView Spec::view(unsigned vcpu, const AccessQuery& query) const {
   impl_->state.look_as(vcpu);
-  return make_view(impl_->state, vcpu, query);
+  return impl_->state.vcpu(vcpu).guest.active() ? make_guest_view(impl_->state, vcpu, query)
+                                                : make_view(impl_->state, vcpu, query);
 }
 
 bool Spec::in_guest(unsigned vcpu) const { return impl_->state.vcpu(vcpu).guest.active(); }

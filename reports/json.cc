@@ -13,16 +13,24 @@ std::string dumped(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+Json nested_json(const NestedLines& nested) {
+  return {{"title", nested.title}, {"lines", nested.lines}};
+}
+
 Json walk_json(const Walk& walk) {
   Json levels = Json::array();
   for (const WalkLevel& l : walk.levels) {
-    levels.push_back({{"level", l.level},
-                      {"table", fmt::format("{:#x}", l.table_gpa)},
-                      {"index", l.index},
-                      {"entry", fmt::format("{:#x}", l.entry)},
-                      {"note", l.note}});
+    Json level = {{"level", l.level},
+                  {"table", fmt::format("{:#x}", l.table_gpa)},
+                  {"index", l.index},
+                  {"entry", fmt::format("{:#x}", l.entry)},
+                  {"note", l.note}};
+    if (!l.nested.title.empty()) level["nested"] = nested_json(l.nested);
+    levels.push_back(std::move(level));
   }
-  return {{"title", walk.title}, {"outcome", walk.outcome}, {"levels", std::move(levels)}};
+  Json json = {{"title", walk.title}, {"outcome", walk.outcome}, {"levels", std::move(levels)}};
+  if (!walk.last.title.empty()) json["last"] = nested_json(walk.last);
+  return json;
 }
 
 Json finding_json(const Finding& f) {

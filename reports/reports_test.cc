@@ -100,7 +100,11 @@ TEST(WellFormed, WhateverTheTextIs) {
         *s = evil;
       for (Walk& w : f.walks) {
         w.title = w.outcome = evil;
-        for (WalkLevel& l : w.levels) l.note = evil, l.level = 77, l.entry = ~std::uint64_t{0};
+        w.last = {evil, {evil, evil}};
+        for (WalkLevel& l : w.levels) {
+          l.note = evil, l.level = 77, l.entry = ~std::uint64_t{0};
+          l.nested = {evil, {evil}};
+        }
       }
     }
     for (auto* names : {&r.states.roles, &r.states.levels, &r.states.operations, &r.remarks}) {
@@ -201,6 +205,31 @@ TEST(WalkPicture, MarksWhatDiffers) {
       walk_picture({{"a", "ok", {{1, 0, 0, 1, ""}}}, {"b", "ok", {{1, 0, 0, 3, ""}}}});
   EXPECT_THAT(other, HasSubstr("box differs"));
   EXPECT_THAT(other, HasSubstr("frame 0x0: p|w"));
+}
+
+TEST(WalkPicture, NestedWalksStandAboveWhatTheyLeadTo) {
+  Walk a{"a", "ok", {{1, 0, 0, 1, "", {"gpa 0x9000 is hpa 0x9000", {"EPT1 first"}}}}};
+  a.last = {"gpa 0x5000 is hpa 0x7000", {"EPT2 x", "EPT1 y"}};
+  Walk b = a;
+  b.last.lines[1] = "EPT1 z";
+  const std::string same = walk_picture({a, a});
+  EXPECT_THAT(same, Not(HasSubstr("differs")));
+  EXPECT_LT(same.find("EPT1 first"), same.find("PT at 0x0"));
+  EXPECT_LT(same.find("PT at 0x0"), same.find("EPT2 x"));
+  const std::string other = walk_picture({a, b});
+  EXPECT_THAT(other, HasSubstr("nested differs"));
+  EXPECT_THAT(other, Not(HasSubstr("box differs")));
+  // A walk that ends early has the nested walk that ended it in its next row.
+  Walk early = a;
+  early.levels.clear();
+  EXPECT_EQ(markup_error(walk_picture({a, early})), "");
+}
+
+TEST(Html, TwoDimensionsAreInTheData) {
+  const auto walks = embedded(to_html(sample_fuzz_report()))["findings"][2]["walks"];
+  EXPECT_EQ(walks[1]["last"]["lines"][3], "EPT1 0x3001000|r|w|x|wb|a");
+  EXPECT_EQ(walks[0]["levels"][0]["nested"]["title"], "gpa 0x102010 is hpa 0x102010");
+  EXPECT_FALSE(walks[0]["levels"][1].contains("nested"));
 }
 
 TEST(Numbers, ReadWell) {

@@ -50,6 +50,8 @@ const std::vector<Arrow>& arrows() {
       // processor.
       {"harness/core/", {"harness/core/", "harness/subject.h", "harness/trace/", "mmu_core/"}},
       {"harness/core_subject", {"harness/", "mmu_core/"}},
+      // The core with real threads.
+      {"harness/threads/", {"harness/", "mmu_core/"}},
       // The command line puts everything together; the core only through the adapter.
       {"harness/cli/", {"harness/", "oracle/", "reports/", "kvm_runner/"}},
       // The driver of the verb `fuzz` ends in a report.

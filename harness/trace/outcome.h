@@ -74,6 +74,16 @@ struct Path {
   std::uint64_t entry[5] = {};
 };
 
+// The entries of a subject's second dimension that translate one guest-physical address, root
+// first, as they are; the last one is not present, malformed or a leaf.
+struct NestedPath {
+  std::uint8_t count = 0;
+  std::uint8_t levels = 0;  // entry[i] is of level `levels - i`
+  std::uint64_t at[5] = {}, entry[5] = {};
+  bool leads = false;  // to hpa, whatever the rights
+  std::uint64_t hpa = 0;
+};
+
 struct Outcome {
   OutcomeKind kind = OutcomeKind::kDone;
   SkipReason reason = SkipReason::kNone;

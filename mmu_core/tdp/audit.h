@@ -32,6 +32,7 @@ class Auditor {
   void check_bits(Ref ref, u64 e);
   void check_frame(Ref ref, u64 e, const Memslot& slot);
   void check_writable(Ref ref, u64 e, const Memslot& slot);
+  void check_tracked(Ref ref, const Memslot& slot);
   bool is_logged(Ref ref, u64 e, const Memslot& slot) const;
 
   VmState& vm_;

@@ -31,6 +31,19 @@ void Auditor::check_leaf(Ref ref, u64 e) {
   check_bits(ref, e);
   check_frame(ref, e, *slot);
   if (is_writable(format_, e)) check_writable(ref, e, *slot);
+  if (e & format_.mmu_writable) check_tracked(ref, *slot);
+}
+
+// Not even what may become writable without more ado (P01).
+void Auditor::check_tracked(Ref ref, const Memslot& slot) {
+  const u64 first = gfn_of(ref).raw, end = first + ref.pages();
+  for (u64 gfn = first; gfn < end && slot.contains(Gfn{gfn});) {
+    if (!slot.chunk(Gfn{gfn})) {
+      gfn += SlotChunk::kPages - slot.in_chunk(Gfn{gfn});
+    } else if (slot.watched(Gfn{gfn++})) {
+      return report(Class::kWritable, "writable leaf over a page that others track", ref);
+    }
+  }
 }
 
 // All that a leaf maps is private if its root is, and nothing otherwise.

@@ -166,6 +166,23 @@ TEST_P(TdpAudit, EntryIsWithinTheHostsWidth) {
   EXPECT_TRUE(complains(Class::kReserved, "entry has a reserved bit"));
 }
 
+// Neither writable nor what a lock-free fault makes writable.
+TEST_P(TdpAudit, WhatOthersTrackIsNotWritten) {
+  constexpr const char* kTracked = "writable leaf over a page that others track";
+  constexpr Gpa kFar = kPage + 0x100 * kPageSize;  // of another part of the slot
+  for (const Gpa page : {kPage, kLarge + 0x80 * kPageSize}) {
+    ASSERT_EQ(g_.vm().track_writes(0, Gfn::of(page)), Status::kOk);
+    ASSERT_EQ(g_.vm().track_writes(0, Gfn::of(kFar)), Status::kOk);
+    const unsigned level = page == kPage ? 1 : 2;
+    u64& e = entry(page, level);
+    falsify(e, e | format().mmu_writable);
+    EXPECT_TRUE(complains(Class::kWritable, kTracked));
+    e |= format().write;
+    EXPECT_TRUE(complains(Class::kWritable, kTracked));
+    undo_.back()();
+  }
+}
+
 TEST_P(TdpAudit, LargeLeafIsAligned) {
   falsify(entry(kLarge, 2), entry(kLarge, 2) | bit(13));
   EXPECT_TRUE(complains(Class::kReserved, "entry has a reserved bit"));

@@ -41,6 +41,8 @@ enum class TdpEvent : u8 {
   kNxSplit,
   kNxRecover,
   kAttributes,
+  kTrackProtect,
+  kTrackedWrite,
   kCount
 };
 // For reports, in the order of TdpEvent.
@@ -75,7 +77,9 @@ inline constexpr const char* kTdpEventNames[] = {"leaf",
                                                  "collapse",
                                                  "nx-split",
                                                  "nx-recover",
-                                                 "attributes"};
+                                                 "attributes",
+                                                 "track-protect",
+                                                 "tracked-write"};
 static_assert(sizeof kTdpEventNames / sizeof kTdpEventNames[0] ==
               static_cast<u32>(TdpEvent::kCount));
 

@@ -62,6 +62,17 @@ TEST_P(TdpEvents, DeleteFlushesBeforeTheOldRootIsFreed) {
   EXPECT_EQ(g_.platform.table_at(old), nullptr);
 }
 
+// What an MMIO entry holds of the generation comes round.
+TEST_P(TdpEvents, MmioEntryDoesNotComeToLifeWhenTheGenerationWraps) {
+  constexpr u64 kUpdates = (u64{1} << kMmioGenerationBits) / kAddressSpaces;
+  ASSERT_EQ(g_.read(kElsewhere), ended(Kind::kMmio));
+  MemslotRequest flags;
+  flags.kind = MemslotRequest::Kind::kFlags;
+  for (u64 i = 1; i < kUpdates; ++i) ASSERT_EQ(g_.vm().set_memslot(flags), Status::kOk);
+  ASSERT_EQ(g_.set(g_.slot(1, Gfn::of(kElsewhere), 1, hva_of(kElsewhere))), Status::kOk);
+  EXPECT_EQ(g_.read(kElsewhere).kind, Kind::kOk);
+}
+
 TEST_P(TdpEvents, MovedSlotIsElsewhere) {
   ASSERT_EQ(g_.set(g_.slot(1, Gfn::of(kElsewhere), 16, hva_of(kElsewhere))), Status::kOk);
   g_.write(kElsewhere, 0x55);

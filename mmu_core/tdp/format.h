@@ -15,6 +15,7 @@
 // while the entry is not present to the hardware, which is how an access is noticed where it sets
 // no A.
 
+#include "mmu_core/memslot.h"
 #include "mmu_core/mmu.h"
 #include "mmu_core/paging_mode.h"
 #include "mmu_core/reserved_bits.h"
@@ -38,6 +39,7 @@ using SavedRx = Field<54, 56>;
 using MmioGenLow = Field<3, 10>;
 using MmioGenHigh = Field<52, 61>;
 inline constexpr u64 kMmioGenMask = (u64{1} << (MmioGenLow::width + MmioGenHigh::width)) - 1;
+static_assert(MmioGenLow::width + MmioGenHigh::width == kMmioGenerationBits);
 inline constexpr u64 kNptMmioMark = bit(51);
 
 struct Format {

@@ -90,7 +90,7 @@ class Mapper {
     parts.level = goal_;
     parts.pfn = Pfn{fault_.frame.pfn.raw & ~(pages_of_level(goal_) - 1)};
     parts.host_writable = fault_.frame.writable && !slot.read_only;
-    parts.mmu_writable = parts.host_writable;
+    parts.mmu_writable = parts.host_writable && !slot.watched(fault_.gfn);
     // Until a page of a slot that is logged is written its first write must be noticed, by the core
     // or by the hardware.
     const bool first_write_counts = slot.log_dirty && !fault_.write;
@@ -115,7 +115,9 @@ class Mapper {
     if (was != now && !try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
     if (is_table(was, level)) count(vm_, TdpEvent::kLargeForTable, level);
     count(vm_, writable ? TdpEvent::kLeaf : TdpEvent::kLeafReadOnly, level);
-    return fault_.write && !writable ? MapResult::kWriteProtected : MapResult::kInstalled;
+    if (!fault_.write || writable) return MapResult::kInstalled;
+    count(vm_, TdpEvent::kTrackedWrite, level);
+    return MapResult::kWriteProtected;
   }
 
   VcpuState& vcpu_;

@@ -72,7 +72,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
   bool is_private(u64 gfn) const { return private_.contains(gfn); }
 
   void step() {
-    switch (pick(24)) {
+    switch (pick(25)) {
       case 0:
         return change_slot();
       case 1:
@@ -109,6 +109,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
         return;
       case 14:
         return prefault();
+      case 16:
+        return track_or_untrack();
       case 15: {
         const u64 gfn = any_gfn();
         Slot* const s = slot_of(gfn);
@@ -140,6 +142,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     if (!s) return ended(Kind::kMmio);
     if (access == Access::kWrite && (s->read_only || !host(*s, gfn).writable))
       return ended(Kind::kMmio);
+    if (access == Access::kWrite && tracked_.count(gfn)) return ended(Kind::kEmulate);
     TdpOutcome o;
     o.hpa = host(*s, gfn).pfn.base() + gpa.raw % kPageSize;
     return o;
@@ -156,6 +159,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     r.kind = s.there ? MemslotRequest::Kind::kDelete : MemslotRequest::Kind::kAdd;
     if (s.there && pick(2)) return;
     ASSERT_EQ(guest_.set(r), Status::kOk);
+    if (s.there)
+      for (u64 gfn = s.base; gfn < s.base + s.pages; ++gfn) tracked_.erase(gfn);
     s.there = !s.there;
     s.read_only = s.logs = false;
     s.written.clear();
@@ -249,6 +254,18 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
       }
     }
   }
+  void track_or_untrack() {
+    const u64 gfn = any_gfn();
+    if (pick(2)) {
+      const Status s = guest_.vm().track_writes(0, Gfn{gfn});
+      ASSERT_EQ(s, slot_of(gfn) ? Status::kOk : Status::kInvalid);
+      if (s == Status::kOk) tracked_.insert(gfn);
+    } else {
+      ASSERT_EQ(guest_.vm().untrack_writes(0, Gfn{gfn}), tracked_.count(gfn) != 0);
+      const auto one = tracked_.find(gfn);
+      if (one != tracked_.end()) tracked_.erase(one);
+    }
+  }
   void prefault() {
     const u64 gfn = any_gfn(), pages = 1 + pick(8);
     const bool as_private = config().shared_bit && is_private(gfn);
@@ -264,6 +281,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
   TdpGuest guest_;
   Slot slot_[kSlots];
   std::set<u64> private_;
+  std::multiset<u64> tracked_;
   u64 value_ = 0;
 };
 

@@ -115,6 +115,7 @@ class AuditScene {
   ShadowPage& page(Gva gva, unsigned level = 1) { return *at(gva, level).page; }
   RmapHead& rmap(Gpa gpa, unsigned level = 1) { return *slot().rmap(Gfn::of(gpa), level); }
   u16& tracked(Gfn gfn) { return slot().chunk(gfn)->tracked[slot().in_chunk(gfn)]; }
+  u16& watched(Gfn gfn) { return slot().chunk(gfn)->watched[slot().in_chunk(gfn)]; }
   HostPage& host(Gpa gpa) { return guest.platform.host_page(kMemory + gpa.raw); }
   // The link of the hash chain that leads to this page.
   ShadowPage*& hash_link(const ShadowPage& page);

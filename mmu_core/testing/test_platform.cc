@@ -101,6 +101,7 @@ void RecordingPlatform::free_table(Hpa hpa) {
 }
 
 void* RecordingPlatform::alloc_object(u64 size) {
+  if (before_alloc_object) before_alloc_object(size);
   if (!object_source.take()) return nullptr;
   void* const object = ::operator new(size, kObjectAlignment);
   std::memset(object, 0xa5, size);  // to be initialised by the core
@@ -160,6 +161,17 @@ FrameLookup RecordingPlatform::lookup_frame(Hva hva, bool write) {
 }
 
 void RecordingPlatform::flush_tlb(const FlushRequest& request) { flushes.push_back(request); }
+
+void RecordingPlatform::on_tracked_write(u32 space, Gpa gpa, unsigned size) {
+  for (const bool held : held_[running])
+    if (held || shared_[running]) panic("a tracked write is told under a lock");
+  tracked_writes.push_back({space, gpa, size});
+}
+
+void RecordingPlatform::on_tracked_slot_gone(u32 space, Gfn gfn, u64 pages) {
+  if (holds_lock(LockId::kMmu)) panic("the end of a slot is told under the mmu lock");
+  tracked_slots_gone.push_back({space, gfn, pages});
+}
 
 void RecordingPlatform::lock(LockId id) {
   const int i = static_cast<int>(id);

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <ostream>
 #include <vector>
 
 #include "mmu_core/platform.h"
@@ -62,7 +63,7 @@ class RecordingPlatform final : public Platform {
   // Runs just before a compare-and-exchange looks at memory, to interfere.
   std::function<void(Hpa)> before_cmpxchg;
   std::function<void(YieldPoint, u32 vcpu)> on_yield;
-  std::function<void(u64 size)> before_free_object;
+  std::function<void(u64 size)> before_alloc_object, before_free_object;
   u32 running = 0;  // the context that is inside the core: a test that changes it says another runs
 
   // What the core did.
@@ -71,6 +72,24 @@ class RecordingPlatform final : public Platform {
     return std::any_of(flushes.begin(), flushes.end(),
                        [](const FlushRequest& f) { return f.kind == FlushRequest::Kind::kAll; });
   }
+  struct TrackedWrite {
+    u32 space;
+    Gpa gpa;
+    unsigned size;
+    friend bool operator==(const TrackedWrite&, const TrackedWrite&) = default;
+    friend void PrintTo(const TrackedWrite& w, std::ostream* out) {
+      *out << "space " << w.space << " gpa 0x" << std::hex << w.gpa.raw << std::dec << " size "
+           << w.size;
+    }
+  };
+  std::vector<TrackedWrite> tracked_writes;
+  struct TrackedSlotGone {
+    u32 space;
+    Gfn gfn;
+    u64 pages;
+    friend bool operator==(const TrackedSlotGone&, const TrackedSlotGone&) = default;
+  };
+  std::vector<TrackedSlotGone> tracked_slots_gone;
   u64 guest_reads = 0, guest_writes = 0, cmpxchgs = 0;
   std::size_t tables_in_use() const { return tables_.size(); }
   std::size_t objects_in_use() const { return objects_.size(); }
@@ -94,6 +113,8 @@ class RecordingPlatform final : public Platform {
   bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) override;
   FrameLookup lookup_frame(Hva hva, bool write) override;
   void flush_tlb(const FlushRequest& request) override;
+  void on_tracked_write(u32 space, Gpa gpa, unsigned size) override;
+  void on_tracked_slot_gone(u32 space, Gfn gfn, u64 pages) override;
   u32 context() const override { return running; }
   void lock(LockId id) override;
   void unlock(LockId id) override;

@@ -244,6 +244,17 @@ std::optional<Difference> compare_path(const AccessQuery& query, const FreshOutc
   return std::nullopt;
 }
 
+// Does what a store in two pages puts into the first change how the second is translated?
+bool changes_second_path(const AccessQuery& query, const FreshOutcome& fresh) {
+  const TableLayout& layout = layout_of(query);
+  const std::uint64_t first = led_to(query, fresh, 0);
+  const std::uint64_t room = kPageMask + 1 - (query.gva & kPageMask);
+  const PathPlaces places = places_of(query, layout, fresh.path[1], 1);
+  for (unsigned i = 0; i < fresh.path[1].count; ++i)
+    if (first < places.gpa[i] + layout.entry_bytes && places.gpa[i] < first + room) return true;
+  return false;
+}
+
 }  // namespace
 
 bool crosses(const AccessQuery& q) {
@@ -378,6 +389,16 @@ std::string_view not_comparable(const AccessQuery& query, const FreshOutcome& fr
   if (rmw && crosses(query) && kind_of(result) == OutcomeKind::kPageFault &&
       !in_first_page(query, result.address) && faults && !second_page_faults) {
     return "a read-modify-write that faults on both pages";
+  }
+  // Unicorn looks the second page up again when it has stored to the first. An access in two pages
+  // may be two, so either is right (SDM 3A §"Guaranteed Atomic Operations").
+  const bool store = rmw || query.kind == AccessKind::kWrite;
+  const bool second_faulted = kind_of(result) == OutcomeKind::kPageFault && crosses(query) &&
+                              !in_first_page(query, result.address);
+  if (store && crosses(query) &&
+      (fresh.kind == OutcomeKind::kMmio || (fresh.kind == OutcomeKind::kOk && second_faulted)) &&
+      changes_second_path(query, fresh)) {
+    return "a store in two pages, of which the first part changes the path of the second";
   }
   // Outside 64-bit mode it is CMPXCHG8B, whose comparand is what lay there before the walk set A
   // or D.

@@ -146,6 +146,9 @@ std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
   const Path& path = fresh.path[second ? 1 : 0];
   const std::uint64_t last = path.count > 0 ? path.entry[path.count - 1] : 0;
   const unsigned level = path.count > 0 ? layout.levels + 1u - path.count : 0;
+  const bool reserved_there = kind_of(result) == OutcomeKind::kPageFault &&
+                              (result.error_code & pfec::kRsvd) != 0 &&
+                              (fresh.cr2 ^ result.address) < kPageBytes;
   const unsigned guest_bits = machine.maxphyaddr;
   const std::uint64_t guest_address = bit(guest_bits) - 1,
                       engine_address = bit(kEnginePhysicalBits) - 1;
@@ -168,6 +171,7 @@ std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
           text("unicorn.outcome", name_of(kind_of(result))),
           number("spec.error-code", fresh.error_code),
           number("unicorn.error-code", result.error_code),
+          number("unicorn.reserved-there", reserved_there ? 1 : 0),
           number("lost-bits", fresh.error_code & ~result.error_code),
           number("added-bits", result.error_code & ~fresh.error_code),
           number("last-entry", last),

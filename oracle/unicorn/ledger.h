@@ -30,11 +30,13 @@ struct Fact {
 // Words: `field`, what differs (outcome, error-code, cr2, value, accessed-dirty, image); `mode`,
 // `access` and `vendor`, named as in traces; `spec.outcome` and `unicorn.outcome`.
 // Numbers: `cpl`; `maxphyaddr`; `features`, bits as in feature::kNames; `spec.error-code` and
-// `unicorn.error-code`; `lost-bits` and `added-bits`, error-code bits that only spec has and that
-// only Unicorn has; `last-entry` and `last-level`, of the last entry that spec's walk reads for the
-// page that decides; `disputed-address-bits`, of all entries read the address bits that the
-// machine's MAXPHYADDR and the engine's (40) treat differently; `own-path`, 1 if the access stores
-// to an entry of its own path; `lost-value-bits` and `added-value-bits`, of the value loaded.
+// `unicorn.error-code`; `unicorn.reserved-there`, 1 if Unicorn too finds a reserved bit in the page
+// where spec faults (of an access in two, it may go on and fault in the other); `lost-bits` and
+// `added-bits`, error-code bits that only spec has and that only Unicorn has; `last-entry` and
+// `last-level`, of the last entry that spec's walk reads for the page that decides;
+// `disputed-address-bits`, of all entries read the address bits that the machine's MAXPHYADDR and
+// the engine's (40) treat differently; `own-path`, 1 if the access stores to an entry of its own
+// path; `lost-value-bits` and `added-value-bits`, of the value loaded.
 std::vector<Fact> facts_of(const Machine& machine, const AccessQuery& query,
                            const FreshOutcome& fresh, const Result& result,
                            const Difference& difference);

@@ -81,6 +81,26 @@ TEST(LedgerText, ConditionsAndVersionsNarrowAnEntry) {
   EXPECT_FALSE(covers(R"({"fact":"access","is":"rmw"})", {3, 0, 0, true}));
 }
 
+TEST(LedgerText, AReservedBitIsSeenInThePageWhereSpecFaults) {
+  const auto there = [](std::uint64_t address, std::uint32_t error_code) {
+    FreshOutcome fresh;
+    fresh.kind = OutcomeKind::kPageFault;
+    fresh.cr2 = 0x1ffc;
+    Result result{};
+    result.event = Event::kException;
+    result.vector = 14;
+    result.address = address;
+    result.error_code = error_code;
+    const auto facts = facts_of(Machine{}, {}, fresh, result, Difference{"cr2", "", ""});
+    const std::string entry = entry_with(R"({"fact":"unicorn.reserved-there","is":"0x1"})");
+    return Ledger::parse(entry).covering({2, 1, 1, true}, facts) == "x";
+  };
+  EXPECT_TRUE(there(0x1ffc, pfec::kP | pfec::kRsvd));
+  EXPECT_TRUE(there(0x1000, pfec::kP | pfec::kRsvd));
+  EXPECT_FALSE(there(0x2000, pfec::kP | pfec::kRsvd));
+  EXPECT_FALSE(there(0x1ffc, pfec::kP));
+}
+
 TEST(LedgerText, AnEntryConcernsItsVersionsAndOtherIdsAll) {
   const Ledger ledger = Ledger::parse(entry_with(R"({"fact":"access","is":"rmw"})"));
   EXPECT_TRUE(ledger.concerns("x", {2, 1, 1, true}));
