@@ -166,6 +166,8 @@ SkipReason CoreSubject::why_not(const Op& op) const {
       return SkipReason::kNestedNotSupported;
     case Verb::kAsyncDone:
       return SkipReason::kVerbNotSupported;
+    case Verb::kSmm:  // no processor has both
+      return shared_bit(machine_) != 0 ? SkipReason::kFeatureNotSupported : SkipReason::kNone;
     case Verb::kPrefault:
     case Verb::kNxRecover:
       return two_dimensions() ? SkipReason::kNone : SkipReason::kVerbNotSupported;

@@ -25,6 +25,7 @@ void CoreTdp::reset(const Machine& machine) {
   processor_.reset(machine);
   vendor_ = machine.vendor;
   kind_ = machine.core == Dimension::kNpt ? NestedFormat::Kind::kNpt : NestedFormat::Kind::kEpt;
+  shared_bit_ = shared_bit(machine);
   for (PageLog& log : log_) log = PageLog{};
   for (Entered& e : entered_) e = Entered{};
 }
@@ -36,6 +37,8 @@ processor::GuestControls CoreTdp::controls_of(const Registers& registers, unsign
   controls.nested.kind = kind_;
   controls.nested.vpid = kVpid;
   controls.nested.pointer = entered_[vcpu].pointer;
+  controls.nested.private_pointer = entered_[vcpu].private_pointer;
+  controls.nested.shared_bit = shared_bit_;
   std::copy(entered_[vcpu].pdpte, entered_[vcpu].pdpte + 4, controls.pdpte);
   return controls;
 }
@@ -43,6 +46,7 @@ processor::GuestControls CoreTdp::controls_of(const Registers& registers, unsign
 void CoreTdp::access(const Registers& registers, unsigned vcpu, const mmu::EntryState& entry,
                      const processor::Access& access, processor::GuestResult& result) {
   entered_[vcpu].pointer = entry.tdp_pointer;
+  entered_[vcpu].private_pointer = entry.private_pointer;
   std::fill(entered_[vcpu].pdpte, entered_[vcpu].pdpte + 4, 0);
   if (entry.pdptes_valid) std::copy(entry.pdpte, entry.pdpte + 4, entered_[vcpu].pdpte);
   processor::GuestControls controls = controls_of(registers, vcpu);
@@ -62,6 +66,8 @@ bool CoreTdp::nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) co
   processor::NestedControls nested;
   nested.kind = kind_;
   nested.pointer = entered_[vcpu].pointer;
+  nested.private_pointer = entered_[vcpu].private_pointer;
+  nested.shared_bit = shared_bit_;
   processor_.peek(nested, gpa, path);
   return true;
 }
@@ -69,6 +75,7 @@ bool CoreTdp::nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) co
 mmu::TdpFault CoreTdp::fault_of(const NestedExit& exit) const {
   mmu::TdpFault fault;
   fault.gpa = mmu::Gpa{exit.gpa};
+  fault.is_private = shared_bit_ != 0 && (exit.gpa & shared_bit_) == 0;
   const std::uint64_t q = exit.qualification;
   switch (exit.kind) {
     case NestedExit::Kind::kEptViolation: {

@@ -86,8 +86,9 @@ class CoreTdp {
   processor::PageLog log_[kMaxVcpus];
   Vendor vendor_ = Vendor::kIntel;
   processor::NestedFormat::Kind kind_ = processor::NestedFormat::Kind::kNone;
+  std::uint64_t shared_bit_ = 0;
   struct Entered {  // with what the vCPU last was
-    std::uint64_t pointer = 0;
+    std::uint64_t pointer = 0, private_pointer = 0;
     std::uint64_t pdpte[4] = {};
   } entered_[kMaxVcpus];
 };

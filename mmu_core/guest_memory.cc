@@ -9,13 +9,16 @@ namespace {
 struct Location {
   GuestMemory::Result result = GuestMemory::Result::kNoSlot;
   const Memslot* slot = nullptr;
+  Gfn gfn;
   Hpa hpa;
 };
 
 Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
   using Result = GuestMemory::Result;
   Location at;
-  const Gfn gfn = Gfn::of(gpa);
+  Gfn gfn = Gfn::of(gpa);
+  if (!slots.reaches(gfn)) return at;
+  at.gfn = gfn;
   at.slot = slots.find(gfn);
   if (!at.slot || at.slot->invalid) return at;
   if (write && at.slot->read_only) {
@@ -41,8 +44,8 @@ Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
 
 // The core has stored there for the guest.
 void note_store(Platform& platform, const Location& at, Gpa gpa, unsigned size) {
-  GuestMemory::mark_dirty(*at.slot, Gfn::of(gpa));
-  if (at.slot->watched(Gfn::of(gpa))) platform.on_tracked_write(at.slot->space, gpa, size);
+  GuestMemory::mark_dirty(*at.slot, at.gfn);
+  if (at.slot->watched(at.gfn)) platform.on_tracked_write(at.slot->space, gpa, size);
 }
 
 }  // namespace

@@ -80,6 +80,13 @@ Memslot* Memslots::find_and_note(Gfn gfn) {
   return nullptr;
 }
 
+bool Memslots::reaches(Gfn& gfn) const {
+  if (!private_) return true;
+  const bool is_private = !(gfn.raw & shared_gfn_bit_);
+  gfn = Gfn{gfn.raw & ~shared_gfn_bit_};
+  return private_->contains(gfn) == is_private;
+}
+
 Memslot* Memslots::by_id(u32 id) {
   if (id >= kMaxMemslots || !copy_[active_].slot[id].used) return nullptr;
   return &copy_[active_].slot[id];

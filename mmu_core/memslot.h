@@ -125,7 +125,13 @@ class Memslots {
   }
 
   // What new slots' notes of mixed large pages are made from.
-  void watch(const tdp::PrivateRanges& ranges) { private_ = &ranges; }
+  void watch(const tdp::PrivateRanges& ranges, u64 shared_gfn_bit) {
+    private_ = &ranges;
+    shared_gfn_bit_ = shared_gfn_bit;
+  }
+  // Takes VmConfig::shared_bit away from an address of the guest's. False: only memory of the other
+  // kind is there.
+  bool reaches(Gfn& gfn) const;
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
@@ -169,6 +175,7 @@ class Memslots {
   Platform& platform_;
   const u32 space_;
   const tdp::PrivateRanges* private_ = nullptr;
+  u64 shared_gfn_bit_ = 0;
   SlotTable copy_[2];
   u32 active_ = 0;
   mutable u32 hint_ = 0;

@@ -33,7 +33,7 @@ void configure(VmState& vm, const VmConfig& config) {
   if (!vm.tdp.on || !vm.tdp.format.ept || shared_bit >> vm.tdp.format.gpa_bits ||
       (shared_bit & (shared_bit - 1)) || shared_bit < kPageSize)
     shared_bit = 0;
-  if (shared_bit) vm.spaces[0].slots.watch(vm.tdp.private_ranges);
+  if (shared_bit) vm.spaces[0].slots.watch(vm.tdp.private_ranges, shared_bit >> 12);
   vm.notifier = Notifier{};
   for (u32 i = 0; i < kMaxVcpus; ++i) {
     vm.vcpu[i].vm = &vm;

@@ -103,6 +103,29 @@ void unspecified(Verdict& out, const Rule& rule, std::string_view field, std::st
   out.kind = VerdictKind::kUnspecified;
 }
 
+namespace {
+
+// For the guest a memory fault is as if a device answered; that it is one where the address is of
+// the other kind, and nowhere else, is a matter of its own.
+void judge_exit(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
+  const Outcome& got = *in.got;
+  const bool fault = got.kind == OutcomeKind::kMemoryFault;
+  if (!fault && got.kind != OutcomeKind::kMmio) return judge_by_verb(state, in, counters, out);
+  const bool other_kind = state.of_other_kind(got.gpa[0]);
+  Outcome as_device = got;
+  as_device.kind = OutcomeKind::kMmio;
+  JudgeInput same = in;
+  same.got = &as_device;
+  judge_by_verb(state, same, counters, out);
+  if (fault == other_kind || out.kind != VerdictKind::kAgree) return;
+  Outcome want = got;
+  want.kind = other_kind ? OutcomeKind::kMemoryFault : OutcomeKind::kMmio;
+  diverge(out, DivergenceClass::kWrongMmio, rules::kPrivate, "outcome", to_text(got),
+          to_text(want));
+}
+
+}  // namespace
+
 void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
   const Outcome& got = *in.got;
   state.tick();
@@ -114,7 +137,7 @@ void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, V
             "skip: no such vCPU");
   } else {
     state.look_as(in.step->what.vcpu);
-    judge_by_verb(state, in, counters, out);
+    judge_exit(state, in, counters, out);
   }
   if (got.complaint != Complaint::kNone) {
     // What the subject found in itself tells more than what became visible of it.

@@ -100,6 +100,13 @@ void judge_slot(MachineState& state, const JudgeInput& in, Verdict& out) {
           accepted ? "done" : "refused");
 }
 
+void judge_attributes(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const OutcomeKind got = in.got->kind;
+  if (got == OutcomeKind::kRefused && state.allocation_fails) return;
+  const bool accepted = state.set_private(in.step->what);
+  ended_as(in, accepted ? OutcomeKind::kDone : OutcomeKind::kRefused, rules::kHostRequest, out);
+}
+
 }  // namespace
 
 void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
@@ -112,6 +119,8 @@ void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
     case Verb::kSlotMove:
     case Verb::kSlotFlags:
       return judge_slot(state, in, out);
+    case Verb::kAttributes:
+      return judge_attributes(state, in, out);
     case Verb::kDirtyGet:
       return judge_dirty_get(state, in, out);
     case Verb::kFailAlloc:

@@ -86,8 +86,8 @@ void MachineState::settle_pdpte(unsigned vcpu, unsigned number, bool present) {
 
 void MachineState::note_dirty(const Memslot& slot, std::uint64_t gpa) {
   if (!slot.log_dirty) return;
-  const auto id = static_cast<unsigned>(&slot - &slots().slot(0));
-  dirty_.note(DirtyLog::number(space_, id), slot, gpa);
+  dirty_.note(DirtyLog::number(space_, slot.id), slots().slot(slot.id),
+              slots().without_shared_bit(gpa));
 }
 
 void MachineState::store_word(std::uint64_t gpa, std::uint64_t value, Hand hand) {
@@ -199,6 +199,13 @@ bool MachineState::slot_flags(const Op& op) {
   const bool logged = slots.slot(op.slot).log_dirty;
   if (!slots.set_flags(op.slot, op.flags)) return false;
   if (!logged || !slots.slot(op.slot).log_dirty) dirty_collected(op.space, op.slot);
+  return true;
+}
+
+bool MachineState::set_private(const Op& op) {
+  if (!slots_[0].set_private(op.gpa, op.pages, op.value != 0, now_)) return false;
+  views_changed_ = true;
+  announced_.clear();
   return true;
 }
 

@@ -138,6 +138,8 @@ class MachineState {
   PdptesInMemory pdptes_at(std::uint64_t cr3) const;
 
   bool is_memory(std::uint64_t gpa) const { return slots().find(gpa) != nullptr; }
+  // Private where it says shared, or the reverse.
+  bool of_other_kind(std::uint64_t gpa) const { return slots().of_other_kind(gpa); }
   bool is_writable(std::uint64_t gpa) const {
     const Memslot* s = slots().find(gpa);
     return s != nullptr && !s->read_only;
@@ -153,6 +155,7 @@ class MachineState {
   bool slot_delete(const Op& op);
   bool slot_move(const Op& op);
   bool slot_flags(const Op& op);
+  bool set_private(const Op& op);
   void frames_dropped(std::uint64_t hva, std::uint64_t pages);
   void frames_moved(std::uint64_t hva, std::uint64_t pages);
   const Memslot& slot(std::uint64_t space, std::uint64_t id) const {

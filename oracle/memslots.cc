@@ -1,6 +1,7 @@
 #include "oracle/memslots.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "harness/trace/op.h"
 
@@ -28,14 +29,82 @@ unsigned nested_width(const Machine& machine) {
 // A memslot that no table could show is refused (KVM: kvm_mmu_max_gfn).
 void Memslots::set_width(const Machine& machine) {
   gpa_limit_ = bit(std::min<unsigned>(machine.maxphyaddr, nested_width(machine)));
+  if (shared_bit_ != 0) gpa_limit_ = std::min(gpa_limit_, shared_bit_);
 }
 
 void Memslots::reset(const Machine& machine) {
   slots_ = {};
   hint_ = &slots_[0];
   everything_zapped_ = 0;
+  shared_bit_ = shared_bit(machine);
   set_width(machine);
-  slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0};
+  slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0, 0};
+  kinds_.clear();
+  if (shared_bit_ != 0) kinds_.push_back({shared_bit_, true, 0});
+  make_pieces();
+}
+
+bool Memslots::is_private(std::uint64_t gpa) const {
+  for (const Kind& k : kinds_)
+    if (gpa < k.end) return k.is_private;
+  return false;
+}
+
+void Memslots::make_pieces() {
+  if (shared_bit_ == 0) return;
+  pieces_.clear();
+  for (const Memslot& slot : slots_) {
+    if (!slot.live) continue;
+    std::uint64_t begin = 0;
+    for (const Kind& kind : kinds_) {
+      const std::uint64_t first = std::max(begin, slot.gpa);
+      const std::uint64_t end = std::min(kind.end, slot.gpa + slot.bytes);
+      begin = kind.end;
+      if (first >= end) continue;
+      Memslot piece = slot;
+      piece.gpa = kind.is_private ? first : first | shared_bit_;
+      piece.bytes = end - first;
+      piece.hva = slot.hva + (first - slot.gpa);
+      piece.since = std::max(slot.since, kind.since);
+      pieces_.push_back(piece);
+    }
+  }
+  hint_ = &nothing_;
+}
+
+bool Memslots::set_private(std::uint64_t gpa, std::uint64_t pages, bool is_private, Time now) {
+  const std::uint64_t bytes = pages * kPageBytes;
+  if (!page_aligned(gpa) || pages == 0 || gpa >= shared_bit_ || bytes > shared_bit_ - gpa)
+    return false;
+  std::vector<Kind> kinds;
+  const auto add = [&kinds](Kind k) {
+    const bool same =
+        !kinds.empty() && kinds.back().is_private == k.is_private && kinds.back().since == k.since;
+    if (same) {
+      kinds.back().end = k.end;
+    } else {
+      kinds.push_back(k);
+    }
+  };
+  std::uint64_t begin = 0;
+  for (const Kind& k : kinds_) {
+    const std::uint64_t first = std::max(begin, gpa), end = std::min(k.end, gpa + bytes);
+    if (first >= end) {
+      add(k);
+    } else {
+      if (begin < first) add({first, k.is_private, k.since});
+      add({end, is_private, k.is_private == is_private ? k.since : now});
+      if (end < k.end) add(k);
+    }
+    begin = k.end;
+  }
+  std::size_t ranges = 0;
+  for (std::size_t i = 0; i < kinds.size(); ++i)
+    ranges += kinds[i].is_private && (i == 0 || !kinds[i - 1].is_private);
+  if (ranges > kMostPrivateRanges) return false;
+  kinds_ = std::move(kinds);
+  make_pieces();
+  return true;
 }
 
 bool Memslots::same_as(const Memslots& other) const {
@@ -53,6 +122,13 @@ bool Memslots::same_as(const Memslots& other) const {
 }
 
 const Memslot* Memslots::find_slowly(std::uint64_t gpa) const {
+  if (shared_bit_ != 0) {
+    const auto found = std::find_if(pieces_.begin(), pieces_.end(),
+                                    [gpa](const Memslot& s) { return gpa - s.gpa < s.bytes; });
+    if (found == pieces_.end()) return nullptr;
+    hint_ = &*found;
+    return hint_;
+  }
   for (unsigned i = 0; i < kMaxSlots; ++i) {
     if (gpa - slots_[i].gpa < slots_[i].bytes) {
       hint_ = &slots_[i];
@@ -84,13 +160,16 @@ bool Memslots::add(std::uint64_t id, std::uint64_t gpa, std::uint64_t pages, std
                 gpa,
                 bytes,
                 hva,
-                now};
+                now,
+                static_cast<unsigned>(id)};
+  make_pieces();
   return true;
 }
 
 bool Memslots::remove(std::uint64_t id) {
   if (id >= kMaxSlots || !slots_[id].live) return false;
   slots_[id] = {};
+  make_pieces();
   return true;
 }
 
@@ -99,6 +178,7 @@ bool Memslots::move(std::uint64_t id, std::uint64_t gpa, Time now) {
     return false;
   slots_[id].gpa = gpa;
   slots_[id].since = now;
+  make_pieces();
   return true;
 }
 
@@ -106,6 +186,7 @@ bool Memslots::set_flags(std::uint64_t id, std::uint64_t flags) {
   if (id >= kMaxSlots || !slots_[id].live) return false;
   slots_[id].read_only = (flags & slot_flag::kReadOnly) != 0;
   slots_[id].log_dirty = (flags & slot_flag::kLogDirty) != 0;
+  make_pieces();
   return true;
 }
 

@@ -3,9 +3,13 @@
 
 // One guest-physical address space: which host-virtual page stands behind a gpa. There are two, one
 // outside SMM and one inside.
+//
+// Where memory is private or shared (shared_bit()), a memslot shows itself in pieces: what is
+// private at its own addresses, what is shared at those with the bit.
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "harness/trace/machine.h"
 
@@ -25,6 +29,7 @@ struct Memslot {
   std::uint64_t bytes = 0;
   std::uint64_t hva = 0;
   Time since = 0;  // when it came to stand at this gpa
+  unsigned id = 0;
 };
 
 class Memslots {
@@ -56,8 +61,14 @@ class Memslots {
   // Calls f(gpa) for every guest address of the byte at `hva`: several where slots alias.
   template <class F>
   void for_each_gpa(std::uint64_t hva, F&& f) const {
-    for (const Memslot& s : slots_)
+    const auto show = [&](const Memslot& s) {
       if (hva - s.hva < s.bytes) f(s.gpa + (hva - s.hva));
+    };
+    if (shared_bit_ != 0) {
+      for (const Memslot& s : pieces_) show(s);
+    } else {
+      for (const Memslot& s : slots_) show(s);
+    }
   }
   // More than one guest address names this byte.
   bool is_aliased(std::uint64_t gpa) const {
@@ -81,6 +92,14 @@ class Memslots {
   bool move(std::uint64_t id, std::uint64_t gpa, Time now);
   bool set_flags(std::uint64_t id, std::uint64_t flags);
 
+  // [gpa, gpa + pages * 4K) becomes private or shared. False: refused, nothing changed.
+  bool set_private(std::uint64_t gpa, std::uint64_t pages, bool is_private, Time now);
+  // The bit of `gpa` says that it is of the other kind than it is.
+  bool of_other_kind(std::uint64_t gpa) const {
+    return gpa < 2 * shared_bit_ && is_private(gpa & ~shared_bit_) == ((gpa & shared_bit_) != 0);
+  }
+  std::uint64_t without_shared_bit(std::uint64_t gpa) const { return gpa & ~shared_bit_; }
+
   // When a slot of this or the other space was last deleted or moved: nothing that was mapped
   // before is left, in either. KVM API §"KVM_SET_USER_MEMORY_REGION" and
   // KVM_X86_QUIRK_SLOT_ZAP_ALL.
@@ -89,9 +108,21 @@ class Memslots {
 
  private:
   const Memslot* find_slowly(std::uint64_t gpa) const;
+  // Of the space without the shared bit; the first begins at 0, each ends where the next begins.
+  struct Kind {
+    std::uint64_t end = 0;
+    bool is_private = true;
+    Time since = 0;
+  };
+  bool is_private(std::uint64_t gpa) const;
+  void make_pieces();
   bool range_is_free(std::uint64_t gpa, std::uint64_t bytes, std::uint64_t except) const;
 
-  std::array<Memslot, kMaxSlots> slots_;      // a dead slot has bytes == 0
+  std::array<Memslot, kMaxSlots> slots_;  // a dead slot has bytes == 0
+  std::uint64_t shared_bit_ = 0;
+  std::vector<Kind> kinds_;
+  std::vector<Memslot> pieces_;
+  Memslot nothing_;
   mutable const Memslot* hint_ = &slots_[0];  // what was found last
   std::uint64_t gpa_limit_ = 0;
   Time everything_zapped_ = 0;

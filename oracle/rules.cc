@@ -328,6 +328,11 @@ const Rule kHostRequest{
     "host-request",
     "A host request is refused exactly if it is malformed; a refused one changes nothing.",
     "KVM API §\"KVM_SET_USER_MEMORY_REGION\""};
+const Rule kPrivate{
+    "private",
+    "Private memory is reached by private addresses only and shared memory by shared ones only; an "
+    "access by the other kind ends in a memory fault.",
+    "KVM API §\"KVM_SET_MEMORY_ATTRIBUTES\", §\"KVM_EXIT_MEMORY_FAULT\""};
 const Rule kTableMmio{
     "table-mmio",
     "What a walk reads from a table without memory behind it is not defined by the architecture.",
@@ -421,6 +426,7 @@ constexpr const Rule* kAll[] = {&kFresh,
                                 &kVirtual33,
                                 &kProfileKvm,
                                 &kHostRequest,
+                                &kPrivate,
                                 &kTableMmio,
                                 &kTableReadOnly,
                                 &kOwnChecks};

@@ -117,12 +117,14 @@ WalkView make_view(const MachineState& state, unsigned vcpu, const AccessQuery& 
   fresh_access(state, context, fresh);
   view.mode = context.rules->mode->mode;
   view.fresh = to_outcome(context, fresh);
+  if (fresh.kind == OutcomeKind::kMmio && state.of_other_kind(view.fresh.gpa[0]))
+    view.fresh.kind = OutcomeKind::kMemoryFault;
   for (unsigned i = 0; i < fresh.parts; ++i)
     view.parts.push_back(open_part(state, context, fresh.part[i]));
   if (fresh.kind == OutcomeKind::kGp) {
     view.rule = &rules::kCanonical;
   } else if (fresh.kind == OutcomeKind::kMmio) {
-    view.rule = &rules::kVirtual29;
+    view.rule = view.fresh.kind == OutcomeKind::kMmio ? &rules::kVirtual29 : &rules::kPrivate;
   } else if (wraps(fresh)) {
     view.rule = &rules::kWrap;
   } else {

@@ -91,9 +91,12 @@ bool answer_tdp_fault(mmu::Vcpu& vcpu, const Op& op, const mmu::TdpFault& fault,
     case mmu::FaultResult::Kind::kInject:  // the guest's faults do not come here
       return false;
     case mmu::FaultResult::Kind::kEmulate:
-    case mmu::FaultResult::Kind::kMemoryFault:
     case mmu::FaultResult::Kind::kMmio:
       return emulate(vcpu, op, out);
+    case mmu::FaultResult::Kind::kMemoryFault:
+      if (!emulate(vcpu, op, out)) return false;
+      if (out.kind == OutcomeKind::kMmio) out.kind = OutcomeKind::kMemoryFault;
+      return true;
   }
   return false;
 }

@@ -110,6 +110,18 @@ void HostSteps::dirty_clear(const Op& op, Outcome& out) {
     refuse(out);
 }
 
+void HostSteps::set_attributes(const Op& op, Outcome& out) {
+  const bool is_private = op.value != 0;
+  mmu::Status status = mmu::Status::kInvalid;
+  if (op.gpa % kPageSize == 0) {
+    do {
+      status = core_.vm().set_private(mmu::Gfn{op.gpa / kPageSize}, op.pages, is_private);
+    } while (status == mmu::Status::kNoMemory && host_.memory_comes_back());
+  }
+  if (status != mmu::Status::kOk) return refuse(out);
+  slots_[0].kinds().set(op.gpa, op.pages * kPageSize, is_private);
+}
+
 // The core raises what is less than it can work with.
 void HostSteps::set_quota(const Op& op) {
   core_.vm().set_quota(op.pages != 0 ? static_cast<mmu::u32>(op.pages) : mmu::kDefaultQuota);

@@ -24,6 +24,11 @@ class HostSteps {
   void dirty_get(const Op& op, Outcome& out, OutcomeStream& stream);
   void dirty_clear(const Op& op, Outcome& out);
   void set_quota(const Op& op);
+  void set_attributes(const Op& op, Outcome& out);
+  // What an address outside memory is to the guest: a device, or memory of the other kind.
+  OutcomeKind exit_at(std::uint64_t gpa) const {
+    return slots_[0].kinds().of_other_kind(gpa) ? OutcomeKind::kMemoryFault : OutcomeKind::kMmio;
+  }
   void store(const Op& op, Outcome& out);
   // What a store of anybody's does first to a page that the host has protected: a notifier event.
   void break_cow(std::uint64_t hva);

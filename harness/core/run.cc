@@ -48,7 +48,7 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
   current_ = 0;
   complaints_.clear();
   machine_ = program.machine;
-  slots_.reset(machine_.memory_bytes());
+  slots_.reset(machine_.memory_bytes(), shared_bit(machine_));
   const SkipReason reason = prepare(machine_);
   if (reason != SkipReason::kNone) return skip(0, out.steps.size(), reason, out);
   const bool ended = trap_.run([&] {

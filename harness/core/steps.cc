@@ -93,6 +93,8 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kNxRecover:
       core_.vm().recover_nx_huge_pages(op.pages);
       return;
+    case Verb::kAttributes:
+      return host_steps_.set_attributes(op, out);
     case Verb::kReclaim:
       core_.vm().reclaim(op.pages);
       return;
@@ -161,7 +163,12 @@ bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_
 bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
   core_ran_ = true;
   fault_[op.vcpu] = {fault.gpa.raw & ~(mmu::kPageSize - 1), kind_of(fault)};
-  return twinwalk::answer_tdp_fault(vcpu(op), op, fault, out);
+  if (!twinwalk::answer_tdp_fault(vcpu(op), op, fault, out)) return false;
+  // What the emulator met at another address than the processor the core did not name.
+  const bool exits = out.kind == OutcomeKind::kMmio || out.kind == OutcomeKind::kMemoryFault;
+  if (exits && (out.gpa[0] ^ fault.gpa.raw) >= mmu::kPageSize)
+    out.kind = host_steps_.exit_at(out.gpa[0]);
+  return true;
 }
 
 void CoreSteps::get(const Op& op, Outcome& out) {
@@ -183,7 +190,7 @@ void CoreSteps::guest_store(const Op& op, Outcome& out) {
         vcpu(op).write_physical(mmu::Gpa{op.gpa}, static_cast<unsigned>(op.size), op.value);
     if (r.kind == Kind::kDone) return;
     if (r.kind == Kind::kMmio) {
-      out.kind = OutcomeKind::kMmio;
+      out.kind = host_steps_.exit_at(r.gpa.raw);
       out.gpa[0] = r.gpa.raw;
       out.write = true;
       return;

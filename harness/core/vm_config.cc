@@ -47,6 +47,8 @@ mmu::VmConfig config_of(const Machine& m) {
   config.tdp.mbec = can(tdp::kMbec) && !npt;
   config.tdp.pml = can(tdp::kPml) && !npt;
   config.tdp.nx = can(tdp::kNxe);
+  config.tdp.unrestricted = can(tdp::kUnrestricted);
+  config.shared_bit = shared_bit(m);
   config.vcpus = m.vcpus;
   config.host_levels = m.host_levels;
   if (m.quota != 0) config.quota = m.quota;

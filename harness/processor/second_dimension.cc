@@ -111,6 +111,8 @@ void SecondDimension::malformed(const NestedControls& controls, std::uint64_t gp
 void SecondDimension::refuse(const NestedControls& controls, std::uint8_t vcpu, std::uint64_t gpa,
                              const GpaAccess& access, const NestedRights& rights,
                              NestedExit& exit) {
+  if (controls.shared_bit != 0)
+    return refuse(controls.for_gpa(gpa), vcpu, gpa, access, rights, exit);
   violation(controls, gpa, access, &rights, exit);
   cache_.drop_gpa(context_of(controls, vcpu), gpa);
 }
@@ -122,6 +124,8 @@ bool SecondDimension::translate(const NestedControls& controls, std::uint8_t vcp
     page = {gpa, NestedFormat::kLargest, {}, true};
     return true;
   }
+  if (controls.shared_bit != 0)
+    return translate(controls.for_gpa(gpa), vcpu, gpa, access, page, exit);
   const Context context = context_of(controls, vcpu);
   if (const Mapping* const m = cache_.find_gpa(context, gpa)) {
     if (allows(m->nested, access)) {
@@ -255,6 +259,7 @@ bool SecondDimension::peek(const NestedControls& controls, std::uint64_t gpa, st
                            NestedPath* path) const {
   hpa = gpa;
   if (controls.kind == Kind::kNone) return true;
+  if (controls.shared_bit != 0) return peek(controls.for_gpa(gpa), gpa, hpa, path);
   const NestedFormat& format = this->format(controls.kind);
   const unsigned levels = format.levels(controls.pointer);
   if (gpa > format.reach(controls.pointer)) return false;

@@ -33,6 +33,16 @@ struct NestedControls {
   std::uint64_t pointer = 0;  // EPTP or nCR3
   std::uint16_t vpid = 0;     // or ASID
   PageLog* log = nullptr;     // null: off
+  // A gpa without `shared_bit` is translated by the tables of private_pointer. 0: by the same.
+  std::uint64_t shared_bit = 0, private_pointer = 0;
+
+  // With the tables that translate `gpa` as the only ones.
+  NestedControls for_gpa(std::uint64_t gpa) const {
+    NestedControls one = *this;
+    if ((gpa & shared_bit) == 0) one.pointer = private_pointer;
+    one.shared_bit = 0;
+    return one;
+  }
 };
 
 // What is asked of a guest-physical address.

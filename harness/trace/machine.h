@@ -5,6 +5,7 @@
 // simulated TLB behaves, and the core's own options.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -45,11 +46,12 @@ inline constexpr BitName kNames[] = {
 // host's EFER.NXE and 1G pages. With core=ept the core uses all that is there.
 namespace tdp {
 inline constexpr std::uint32_t kAd = 1u << 0, kExecOnly = 1u << 1, k2M = 1u << 2, k1G = 1u << 3,
-                               kMbec = 1u << 4, kPml = 1u << 5, kAdvanced = 1u << 6, kNxe = 1u << 7;
-inline constexpr std::uint32_t kAll = (1u << 8) - 1, kUsual = kAll & ~kMbec;
-inline constexpr BitName kNames[] = {{"ad", kAd},        {"xo", kExecOnly}, {"2m", k2M},
-                                     {"1g", k1G},        {"mbec", kMbec},   {"pml", kPml},
-                                     {"adv", kAdvanced}, {"nxe", kNxe}};
+                               kMbec = 1u << 4, kPml = 1u << 5, kAdvanced = 1u << 6, kNxe = 1u << 7,
+                               kPrivate = 1u << 8, kUnrestricted = 1u << 9;
+inline constexpr std::uint32_t kAll = (1u << 10) - 1, kUsual = kAll & ~(kMbec | kPrivate);
+inline constexpr BitName kNames[] = {
+    {"ad", kAd},   {"xo", kExecOnly},  {"2m", k2M},   {"1g", k1G},           {"mbec", kMbec},
+    {"pml", kPml}, {"adv", kAdvanced}, {"nxe", kNxe}, {"private", kPrivate}, {"ug", kUnrestricted}};
 }  // namespace tdp
 
 // Options of the core under test; each is a neutral change, so none may alter a verdict.
@@ -98,6 +100,16 @@ struct Machine {
   bool has(std::uint32_t f) const { return (features & f) == f; }
   std::uint64_t memory_bytes() const { return std::uint64_t{memory_mib} << 20; }
 };
+
+// A machine with core=ept and tdp=private: the bit of a guest-physical address that selects shared
+// memory, the highest one that its guest has. 0: there is only one kind of memory.
+constexpr std::uint64_t shared_bit(const Machine& m) {
+  if (m.core != Dimension::kEpt || !(m.tdp & tdp::kPrivate)) return 0;
+  const unsigned translated = m.host_levels == 5 ? 57 : 48;
+  return bit((m.maxphyaddr < translated ? m.maxphyaddr : translated) - 1);
+}
+// So many ranges of private memory a hypervisor is able to keep; it refuses to make more.
+inline constexpr std::size_t kMostPrivateRanges = 64;
 
 // Where the guest and the host keep things at the start of every trace.
 // The root table; `map` takes new tables from above it. Memslot 0 is in both address spaces.

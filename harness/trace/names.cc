@@ -24,7 +24,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(Verb::kCount)> k
     "remap",   "protect", "age",         "huge-split",  "huge-collapse", "dirty-get",  "reclaim",
     "zap-all", "quota",   "fail-alloc",  "async-done",  "npt-map",       "vm-enter",   "vm-exit",
     "invept",  "invvpid", "get",         "invlpga",     "sregs",         "cpuid",      "new-vcpu",
-    "ept-map", "pml-get", "dirty-clear", "prefault",    "nx-recover"};
+    "ept-map", "pml-get", "dirty-clear", "prefault",    "nx-recover",    "attributes"};
 static_assert(!kVerbs.back().empty());
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Point::kCount)> kPoints = {
@@ -110,9 +110,9 @@ std::string_view name_of(Reg r) {
 std::string_view name_of(Point p) { return pick(kPoints, p); }
 
 std::string_view name_of(OutcomeKind k) {
-  return pick(std::array<std::string_view, 14>{"done", "ok", "#PF", "#GP", "#SS", "mmio", "refused",
+  return pick(std::array<std::string_view, 15>{"done", "ok", "#PF", "#GP", "#SS", "mmio", "refused",
                                                "skip", "#UD", "ept-violation", "ept-misconfig",
-                                               "#NPF", "pml-full", "vm-fail"},
+                                               "#NPF", "pml-full", "vm-fail", "memory-fault"},
               k);
 }
 std::string_view name_of(SkipReason r) {

@@ -30,6 +30,9 @@ enum class OutcomeKind : std::uint8_t {
   kNestedFault,   // #NPF: qualification is EXITINFO1 (npfec::*), gpa
   kPmlFull,       // the page-modification log is full
   kVmFail,  // VM entry, INVEPT or INVVPID with operands that it does not take; nothing changed
+  // Private memory where it was to be shared, or the reverse (shared_bit()): gpa, direction. The
+  // access is not done; for the guest it is as if a device were there.
+  kMemoryFault,
 };
 
 enum class SkipReason : std::uint8_t {

@@ -21,6 +21,7 @@ std::string to_text(const Outcome& o) {
       fmt::format_to(out, " ec={} cr2={:#x}", bits_text(o.error_code, pfec::kNames), o.cr2);
       break;
     case OutcomeKind::kMmio:
+    case OutcomeKind::kMemoryFault:
       fmt::format_to(out, " {} gpa={:#x}", o.write ? "write" : "read", o.gpa[0]);
       break;
     case OutcomeKind::kEptViolation:

@@ -60,8 +60,9 @@ std::string_view split(std::string_view line, std::vector<Word>& words) {
 
 MaybeWrong read_expectation(const Word& rest, std::string& out) {
   static constexpr std::string_view kFirst[] = {
-      "done",    "ok",   "#PF",           "#GP",           "#SS",  "#UD",      "mmio",
-      "refused", "skip", "ept-violation", "ept-misconfig", "#NPF", "pml-full", "vm-fail"};
+      "done",          "ok",   "#PF",      "#GP",     "#SS",
+      "#UD",           "mmio", "refused",  "skip",    "ept-violation",
+      "ept-misconfig", "#NPF", "pml-full", "vm-fail", "memory-fault"};
   out.clear();
   for (std::string_view left = trimmed(rest.text); !left.empty();) {
     const std::size_t end = left.find_first_of(" \t");

@@ -150,6 +150,8 @@ constexpr FieldInfo kInveptFields[] = {type(), eptp()};
 constexpr FieldInfo kInvvpidFields[] = {type(), vpid(0), gva(kDefault)};
 constexpr FieldInfo kDirtyClearFields[] = {slot(), gpa(), pages(kDefault), space()};
 constexpr FieldInfo kPrefaultFields[] = {gpa(), pages(kDefault)};
+constexpr FieldInfo kAttributesFields[] = {gpa(), pages(kDefault),
+                                           value("private", K::kFlag, kRequired, 1)};
 constexpr FieldInfo kGetFields[] = {register_word()};
 constexpr FieldInfo kInvlpgaFields[] = {gva(), value("asid", K::kHex)};
 constexpr FieldInfo kSregsFields[] = {
@@ -207,7 +209,9 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kDirtyClear, kDirtyClearFields, true, "Clears a range of the memslot's dirty log."},
     {Verb::kPrefault, kPrefaultFields, true, "Maps a range of guest-physical memory ahead of use."},
     {Verb::kNxRecover, kReclaimFields, true,
-     "Gives back huge pages that were split for execution."}};
+     "Gives back huge pages that were split for execution."},
+    {Verb::kAttributes, kAttributesFields, true,
+     "The host makes a range of the guest's memory private, or shared."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
 
 constexpr bool in_order() {
