@@ -84,13 +84,14 @@ OutcomeKind kind_of(NestedExit::Kind kind) {
 
 class BareSubject final : public Subject {
  public:
-  BareSubject() : processor_(ram_) {
+  explicit BareSubject(StepWatch* watch) : processor_(ram_), watch_(watch) {
     info_.name = "bare";
     info_.version = "in-tree";
     info_.profile = Profile::kArchitecture;
   }
   const SubjectInfo& info() const override { return info_; }
   void run(const Program& program, OutcomeStream& out) override;
+  bool nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
     if (!ram_.holds(gpa)) return false;
     word = ram_.peek(gpa);
@@ -125,6 +126,7 @@ class BareSubject final : public Subject {
   Machine machine_;
   Ram ram_;
   processor::GuestProcessor processor_;
+  StepWatch* watch_;
   NestedFormat format_;
   Cpu cpus_[kMaxVcpus];
 };
@@ -150,7 +152,9 @@ void BareSubject::run(const Program& program, OutcomeStream& out) {
     std::copy(controls.pdpte, controls.pdpte + 4, cpus_[v].pdpte);
   }
   const bool runs = machine_.core == Dimension::kBare && machine_.nested != Nesting::kShadow;
+  std::size_t watched = watch_ != nullptr ? 0 : StepWatch::kNoStep;
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    if (i >= watched) watched = watch_->reached(i);
     const Op& op = program.steps[i].what;
     const SkipReason reason = runs ? why_not(op) : SkipReason::kModeNotSupported;
     if (reason != SkipReason::kNone) {
@@ -159,6 +163,17 @@ void BareSubject::run(const Program& program, OutcomeStream& out) {
       execute(op, out.steps[i], out);
     }
   }
+  if (program.steps.size() >= watched) watch_->reached(program.steps.size());
+}
+
+bool BareSubject::nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const {
+  const Cpu& cpu = cpus_[vcpu];
+  if (!cpu.guest) return false;
+  processor::NestedControls nested;
+  nested.kind = format_.kind();
+  nested.pointer = cpu.pointer;
+  processor_.peek(nested, gpa, path);
+  return true;
 }
 
 SkipReason BareSubject::why_not(const Op& op) const {
@@ -328,33 +343,12 @@ void BareSubject::write_register(const Op& op, Outcome& out) {
 
 void BareSubject::read_register(const Op& op, Outcome& out) const {
   const Registers& r = cpus_[op.vcpu].registers;
+  if (op.reg() == Reg::kPkru && (!machine_.has(feature::kPku) || !(r.cr4 & cr4::kPke)))
+    return skip(SkipReason::kFeatureNotSupported, out);
   out.kind = OutcomeKind::kOk;
-  switch (op.reg()) {
-    case Reg::kCr0:
-      out.value = r.cr0;
-      return;
-    case Reg::kCr3:
-      // Outside IA-32e mode the instruction has an operand of 32 bits.
-      out.value = r.efer & efer::kLma ? r.cr3 : r.cr3 & 0xffff'ffff;
-      return;
-    case Reg::kCr4:
-      out.value = r.cr4;
-      return;
-    case Reg::kEfer:
-      out.value = r.efer;
-      return;
-    case Reg::kPkru:
-      if (!machine_.has(feature::kPku) || !(r.cr4 & cr4::kPke))
-        return skip(SkipReason::kFeatureNotSupported, out);
-      out.value = r.pkru;
-      return;
-    case Reg::kCpl:
-      out.value = r.cpl;
-      return;
-    case Reg::kAc:
-      out.value = r.ac ? 1 : 0;
-      return;
-  }
+  out.value = value_of(r, op.reg());
+  // Outside IA-32e mode the instruction has an operand of 32 bits.
+  if (op.reg() == Reg::kCr3 && !(r.efer & efer::kLma)) out.value &= 0xffff'ffff;
 }
 
 void BareSubject::invpcid(const Op& op, Outcome& out) {
@@ -472,6 +466,8 @@ void BareSubject::take_log(const Op& op, Outcome& out, OutcomeStream& stream) {
 
 }  // namespace
 
-std::unique_ptr<Subject> make_bare_subject() { return std::make_unique<BareSubject>(); }
+std::unique_ptr<Subject> make_bare_subject(StepWatch* watch) {
+  return std::make_unique<BareSubject>(watch);
+}
 
 }  // namespace twinwalk

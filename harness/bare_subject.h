@@ -10,7 +10,8 @@
 
 namespace twinwalk {
 
-std::unique_ptr<Subject> make_bare_subject();
+// `watch`, if any, outlives it.
+std::unique_ptr<Subject> make_bare_subject(StepWatch* watch = nullptr);
 
 }  // namespace twinwalk
 

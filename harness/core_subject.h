@@ -14,8 +14,9 @@ namespace twinwalk {
 
 struct CoreSubjectOptions {
   bool audit = true;  // check the core's invariants after every step
-  unsigned refault_bound =
-      16;  // refaults of one access with nothing changing in between, before it is a kLiveness
+  // How often an access may come back to the same fault with nothing changing in between, before it
+  // is a kLiveness.
+  unsigned refault_bound = 16;
   // MMU states reached, counted up by the core; core_state_counters() bytes that outlive the
   // subject, or null.
   std::uint8_t* state_counters = nullptr;
@@ -26,11 +27,14 @@ std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options = {});
 
 std::uint32_t core_state_counters();
 
-// What the counters count: number (operation * levels + level) * roles + role.
+// What a part of the counters counts: number first + (operation * levels + level) * roles + role.
 struct CoreStateNames {
+  std::string title;
+  std::uint32_t first = 0;
   std::vector<std::string> operations, levels, roles;
 };
-CoreStateNames core_state_names();
+// Shadow paging, and paging in two dimensions.
+std::vector<CoreStateNames> core_state_names();
 
 }  // namespace twinwalk
 

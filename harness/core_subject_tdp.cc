@@ -57,6 +57,15 @@ void CoreTdp::access(const Registers& registers, unsigned vcpu, const mmu::Entry
   processor_.access(controls, access, result);
 }
 
+bool CoreTdp::nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const {
+  if (entered_[vcpu].pointer == 0) return false;
+  processor::NestedControls nested;
+  nested.kind = kind_;
+  nested.pointer = entered_[vcpu].pointer;
+  processor_.peek(nested, gpa, path);
+  return true;
+}
+
 mmu::TdpFault CoreTdp::fault_of(const NestedExit& exit) const {
   mmu::TdpFault fault;
   fault.gpa = mmu::Gpa{exit.gpa};

@@ -58,6 +58,8 @@ class CoreTdp {
   // One attempt, entered as the core says, with these registers where it says nothing.
   void access(const Registers& registers, unsigned vcpu, const mmu::EntryState& entry,
               const processor::Access& access, processor::GuestResult& result);
+  // How what that vCPU was last entered with translates a gpa.
+  bool nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const;
   // What the hardware tells of an exit.
   mmu::TdpFault fault_of(const processor::NestedExit& exit) const;
   // The index of that vCPU's log at an exit; the next entry starts it again.

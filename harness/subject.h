@@ -52,6 +52,13 @@ class Subject {
   // gives the same stream.
   virtual void run(const Program& program, OutcomeStream& out) = 0;
 
+  // Within run(), from a StepWatch: how the second dimension in use translates `gpa` for that vCPU.
+  // False: there is none, or the subject cannot tell.
+  virtual bool nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) const {
+    (void)vcpu, (void)gpa, (void)path;
+    return false;
+  }
+
   // After run(): the guest's memory of slot 0 at the end as 8-byte words, at `gpa` (8-aligned).
   // False where the subject cannot give its own image.
   virtual bool read_image(std::uint64_t gpa, std::uint64_t& word) const {

@@ -17,22 +17,7 @@ void AccessJudge::classify() {
   } else if (explained_without_profile()) {
     rule = &rules::kProfileKvm;
   }
-  diverge(out_, divergence, *rule, field_of(divergence), to_text(got_), to_text(want));
-}
-
-std::string_view AccessJudge::field_of(DivergenceClass divergence) {
-  switch (divergence) {
-    case DivergenceClass::kWrongErrorCode:
-      return "error-code";
-    case DivergenceClass::kWrongFaultAddress:
-      return "cr2";
-    case DivergenceClass::kWrongValue:
-      return "value";
-    case DivergenceClass::kWrongFrame:
-      return "gpa";
-    default:
-      return "outcome";
-  }
+  diverge(out_, divergence, *rule, field_of(divergence, "cr2"), to_text(got_), to_text(want));
 }
 
 DivergenceClass AccessJudge::class_of_difference() const {
@@ -87,8 +72,9 @@ const Rule* AccessJudge::covering_rule() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     if (!matcher.part(i).stale) continue;
     const StaleWalk& w = matcher.part(i).walk;
-    const Cover cover = w.global ? history.global_translation(pcid, fresh_.part[i].gva)
-                                 : history.translation(pcid, fresh_.part[i].gva);
+    const std::uint64_t gva = fresh_.part[i].gva, bytes = kModes[w.row].page_bytes(w.level);
+    const Cover cover = w.global ? history.global_translation(pcid, gva, bytes)
+                                 : history.translation(pcid, gva, bytes);
     if (cover.time >= w.oldest_end && cover.rule != nullptr) return cover.rule;
   }
   return nullptr;

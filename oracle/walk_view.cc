@@ -4,9 +4,6 @@
 #include "oracle/rules.h"
 
 namespace twinwalk::oracle {
-namespace {
-
-// Opens one entry; `rights` accumulates.
 WalkViewStep open_entry(const EntryRules& rules, std::uint64_t gva, std::uint64_t gpa,
                         std::uint64_t entry, unsigned level, Rights& rights) {
   WalkViewStep s;
@@ -28,6 +25,8 @@ WalkViewStep open_entry(const EntryRules& rules, std::uint64_t gva, std::uint64_
   s.executable = rights.executable();
   return s;
 }
+
+namespace {
 
 void open_register(const GuestMemory& memory, WalkViewStep& s) {
   s.from_register = true;

@@ -15,6 +15,27 @@
 
 namespace twinwalk::oracle {
 
+// One entry of the second dimension, as read.
+struct NestedViewStep {
+  unsigned level = 0;    // 5..1
+  std::uint64_t at = 0;  // in physical memory
+  unsigned index = 0;    // of the entry in its table
+  std::uint64_t entry = 0;
+  std::uint64_t after = 0;  // as the access has to leave it
+  bool present = false;
+  bool misconfigured = false;  // present; NPT: a reserved bit
+  bool leaf = false;
+  std::string_view format;  // title of the manual's table that has its bits
+};
+
+// The walk of one guest-physical address through the second dimension.
+struct NestedView {
+  std::uint64_t gpa = 0;
+  std::vector<NestedViewStep> steps;  // root first; empty: there is no such walk
+  bool translates = false;            // to hpa, whatever the rights
+  std::uint64_t hpa = kUnknownGpa;
+};
+
 // One entry, as read.
 struct WalkViewStep {
   unsigned level = 0;           // 5 = PML5E ... 1 = PTE, in every mode
@@ -34,6 +55,7 @@ struct WalkViewStep {
   bool writable = false, user = false, executable = false;
   bool former = false;             // WalkViewStale: not what memory holds now
   std::uint32_t former_until = 0;  // number of steps judged when memory stopped holding it
+  NestedView nested;  // in guest mode: how the processor got at the entry; not of a register
 };
 
 // The walk for one page of an access.
@@ -43,7 +65,9 @@ struct WalkViewPart {
   bool table_without_memory = false;  // the next entry has no memslot behind it
   bool translates = false;            // a leaf was reached, or paging is off
   std::uint64_t gpa = kUnknownGpa;    // translates: of the byte
-  unsigned pkey = 0;                  // translates
+  // In guest mode the walk that comes last: of `gpa`, or of the entry that could not be read.
+  NestedView nested;
+  unsigned pkey = 0;  // translates
   bool faults = false;
   std::uint32_t error_code = 0;  // faults
   const Rule* rule = nullptr;    // what decides; static storage
@@ -60,6 +84,7 @@ struct WalkViewStale {
 };
 
 struct WalkView {
+  Nesting second = Nesting::kNone;  // the dimension that nested walks go through
   Mode mode = Mode::kNone;
   Outcome fresh;  // of the whole access; no paths
   std::vector<WalkViewPart>

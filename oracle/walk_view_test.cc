@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "oracle/mode_bed.h"
+#include "oracle/nested_bed.h"
 
 namespace twinwalk::oracle {
 namespace {
@@ -105,6 +105,121 @@ TEST(WalkView, CrossingHasTwoPartsAndNonCanonicalNone) {
   const WalkView none = bed.spec.view(0, query(bed, AccessKind::kRead, bit(47)));
   EXPECT_TRUE(none.parts.empty());
   EXPECT_EQ(none.rule->id, "canonical");
+}
+
+AccessQuery query(const NestedBed& bed, AccessKind kind, std::uint64_t gva = NestedBed::kGva) {
+  return {gva, 8, kind, false, 0, bed.spec.registers(0)};
+}
+
+TEST(GuestWalkView, EachGuestEntryHasTheNestedWalkThatLedToIt) {
+  NestedBed bed(Nesting::kEpt);
+  bed.map_guest();
+  bed.enter();
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kWrite));
+  EXPECT_EQ(view.second, Nesting::kEpt);
+  ASSERT_EQ(view.parts.size(), 1u);
+  const WalkViewPart& part = view.parts[0];
+  ASSERT_EQ(part.steps.size(), 4u);
+  for (const WalkViewStep& s : part.steps) {
+    ASSERT_EQ(s.nested.steps.size(), 3u) << "2M page at level " << s.level;
+    EXPECT_EQ(s.nested.gpa, s.entry_gpa);
+    EXPECT_EQ(s.nested.hpa, s.entry_gpa) << "one to one";
+    EXPECT_EQ(s.nested.steps[0].at, bed.nested_at(s.entry_gpa, 4));
+    EXPECT_TRUE(s.nested.steps[2].leaf);
+    EXPECT_EQ(s.nested.steps[2].after, s.nested.steps[2].entry | ept::kA | ept::kD)
+        << "walking the guest's tables is a write";
+  }
+  ASSERT_EQ(part.nested.steps.size(), 4u);
+  EXPECT_EQ(part.gpa, NestedBed::kPage);
+  EXPECT_EQ(part.nested.gpa, NestedBed::kPage);
+  EXPECT_EQ(part.nested.hpa, NestedBed::kFrame);
+  EXPECT_EQ(part.nested.steps[0].after, part.nested.steps[0].entry | ept::kA);
+  EXPECT_EQ(part.nested.steps[3].format,
+            "Format of an EPT Page-Table Entry that Maps a 4-KByte Page");
+}
+
+TEST(GuestWalkView, AnEntryThatCannotBeReadIsTheLast) {
+  NestedBed bed(Nesting::kEpt);
+  bed.map_guest();
+  // The guest's directory (level 2 of its walk) moves to where nothing is mapped.
+  const std::uint64_t pdpte = bed.at(NestedBed::kGva, 3);
+  bed.spec.write_word(pdpte, 0x800000 | kPwua);
+  bed.enter();
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead));
+  EXPECT_EQ(view.fresh.kind, OutcomeKind::kEptViolation);
+  const WalkViewPart& part = view.parts.at(0);
+  EXPECT_EQ(part.steps.size(), 2u);
+  EXPECT_FALSE(part.translates);
+  EXPECT_EQ(part.nested.gpa, 0x800010u);
+  EXPECT_FALSE(part.nested.translates);
+  EXPECT_FALSE(part.nested.steps.back().present);
+  EXPECT_EQ(view.rule->id, "ept-present");
+}
+
+TEST(GuestWalkView, AMisconfiguredEntryEndsTheNestedWalk) {
+  NestedBed bed(Nesting::kEpt);
+  bed.map_guest();
+  bed.put_nested(NestedBed::kPage, 1, NestedBed::kFrame | ept::kW | ept::kWb);
+  bed.enter();
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead));
+  EXPECT_EQ(view.fresh.kind, OutcomeKind::kEptMisconfig);
+  EXPECT_TRUE(view.parts.at(0).nested.steps.at(3).misconfigured);
+  EXPECT_FALSE(view.parts.at(0).nested.translates);
+}
+
+TEST(GuestWalkView, OnNptAndOfAPageCrossing) {
+  NestedBed bed(Nesting::kNpt);
+  bed.map_guest();
+  bed.map_at(NestedBed::kGva + 0x1000, 1, 0x7000 | kLeafUsed);
+  bed.enter();
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead, NestedBed::kGva + 0xffc));
+  EXPECT_EQ(view.second, Nesting::kNpt);
+  ASSERT_EQ(view.parts.size(), 2u);
+  EXPECT_EQ(view.parts[0].nested.hpa, NestedBed::kFrame + 0xffc);
+  EXPECT_EQ(view.parts[1].gva, NestedBed::kGva + 0x1000);
+  EXPECT_EQ(view.parts[1].nested.hpa, 0x7000u);
+}
+
+TEST(GuestWalkView, WithoutPagingThereIsOneNestedWalk) {
+  NestedBed bed(Nesting::kEpt, Mode::kNone);
+  bed.enter();
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead, NestedBed::kPage));
+  ASSERT_EQ(view.parts.size(), 1u);
+  EXPECT_TRUE(view.parts[0].steps.empty());
+  EXPECT_EQ(view.parts[0].nested.hpa, NestedBed::kFrame);
+}
+
+TEST(GuestWalkView, APdpteRegisterHasNoNestedWalk) {
+  NestedBed bed(Nesting::kEpt, Mode::kPae);
+  bed.map_guest();
+  bed.load_pdptes();
+  bed.enter();
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead));
+  const WalkViewPart& part = view.parts.at(0);
+  ASSERT_EQ(part.steps.size(), 3u);
+  EXPECT_TRUE(part.steps[0].from_register);
+  EXPECT_TRUE(part.steps[0].nested.steps.empty());
+  EXPECT_FALSE(part.steps[0].memory_differs);
+  EXPECT_EQ(part.steps[1].nested.steps.size(), 3u);
+}
+
+TEST(GuestWalkView, ListsWhatAFormerGuestEntryPermits) {
+  NestedBed bed(Nesting::kEpt);
+  bed.map_guest();
+  bed.enter();
+  bed.reads_at(NestedBed::kFrame);
+  bed.write(bed.at(NestedBed::kGva, 1), 0x7000 | kLeafUsed);
+  const WalkView view = bed.spec.view(0, query(bed, AccessKind::kRead));
+  EXPECT_EQ(view.fresh.gpa[0], 0x7000u);
+  ASSERT_EQ(view.stale.size(), 1u);
+  EXPECT_EQ(view.stale[0].gpa, NestedBed::kFrame);
+  ASSERT_EQ(view.stale[0].steps.size(), 4u);
+  EXPECT_TRUE(view.stale[0].steps[3].former);
+  EXPECT_FALSE(view.stale[0].steps[2].former);
+  bed.leave();
+  bed.invvpid(1, 1);
+  bed.enter();
+  EXPECT_TRUE(bed.spec.view(0, query(bed, AccessKind::kRead)).stale.empty());
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ struct Sample {
 // MMU states reached: how often the core did `operations[o]` at `levels[l]` in a page of
 // `roles[r]`.
 struct StateMap {
+  std::string title;
   std::vector<std::string> roles, levels, operations;
   std::vector<std::uint64_t>
       counts;  // [(r * levels.size() + l) * operations.size() + o]; may be shorter: then 0
@@ -30,19 +31,27 @@ struct StateMap {
   }
 };
 
+// In two dimensions: the walk of a guest-physical address, one line of text an entry.
+struct NestedLines {
+  std::string title;               // "gpa 0x101000 is hpa 0x5000"; empty: there is none
+  std::vector<std::string> lines;  // "EPT4 0x141000|r|w|x +a"
+};
+
 // One table entry that a walk read.
 struct WalkLevel {
   unsigned level = 0;           // 5..1, 1 is the leaf table
   std::uint64_t table_gpa = 0;  // the page that holds the entry
   unsigned index = 0;           // of the entry in it
   std::uint64_t entry = 0;
-  std::string note;  // "not present", "reserved bit 45", "value before step 7"; may be empty
+  std::string note;         // "not present", "reserved bit 45", "value before step 7"; may be empty
+  NestedLines nested = {};  // how the processor got at the entry
 };
 
 struct Walk {
   std::string title;              // "core", "spec", "unicorn"
   std::string outcome;            // as to_text(Outcome) says it
   std::vector<WalkLevel> levels;  // from the root down
+  NestedLines last = {};          // the walk that comes after: of the page, or the one that failed
 };
 
 struct Finding {
@@ -77,7 +86,7 @@ struct FuzzReport {
   std::uint64_t edges = 0, mmu_states = 0;
   std::uint64_t divergences = 0, new_divergences = 0;
   std::vector<Sample> samples;
-  StateMap states;
+  std::vector<StateMap> states;
   std::vector<Finding> findings;
   std::vector<KnownDeviation> known;
   std::vector<std::string>

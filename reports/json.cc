@@ -13,16 +13,24 @@ std::string dumped(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+Json nested_json(const NestedLines& nested) {
+  return {{"title", nested.title}, {"lines", nested.lines}};
+}
+
 Json walk_json(const Walk& walk) {
   Json levels = Json::array();
   for (const WalkLevel& l : walk.levels) {
-    levels.push_back({{"level", l.level},
-                      {"table", fmt::format("{:#x}", l.table_gpa)},
-                      {"index", l.index},
-                      {"entry", fmt::format("{:#x}", l.entry)},
-                      {"note", l.note}});
+    Json level = {{"level", l.level},
+                  {"table", fmt::format("{:#x}", l.table_gpa)},
+                  {"index", l.index},
+                  {"entry", fmt::format("{:#x}", l.entry)},
+                  {"note", l.note}};
+    if (!l.nested.title.empty()) level["nested"] = nested_json(l.nested);
+    levels.push_back(std::move(level));
   }
-  return {{"title", walk.title}, {"outcome", walk.outcome}, {"levels", std::move(levels)}};
+  Json json = {{"title", walk.title}, {"outcome", walk.outcome}, {"levels", std::move(levels)}};
+  if (!walk.last.title.empty()) json["last"] = nested_json(walk.last);
+  return json;
 }
 
 Json finding_json(const Finding& f) {
@@ -42,9 +50,17 @@ Json finding_json(const Finding& f) {
 }  // namespace
 
 std::string to_json(const FuzzReport& r) {
-  Json samples = Json::array(), findings = Json::array(), known = Json::array();
+  Json samples = Json::array(), findings = Json::array(), known = Json::array(),
+       states = Json::array();
   for (const Sample& s : r.samples) samples.push_back({s.seconds, s.execs, s.edges});
   for (const Finding& f : r.findings) findings.push_back(finding_json(f));
+  for (const StateMap& s : r.states) {
+    states.push_back({{"title", s.title},
+                      {"roles", s.roles},
+                      {"levels", s.levels},
+                      {"operations", s.operations},
+                      {"counts", s.counts}});
+  }
   for (const KnownDeviation& k : r.known) {
     known.push_back({{"id", k.id}, {"subject", k.subject}, {"says", k.says}, {"hits", k.hits}});
   }
@@ -65,11 +81,7 @@ std::string to_json(const FuzzReport& r) {
                  {"divergences", r.divergences},
                  {"new_divergences", r.new_divergences},
                  {"samples", std::move(samples)},
-                 {"states",
-                  {{"roles", r.states.roles},
-                   {"levels", r.states.levels},
-                   {"operations", r.states.operations},
-                   {"counts", r.states.counts}}},
+                 {"states", std::move(states)},
                  {"findings", std::move(findings)},
                  {"known", std::move(known)},
                  {"remarks", r.remarks}});

@@ -59,8 +59,8 @@ svg .area { fill: var(--accent); opacity: .1; }
 .swatch { display: inline-block; width: 14px; height: 14px; vertical-align: -2px; }
 svg .title { font-weight: 600; } svg .head { fill: var(--muted); font-size: 12px; } svg .note { fill: var(--note); font-size: 12px; }
 svg .mark { fill: var(--bad); font-weight: 600; font-size: 12px; }
-svg .box { fill: var(--panel); stroke: var(--rule); } svg .result { fill: var(--paper); stroke: var(--muted); }
-svg .box.differs, svg .result.differs { fill: var(--differs); stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 3; }
+svg .box { fill: var(--panel); stroke: var(--rule); } svg .nested { fill: var(--paper); stroke: var(--rule); stroke-dasharray: 2 3; } svg .result { fill: var(--paper); stroke: var(--muted); }
+svg .box.differs, svg .nested.differs, svg .result.differs { fill: var(--differs); stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 3; }
 svg .arrow { fill: none; stroke: var(--muted); stroke-width: 1.25; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; } table.narrow { width: auto; min-width: 22rem; }
 th { text-align: left; font-weight: 600; color: var(--muted); border-bottom: 1px solid var(--muted); padding: .4rem .9rem .4rem 0; white-space: nowrap; }

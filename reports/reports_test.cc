@@ -100,12 +100,19 @@ TEST(WellFormed, WhateverTheTextIs) {
         *s = evil;
       for (Walk& w : f.walks) {
         w.title = w.outcome = evil;
-        for (WalkLevel& l : w.levels) l.note = evil, l.level = 77, l.entry = ~std::uint64_t{0};
+        w.last = {evil, {evil, evil}};
+        for (WalkLevel& l : w.levels) {
+          l.note = evil, l.level = 77, l.entry = ~std::uint64_t{0};
+          l.nested = {evil, {evil}};
+        }
       }
     }
-    for (auto* names : {&r.states.roles, &r.states.levels, &r.states.operations, &r.remarks}) {
-      for (std::string& n : *names) n = evil;
+    for (StateMap& s : r.states) {
+      s.title = evil;
+      for (auto* names : {&s.roles, &s.levels, &s.operations})
+        for (std::string& n : *names) n = evil;
     }
+    for (std::string& remark : r.remarks) remark = evil;
     for (KnownDeviation& k : r.known) k.id = k.subject = k.says = evil;
     EXPECT_EQ(markup_error(to_html(r)), "") << evil;
     EXPECT_EQ(markup_error(to_junit(r)), "") << evil;
@@ -146,6 +153,17 @@ TEST(Html, SaysWhatWasFound) {
   EXPECT_THAT(to_html(nothing), HasSubstr("nothing was checked"));
 }
 
+TEST(Html, EachKindOfPagingHasItsStates) {
+  FuzzReport r;
+  r.states = {{"Shadow paging", {"a"}, {"1"}, {"x"}, {3}},
+              {"Two dimensions", {"b"}, {"1"}, {"y"}, {}}};
+  const std::string html = to_html(r);
+  EXPECT_THAT(html, HasSubstr("<h3>Shadow paging</h3>"));
+  EXPECT_THAT(html, HasSubstr("a, 1, x: 3"));
+  EXPECT_THAT(html, HasSubstr("<h3>Two dimensions</h3>\n<p class=\"muted\">None of 1"));
+  EXPECT_EQ(embedded(html)["states"][1]["title"], "Two dimensions");
+}
+
 TEST(Html, LongTablesAreCutAndSaySo) {
   Results r;
   r.run.assign(Table::kMostRows + 7, sample_results().run[0]);
@@ -175,12 +193,14 @@ TEST(Sarif, HasOneResultADivergence) {
 }
 
 TEST(HeatMap, KnowsReachedWithoutCounts) {
-  StateMap s{{"a"}, {"1"}, {"x", "y"}, {1, 0}};
+  StateMap s{"t", {"a"}, {"1"}, {"x", "y"}, {1, 0}};
   EXPECT_THAT(heat_map(s), HasSubstr("1 of 2 combinations"));
   EXPECT_THAT(heat_map(s), HasSubstr("a, 1, x: reached"));
   EXPECT_THAT(heat_map(s), HasSubstr("a, 1, y: never"));
   s.counts = {17};
   EXPECT_THAT(heat_map(s), HasSubstr("a, 1, x: 17"));
+  s.counts = {0, 0};
+  EXPECT_THAT(heat_map(s), HasSubstr("None of 2 combinations"));
   EXPECT_THAT(heat_map({}), HasSubstr("No MMU states"));
 }
 
@@ -201,6 +221,31 @@ TEST(WalkPicture, MarksWhatDiffers) {
       walk_picture({{"a", "ok", {{1, 0, 0, 1, ""}}}, {"b", "ok", {{1, 0, 0, 3, ""}}}});
   EXPECT_THAT(other, HasSubstr("box differs"));
   EXPECT_THAT(other, HasSubstr("frame 0x0: p|w"));
+}
+
+TEST(WalkPicture, NestedWalksStandAboveWhatTheyLeadTo) {
+  Walk a{"a", "ok", {{1, 0, 0, 1, "", {"gpa 0x9000 is hpa 0x9000", {"EPT1 first"}}}}};
+  a.last = {"gpa 0x5000 is hpa 0x7000", {"EPT2 x", "EPT1 y"}};
+  Walk b = a;
+  b.last.lines[1] = "EPT1 z";
+  const std::string same = walk_picture({a, a});
+  EXPECT_THAT(same, Not(HasSubstr("differs")));
+  EXPECT_LT(same.find("EPT1 first"), same.find("PT at 0x0"));
+  EXPECT_LT(same.find("PT at 0x0"), same.find("EPT2 x"));
+  const std::string other = walk_picture({a, b});
+  EXPECT_THAT(other, HasSubstr("nested differs"));
+  EXPECT_THAT(other, Not(HasSubstr("box differs")));
+  // A walk that ends early has the nested walk that ended it in its next row.
+  Walk early = a;
+  early.levels.clear();
+  EXPECT_EQ(markup_error(walk_picture({a, early})), "");
+}
+
+TEST(Html, TwoDimensionsAreInTheData) {
+  const auto walks = embedded(to_html(sample_fuzz_report()))["findings"][2]["walks"];
+  EXPECT_EQ(walks[1]["last"]["lines"][3], "EPT1 0x3001000|r|w|x|wb|a");
+  EXPECT_EQ(walks[0]["levels"][0]["nested"]["title"], "gpa 0x102010 is hpa 0x102010");
+  EXPECT_FALSE(walks[0]["levels"][1].contains("nested"));
 }
 
 TEST(Numbers, ReadWell) {

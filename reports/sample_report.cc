@@ -39,7 +39,7 @@ Finding missed_fault() {
 }
 
 Finding known_one() {
-  constexpr const char* kRsvd = "#PF ec=p|rsvd cr2=0x0";
+  constexpr const char *kRsvd = "#PF ec=p|rsvd cr2=0x0";
   return {
       .name = "wrong-error-code-00000001",
       .cls = "wrong-error-code",
@@ -60,8 +60,48 @@ Finding known_one() {
   };
 }
 
+// In two dimensions: the data page is another than its EPT entry says.
+Finding nested_one() {
+  constexpr const char *kRight = "ok gpa=0x3000000", *kWrong = "ok gpa=0x3001000";
+  const NestedLines table{
+      "gpa 0x102010 is hpa 0x102010",
+      {"EPT4 0x141000|r|w|x|a", "EPT3 0x142000|r|w|x|a", "EPT2 r|w|x|wb|ps|a|d"}},
+      before{"gpa 0x600000 is hpa 0x3000000",
+             {"EPT4 0x141000|r|w|x|a", "EPT3 0x142000|r|w|x|a", "EPT2 0x143000|r|w|x|a",
+              "EPT1 0x3000000|r|w|x|wb|a"}};
+  NestedLines after = before;
+  after.title = "gpa 0x600000 is hpa 0x3001000";
+  after.lines[3] = "EPT1 0x3001000|r|w|x|wb|a";
+  return {
+      .name = "wrong-frame-00000002",
+      .cls = "wrong-frame",
+      .field = "gpa",
+      .got = kWrong,
+      .allowed = kRight,
+      .rule = "fresh",
+      .rule_says = "An access may always do what a walk of the tables as they are now says.",
+      .citation = "SDM 3A §\"Hierarchical Paging Structures: an Overview\"",
+      .subject = "bare",
+      .profile = "architecture",
+      .trace_text =
+          "walk 1\nmachine  core=bare nested=ept memory=64M vcpus=1\n"
+          "access   write gva=0x400000\n",
+      .trace_line = 3,
+      .walks = {{"spec",
+                 kRight,
+                 {{2, 0x102000, 2, 0x103027, "", table}, {1, 0x103000, 0, 0x600067, ""}},
+                 before},
+                {"bare",
+                 kWrong,
+                 {{2, 0x102000, 2, 0x103027, "", table}, {1, 0x103000, 0, 0x600067, ""}},
+                 after}},
+      .is_new = false,
+  };
+}
+
 StateMap states() {
   StateMap s;
+  s.title = "Shadow paging";
   s.roles = {"supervisor, WP=1", "supervisor, WP=0", "user", "smep", "smap",
              "direct 2M",        "direct 1G"};
   s.levels = {"level 4", "level 3", "level 2", "level 1"};
@@ -102,8 +142,8 @@ FuzzReport sample_fuzz_report() {
     r.samples.push_back({t, static_cast<std::uint64_t>(t * 97'000 + (i ? wobble : 0)),
                          static_cast<std::uint64_t>(2314 * t / (t + 2.5))});
   }
-  r.states = states();
-  r.findings = {missed_fault(), known_one()};
+  r.states = {states()};
+  r.findings = {missed_fault(), known_one(), nested_one()};
   r.known = {{"unicorn-rmw-not-present-w0", "unicorn",
               "RMW on a page that is not present reports W=0.", 311}};
   r.remarks = {"One worker ran with AddressSanitizer and UndefinedBehaviorSanitizer."};

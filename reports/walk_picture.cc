@@ -12,9 +12,9 @@
 namespace twinwalk::reports {
 namespace {
 
-constexpr double kBoxWidth = 330, kBoxHeight = 74, kGapX = 40, kGapY = 26, kTop = 30, kPad = 12,
-                 kOutcomeHeight = 40;
-constexpr std::size_t kMostWords = 40;  // characters that fit a box
+constexpr double kBoxWidth = 376, kBoxHeight = 74, kGapX = 40, kGapY = 26, kTop = 30, kPad = 12,
+                 kOutcomeHeight = 40, kLineHeight = 17, kNestedHead = 24;
+constexpr std::size_t kMostWords = 46;  // characters that fit a box
 
 std::string table_name(unsigned level) {
   static constexpr const char* kNames[] = {"?", "PT", "PD", "PDPT", "PML4", "PML5"};
@@ -35,6 +35,9 @@ std::string decoded(std::uint64_t entry) {
 bool same(const WalkLevel& a, const WalkLevel& b) {
   return a.level == b.level && a.table_gpa == b.table_gpa && a.index == b.index &&
          a.entry == b.entry;
+}
+bool same(const NestedLines& a, const NestedLines& b) {
+  return a.title == b.title && a.lines == b.lines;
 }
 
 void draw_box(std::string& out, double x, double y, const WalkLevel& w, bool differs) {
@@ -64,18 +67,67 @@ void draw_arrow(std::string& out, double x, double y) {
                  y + kGapY - 3);
 }
 
-// Height of the box that stands at row `level` from the top.
-double row_y(std::size_t row) { return kTop + static_cast<double>(row) * (kBoxHeight + kGapY); }
+// The lines that a nested walk has room for; 0 if there is none.
+std::size_t lines_of(const NestedLines& nested) {
+  return nested.title.empty() ? 0 : std::max<std::size_t>(1, nested.lines.size());
+}
+double height_of(std::size_t lines) {
+  return lines == 0 ? 0 : kNestedHead + kLineHeight * static_cast<double>(lines) + 8;
+}
+
+void draw_nested(std::string& out, double x, double y, const NestedLines& nested, double height,
+                 bool differs) {
+  auto to = std::back_inserter(out);
+  fmt::format_to(to,
+                 "<g transform=\"translate({} {})\"><rect class=\"nested{}\" width=\"{}\" "
+                 "height=\"{}\" rx=\"6\"/><text class=\"head\" x=\"{}\" y=\"18\">{}</text>",
+                 x, y, differs ? " differs" : "", kBoxWidth, height, kPad, fitted(nested.title));
+  if (differs)
+    fmt::format_to(to, "<text class=\"mark end\" x=\"{}\" y=\"18\">differs</text>",
+                   kBoxWidth - kPad);
+  for (std::size_t i = 0; i < nested.lines.size(); ++i) {
+    fmt::format_to(to, "<text class=\"mono\" x=\"{}\" y=\"{}\">{}</text>", kPad,
+                   kNestedHead + kLineHeight * (static_cast<double>(i) + 0.75),
+                   fitted(nested.lines[i]));
+  }
+  out += "</g>\n";
+}
+
+// Where each row of the picture stands: rows of all walks are level with each other.
+struct Rows {
+  std::vector<double> nested, box;  // y of each; the last element is below the deepest walk
+  std::vector<double> height;       // of the nested walk above the box
+  double end = 0;
+};
+
+Rows rows_of(const std::vector<Walk>& walks) {
+  std::size_t deepest = 0;
+  for (const Walk& w : walks) deepest = std::max(deepest, w.levels.size());
+  Rows rows;
+  double y = kTop;
+  for (std::size_t l = 0; l <= deepest; ++l) {
+    std::size_t lines = 0;
+    for (const Walk& w : walks) {
+      if (l < w.levels.size()) lines = std::max(lines, lines_of(w.levels[l].nested));
+      if (l == w.levels.size()) lines = std::max(lines, lines_of(w.last));
+    }
+    rows.nested.push_back(y);
+    rows.height.push_back(height_of(lines));
+    if (lines != 0) y += height_of(lines) + kGapY;
+    rows.box.push_back(y);
+    if (l < deepest) y += kBoxHeight + kGapY;
+  }
+  rows.end = y + kOutcomeHeight;
+  return rows;
+}
 
 }  // namespace
 
 std::string walk_picture(const std::vector<Walk>& walks) {
   if (walks.empty()) return "";
-  std::size_t deepest = 0;
-  for (const Walk& w : walks) deepest = std::max(deepest, w.levels.size());
+  const Rows rows = rows_of(walks);
   const auto count = static_cast<double>(walks.size());
-  const double width = count * kBoxWidth + (count - 1) * kGapX + 4,
-               height = row_y(deepest) + kOutcomeHeight + 4;
+  const double width = count * kBoxWidth + (count - 1) * kGapX + 4, height = rows.end + 4;
 
   std::string out;
   auto to = std::back_inserter(out);
@@ -88,19 +140,30 @@ std::string walk_picture(const std::vector<Walk>& walks) {
     const double x = 2 + static_cast<double>(i) * (kBoxWidth + kGapX);
     fmt::format_to(to, "<text class=\"title\" x=\"{}\" y=\"18\">{}</text>\n", x,
                    escape_markup(walk.title));
+    const Walk& first = walks[0];
+    const auto nested_above = [&](std::size_t row, const NestedLines& own,
+                                  const NestedLines& other) {
+      if (own.title.empty()) return;
+      draw_nested(out, x, rows.nested[row], own, rows.height[row],
+                  i > 0 && !other.title.empty() && !same(own, other));
+      draw_arrow(out, x, rows.nested[row] + rows.height[row]);
+    };
     for (std::size_t l = 0; l < walk.levels.size(); ++l) {
-      const auto& first = walks[0].levels;
-      const bool differs = i > 0 && (l >= first.size() || !same(walk.levels[l], first[l]));
-      draw_box(out, x, row_y(l), walk.levels[l], differs);
-      draw_arrow(out, x, row_y(l) + kBoxHeight);
+      const bool both = l < first.levels.size();
+      const WalkLevel& level = walk.levels[l];
+      nested_above(l, level.nested, both ? first.levels[l].nested : NestedLines{});
+      draw_box(out, x, rows.box[l], level, i > 0 && (!both || !same(level, first.levels[l])));
+      draw_arrow(out, x, rows.box[l] + kBoxHeight);
     }
+    const std::size_t after = walk.levels.size();
+    nested_above(after, walk.last, first.last);
     const bool differs = i > 0 && walk.outcome != walks[0].outcome;
     fmt::format_to(
         to,
         "<g transform=\"translate({} {})\"><rect class=\"result{}\" width=\"{}\" height=\"{}\" "
         "rx=\"20\"/><text class=\"mono mid\" x=\"{}\" y=\"25\">{}</text></g>\n",
-        x, row_y(walk.levels.size()), differs ? " differs" : "", kBoxWidth, kOutcomeHeight,
-        kBoxWidth / 2, fitted(walk.outcome));
+        x, rows.box[after], differs ? " differs" : "", kBoxWidth, kOutcomeHeight, kBoxWidth / 2,
+        fitted(walk.outcome));
   }
   out += "</svg></div>\n";
   return out;

@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "harness/checker.h"
 #include "harness/cli/input.h"
+#include "harness/cli/nested_look.h"
+#include "harness/cli/outcome_words.h"
 #include "harness/cli/output.h"
 #include "harness/cli/probe.h"
 #include "harness/cli/subjects.h"
@@ -41,7 +45,8 @@ void cite(const Rule& rule) {
 }
 
 // Tells the story of one trace, after the checker has run it: the reference is run along a second
-// time, so that its walk can be shown as it was just before each step.
+// time, so that its walk can be shown as it was just before each step; so is a subject of this tree
+// with two dimensions, for its tables as they were just after.
 class Story {
  public:
   Story(const NamedTrace& named, const Checker& checker, const SubjectInfo& info,
@@ -50,8 +55,9 @@ class Story {
         program_(checker.program()),
         outcomes_(checker.outcomes()),
         notes_(std::move(notes)),
-        name_(info.name) {
-    spec_.reset(program_.machine, info.profile);
+        info_(info) {
+    if (info.name == "core" || info.name == "bare") look_at_second_dimension();
+    spec_.reset(program_.machine, info_.profile);
   }
 
   void tell() {
@@ -61,7 +67,7 @@ class Story {
       if (step.op != shown) operation(shown = step.op);
       const bool lowered = step.what.verb != trace_.ops[step.op].verb;
       if (lowered) print("      {}\n", paint(Tone::kDim, twinwalk::print(step.what)));
-      if (step.what.verb == Verb::kAccess && outcomes_.steps[i].kind != OutcomeKind::kSkip) {
+      if (is_access(i)) {
         access(i);
       } else {
         other(i, lowered);
@@ -79,26 +85,56 @@ class Story {
           paint(Tone::kBold, twinwalk::print(trace_.ops[op])));
   }
 
+  bool is_access(std::uint32_t i) const {
+    return program_.steps[i].what.verb == Verb::kAccess &&
+           outcomes_.steps[i].kind != OutcomeKind::kSkip;
+  }
+
+  void look_at_second_dimension() {
+    if (second_dimension_of(program_.machine) == Nesting::kNone) return;
+    spec_.reset(program_.machine, info_.profile);
+    std::vector<LookAt> wanted;
+    for (std::uint32_t i = 0; i < program_.steps.size(); ++i) {
+      const Op& op = program_.steps[i].what;
+      const bool nested = program_.machine.core != Dimension::kBare || spec_.in_guest(op.vcpu);
+      if (is_access(i) && nested) {
+        wanted.push_back(
+            {i, addresses_in(spec_.view(op.vcpu, access_query(op, spec_.registers(op.vcpu))))});
+      }
+      judge(i);
+    }
+    std::vector<NestedLook> looks = cli::look_at_second_dimension(program_, wanted);
+    for (std::size_t n = 0; n < wanted.size(); ++n) looks_[wanted[n].step] = std::move(looks[n]);
+  }
+
   void access(std::uint32_t i) {
     const Step& step = program_.steps[i];
     const Outcome& got = outcomes_.steps[i];
     const oracle::AccessQuery query = access_query(step.what, spec_.registers(step.what.vcpu));
     const oracle::WalkView view = spec_.view(step.what.vcpu, query);
+    const NestedLook& nested = looks_[i];
     const oracle::FreshOutcome fresh = spec_.fresh(step.what.vcpu, query);
     print("      {}\n", paint(Tone::kDim, registers_text(query.registers)));
     for (std::size_t half = 0; half < view.parts.size(); ++half) {
-      write_out(walk_table(view.parts[half], fresh.path[half], got.path[half]));
+      write_out(walk_table(view.parts[half], fresh.path[half], got.path[half], nested));
     }
     print("      {:<11} {}\n", "fresh walk", to_text(view.fresh));
+    words(view.fresh);
 
     const std::uint64_t stale_before = spec_.counters().stale;
     judge(i);
     const bool stale = spec_.counters().stale != stale_before;
-    print("      {:<11} {}{}\n", name_, paint(tone(), to_text(got)),
+    print("      {:<11} {}{}\n", info_.name, paint(tone(), to_text(got)),
           stale ? "  (by a former translation, which is permitted until it is flushed)" : "");
+    if (in_words(got) != in_words(view.fresh)) words(got);
     if (stale) permitted(view, got);
     // Of a divergence the checker's rule is the one that counts.
     if (!stale && !diverges(i) && view.rule != nullptr) cite(*view.rule);
+  }
+
+  static void words(const Outcome& outcome) {
+    if (const std::string text = in_words(outcome); !text.empty())
+      print("      {:<11} {}\n", "", paint(Tone::kDim, text));
   }
 
   // The former values that explain what the subject did.
@@ -122,7 +158,7 @@ class Story {
     judge(i);
     const Outcome& got = outcomes_.steps[i];
     if (lowered && got.kind == OutcomeKind::kDone) return;
-    print("      {:<11} {}\n", name_, paint(tone(), to_text(got)));
+    print("      {:<11} {}\n", info_.name, paint(tone(), to_text(got)));
     if (program_.steps[i].what.verb == Verb::kDirtyGet) {
       std::string pages;
       for (std::uint32_t n = 0; n < got.extra_count; ++n) {
@@ -162,7 +198,8 @@ class Story {
   const Program& program_;
   const OutcomeStream& outcomes_;
   const std::vector<Note> notes_;
-  const std::string name_;
+  const SubjectInfo info_;
+  std::map<std::uint32_t, NestedLook> looks_;  // by step
   oracle::Spec spec_;
   Verdict verdict_;
 };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "harness/checker.h"
+#include "harness/cli/nested_look.h"
 #include "harness/cli/walk_table.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/own_subject.h"
@@ -23,9 +24,9 @@ namespace {
 constexpr std::size_t kMaxFinding = 1 << 22;
 
 // Counters are kept operation by operation; the picture wants them role by role.
-reports::StateMap state_map(const std::vector<std::uint64_t>& hits) {
-  const CoreStateNames names = core_state_names();
+reports::StateMap state_map(const CoreStateNames& names, const std::vector<std::uint64_t>& hits) {
   reports::StateMap map;
+  map.title = names.title;
   map.roles = names.roles;
   map.levels = names.levels;
   map.operations = names.operations;
@@ -35,7 +36,7 @@ reports::StateMap state_map(const std::vector<std::uint64_t>& hits) {
   for (std::size_t o = 0; o < operations; ++o) {
     for (std::size_t l = 0; l < levels; ++l) {
       for (std::size_t r = 0; r < roles; ++r) {
-        const std::size_t from = (o * levels + l) * roles + r;
+        const std::size_t from = names.first + (o * levels + l) * roles + r;
         if (from < hits.size()) map.counts[(r * levels + l) * operations + o] = hits[from];
       }
     }
@@ -66,13 +67,55 @@ std::string note_of(const oracle::WalkViewStep& step) {
                      step.executable ? "x" : "-");
 }
 
+// "EPT4 0x141000|r|w|x": level and value; what became of it follows.
+std::string nested_line(Nesting kind, unsigned level, std::uint64_t entry) {
+  return fmt::format("{}{} {}", kind == Nesting::kNpt ? "NPT" : "EPT", level,
+                     nested_text(kind, entry));
+}
+
+std::string nested_title(std::uint64_t gpa, bool leads, std::uint64_t hpa) {
+  return leads ? fmt::format("gpa {:#x} is hpa {:#x}", gpa, hpa)
+               : fmt::format("gpa {:#x} is translated to nothing", gpa);
+}
+
+// Before the access; nothing where the reference has no second dimension.
+reports::NestedLines nested_lines(const oracle::NestedView& view, Nesting kind) {
+  reports::NestedLines nested;
+  if (view.steps.empty()) return nested;
+  nested.title = nested_title(view.gpa, view.translates, view.hpa);
+  for (const oracle::NestedViewStep& s : view.steps) {
+    nested.lines.push_back(nested_line(kind, s.level, s.entry) +
+                           (s.misconfigured ? " malformed" : ""));
+  }
+  return nested;
+}
+
+// As the subject left it.
+reports::NestedLines nested_lines(std::uint64_t gpa, const oracle::NestedView& before,
+                                  const NestedLook& look) {
+  reports::NestedLines nested;
+  const NestedPath* path = look.find(gpa);
+  if (path == nullptr) return nested;
+  nested.title = nested_title(gpa, path->leads, path->hpa);
+  for (unsigned i = 0; i < path->count; ++i) {
+    std::string line = nested_line(look.kind, path->levels - i, path->entry[i]);
+    if (i < before.steps.size() && before.steps[i].entry != path->entry[i])
+      line += " (" + nested_change(look.kind, before.steps[i].entry, path->entry[i]) + ")";
+    nested.lines.push_back(std::move(line));
+  }
+  return nested;
+}
+
 reports::Walk reference_walk(const oracle::WalkView& view) {
   reports::Walk walk;
   walk.title = "reference: fresh walk, before";
   walk.outcome = to_text(view.fresh);
   for (const oracle::WalkViewPart& part : view.parts) {
-    for (const oracle::WalkViewStep& s : part.steps)
-      walk.levels.push_back({s.level, s.table_gpa, s.index, s.entry, note_of(s)});
+    for (const oracle::WalkViewStep& s : part.steps) {
+      walk.levels.push_back({s.level, s.table_gpa, s.index, s.entry, note_of(s),
+                             nested_lines(s.nested, view.second)});
+    }
+    walk.last = nested_lines(part.nested, view.second);
   }
   return walk;
 }
@@ -88,20 +131,25 @@ std::string change_note(std::uint64_t before, std::uint64_t after) {
 }
 
 // The same entries as the subject left them.
-reports::Walk subject_walk(const oracle::WalkView& view, const Outcome& got,
+reports::Walk subject_walk(const oracle::WalkView& view, const Outcome& got, const NestedLook& look,
                            const std::string& name) {
   reports::Walk walk;
   walk.title = name + ": as it left them";
   walk.outcome = to_text(got);
   for (std::size_t half = 0; half < view.parts.size() && half < 2; ++half) {
-    const auto& steps = view.parts[half].steps;
+    const oracle::WalkViewPart& part = view.parts[half];
+    const auto& steps = part.steps;
     const Path& path = got.path[half];
     // Its path is a walk of memory: another one where a PDPTE register differs.
     if (!steps.empty() && steps[0].memory_differs) continue;
     for (std::size_t i = 0; i < steps.size() && i < path.count; ++i) {
       walk.levels.push_back({steps[i].level, steps[i].table_gpa, steps[i].index, path.entry[i],
-                             change_note(steps[i].entry, path.entry[i])});
+                             change_note(steps[i].entry, path.entry[i]),
+                             steps[i].from_register
+                                 ? reports::NestedLines{}
+                                 : nested_lines(steps[i].entry_gpa, steps[i].nested, look)});
     }
+    walk.last = nested_lines(part.translates ? part.gpa : part.nested.gpa, part.nested, look);
   }
   return walk;
 }
@@ -120,7 +168,10 @@ std::vector<reports::Walk> walks_at_divergence(const Trace& trace) {
     spec.judge(i, steps[i], seen.steps[i], seen.extra.data(), verdict);
   const Op& op = steps[d.step].what;
   const oracle::WalkView view = spec.view(op.vcpu, access_query(op, spec.registers(op.vcpu)));
-  return {reference_walk(view), subject_walk(view, seen.steps[d.step], subject->info().name)};
+  const std::vector<NestedLook> looks =
+      look_at_second_dimension(checker.program(), {{d.step, addresses_in(view)}});
+  return {reference_walk(view),
+          subject_walk(view, seen.steps[d.step], looks[0], subject->info().name)};
 }
 
 // As it stands on disk: the files are what counts.
@@ -180,7 +231,8 @@ reports::FuzzReport report_of(const fuzz::RunRecord& run, const fuzz::Output& ou
   r.divergences = run.total.divergences;
   r.new_divergences = run.total.new_divergences;
   for (const fuzz::Moment& m : run.moments) r.samples.push_back({m.seconds, m.execs, m.edges});
-  r.states = state_map(run.states);
+  for (const CoreStateNames& names : core_state_names())
+    r.states.push_back(state_map(names, run.states));
   for (const fuzz::FindingRecord& f : run.findings)
     r.findings.push_back(finding_on_disk(f, output));
   r.remarks = run.remarks;

@@ -14,16 +14,22 @@ namespace {
 constexpr std::string_view kLevelNames[] = {"", "PT", "PD", "PDPT", "PML4", "PML5"};
 constexpr std::string_view kRow = "      {:<5} {:>5}  {:<12} {:<30} {:<14} {}{}\n";
 
-// What became of an entry: "=", "+a|d", "-d", or the whole new value if its address or key changed.
-std::string change_text(std::uint64_t before, std::uint64_t after) {
+// What became of an entry: "=", "+a|d", "-d", or the whole new value if one of the bits `whole`
+// changed.
+template <class Text>
+std::string change_text(std::uint64_t before, std::uint64_t after, std::uint64_t whole,
+                        const Text& to_text) {
   if (before == after) return "=";
-  if (((before ^ after) & (pte::kAddressMask | pte::kPkeyMask)) != 0) return entry_text(after);
+  if (((before ^ after) & whole) != 0) return to_text(after);
   std::string text;
-  if (const std::uint64_t set = after & ~before; set != 0) text += "+" + entry_text(set);
+  if (const std::uint64_t set = after & ~before; set != 0) text += "+" + to_text(set);
   if (const std::uint64_t cleared = before & ~after; cleared != 0) {
-    text += (text.empty() ? "-" : " -") + entry_text(cleared);
+    text += (text.empty() ? "-" : " -") + to_text(cleared);
   }
   return text;
+}
+std::string change_text(std::uint64_t before, std::uint64_t after) {
+  return change_text(before, after, pte::kAddressMask | pte::kPkeyMask, entry_text);
 }
 
 std::string place_text(const oracle::WalkViewStep& step) {
@@ -61,7 +67,78 @@ std::string rights_text(const oracle::WalkViewPart& part) {
   return text;
 }
 
+std::string nested_row(Nesting kind, unsigned level, std::uint64_t at, std::string_view entry,
+                       std::string_view by_reference, std::string_view by_subject,
+                       const std::string& remark) {
+  const Tone tone = by_reference == by_subject || by_reference.empty() ? Tone::kPlain : Tone::kNote;
+  return fmt::format(kRow, fmt::format("{}{}", kind == Nesting::kNpt ? "NPT" : "EPT", level),
+                     at / 8 % 512, fmt::format("{:#x}", at), entry, by_reference,
+                     paint(tone, by_subject),
+                     remark.empty() ? "" : paint(Tone::kNote, "  <- " + remark));
+}
+
+std::string target_text(std::uint64_t hpa) { return fmt::format("hpa {:#x}", hpa); }
+
+// As the reference walks it, and what the subject made of the same entries.
+std::string nested_table(const oracle::NestedView& view, const NestedLook& nested) {
+  const NestedPath* left = nested.find(view.gpa);
+  std::string text;
+  for (std::size_t i = 0; i < view.steps.size(); ++i) {
+    const oracle::NestedViewStep& s = view.steps[i];
+    std::string by_subject;
+    if (left != nullptr && i < left->count && left->at[i] == s.at)
+      by_subject = nested_change(nested.kind, s.entry, left->entry[i]);
+    const bool last = i + 1 == view.steps.size();
+    const std::string remark = !s.present        ? "not present"
+                               : s.misconfigured ? fmt::format("malformed (\"{}\")", s.format)
+                               : last && view.translates ? target_text(view.hpa)
+                                                         : "";
+    text +=
+        nested_row(nested.kind, s.level, s.at,
+                   s.present ? nested_text(nested.kind, s.entry) : fmt::format("{:#x}", s.entry),
+                   nested_change(nested.kind, s.entry, s.after), by_subject, remark);
+  }
+  return text;
+}
+
+// As the subject alone has it.
+std::string nested_table(const NestedPath& path, Nesting kind) {
+  std::string text;
+  for (unsigned i = 0; i < path.count; ++i) {
+    const bool last = i + 1u == path.count;
+    text += nested_row(kind, path.levels - i, path.at[i], "", "", nested_text(kind, path.entry[i]),
+                       !last        ? ""
+                       : path.leads ? target_text(path.hpa)
+                                    : "translates nothing");
+  }
+  return text;
+}
+
+// How the processor got at guest-physical address `gpa`, if that went through a second dimension.
+std::string nested_walk(std::uint64_t gpa, const oracle::NestedView& view,
+                        const NestedLook& nested) {
+  if (nested.kind == Nesting::kNone) return "";
+  const NestedPath* left = nested.find(gpa);
+  std::string rows;
+  if (!view.steps.empty()) {
+    rows = nested_table(view, nested);
+  } else if (left != nullptr) {
+    rows = nested_table(*left, nested.kind);
+  }
+  if (rows.empty()) return "";
+  return fmt::format("      {}\n", paint(Tone::kDim, fmt::format("gpa {:#x}", gpa))) + rows;
+}
+
 }  // namespace
+
+std::string nested_text(Nesting kind, std::uint64_t entry) {
+  return kind == Nesting::kNpt ? entry_text(entry) : bits_text(entry, ept::kNames);
+}
+
+std::string nested_change(Nesting kind, std::uint64_t before, std::uint64_t after) {
+  return change_text(before, after, pte::kAddressMask,
+                     [kind](std::uint64_t entry) { return nested_text(kind, entry); });
+}
 
 oracle::AccessQuery access_query(const Op& op, const Registers& registers) {
   oracle::AccessQuery query;
@@ -75,7 +152,8 @@ oracle::AccessQuery access_query(const Op& op, const Registers& registers) {
   return query;
 }
 
-std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, const Path& left) {
+std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, const Path& left,
+                       const NestedLook& nested) {
   std::string text = paint(Tone::kDim, fmt::format(kRow, "level", "index", "at", "entry before",
                                                    "reference", "subject", ""));
   // A subject shows a walk of memory, which is another one where a PDPTE register differs.
@@ -90,8 +168,13 @@ std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, con
     std::string remark = remark_of(step);
     if (!remark.empty()) remark = paint(Tone::kNote, "  <- " + remark);
     const Tone tone = by_reference == by_subject ? Tone::kPlain : Tone::kNote;
+    if (!step.from_register) text += nested_walk(step.entry_gpa, step.nested, nested);
     text += fmt::format(kRow, kLevelNames[step.level], step.index, place_text(step),
                         value_text(step.entry), by_reference, paint(tone, by_subject), remark);
+  }
+  if (const std::uint64_t last = part.translates ? part.gpa : part.nested.gpa;
+      part.translates || !part.nested.steps.empty()) {
+    text += nested_walk(last, part.nested, nested);
   }
   if (part.table_without_memory) text += "      the next table has no memslot behind it\n";
   if (part.translates) {

@@ -100,6 +100,71 @@ TEST(WalkTable, WithoutPagingThereIsOnlyTheGpa) {
   EXPECT_THAT(walk_table(part, {}, {}), HasSubstr("all: paging is off; 0x7000 is gpa 0x7000"));
 }
 
+// A nested walk of `gpa` in two levels, whose leaf has A and D to be set.
+oracle::NestedView nested_of(std::uint64_t gpa) {
+  oracle::NestedView view;
+  view.gpa = gpa;
+  view.steps.resize(2);
+  view.steps[0].level = 2;
+  view.steps[0].at = 0x142008;
+  view.steps[0].entry = view.steps[0].after = 0x143000 | ept::kR | ept::kW | ept::kX;
+  view.steps[1].level = 1;
+  view.steps[1].at = 0x143010;
+  view.steps[1].entry = 0x3000000 | ept::kR | ept::kWb;
+  view.steps[1].after = view.steps[1].entry | ept::kA | ept::kD;
+  view.steps[0].present = view.steps[1].present = true;
+  view.translates = true;
+  view.hpa = 0x3000000;
+  return view;
+}
+
+TEST(WalkTable, ANestedWalkStandsBeforeWhatItLeadsTo) {
+  auto part = part_of(0x5000 | kPwu);
+  part.steps[0].nested = nested_of(part.steps[0].entry_gpa);
+  part.nested = nested_of(part.gpa);
+  NestedLook look;
+  look.kind = Nesting::kEpt;
+  NestedPath left;
+  left.levels = left.count = 2;
+  left.at[0] = 0x142008;
+  left.at[1] = 0x143010;
+  left.entry[0] = part.nested.steps[0].entry;
+  left.entry[1] = part.nested.steps[1].entry | ept::kA;
+  look.paths[part.gpa] = left;
+  const std::string text = walk_table(part, {}, {}, look);
+  const std::size_t of_root = text.find("gpa 0x100000"), root = text.find("PML4");
+  EXPECT_LT(of_root, text.find("EPT2"));
+  EXPECT_LT(text.find("EPT1"), root);
+  EXPECT_THAT(text.substr(text.find("gpa 0x5000")),
+              HasSubstr("EPT1      2  0x143010     0x3000000|r|wb                 "
+                        "+a|d           +a  <- hpa 0x3000000"));
+  EXPECT_THAT(text, HasSubstr("0x400000 is gpa 0x5000"));
+}
+
+TEST(WalkTable, OfASubjectsOwnTablesThereIsWhatItLeft) {
+  const auto part = part_of(0x5000 | kPwu);
+  NestedLook look;
+  look.kind = Nesting::kNpt;
+  NestedPath left;
+  left.levels = left.count = 1;
+  left.entry[0] = 0x7000 | pte::kP | pte::kU;
+  look.paths[part.gpa] = left;
+  EXPECT_THAT(walk_table(part, {}, {}, look), HasSubstr("0x7000|p|u  <- translates nothing"));
+}
+
+TEST(WalkTable, WhatEndsANestedWalkIsNamed) {
+  auto part = part_of(0x5000 | kPwu);
+  part.nested = nested_of(part.gpa);
+  part.nested.translates = false;
+  part.nested.steps[1].misconfigured = true;
+  part.nested.steps[1].format = "Format of an EPT Page-Table Entry that Maps a 4-KByte Page";
+  NestedLook look;
+  look.kind = Nesting::kEpt;
+  EXPECT_THAT(walk_table(part, {}, {}, look), HasSubstr("malformed (\"Format of an EPT"));
+  part.nested.steps[1].present = false;
+  EXPECT_THAT(walk_table(part, {}, {}, look), HasSubstr("not present"));
+}
+
 TEST(FormerEntries, OnlyThoseThatMemoryNoLongerHolds) {
   oracle::WalkViewStale stale;
   stale.steps = part_of(0x5000 | kPwu).steps;

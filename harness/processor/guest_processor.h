@@ -94,6 +94,11 @@ class GuestProcessor final : public FrameReaders {
   bool peek(const GuestControls& controls, std::uint64_t gpa, std::uint64_t& hpa) const {
     return second_.peek(controls.nested, gpa, hpa);
   }
+  // The same with the entries on the way.
+  void peek(const NestedControls& nested, std::uint64_t gpa, NestedPath& path) const {
+    path = {};
+    path.leads = second_.peek(nested, gpa, path.hpa, &path);
+  }
 
  private:
   enum class Stop : std::uint8_t { kNone, kPageFault, kExit };
@@ -113,7 +118,6 @@ class GuestProcessor final : public FrameReaders {
   void drop_way(const GuestControls& controls, std::uint64_t gva);
   void drop_faulting(const GuestControls& controls, std::uint64_t gva);
   unsigned page_shift_now(const GuestControls& controls, std::uint64_t gva) const;
-  void touch_memory(const Access& access, GuestResult& result, unsigned first);
 
   PhysicalMemory& memory_;
   CombinedCache cache_;

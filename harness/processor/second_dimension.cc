@@ -1,5 +1,7 @@
 #include "harness/processor/second_dimension.h"
 
+#include <iterator>
+
 namespace twinwalk::processor {
 namespace {
 
@@ -249,16 +251,22 @@ void SecondDimension::remember(const NestedControls& controls, const Context& co
   cache_.insert_gpa(context, gpa, mapping);
 }
 
-bool SecondDimension::peek(const NestedControls& controls, std::uint64_t gpa,
-                           std::uint64_t& hpa) const {
+bool SecondDimension::peek(const NestedControls& controls, std::uint64_t gpa, std::uint64_t& hpa,
+                           NestedPath* path) const {
   hpa = gpa;
   if (controls.kind == Kind::kNone) return true;
   const NestedFormat& format = this->format(controls.kind);
   const unsigned levels = format.levels(controls.pointer);
   if (gpa > format.reach(controls.pointer)) return false;
   std::uint64_t table = format.root(controls.pointer);
+  if (path != nullptr) path->levels = static_cast<std::uint8_t>(levels);
   for (unsigned level = levels;; --level) {
-    const std::uint64_t entry = memory_.look_nested(table + (gpa >> shift_of(level) & 511) * 8);
+    const std::uint64_t at = table + (gpa >> shift_of(level) & 511) * 8;
+    const std::uint64_t entry = memory_.look_nested(at);
+    if (path != nullptr && path->count < std::size(path->entry)) {
+      path->at[path->count] = at;
+      path->entry[path->count++] = entry;
+    }
     if (!format.present(entry) || format.bad(entry, level, levels)) return false;
     table = entry & kAddress;
     if (!format.is_leaf(entry, level)) continue;

@@ -17,6 +17,7 @@
 #include "harness/processor/nested_format.h"
 #include "harness/processor/physical_memory.h"
 #include "harness/trace/machine.h"
+#include "harness/trace/outcome.h"
 
 namespace twinwalk::processor {
 
@@ -91,7 +92,9 @@ class SecondDimension {
   void refuse(const NestedControls& controls, std::uint8_t vcpu, std::uint64_t gpa,
               const GpaAccess& access, const NestedRights& rights, NestedExit& exit);
   // Where the tables as they are lead, whatever the rights; nothing is cached, no flag is set.
-  bool peek(const NestedControls& controls, std::uint64_t gpa, std::uint64_t& hpa) const;
+  // `path`, if given, gets the entries on the way.
+  bool peek(const NestedControls& controls, std::uint64_t gpa, std::uint64_t& hpa,
+            NestedPath* path = nullptr) const;
 
  private:
   struct Walk;

@@ -74,6 +74,16 @@ struct Path {
   std::uint64_t entry[5] = {};
 };
 
+// The entries of a subject's second dimension that translate one guest-physical address, root
+// first, as they are; the last one is not present, malformed or a leaf.
+struct NestedPath {
+  std::uint8_t count = 0;
+  std::uint8_t levels = 0;  // entry[i] is of level `levels - i`
+  std::uint64_t at[5] = {}, entry[5] = {};
+  bool leads = false;  // to hpa, whatever the rights
+  std::uint64_t hpa = 0;
+};
+
 struct Outcome {
   OutcomeKind kind = OutcomeKind::kDone;
   SkipReason reason = SkipReason::kNone;
@@ -93,13 +103,20 @@ struct Outcome {
   std::uint32_t extra_begin = 0, extra_count = 0;
 };
 
+inline constexpr std::uint32_t kNeverBegun = ~std::uint32_t{0};
+
 struct OutcomeStream {
   std::vector<Outcome> steps;  // exactly one a program step
   std::vector<std::uint64_t> extra;
   // Steps in the order in which they ended; empty if that is their own order.
   std::vector<std::uint32_t> ended;
+  // Then, by step: how many had ended when it began, kNeverBegun if it was skipped.
+  std::vector<std::uint32_t> begun;
   std::string complaint_text;  // of the first complaint, for people
-  void clear() { steps.clear(), extra.clear(), ended.clear(), complaint_text.clear(); }
+  void clear() {
+    steps.clear(), extra.clear(), ended.clear(), begun.clear();
+    complaint_text.clear();
+  }
 };
 
 std::string_view name_of(OutcomeKind);
