@@ -15,9 +15,9 @@ std::uint32_t weight_of_all() {
 }  // namespace
 
 std::span<const std::span<const Idiom>> all_idioms() {
-  static const std::array kLists = {guest_idioms(),  mode_idioms(), root_idioms(),
-                                    hidden_idioms(), host_idioms(), event_idioms(),
-                                    overlap_idioms()};
+  static const std::array kLists = {guest_idioms(),  mode_idioms(),   root_idioms(),
+                                    hidden_idioms(), host_idioms(),   event_idioms(),
+                                    tdp_idioms(),    overlap_idioms()};
   return kLists;
 }
 

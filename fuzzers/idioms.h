@@ -19,12 +19,13 @@ struct Idiom {
 
 inline constexpr std::size_t kMaxIdiomOps = 64;
 
-std::span<const Idiom> guest_idioms();    // tables, rights, flushes, registers
-std::span<const Idiom> mode_idioms();     // what one paging mode has, or two make of one table
-std::span<const Idiom> root_idioms();     // CR3, PCIDs, roots kept, made and lost
-std::span<const Idiom> hidden_idioms();   // edits that nobody announces, or only a later flush
-std::span<const Idiom> host_idioms();     // memslots, notifier, dirty log, footprint
-std::span<const Idiom> event_idioms();    // SMM, INIT, CPUID, vCPUs made anew
+std::span<const Idiom> guest_idioms();   // tables, rights, flushes, registers
+std::span<const Idiom> mode_idioms();    // what one paging mode has, or two make of one table
+std::span<const Idiom> root_idioms();    // CR3, PCIDs, roots kept, made and lost
+std::span<const Idiom> hidden_idioms();  // edits that nobody announces, or only a later flush
+std::span<const Idiom> host_idioms();    // memslots, notifier, dirty log, footprint
+std::span<const Idiom> event_idioms();   // SMM, INIT, CPUID, vCPUs made anew
+std::span<const Idiom> tdp_idioms();     // kinds of memory, prefault, large pages, clearing the log
 std::span<const Idiom> overlap_idioms();  // one operation inside another
 
 // All of them, list by list.

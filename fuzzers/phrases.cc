@@ -99,6 +99,17 @@ Op protect(std::uint64_t hva, std::uint64_t pages, bool writable) {
 }
 Op huge(Verb verb, std::uint64_t hva) { return say(verb, {{Field::kHva, hva}}); }
 Op dirty_get(std::uint64_t slot) { return say(Verb::kDirtyGet, {{Field::kSlot, slot}}); }
+Op dirty_clear(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages) {
+  return say(Verb::kDirtyClear, {{Field::kSlot, slot}, {Field::kGpa, gpa}, {Field::kPages, pages}});
+}
+Op attributes(std::uint64_t gpa, std::uint64_t pages, bool is_private) {
+  return say(Verb::kAttributes,
+             {{Field::kGpa, gpa}, {Field::kPages, pages}, {Field::kValue, is_private ? 1u : 0u}});
+}
+Op prefault(std::uint64_t gpa, std::uint64_t pages) {
+  return say(Verb::kPrefault, {{Field::kGpa, gpa}, {Field::kPages, pages}});
+}
+Op nx_recover(std::uint64_t pages) { return say(Verb::kNxRecover, {{Field::kPages, pages}}); }
 Op reclaim(std::uint64_t pages) { return say(Verb::kReclaim, {{Field::kPages, pages}}); }
 Op zap_all() { return say(Verb::kZapAll, {}); }
 Op quota(std::uint64_t pages) { return say(Verb::kQuota, {{Field::kPages, pages}}); }

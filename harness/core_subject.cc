@@ -309,7 +309,12 @@ void CoreSubject::finish_access(const Op& op, Outcome& out) {
       crosses(op) ? view_[space].walk(r, second_page(op), out.path[1]) : kUnknownGpa};
   if (out.kind != OutcomeKind::kOk) return;
   for (unsigned i = 0; i < 2; ++i) {
-    if (out.gpa[i] != kUnknownGpa) out.gpa[i] = slots_[space].gpa_of(out.gpa[i], expected[i]);
+    const std::uint64_t hva = out.gpa[i];
+    if (hva == kUnknownGpa) continue;
+    out.gpa[i] = slots_[space].gpa_of(hva, expected[i]);
+    if (!has_identity_map(machine_) || hva - kIdentityMapHva >= kPage) continue;
+    out.gpa[i] = kIdentityMap + (hva - kIdentityMapHva);
+    steps().restore_identity_map();
   }
 }
 

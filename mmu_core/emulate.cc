@@ -50,7 +50,8 @@ bool store(GuestMemory& memory, const Part& part, u64 value) {
 // What slot and host let an access to `gpa` do; kDone: go on.
 EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Gpa gpa, bool write) {
   using Kind = EmulateResult::Kind;
-  const Gfn gfn = Gfn::of(gpa);
+  Gfn gfn = Gfn::of(gpa);
+  if (!slots.reaches(gfn)) return Kind::kMmio;
   const Memslot* slot = slots.find(gfn);
   if (slot && slot->invalid) return Kind::kRetry;
   if (!slot || (write && slot->read_only)) return Kind::kMmio;
@@ -90,7 +91,9 @@ void track(VcpuState& vcpu, const Part& part) {
 }
 
 void push(VcpuState& vcpu, Gfn gfn) {
-  if (const Memslot* slot = space_of(vcpu).slots.find(gfn)) dirty_ring::push(vcpu, *slot, gfn);
+  Memslots& slots = space_of(vcpu).slots;
+  if (!slots.reaches(gfn)) return;
+  if (const Memslot* slot = slots.find(gfn)) dirty_ring::push(vcpu, *slot, gfn);
 }
 
 // Those that the walk may have set A or D in.

@@ -109,6 +109,11 @@ namespace {
 // the other kind, and nowhere else, is a matter of its own.
 void judge_exit(MachineState& state, const JudgeInput& in, Counters& counters, Verdict& out) {
   const Outcome& got = *in.got;
+  const Op& op = in.step->what;
+  const bool store = op.verb == Verb::kWrite && in_identity_map(state.machine(), op.gpa);
+  if (store || in_identity_map(state.machine(), got.gpa[0]) ||
+      in_identity_map(state.machine(), got.gpa[1]))
+    return unspecified(out, rules::kIdentityMap, "outcome", to_text(got), "not defined");
   const bool fault = got.kind == OutcomeKind::kMemoryFault;
   if (!fault && got.kind != OutcomeKind::kMmio) return judge_by_verb(state, in, counters, out);
   const bool other_kind = state.of_other_kind(got.gpa[0]);

@@ -37,6 +37,7 @@ void Memslots::reset(const Machine& machine) {
   hint_ = &slots_[0];
   everything_zapped_ = 0;
   shared_bit_ = shared_bit(machine);
+  identity_map_ = has_identity_map(machine);
   set_width(machine);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0, 0};
   kinds_.clear();
@@ -140,6 +141,7 @@ const Memslot* Memslots::find_slowly(std::uint64_t gpa) const {
 
 bool Memslots::range_is_free(std::uint64_t gpa, std::uint64_t bytes, std::uint64_t except) const {
   if (!page_aligned(gpa) || gpa > gpa_limit_ || bytes > gpa_limit_ - gpa) return false;
+  if (identity_map_ && kIdentityMap - gpa < bytes) return false;
   for (unsigned i = 0; i < kMaxSlots; ++i) {
     const Memslot& s = slots_[i];
     if (s.live && i != except && gpa < s.gpa + s.bytes && s.gpa < gpa + bytes) return false;

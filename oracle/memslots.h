@@ -125,6 +125,7 @@ class Memslots {
   Memslot nothing_;
   mutable const Memslot* hint_ = &slots_[0];  // what was found last
   std::uint64_t gpa_limit_ = 0;
+  bool identity_map_ = false;
   Time everything_zapped_ = 0;
 };
 

@@ -333,6 +333,10 @@ const Rule kPrivate{
     "Private memory is reached by private addresses only and shared memory by shared ones only; an "
     "access by the other kind ends in a memory fault.",
     "KVM API §\"KVM_SET_MEMORY_ATTRIBUTES\", §\"KVM_EXIT_MEMORY_FAULT\""};
+const Rule kIdentityMap{"identity-map",
+                        "What a guest finds in a page that its hypervisor keeps in its memory for "
+                        "itself is not defined.",
+                        "KVM API §\"KVM_SET_IDENTITY_MAP_ADDR\""};
 const Rule kTableMmio{
     "table-mmio",
     "What a walk reads from a table without memory behind it is not defined by the architecture.",
@@ -427,6 +431,7 @@ constexpr const Rule* kAll[] = {&kFresh,
                                 &kProfileKvm,
                                 &kHostRequest,
                                 &kPrivate,
+                                &kIdentityMap,
                                 &kTableMmio,
                                 &kTableReadOnly,
                                 &kOwnChecks};

@@ -26,8 +26,8 @@ extern const Rule kEptPresent, kEptMisconfig, kEptRights, kEptQualification, kEp
     kNptTables, kNptReserved, kTlbControl, kVmrun;
 // The virtualised machine.
 extern const Rule kVirtual25, kVirtual26, kVirtual27, kVirtual28, kVirtual29, kVirtual30,
-    kVirtual31, kVirtual32, kVirtual33, kProfileKvm, kHostRequest, kPrivate, kTableMmio,
-    kTableReadOnly, kOwnChecks;
+    kVirtual31, kVirtual32, kVirtual33, kProfileKvm, kHostRequest, kPrivate, kIdentityMap,
+    kTableMmio, kTableReadOnly, kOwnChecks;
 
 // All of them, in the order of the README's table.
 std::span<const Rule* const> all();

@@ -91,6 +91,7 @@ void measure_rows(const Programs& programs, const std::function<void(const Row&)
   RowSet rows(report);
   memory_rows(rows);
   access_rows(rows);
+  two_dimension_rows(rows);
   trace_rows(rows);
   worker_rows(rows, programs);
   unicorn_rows(rows, programs.unicorn);

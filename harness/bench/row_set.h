@@ -44,6 +44,7 @@ class RowSet {
 
 void memory_rows(RowSet& rows);  // first: what others leave resident would count
 void access_rows(RowSet& rows);
+void two_dimension_rows(RowSet& rows);  // after access_rows, whose limit they use
 void trace_rows(RowSet& rows);
 // `program`: path of twinwalk-unicorn; empty: it was not built, and there are no rows.
 void unicorn_rows(RowSet& rows, const std::string& program);

@@ -91,6 +91,8 @@ void Workload::guest_write(std::uint64_t gpa, std::uint64_t value) {
 
 void Workload::invlpg(std::uint64_t gva) { set(add(Verb::kInvlpg), Field::kGva, gva); }
 
+void Workload::vm_enter(std::uint64_t root) { set(add(Verb::kVmEnter), Field::kValue, root); }
+
 void Workload::quota(std::uint64_t pages) { set(add(Verb::kQuota), Field::kPages, pages); }
 
 void Workload::set_register(Reg reg, std::uint64_t value) {

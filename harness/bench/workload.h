@@ -36,6 +36,7 @@ class Workload {
   void store(std::uint64_t gva, std::uint64_t value);  // a native 8-byte store
   void guest_write(std::uint64_t gpa, std::uint64_t value);
   void invlpg(std::uint64_t gva);
+  void vm_enter(std::uint64_t root);
   void set_register(Reg reg, std::uint64_t value);
   void quota(std::uint64_t pages);  // most shadow pages in use
 

@@ -25,6 +25,15 @@ void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* st
   request.hva = mmu::Hva{kHvaBase};
   for (request.space = 0; request.space < mmu::kAddressSpaces; ++request.space)
     if (vm_->set_memslot(request) != mmu::Status::kOk) platform.panic("memslot 0 was refused");
+  if (has_identity_map(machine)) {
+    request.id = kMaxSlots;
+    request.gfn = mmu::Gfn{kIdentityMap / mmu::kPageSize};
+    request.pages = 1;
+    request.hva = mmu::Hva{kIdentityMapHva};
+    for (request.space = 0; request.space < mmu::kAddressSpaces; ++request.space)
+      if (vm_->set_memslot(request) != mmu::Status::kOk)
+        platform.panic("the host's own memslot was refused");
+  }
   if (const std::uint64_t bit = shared_bit(machine); bit != 0) {
     const auto all = vm_->set_private(mmu::Gfn{0}, bit / mmu::kPageSize, true);
     if (all != mmu::Status::kOk) platform.panic("private memory was refused");

@@ -11,6 +11,9 @@
 
 namespace twinwalk {
 
+// Of has_identity_map(): the last page that the host backs.
+inline constexpr std::uint64_t kIdentityMapHva = kHvaBase + (std::uint64_t{4} << 30) - 4096;
+
 class CoreVm {
  public:
   CoreVm();

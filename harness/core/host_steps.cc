@@ -61,7 +61,7 @@ void HostSteps::change_slot(const Op& op, Outcome& out) {
   mmu::MemslotRequest request;
   request.kind = kind_of(op.verb);
   request.space = static_cast<mmu::u32>(op.space);
-  request.id = op.slot < mmu::kMaxMemslots ? static_cast<mmu::u32>(op.slot) : mmu::kMaxMemslots;
+  request.id = op.slot < kMaxSlots ? static_cast<mmu::u32>(op.slot) : mmu::kMaxMemslots;
   request.gfn = mmu::Gfn{op.gpa / kPageSize};
   request.pages = op.pages;
   request.hva = Hva{op.hva};
@@ -141,6 +141,8 @@ void HostSteps::change_backing(const Op& op, Outcome& out) {
   switch (op.verb) {
     case Verb::kInvalidate:
       host_.invalidate(op.hva, op.pages);
+      if (has_identity_map(core_.machine()) && kIdentityMapHva - op.hva < op.pages * kPageSize)
+        restore_identity_map();
       host_.swap_out(op.hva, op.pages);
       break;
     case Verb::kRemap:
@@ -163,6 +165,13 @@ void HostSteps::change_host_page(const Op& op, Outcome& out) {
     host_.huge_collapse(hva);
   }
   core_.vm().notifier_end(Hva{hva}, Hva{hva + kHuge});
+}
+
+// The host does not let go of what it keeps for itself. Large pages of 4M, SDM 3A §"32-Bit Paging".
+void HostSteps::restore_identity_map() {
+  constexpr std::uint64_t kFlags = pte::kP | pte::kW | pte::kU | pte::kA | pte::kD | pte::kPs;
+  for (std::uint64_t i = 0; i < kPageSize / 4; ++i)
+    host_.poke(kIdentityMapHva + 4 * i, 4, i << 22 | kFlags);
 }
 
 void HostSteps::break_cow(std::uint64_t hva) {

@@ -30,6 +30,8 @@ class HostSteps {
     return slots_[0].kinds().of_other_kind(gpa) ? OutcomeKind::kMemoryFault : OutcomeKind::kMmio;
   }
   void store(const Op& op, Outcome& out);
+  // After the guest or the host's memory management got at it.
+  void restore_identity_map();
   // What a store of anybody's does first to a page that the host has protected: a notifier event.
   void break_cow(std::uint64_t hva);
 

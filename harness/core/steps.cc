@@ -188,7 +188,10 @@ void CoreSteps::guest_store(const Op& op, Outcome& out) {
   for (unsigned tries = 0; tries <= refault_bound_;) {
     const mmu::EmulateResult r =
         vcpu(op).write_physical(mmu::Gpa{op.gpa}, static_cast<unsigned>(op.size), op.value);
-    if (r.kind == Kind::kDone) return;
+    if (r.kind == Kind::kDone) {
+      if (in_identity_map(core_.machine(), op.gpa)) host_steps_.restore_identity_map();
+      return;
+    }
     if (r.kind == Kind::kMmio) {
       out.kind = host_steps_.exit_at(r.gpa.raw);
       out.gpa[0] = r.gpa.raw;

@@ -33,6 +33,7 @@ class CoreSteps {
   // The same of an exit for want of a second-dimension translation.
   bool answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out);
   // The vCPU's page-modification log at an exit.
+  void restore_identity_map() { host_steps_.restore_identity_map(); }
   void flush_pml(const Op& op, mmu::u16 index) { vcpu(op).flush_pml(index); }
   // For Platform::lookup_frame: the host breaks copy-on-write where it finds it.
   void break_cow(std::uint64_t hva) { host_steps_.break_cow(hva); }

@@ -48,6 +48,7 @@ mmu::VmConfig config_of(const Machine& m) {
   config.tdp.pml = can(tdp::kPml) && !npt;
   config.tdp.nx = can(tdp::kNxe);
   config.tdp.unrestricted = can(tdp::kUnrestricted);
+  config.identity_map = mmu::Gpa{kIdentityMap};
   config.shared_bit = shared_bit(m);
   config.vcpus = m.vcpus;
   config.host_levels = m.host_levels;

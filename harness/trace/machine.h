@@ -111,6 +111,17 @@ constexpr std::uint64_t shared_bit(const Machine& m) {
 // So many ranges of private memory a hypervisor is able to keep; it refuses to make more.
 inline constexpr std::size_t kMostPrivateRanges = 64;
 
+// A machine with core=ept and tdp=-ug: its hypervisor keeps a page of its own in the guest's
+// memory, the map on which a guest without paging runs. No memslot may be there, and what the guest
+// makes of it is undefined.
+inline constexpr std::uint64_t kIdentityMap = 0xfffb'c000;
+constexpr bool has_identity_map(const Machine& m) {
+  return m.core == Dimension::kEpt && !(m.tdp & tdp::kUnrestricted);
+}
+constexpr bool in_identity_map(const Machine& m, std::uint64_t gpa) {
+  return has_identity_map(m) && gpa >> 12 == kIdentityMap >> 12;
+}
+
 // Where the guest and the host keep things at the start of every trace.
 // The root table; `map` takes new tables from above it. Memslot 0 is in both address spaces.
 inline constexpr std::uint64_t kInitialCr3 = 0x100000;

@@ -180,6 +180,17 @@ TEST_P(TdpAttributes, WriteToSharedMemoryIsLogged) {
   EXPECT_EQ(g_.take_log(), std::vector{Gfn::of(kPage)});
 }
 
+TEST_P(TdpAttributes, TheEmulatorReachesEachKindByItsAddress) {
+  using Result = EmulateResult::Kind;
+  EXPECT_EQ(g_.cpu().write_physical(shared(kPage), 8, 5).kind, Result::kDone);
+  EXPECT_EQ(g_.cpu().write_physical(kPage, 8, 6).kind, Result::kMmio);
+  ASSERT_EQ(set(kPage, 1, true), Status::kOk);
+  EXPECT_EQ(g_.read(kPage).value, 5u);
+  EXPECT_EQ(g_.cpu().write_physical(shared(kPage), 8, 6).kind, Result::kMmio);
+  EXPECT_EQ(g_.cpu().write_physical(kPage, 8, 7).kind, Result::kDone);
+  EXPECT_EQ(g_.read(kPage).value, 7u);
+}
+
 TEST_P(TdpAttributes, OfWhatIsNone) {
   EXPECT_EQ(set(kPage, 0, true), Status::kInvalid);
   EXPECT_EQ(set(shared(kPage), 1, true), Status::kInvalid);

@@ -1,0 +1,138 @@
+// Private and shared memory, and the page that a hypervisor keeps for itself.
+
+#include <gtest/gtest.h>
+
+#include "harness/trace/schema.h"
+#include "oracle/mode_bed.h"
+
+namespace twinwalk::oracle {
+namespace {
+
+constexpr std::uint64_t kGva = 0x5000, kFrame = 0x40'0000, kShared = bit(39);
+
+Machine machine_with(std::uint32_t tdp) {
+  Machine m;
+  m.core = Dimension::kEpt;
+  m.tdp = tdp;
+  return m;
+}
+
+Op attributes(std::uint64_t gpa, std::uint64_t pages, bool is_private) {
+  Op op = make_op(Verb::kAttributes);
+  set(op, Field::kGpa, gpa);
+  set(op, Field::kPages, pages);
+  set(op, Field::kValue, is_private ? 1 : 0);
+  return op;
+}
+
+Outcome exit_at(OutcomeKind kind, std::uint64_t gpa, bool write = false) {
+  Outcome o;
+  o.kind = kind;
+  o.gpa[0] = gpa;
+  o.write = write;
+  return o;
+}
+
+class PrivateMemoryTest : public ::testing::Test {
+ protected:
+  explicit PrivateMemoryTest(std::uint32_t tdp = tdp::kUsual | tdp::kPrivate)
+      : bed_(machine_with(tdp), Profile::kArchitecture) {}
+  std::string set_kind(std::uint64_t gpa, std::uint64_t pages, bool is_private,
+                       OutcomeKind got = OutcomeKind::kDone) {
+    Outcome o;
+    o.kind = got;
+    return says(bed_.step(attributes(gpa, pages, is_private), o));
+  }
+  std::string reads(const Outcome& got) { return says(bed_.access(AccessKind::kRead, kGva, got)); }
+  std::string reads_at(std::uint64_t gpa) { return bed_.read_through(kGva, gpa); }
+  ModeBed bed_;
+};
+
+TEST_F(PrivateMemoryTest, AllIsPrivateAtFirst) {
+  bed_.map(kGva, kFrame | kLeafUsed);
+  EXPECT_EQ(reads_at(kFrame), "ok");
+  bed_.write(Testbed::entry_gpa(kGva, 1), kFrame | kShared | kLeafUsed);
+  bed_.invlpg(kGva);
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMemoryFault, kFrame | kShared)), "ok");
+}
+
+TEST_F(PrivateMemoryTest, WhatBecomesSharedIsReachedByTheOtherAddress) {
+  bed_.map(kGva, kFrame | kLeafUsed);
+  EXPECT_EQ(reads_at(kFrame), "ok");
+  EXPECT_EQ(set_kind(kFrame, 1, false), "ok");
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMemoryFault, kFrame)), "ok");
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMmio, kFrame)), "wrong-mmio/private");
+  bed_.write(Testbed::entry_gpa(kGva, 1), kFrame | kShared | kLeafUsed);
+  bed_.invlpg(kGva);
+  EXPECT_EQ(reads_at(kFrame | kShared), "ok");
+}
+
+TEST_F(PrivateMemoryTest, NothingCachedOutlivesTheChange) {
+  bed_.map(kGva, kFrame | kLeafUsed);
+  EXPECT_EQ(reads_at(kFrame), "ok");
+  const Outcome through = bed_.through(AccessKind::kRead, kGva, kFrame);
+  EXPECT_EQ(set_kind(kFrame, 1, false), "ok");
+  EXPECT_NE(reads(through), "ok");
+}
+
+TEST_F(PrivateMemoryTest, OutsideMemoryAnAddressHasAKindToo) {
+  bed_.map(kGva, bit(36) | kLeafUsed);
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMmio, bit(36))), "ok");
+  EXPECT_EQ(set_kind(bit(36), 1, false), "ok");
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMmio, bit(36))), "wrong-mmio/private");
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMemoryFault, bit(36))), "ok");
+}
+
+TEST_F(PrivateMemoryTest, AMemoryFaultInMemoryOfThatKindIsWrong) {
+  bed_.map(kGva, kFrame | kLeafUsed);
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMemoryFault, kFrame)), "wrong-mmio/virtual-29");
+}
+
+TEST_F(PrivateMemoryTest, RequestsThatAreRefused) {
+  EXPECT_EQ(set_kind(kFrame, 0, true, OutcomeKind::kRefused), "ok");
+  EXPECT_EQ(set_kind(kFrame + 8, 1, true, OutcomeKind::kRefused), "ok");
+  EXPECT_EQ(set_kind(kShared, 1, true, OutcomeKind::kRefused), "ok");
+  EXPECT_EQ(set_kind(kFrame, 1, true, OutcomeKind::kRefused), "wrong-exception/host-request");
+  for (std::uint64_t i = 0; i < kMostPrivateRanges - 1; ++i)
+    EXPECT_EQ(set_kind(i * 0x2000, 1, false), "ok") << i;
+  EXPECT_EQ(set_kind(0x80'0000, 1, false), "ok");
+  EXPECT_EQ(set_kind(0x90'0000, 1, false, OutcomeKind::kRefused), "ok");
+}
+
+class OneKind : public PrivateMemoryTest {
+ protected:
+  OneKind() : PrivateMemoryTest(tdp::kUsual) {}
+};
+TEST_F(OneKind, HasNoAttributes) {
+  EXPECT_EQ(set_kind(kFrame, 1, true, OutcomeKind::kRefused), "ok");
+  bed_.map(kGva, kFrame | kShared | kLeafUsed);
+  EXPECT_EQ(reads(exit_at(OutcomeKind::kMmio, kFrame | kShared)), "ok");
+}
+
+class IdentityMap : public PrivateMemoryTest {
+ protected:
+  IdentityMap() : PrivateMemoryTest(tdp::kUsual & ~tdp::kUnrestricted) {}
+};
+TEST_F(IdentityMap, WhatTheGuestFindsInItIsNotDefined) {
+  bed_.map(kGva, kIdentityMap | kLeafUsed);
+  for (const OutcomeKind kind : {OutcomeKind::kOk, OutcomeKind::kMmio}) {
+    const Verdict v = bed_.access(AccessKind::kRead, kGva, exit_at(kind, kIdentityMap));
+    EXPECT_EQ(v.kind, VerdictKind::kUnspecified);
+    EXPECT_EQ(v.rule->id, "identity-map");
+  }
+}
+TEST_F(IdentityMap, NoMemslotMayBeThere) {
+  Op add = make_op(Verb::kSlotAdd);
+  set(add, Field::kSlot, 1);
+  set(add, Field::kGpa, kIdentityMap - 0x1000);
+  set(add, Field::kPages, 2);
+  set(add, Field::kHva, kHvaBase);
+  Outcome refused;
+  refused.kind = OutcomeKind::kRefused;
+  EXPECT_EQ(says(bed_.step(add, refused)), "ok");
+  set(add, Field::kPages, 1);
+  EXPECT_EQ(says(bed_.step(add, Outcome{})), "ok");
+}
+
+}  // namespace
+}  // namespace twinwalk::oracle
