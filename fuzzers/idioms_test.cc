@@ -120,6 +120,30 @@ TEST_P(InEachMode, EveryIdiomIsLegalBoundedAndVaries) {
   }
 }
 
+TEST(Idioms, APageIsUsedByBothKindsOfAddress) {
+  Machine m = machine_of(Mode::k4Level);
+  m.core = Dimension::kEpt;
+  m.tdp |= tdp::kPrivate;
+  const std::uint64_t shared = shared_bit(m);
+  Rng rng(5);
+  int both = 0;
+  for (int i = 0; i < kTimes; ++i) {
+    Survey survey;
+    survey.begin(m);
+    std::vector<Op> ops;
+    Sketch sketch(rng, survey, ops);
+    named("private-and-shared").write(sketch);
+    bool converts = false, maps_shared = false, reaches_private = false;
+    for (const Op& op : ops) {
+      converts |= op.verb == Verb::kAttributes && op.value == 0;
+      maps_shared |= op.verb == Verb::kMap && (op.gpa & shared);
+      reaches_private |= op.verb == Verb::kMap && !(op.gpa & shared);
+    }
+    both += converts && maps_shared && reaches_private;
+  }
+  EXPECT_GT(both, kTimes / 2);
+}
+
 TEST(Sketch, EntersAModeOnlyIfTheMachineHasIt) {
   Machine m;
   m.mode = Mode::k32Bit;

@@ -1,5 +1,7 @@
 #include "harness/processor/second_dimension.h"
 
+#include <utility>
+
 #include "harness/processor/two_dimensions_bed.h"
 
 namespace twinwalk::processor {
@@ -26,6 +28,33 @@ TEST_F(EptTest, TranslatesEveryAddressOfTheGuest) {
   EXPECT_EQ(read(), "ok 0xd");
   EXPECT_EQ(last.hpa[0], kGuestRam + kData);
   EXPECT_EQ(last.gpa[0], kData);
+}
+
+TEST_F(EptTest, TheSharedBitChoosesTheTables) {
+  Machine m;
+  m.maxphyaddr = m.host_maxphyaddr = 48;
+  start(m);
+  mapped();
+  constexpr std::uint64_t kShared = bit(47);
+  const std::uint64_t private_root = next_table;
+  next_table += 4096;
+  std::swap(memory.word(private_root), memory.word(kRoot));
+  controls.nested.private_pointer = private_root | (controls.nested.pointer & 4095);
+  controls.nested.shared_bit = kShared;
+  nested(kData | kShared) = (kGuestRam + kData + 4096) | kEptLeaf;
+  fill(kData + 4096, 0xe);
+  EXPECT_EQ(read(), "ok 0xd");
+  map(kGva, kData | kShared | kPwu);
+  forget();
+  EXPECT_EQ(read(), "ok 0xe");
+  EXPECT_EQ(last.gpa[0], kData | kShared);
+  nested(kData | kShared) = 0;
+  forget();
+  EXPECT_EQ(read(), "violation 0x781 0x800000040000");
+  NestedPath path;
+  processor.peek(controls.nested, kData, path);
+  EXPECT_EQ(path.at[0], private_root);
+  EXPECT_EQ(path.hpa, kGuestRam + kData);
 }
 
 TEST_F(EptTest, TablesOfTheGuestAreWrittenAndItsDataIsRead) {
