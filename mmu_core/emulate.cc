@@ -71,12 +71,25 @@ bool reaches_memory(VmState& vm, const char* panic, F touch) {
   }
 }
 
-// What the slot of `gpa` lets an access do; kDone: go on.
-EmulateResult::Kind by_slot(const Memslots& slots, Gpa gpa, bool write) {
-  const Memslot* slot = slots.find(Gfn::of(gpa));
-  if (slot && slot->invalid) return EmulateResult::Kind::kRetry;
-  return slot && !(write && slot->read_only) ? EmulateResult::Kind::kDone
-                                             : EmulateResult::Kind::kMmio;
+// What slot and host let an access to `gpa` do; kDone: go on.
+EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Gpa gpa, bool write) {
+  using Kind = EmulateResult::Kind;
+  const Gfn gfn = Gfn::of(gpa);
+  const Memslot* slot = slots.find(gfn);
+  if (slot && slot->invalid) return Kind::kRetry;
+  if (!slot || (write && slot->read_only)) return Kind::kMmio;
+  switch (vm.platform.lookup_frame(slot->hva_of(gfn), write).kind) {
+    case FrameLookup::Kind::kFrame:
+      return Kind::kDone;
+    case FrameLookup::Kind::kReadOnly:
+      return Kind::kMmio;
+    case FrameLookup::Kind::kPoisoned:
+      return Kind::kPoisoned;
+    case FrameLookup::Kind::kNoFrame:
+    case FrameLookup::Kind::kLater:
+      break;
+  }
+  return Kind::kNoMemory;
 }
 
 // Stores `value` where `old` was, in one go if both lie in one aligned word of 8 bytes; false if
@@ -167,7 +180,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (const auto why = by_slot(space.slots, part[i].gpa, request.write);
+    if (const auto why = permitted(vm, space.slots, part[i].gpa, request.write);
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
 
@@ -210,7 +223,8 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (const auto why = by_slot(space.slots, part[i].gpa, true); why != EmulateResult::Kind::kDone)
+    if (const auto why = permitted(*vcpu.vm, space.slots, part[i].gpa, true);
+        why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
   }
   for (unsigned i = 0; i < parts; ++i)

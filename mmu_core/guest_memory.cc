@@ -37,6 +37,7 @@ Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
       break;
     case FrameLookup::Kind::kNoFrame:
     case FrameLookup::Kind::kPoisoned:
+    case FrameLookup::Kind::kLater:
       at.result = Result::kNoFrame;
       break;
   }

@@ -17,8 +17,8 @@ class GuestMemory {
     kNoSlot,
     kSlotLeaves, /* is being deleted or moved: neither there nor gone */
     kReadOnly,
-    kNoFrame,
-    kRaced /* cmpxchg: held something else */
+    kNoFrame, /* or one that is poisoned */
+    kRaced    /* cmpxchg: held something else */
   };
 
   // A guest page whose frame was looked up.
