@@ -350,5 +350,37 @@ TEST_P(TdpAuditPrivate, NotesAndKindsFollowTheRanges) {
   ASSERT_TRUE(g.state().tdp.private_ranges.set(Gfn::of(kLarge) + 3, 1, false));
 }
 
+TEST_P(TdpAuditPrivate, MirrorAndModuleAreInStep) {
+  VmConfig c = config();
+  c.shared_bit = u64{1} << 39;
+  c.external_private = true;
+  TdpGuest g(GetParam(), c);
+  ASSERT_EQ(g.vm().set_private(Gfn::of(kPage), 1, true), Status::kOk);
+  g.read(kPage);
+  TdpVm& tdp = g.state().tdp;
+  Ref upper{g.state().vcpu[0].tdp.private_root, 0};
+  while (upper.level() > 2) upper = {upper.child(), 0};
+  upper.index = tdp::index_at(Gfn::of(kPage), 2);
+  const Ref leaf{upper.child(), tdp::index_at(Gfn::of(kPage), 1)};
+  const auto says = [&](const char* what) {
+    Findings found;
+    g.vm().audit(found);
+    for (const AuditFinding& f : found.all)
+      if (std::string(what) == f.what) return true;
+    return false;
+  };
+  const auto with = [&](auto& fact, auto value, const char* what) {
+    const auto was = fact;
+    fact = value;
+    EXPECT_TRUE(says(what)) << what;
+    fact = was;
+  };
+  with(tdp.external_leaves, u64{2}, "a module's leaves differ from a recount");
+  with(*leaf.word(), leaf.load() & ~tdp.format.write, "leaf of a module that lacks a right");
+  with(upper.child()->external, Hpa{}, "a table that a mirror has, and no other, for its module");
+  with(*upper.word(), (leaf.load() & ~bits(12, 20)) | tdp::kLarge, "large leaf of a module");
+  g.audit();
+}
+
 }  // namespace
 }  // namespace mmu

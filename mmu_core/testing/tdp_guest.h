@@ -133,6 +133,7 @@ class TdpGuest {
   const VmStats& stats() { return vm_->stats(); }
 
  private:
+  TdpWalk walk_of_module(const EntryState& state, Gpa gpa) const;
   void back(Gpa gpa, u32 vcpu);
   // D of the entry that a walk ended with. False: the log is full, and nothing was set.
   bool set_dirty(const EntryState& state, const TdpWalk& w, Gpa gpa, u32 vcpu);
@@ -143,6 +144,7 @@ class TdpGuest {
   std::array<u8, kStateCounters> counters_{};
   u8 host_maxphyaddr_;
   u64 shared_bit_;
+  bool external_;  // private memory is a module's
   u16 pml_index_[kMaxVcpus] = {511, 511, 511, 511};
   u64 next_large_ = 0x400'0000;
   Vm* vm_;
