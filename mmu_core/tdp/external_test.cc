@@ -6,22 +6,12 @@
 #include "mmu_core/tdp/change.h"
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMachines;
-using testing::kTdpMemory;
-using testing::LimitedPages;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 using Kind = TdpOutcome::Kind;
 
-constexpr u64 kShared = u64{1} << 39;
 constexpr Gpa kPage{0x40'3000}, kOther{0x60'5000}, kLarge{0x80'0000}, kElsewhere{0x8000'0000};
-Gpa shared(Gpa gpa) { return gpa + kShared; }
-Hva hva_of(Gpa gpa) { return kTdpMemory + gpa.raw; }
 
 class TdpExternal : public ::testing::TestWithParam<TdpMachine> {
  protected:
@@ -29,7 +19,7 @@ class TdpExternal : public ::testing::TestWithParam<TdpMachine> {
   static VmConfig config() {
     VmConfig c = GetParam().config();
     c.vcpus = 2;
-    c.shared_bit = kShared;
+    c.shared_bit = kSharedBit;
     c.external_private = true;
     return c;
   }
@@ -38,17 +28,10 @@ class TdpExternal : public ::testing::TestWithParam<TdpMachine> {
     g_.audit();
     return s;
   }
-  Status remove(u32 id) {
-    MemslotRequest r;
-    r.kind = MemslotRequest::Kind::kDelete;
-    r.id = id;
-    return g_.set(r);
-  }
-  testing::ExternalModule& module() { return g_.platform.module; }
+  ExternalModule& module() { return g_.platform.module; }
   TdpGuest g_{GetParam(), config()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpExternal, ::testing::ValuesIn(kTdpMachines, kTdpMachines + 6),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpExternal, ::testing::ValuesIn(machines(has_ept)), tdp_name);
 
 TEST_P(TdpExternal, ModuleGetsPathAndPage) {
   EXPECT_EQ(g_.read(kPage), g_.reaches(kPage));
@@ -125,7 +108,7 @@ TEST_P(TdpExternal, DeletedSlotGoesWithItsPages) {
   g_.read(kPage);
   g_.read(kElsewhere);
   ASSERT_EQ(module().pages(), 2u);
-  ASSERT_EQ(remove(1), Status::kOk);
+  ASSERT_EQ(g_.remove(1), Status::kOk);
   EXPECT_EQ(module().pages(), 1u) << "and no other";
   EXPECT_EQ(g_.read(kElsewhere), ended(Kind::kMmio));
   EXPECT_EQ(g_.read(kPage).faults, 0u);
@@ -191,7 +174,7 @@ TEST_P(TdpExternal, PrivateMemoryIsNeitherReadOnlyNorLogged) {
   EXPECT_EQ(g_.set(r), Status::kInvalid);
   r.gfn = Gfn::of(kElsewhere) + 9;
   EXPECT_EQ(g_.set(r), Status::kOk);
-  EXPECT_EQ(remove(1), Status::kOk);
+  EXPECT_EQ(g_.remove(1), Status::kOk);
   r = g_.slot(1, Gfn::of(kElsewhere), 16, hva_of(kElsewhere));
   r.space = 1;
   r.read_only = true;
@@ -232,7 +215,7 @@ TEST_P(TdpExternal, NoTableForTheModule) {
 
 using TdpExternalDeathTest = TdpExternal;
 INSTANTIATE_TEST_SUITE_P(, TdpExternalDeathTest,
-                         ::testing::ValuesIn(kTdpMachines, kTdpMachines + 1), testing::tdp_name);
+                         ::testing::ValuesIn(kTdpMachines, kTdpMachines + 1), tdp_name);
 
 TEST_P(TdpExternalDeathTest, EntryIsNotChangedInPlace) {
   g_.read(kPage);
@@ -251,4 +234,4 @@ TEST_P(TdpExternalDeathTest, EntryIsNotChangedInPlace) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -10,20 +10,13 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMachines;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 using Kind = TdpOutcome::Kind;
 
 constexpr u32 kVcpus = 2, kSlots = 3;
 constexpr unsigned kSteps = 6000;
-constexpr u64 kShared = u64{1} << 39;
 
 struct Slot {
   bool there = false, read_only = false, logs = false;
@@ -50,7 +43,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     c.options.eager_split = seed() / 4 % 2;
     c.options.manual_clear = seed() % 3 == 1;
     c.options.initially_set = seed() % 6 == 4;
-    if (machine().ept() && seed() % 4 == 3) c.shared_bit = kShared;
+    if (machine().ept() && seed() % 4 == 3) c.shared_bit = kSharedBit;
     c.external_private = c.shared_bit && seed() % 8 == 7;
     return c;
   }
@@ -67,7 +60,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
       if (s.there && gfn - s.base < s.pages) return &s;
     return nullptr;
   }
-  testing::HostPage& host(const Slot& s, u64 gfn) {
+  HostPage& host(const Slot& s, u64 gfn) {
     return guest_.platform.host_page(s.hva + ((gfn - s.base) << 12));
   }
   bool is_private(u64 gfn) const { return private_.contains(gfn); }
@@ -132,7 +125,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     const Access access = std::array{Access::kRead, Access::kWrite, Access::kFetch}[pick(3)];
     const bool as_private = config().shared_bit && (pick(8) ? is_private(gfn) : !is_private(gfn));
     Gpa gpa{gfn << 12 | pick(512) * 8};
-    if (config().shared_bit && !as_private) gpa = gpa + kShared;
+    if (config().shared_bit && !as_private) gpa = gpa + kSharedBit;
     const TdpOutcome got = guest_.access(gpa, access, ++value_, any_vcpu());
     const TdpOutcome want = expected(gfn, gpa, access, as_private);
     EXPECT_EQ(got, want) << "gfn 0x" << std::hex << gfn;
@@ -299,7 +292,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
              !host(*slot_of(gfn + want), gfn + want).writable) &&
            (!config().shared_bit || is_private(gfn + want) == as_private))
       ++want;
-    const u64 bit = config().shared_bit && !as_private ? kShared : 0;
+    const u64 bit = config().shared_bit && !as_private ? kSharedBit : 0;
     EXPECT_EQ(guest_.cpu(any_vcpu()).prefault(Gpa{gfn << 12 | bit}, pages), want);
   }
 
@@ -330,4 +323,4 @@ TEST_P(TdpSoak, StaysWholeAndRight) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -271,6 +271,13 @@ Status TdpGuest::set(const MemslotRequest& request) {
   return s;
 }
 
+Status TdpGuest::remove(u32 id) {
+  MemslotRequest r;
+  r.kind = MemslotRequest::Kind::kDelete;
+  r.id = id;
+  return set(r);
+}
+
 Status TdpGuest::set_flags(u32 id, bool read_only, bool log_dirty) {
   MemslotRequest r;
   r.kind = MemslotRequest::Kind::kFlags;
