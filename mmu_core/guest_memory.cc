@@ -17,7 +17,11 @@ Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
   Location at;
   const Gfn gfn = Gfn::of(gpa);
   at.slot = slots.find(gfn);
-  if (!at.slot || at.slot->invalid) return at;
+  if (!at.slot) return at;
+  if (at.slot->invalid) {
+    at.result = Result::kSlotLeaves;
+    return at;
+  }
   if (write && at.slot->read_only) {
     at.result = Result::kReadOnly;
     return at;
