@@ -25,26 +25,50 @@ unsigned piece(u64 a, unsigned n) {
   return s;
 }
 
-bool read(GuestMemory& memory, const Part& part, u64& value) {
+using Result = GuestMemory::Result;
+
+Result read(GuestMemory& memory, const Part& part, u64& value) {
+  u64 bytes = 0;
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
     u64 v = 0;
-    if (memory.read(part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
-    value |= low_bytes(v, n) << (8 * (part.at + done));
+    if (const Result r = memory.read(part.gpa + done, n, v); r != Result::kOk) return r;
+    bytes |= low_bytes(v, n) << (8 * done);
     done += n;
   }
-  return true;
+  value |= bytes << (8 * part.at);
+  return Result::kOk;
 }
 
-bool store(GuestMemory& memory, const Part& part, u64 value) {
+Result store(GuestMemory& memory, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
-    if (memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
-        GuestMemory::Result::kOk)
-      return false;
+    const u64 bytes = low_bytes(value >> (8 * (part.at + done)), n);
+    if (const Result r = memory.write(part.gpa + done, n, bytes); r != Result::kOk) return r;
     done += n;
   }
-  return true;
+  return Result::kOk;
+}
+
+// Reads or stores a part. Its memslot was there when it was checked, but since then the other part
+// was stored, and a memslot may go at any time. False: it is a device's part now.
+template <class F>
+bool reaches_memory(VmState& vm, const char* panic, F touch) {
+  for (;;) {
+    switch (touch()) {
+      case Result::kOk:
+        return true;
+      case Result::kSlotLeaves:
+        await_slots(vm);
+        break;
+      case Result::kNoSlot:
+      case Result::kReadOnly:
+        return false;
+      case Result::kNoFrame:
+      case Result::kRaced:
+        vm.platform.panic(panic);
+    }
+  }
 }
 
 // What slot and host let an access to `gpa` do; kDone: go on.
@@ -73,7 +97,7 @@ EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Gpa gpa,
 // that is not there any more. KVM: emulator_cmpxchg_emulated.
 bool exchange(GuestMemory& memory, const Part& part, u64 old, u64 value) {
   const unsigned offset = part.gpa.raw & 7;
-  if (offset + part.size > 8) return store(memory, part, value);
+  if (offset + part.size > 8) return store(memory, part, value) == Result::kOk;
   const Gpa word_at{part.gpa.raw - offset};
   u64 word = 0;
   if (memory.read(word_at, 8, word) != GuestMemory::Result::kOk) return false;
@@ -102,13 +126,13 @@ void push_tables(VcpuState& vcpu, const GuestWalk& walk) {
 }
 
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
-// back.
-void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
-  VmState& vm = *vcpu.vm;
-  if (!store(space_of(vcpu).memory, part, value))
-    vm.platform.panic("emulated store failed after it was checked");
+// back. False: no memory is there any more.
+bool write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
+  const auto touch = [&] { return store(space_of(vcpu).memory, part, value); };
+  if (!reaches_memory(*vcpu.vm, "emulated store failed after it was checked", touch)) return false;
   if (vcpu.tdp.ring) push(vcpu, Gfn::of(part.gpa));
   track(vcpu, part);
+  return true;
 }
 
 unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
@@ -146,6 +170,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     const Gva at = linear_address(*vcpu.context.mode, gva + part[i].at);
     const GuestWalk walk =
         walk_guest(space.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
+    if (walk.slot_leaves) return left_undone(EmulateResult::Kind::kRetry, walk.entry_gpa[0]);
     if (!walk.ok) {
       if (!vm.tdp.on) roots::sync_address(vcpu, at);
       EmulateResult r;
@@ -165,10 +190,13 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;
-  if (access != Access::kWrite)
-    for (unsigned i = 0; i < parts; ++i)
-      if (!read(space.memory, part[i], r.value))
-        vm.platform.panic("emulated load failed after it was checked");
+  if (access != Access::kWrite) {
+    for (unsigned i = 0; i < parts; ++i) {
+      const auto touch = [&] { return read(space.memory, part[i], r.value); };
+      if (!reaches_memory(vm, "emulated load failed after it was checked", touch))
+        return left_undone(EmulateResult::Kind::kMmio, part[i].gpa);
+    }
+  }
   if (access == Access::kRmw) {
     // No compiler writes page tables like this: give up shadowing the frame rather than emulate
     // again and again.
@@ -186,8 +214,9 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
       return r;
     }
   }
-  if (request.write)
-    for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
+  for (unsigned i = 0; request.write && i < parts; ++i)
+    if (!write_and_track(vcpu, part[i], value))
+      return left_undone(EmulateResult::Kind::kMmio, part[i].gpa);
   return r;
 }
 
@@ -201,7 +230,9 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
   }
-  for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
+  for (unsigned i = 0; i < parts; ++i)
+    if (!write_and_track(vcpu, part[i], value))
+      return left_undone(EmulateResult::Kind::kMmio, part[i].gpa);
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;

@@ -13,14 +13,18 @@ struct Location {
   Hpa hpa;
 };
 
-Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
+Location locate_once(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
   using Result = GuestMemory::Result;
   Location at;
   Gfn gfn = Gfn::of(gpa);
   if (!slots.reaches(gfn)) return at;
   at.gfn = gfn;
   at.slot = slots.find(gfn);
-  if (!at.slot || at.slot->invalid) return at;
+  if (!at.slot) return at;
+  if (at.slot->invalid) {
+    at.result = Result::kSlotLeaves;
+    return at;
+  }
   if (write && at.slot->read_only) {
     at.result = Result::kReadOnly;
     return at;
@@ -41,6 +45,16 @@ Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
       break;
   }
   return at;
+}
+
+// A lookup may call back, and so the memslots change meanwhile: then neither the slot nor the frame
+// is good any more.
+Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
+  for (;;) {
+    const u64 generation = slots.generation();
+    const Location at = locate_once(platform, slots, gpa, write);
+    if (slots.generation() == generation) return at;
+  }
 }
 
 // The core has stored there for the guest.

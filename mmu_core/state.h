@@ -185,6 +185,10 @@ class Locked : private HeldLock {
   }
 };
 
+// Returns when no memslot is on its way, after GuestMemory::Result::kSlotLeaves: for who cannot try
+// again later. Not under a lock.
+inline void await_slots(VmState& vm) { const Locked until_done(vm, LockId::kSlots); }
+
 // Together with others that want no more than this.
 class LockedShared : private HeldLock {
  public:
