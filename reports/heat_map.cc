@@ -27,11 +27,10 @@ std::size_t longest(const std::vector<std::string>& names) {
 
 struct Geometry {
   double cell, left, top;
-  explicit Geometry(const StateMap& s) {
-    cell = s.operations.size() <= 24 ? 22 : 14;
-    left = 10 + 6.5 * static_cast<double>(longest(s.roles));
-    top = 12 + 5.0 * static_cast<double>(longest(s.operations));
-  }
+  explicit Geometry(const StateMap& s)
+      : cell(s.operations.size() <= 24 ? 22 : 14),
+        left(10 + 6.5 * static_cast<double>(longest(s.roles))),
+        top(12 + 5.0 * static_cast<double>(longest(s.operations))) {}
 };
 
 std::string key(std::size_t shade, const std::string& label) {

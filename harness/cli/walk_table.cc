@@ -166,7 +166,7 @@ std::string walk_table(const oracle::WalkViewPart& part, const Path& wanted, con
                                    : i < left.count ? change_text(step.entry, left.entry[i])
                                                     : "";
     std::string remark = remark_of(step);
-    if (!remark.empty()) remark = paint(Tone::kNote, "  <- " + remark);
+    if (!remark.empty()) remark = paint(Tone::kNote, fmt::format("  <- {}", remark));
     const Tone tone = by_reference == by_subject ? Tone::kPlain : Tone::kNote;
     if (!step.from_register) text += nested_walk(step.entry_gpa, step.nested, nested);
     text += fmt::format(kRow, kLevelNames[step.level], step.index, place_text(step),

@@ -11,7 +11,7 @@ using mmu::LockId;
 using mmu::YieldPoint;
 
 // Steps are letters; `script` says what each does when it runs inside.
-class Bench : private Interleaver::Runner {
+class Bench final : private Interleaver::Runner {
  public:
   Bench() : interleaver(*this) { interleaver.reset(); }
 

@@ -31,8 +31,7 @@ class Readers {
     const std::uint32_t mine = 1u << context;
     reading_ &= ~mine;
     std::size_t kept = 0;
-    for (std::size_t i = 0; i < waiting_.size(); ++i) {
-      Freed freed = waiting_[i];
+    for (Freed freed : waiting_) {
       freed.readers &= ~mine;
       if (freed.readers != 0) {
         waiting_[kept++] = freed;
