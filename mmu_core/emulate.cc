@@ -14,6 +14,7 @@ struct Part {
   Gpa gpa;
   unsigned size = 0;
   unsigned at = 0;  // offset in the value, bytes
+  const Memslot* slot = nullptr;
 };
 
 u64 low_bytes(u64 v, unsigned n) { return n >= 8 ? v : v & ((u64{1} << (8 * n)) - 1); }
@@ -29,7 +30,7 @@ bool read(GuestMemory& memory, const Part& part, u64& value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
     u64 v = 0;
-    if (memory.read(part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
+    if (memory.read(*part.slot, part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
     value |= low_bytes(v, n) << (8 * (part.at + done));
     done += n;
   }
@@ -39,7 +40,7 @@ bool read(GuestMemory& memory, const Part& part, u64& value) {
 bool store(GuestMemory& memory, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
-    if (memory.write(part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
+    if (memory.write(*part.slot, part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
         GuestMemory::Result::kOk)
       return false;
     done += n;
@@ -47,12 +48,13 @@ bool store(GuestMemory& memory, const Part& part, u64 value) {
   return true;
 }
 
-// What the slot of `gpa` lets an access do; kDone: go on.
-EmulateResult::Kind by_slot(const Memslots& slots, Gpa gpa, bool write) {
-  const Memslot* slot = slots.find(Gfn::of(gpa));
-  if (slot && slot->invalid) return EmulateResult::Kind::kRetry;
-  return slot && !(write && slot->read_only) ? EmulateResult::Kind::kDone
-                                             : EmulateResult::Kind::kMmio;
+// Through which slot the part goes, and whether that lets it; kDone: go on. It does until the
+// access is done, although the memslots may change meanwhile.
+EmulateResult::Kind by_slot(const Memslots& slots, Part& part, bool write) {
+  part.slot = slots.find(Gfn::of(part.gpa));
+  if (part.slot && part.slot->invalid) return EmulateResult::Kind::kRetry;
+  return part.slot && !(write && part.slot->read_only) ? EmulateResult::Kind::kDone
+                                                       : EmulateResult::Kind::kMmio;
 }
 
 // Stores `value` where `old` was, in one go if both lie in one aligned word of 8 bytes; false if
@@ -62,11 +64,11 @@ bool exchange(GuestMemory& memory, const Part& part, u64 old, u64 value) {
   if (offset + part.size > 8) return store(memory, part, value);
   const Gpa word_at{part.gpa.raw - offset};
   u64 word = 0;
-  if (memory.read(word_at, 8, word) != GuestMemory::Result::kOk) return false;
+  if (memory.read(*part.slot, word_at, 8, word) != GuestMemory::Result::kOk) return false;
   const u64 mask = low_bytes(~u64{0}, part.size) << (8 * offset);
   if (((word >> (8 * offset)) ^ old) & low_bytes(~u64{0}, part.size)) return false;
   const u64 fresh = (word & ~mask) | (value << (8 * offset) & mask);
-  return memory.compare_exchange(word_at, 8, word, fresh) == GuestMemory::Result::kOk;
+  return memory.compare_exchange(*part.slot, word_at, 8, word, fresh) == GuestMemory::Result::kOk;
 }
 
 void track(VcpuState& vcpu, const Part& part) {
@@ -91,7 +93,7 @@ void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
   VmState& vm = *vcpu.vm;
   if (!store(space_of(vcpu).memory, part, value))
     vm.platform.panic("emulated store failed after it was checked");
-  if (vcpu.tdp.ring) push(vcpu, Gfn::of(part.gpa));
+  if (vcpu.tdp.ring) dirty_ring::push(vcpu, *part.slot, Gfn::of(part.gpa));
   track(vcpu, part);
 }
 
@@ -142,7 +144,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (const auto why = by_slot(space.slots, part[i].gpa, request.write);
+    if (const auto why = by_slot(space.slots, part[i], request.write);
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
 
@@ -181,7 +183,7 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (const auto why = by_slot(space.slots, part[i].gpa, true); why != EmulateResult::Kind::kDone)
+    if (const auto why = by_slot(space.slots, part[i], true); why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
   }
   for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);

@@ -38,7 +38,8 @@ void take_from_list(VmState& vm, const Table* root) {
 void invalidate_all(VmState& vm) {
   for (Table* root = vm.tdp.roots; root; root = root->next) {
     if (root->invalid) continue;
-    root->invalid = root->to_be_emptied = true;
+    root->to_be_emptied = true;
+    root->invalid = true;
     count(vm, TdpEvent::kRootInvalid);
   }
   for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].free_obsolete_roots = true;

@@ -3,6 +3,7 @@
 
 // What a VM and its vCPUs hold for two-dimensional paging; parts of VmState and VcpuState.
 
+#include "mmu_core/concurrent.h"
 #include "mmu_core/memory_cache.h"
 #include "mmu_core/tdp/format.h"
 #include "mmu_core/tdp/private_ranges.h"
@@ -20,7 +21,7 @@ struct TdpVm {
   u64 tables = 0;               // below the roots
   tdp::PrivateRanges private_ranges;
   // Of the memslots when the identity map was last written; by address space.
-  u64 identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
+  Concurrent<u64> identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
 };
 
 struct TdpVcpu {
@@ -31,6 +32,7 @@ struct TdpVcpu {
   tdp::TableStore store;
   DirtyRing* ring = nullptr;  // Options::dirty_ring
   TablePage pml;              // ptr null until first needed (pml.h)
+  Concurrent<u32> pml_space = 0;  // whose gpas its entries are
 };
 
 }  // namespace mmu
