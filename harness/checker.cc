@@ -91,7 +91,7 @@ void Checker::judge_all(const Trace* trace, const CheckReport& report, CheckResu
   spec_.reset(last_->machine, result.profile);
   std::size_t expectation = 0;
   for (std::uint32_t i = 0; i < last_->steps.size(); ++i) {
-    judge_step(i, trace, report, result);
+    judge_step(i, outcomes_.steps[i], trace, report, result);
     if (!trace || trace->expectations.empty()) continue;
     // An operation's `=` lines are about its last step.
     const std::uint32_t op = last_->steps[i].op;
@@ -116,8 +116,9 @@ void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
   const std::vector<std::uint32_t>& order = linearisation_.order();
   for (std::size_t at = 0; at < order.size(); ++at) {
     if (at < linearisation_.doubtful_from()) {
-      linearisation_.prepare(*last_, at, spec_);
-      judge_step(order[at], trace, report, result);
+      const Outcome by = linearisation_.prepare(*last_, outcomes_, at, spec_);
+      judge_step(order[at], by, trace, report, result);
+      linearisation_.settle(*last_, outcomes_, at, spec_);
     } else {
       leave_open(order[at], trace, report, result);
     }
@@ -162,9 +163,8 @@ void Checker::complain(const Outcome& got) {
   verdict_.allowed = "no complaint";
 }
 
-void Checker::judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
-                         CheckResult& result) {
-  const Outcome& got = outcomes_.steps[index];
+void Checker::judge_step(std::uint32_t index, const Outcome& got, const Trace* trace,
+                         const CheckReport& report, CheckResult& result) {
   spec_.judge(index, last_->steps[index], got, outcomes_.extra.data(), verdict_);
   ++result.checks;
   deviation_.clear();

@@ -89,8 +89,9 @@ class Checker {
   void judge_all(const Trace* trace, const CheckReport& report, CheckResult& result);
   void judge_interleaved(const Trace* trace, const CheckReport& report, CheckResult& result);
   void note_stores(const Op& op, const Outcome& got);
-  void judge_step(std::uint32_t index, const Trace* trace, const CheckReport& report,
-                  CheckResult& result);
+  // `got`: what the step is judged by.
+  void judge_step(std::uint32_t index, const Outcome& got, const Trace* trace,
+                  const CheckReport& report, CheckResult& result);
   void leave_open(std::uint32_t index, const Trace* trace, const CheckReport& report,
                   CheckResult& result);
   void complain(const Outcome& got);

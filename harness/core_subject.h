@@ -14,8 +14,9 @@ namespace twinwalk {
 
 struct CoreSubjectOptions {
   bool audit = true;  // check the core's invariants after every step
-  unsigned refault_bound =
-      16;  // refaults of one access with nothing changing in between, before it is a kLiveness
+  // How often an access may come back to the same fault with nothing changing in between, before it
+  // is a kLiveness.
+  unsigned refault_bound = 16;
   // MMU states reached, counted up by the core; core_state_counters() bytes that outlive the
   // subject, or null.
   std::uint8_t* state_counters = nullptr;

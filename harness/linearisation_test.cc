@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "harness/trace/content.h"
 #include "harness/trace/parse.h"
 
@@ -12,14 +15,16 @@ namespace {
 
 class Judged {
  public:
-  explicit Judged(std::string_view body) {
-    const ParseResult parsed =
-        parse("walk 1\nmachine core=shadow memory=64M vcpus=2 mode=none\n" + std::string(body));
+  explicit Judged(std::string_view body, const std::string& mode = "none") {
+    const ParseResult parsed = parse("walk 1\nmachine core=shadow memory=64M vcpus=2 mode=" + mode +
+                                     "\n" + std::string(body));
     EXPECT_TRUE(parsed);
     Lowering lowering;
     lowering.lower(parsed.trace, program);
     outcomes.steps.resize(program.steps.size());
-    for (std::uint32_t i = 0; i < program.steps.size(); ++i) outcomes.ended.push_back(i);
+    std::vector<std::uint32_t> order(program.steps.size());
+    std::iota(order.begin(), order.end(), 0u);
+    ended(order);
   }
   Judged& loads(std::uint32_t step, std::uint64_t value) {
     ok(step);
@@ -31,7 +36,18 @@ class Judged {
     outcomes.steps[step].gpa[0] = program.steps[step].what.gva;
     return *this;
   }
+  // Then each step of a block began when the one before it had ended.
   Judged& ended(std::vector<std::uint32_t> order) {
+    outcomes.begun.assign(program.steps.size(), 0);
+    std::uint32_t outer = 0;
+    for (std::uint32_t i = 0; i < program.steps.size(); ++i) {
+      const Point point = program.steps[i].what.point;
+      if (point == Point::kNone) outer = i;
+      const bool follows = point == Point::kNone || program.steps[i - 1].what.point == point;
+      const auto before = std::find(order.begin(), order.end(), i - 1);
+      outcomes.begun[i] = follows && i != 0 ? static_cast<std::uint32_t>(before - order.begin()) + 1
+                                            : outcomes.begun[outer];
+    }
     outcomes.ended = std::move(order);
     return *this;
   }
@@ -100,6 +116,67 @@ TEST(Linearisation, TheOuterStepMayComeBetweenTwoInnerOnes) {
       "    access read gva=0x5000\n");
   j.ok(0).loads(1, seed_word(0x5000)).loads(2, 0x12).ended({1, 2, 0});
   EXPECT_EQ(j.order(), (Order{1, 0, 2}));
+}
+
+// Steps of two blocks overlap each other, too.
+TEST(Linearisation, TriesOrdersOfBlocksThatOverlap) {
+  const std::string body =
+      "access read gva=0x6000\n  at after-walk vcpu=1\n    access write gva=0x5000 value=0x12\n"
+      "  at before-flush\n    write gpa=0x5000 value=0x13 by=host\n";
+  Judged j(body + "access read gva=0x5000\n");
+  j.loads(0, seed_word(0x6000)).ok(1).loads(3, 0x12).ended({1, 2, 0, 3});
+  EXPECT_EQ(j.order(), (Order{2, 1, 0, 3}));
+  EXPECT_EQ(j.found.doubtful_from(), 4u);
+}
+
+// But who ended before another began comes before it.
+TEST(Linearisation, KeepsTheOrderOfStepsOneAfterTheOther) {
+  const std::string body =
+      "access read gva=0x6000\n  at after-walk vcpu=1\n    access write gva=0x5000 value=0x12\n"
+      "    access write gva=0x5000 value=0x13\n";
+  Judged j(body + "access read gva=0x5000\n");
+  j.loads(0, seed_word(0x6000)).ok(1).ok(2).loads(3, 0x12).ended({1, 2, 0, 3});
+  const Order& order = j.order();
+  EXPECT_LT(std::find(order.begin(), order.end(), 1u), std::find(order.begin(), order.end(), 2u));
+  EXPECT_EQ(j.found.doubtful_from(), 4u);  // a divergence like any other
+}
+
+class OverlappedPath : public ::testing::Test {
+ protected:
+  // The outer step reads by the page table at 0x103000, then its block puts in that at 0x104000,
+  // before the outer step ends and its path is read.
+  static constexpr char kBody[] =
+      "map gva=0x400000 gpa=0x5000\nwrite gpa=0x104000 value=0x6067\n"
+      "access read gva=0x400000\n  at after-walk vcpu=1\n"
+      "    write gpa=0x102010 value=0x104067\n";
+  static constexpr std::uint32_t kAccess = 5, kEdit = 6;
+
+  OverlappedPath() : j(kBody, "4-level") {
+    j.ok(kAccess);
+    j.outcomes.steps[kAccess].gpa[0] = 0x5000;
+    j.outcomes.steps[kAccess].value = seed_word(0x5000);
+    j.ended({0, 1, 2, 3, 4, kEdit, kAccess});
+  }
+  void shows(std::uint64_t leaf) {
+    Path& path = j.outcomes.steps[kAccess].path[0];
+    path.count = 4;
+    path.entry[0] = 0x101027, path.entry[1] = 0x102027, path.entry[2] = 0x104067;
+    path.entry[3] = leaf;
+  }
+  Judged j;
+};
+
+TEST_F(OverlappedPath, IsWhatMemoryHeldWhenTheAccessEnded) {
+  shows(0x6067);
+  EXPECT_EQ(j.order(), (Order{0, 1, 2, 3, 4, kAccess, kEdit}));
+  EXPECT_EQ(j.found.doubtful_from(), 7u);
+  EXPECT_EQ(j.spec.read_word(0x100000), 0x101027u) << "what it showed is followed";
+}
+
+TEST_F(OverlappedPath, IsNotWhatMemoryNeverHeld) {
+  shows(0x7067);
+  j.order();
+  EXPECT_LT(j.found.doubtful_from(), 7u);
 }
 
 }  // namespace

@@ -72,7 +72,9 @@ class AccessJudge {
   }
   // False: the entries are wrong; out_ says so and nothing was changed.
   bool settle_fresh_completion();
-  void settle_entries();
+  // After a completion that the fresh walk gives. `ways`: those that may have set flags off the
+  // path, or null.
+  void settle_entries(const Ways* ways);
   void deliver_fault(unsigned which);
   bool settle_fresh_fault();
   void adopt_fresh();
@@ -93,8 +95,9 @@ class AccessJudge {
   bool changes_are_lawful(bool may_write, const Ways* ways = nullptr);
   // Takes over the entries as the subject has them.
   void adopt_path();
-  // An entry turned out to have `value`, which differs in A and D at most.
-  void show(std::uint64_t entry_gpa, std::uint64_t value);
+  void show(std::uint64_t entry_gpa, std::uint64_t value) {
+    state_.show_entry(entry_gpa, entry_bytes(), value);
+  }
   void set_bits(std::uint64_t entry_gpa, std::uint64_t bits);
   // Sets what the fresh walk of a part owes.
   void set_owed(unsigned i);

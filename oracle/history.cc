@@ -75,12 +75,14 @@ void History::load_root(const Root& root, unsigned pcid, Time now) {
   }
 }
 
-Cover History::translation(unsigned pcid, std::uint64_t gva) const {
-  return later(later(everything_, all_but_globals_), later(by_pcid_[pcid], page_cover(pcid, gva)));
+Cover History::translation(unsigned pcid, std::uint64_t gva, std::uint64_t bytes) const {
+  return later(later(everything_, all_but_globals_),
+               later(by_pcid_[pcid], page_cover(pcid, gva, bytes)));
 }
 
-Cover History::global_translation(unsigned pcid, std::uint64_t gva) const {
-  return later(everything_, later(page_cover(kGlobal, gva), page_cover(kFaulted + pcid, gva)));
+Cover History::global_translation(unsigned pcid, std::uint64_t gva, std::uint64_t bytes) const {
+  return later(everything_,
+               later(page_cover(kGlobal, gva, bytes), page_cover(kFaulted + pcid, gva, bytes)));
 }
 
 Cover History::structures(unsigned pcid) const {
@@ -90,13 +92,15 @@ Cover History::structures(unsigned pcid) const {
 void History::note_page(unsigned tag, std::uint64_t gva, std::uint64_t bytes, Time now,
                         const Rule& rule) {
   if (bytes != kPageBytes) large_ = true;
-  slot(key_of(tag, gva, bytes)).cover = {now, &rule};
+  for (const std::uint64_t size : kPageSizes)
+    if (size <= bytes) slot(key_of(tag, gva, size)).cover = {now, &rule};
 }
 
-Cover History::page_cover(unsigned tag, std::uint64_t gva) const {
+Cover History::page_cover(unsigned tag, std::uint64_t gva, std::uint64_t bytes) const {
   Cover cover;
-  for (const std::uint64_t bytes : kPageSizes) {
-    if (const PageCover* p = find(key_of(tag, gva, bytes))) cover = later(cover, p->cover);
+  for (const std::uint64_t size : kPageSizes) {
+    if (size > bytes) break;
+    if (const PageCover* p = find(key_of(tag, gva, size))) cover = later(cover, p->cover);
     if (!large_) break;
   }
   return cover;

@@ -48,7 +48,7 @@ class History {
   void drop_pcid(unsigned pcid, Time now, const Rule& rule);        // except globals
   void drop_structures(unsigned pcid, Time now, const Rule& rule);  // paging-structure caches alone
   // The page of `bytes` (4K, 2M, 4M, 1G, as a mode has them) around gva: in one PCID, and global
-  // ones.
+  // ones. What was cached of it as a smaller page goes only where gva lies in that one.
   void drop_page(unsigned pcid, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
   void drop_global_page(std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
   // A #PF: the page in that PCID. Of a global translation only its use under that PCID ends: the
@@ -58,10 +58,10 @@ class History {
 
   void load_root(const Root& root, unsigned pcid, Time now);
 
-  // The latest invalidation that a cached translation of gva must have survived to serve under
-  // `pcid`.
-  Cover translation(unsigned pcid, std::uint64_t gva) const;
-  Cover global_translation(unsigned pcid, std::uint64_t gva) const;
+  // The latest invalidation that a translation of gva, cached from a page of at most `bytes`, must
+  // have survived to serve under `pcid`.
+  Cover translation(unsigned pcid, std::uint64_t gva, std::uint64_t bytes) const;
+  Cover global_translation(unsigned pcid, std::uint64_t gva, std::uint64_t bytes) const;
   // The same for any paging-structure entry of the PCID.
   Cover structures(unsigned pcid) const;
   const std::vector<UsedRoot>& roots() const { return roots_; }
@@ -84,7 +84,7 @@ class History {
   PageCover& slot(std::uint64_t key);
   const PageCover* find(std::uint64_t key) const;
   void note_page(unsigned tag, std::uint64_t gva, std::uint64_t bytes, Time now, const Rule& rule);
-  Cover page_cover(unsigned tag, std::uint64_t gva) const;
+  Cover page_cover(unsigned tag, std::uint64_t gva, std::uint64_t bytes) const;
   void grow();
 
   Cover everything_, all_but_globals_;

@@ -188,7 +188,13 @@ bool AccessJudge::settle_fresh_completion() {
   }
   if (lands && store_touches_path(fresh_landing()))
     return settle_self_store(fresh_landing(), fresh_.value);
-  if (!changes_are_lawful(true)) return false;
+  // Where a PDPTE register and memory differ, the subject shows another walk than that of the
+  // access; on bare hardware former entries may have led to the same place, or begun the access.
+  bool apart = !kvm();
+  for (unsigned i = 0; i < fresh_.parts; ++i) apart |= fresh_.part[i].walk.apart;
+  Ways ways(state_, seen_);
+  if (apart) ways.of_completion(fresh_landing().gpa);
+  if (!changes_are_lawful(true, &ways)) return false;
   if (owed && !owed_is_there()) {
     if (fresh_.table_read_only) {
       unspecified(out_, rules::kTableReadOnly, "path", to_text(got_),
@@ -197,25 +203,15 @@ bool AccessJudge::settle_fresh_completion() {
       return false;
     }
   }
-  settle_entries();
+  settle_entries(apart ? &ways : nullptr);
   if (lands) store_data(fresh_landing(), fresh_.value);
   return true;
 }
 
-// After a completion that the fresh walk gives. Where a PDPTE register and memory differ, the
-// subject shows another walk than that of the access; on bare hardware former entries may have led
-// to the same place.
-void AccessJudge::settle_entries() {
-  bool apart = !kvm();
-  for (unsigned i = 0; i < fresh_.parts; ++i) apart |= fresh_.part[i].walk.apart;
-  if (!apart) [[likely]] {
-    if (seen_.has_path(0)) return adopt_path();
-    return set_owed();
-  }
-  Ways ways(state_, seen_);
-  ways.of_completion(fresh_landing().gpa);
+void AccessJudge::settle_entries(const Ways* ways) {
+  if (ways == nullptr && !seen_.has_path(0)) return set_owed();
   adopt_path();
-  settle_unseen(ways);
+  if (ways != nullptr) settle_unseen(*ways);
 }
 
 void AccessJudge::deliver_fault(unsigned which) {

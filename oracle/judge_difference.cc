@@ -87,8 +87,9 @@ const Rule* AccessJudge::covering_rule() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     if (!matcher.part(i).stale) continue;
     const StaleWalk& w = matcher.part(i).walk;
-    const Cover cover = w.global ? history.global_translation(pcid, fresh_.part[i].gva)
-                                 : history.translation(pcid, fresh_.part[i].gva);
+    const std::uint64_t gva = fresh_.part[i].gva, bytes = kModes[w.row].page_bytes(w.level);
+    const Cover cover = w.global ? history.global_translation(pcid, gva, bytes)
+                                 : history.translation(pcid, gva, bytes);
     if (cover.time >= w.oldest_end && cover.rule != nullptr) return cover.rule;
   }
   return nullptr;

@@ -112,14 +112,6 @@ void AccessJudge::adopt_path() {
   }
 }
 
-void AccessJudge::show(std::uint64_t entry_gpa, std::uint64_t value) {
-  // Looked up again: an entry used at two steps is one word.
-  const std::uint64_t change = state_.load_entry(entry_gpa, entry_bytes()) ^ value;
-  if (change == 0) return;
-  const bool known = change & ~state_.open_bits(entry_gpa);
-  state_.flip_bits(entry_gpa, change, known ? Hand::kWalker : Hand::kOpen);
-}
-
 void AccessJudge::set_bits(std::uint64_t entry_gpa, std::uint64_t bits) {
   if (bits == 0 || !state_.is_writable(entry_gpa)) return;
   show(entry_gpa, state_.load_entry(entry_gpa, entry_bytes()) | bits);

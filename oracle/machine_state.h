@@ -127,6 +127,13 @@ class MachineState {
     settle_bits(gpa, ~std::uint64_t{0} >> (64 - 8 * bytes));
   }
 
+  // The entry at `gpa` turned out to have `value`, which differs in A and D at most.
+  void show_entry(std::uint64_t gpa, unsigned bytes, std::uint64_t value) {
+    // Looked up again by each who shows: an entry used at two steps is one word.
+    const std::uint64_t change = load_entry(gpa, bytes) ^ value;
+    if (change != 0) flip_bits(gpa, change, change & ~open_bits(gpa) ? Hand::kWalker : Hand::kOpen);
+  }
+
   // As they are at `cr3` now.
   PdptesInMemory pdptes_at(std::uint64_t cr3) const;
 

@@ -4,6 +4,29 @@
 
 namespace twinwalk::oracle {
 
+namespace {
+
+// A path as it is shown goes on behind a reserved bit, a walk does not.
+bool same_length(const Path& path, const Walk& walk) {
+  return path.count == walk.count || (path.count > walk.count && walk.stop == Stop::kReserved);
+}
+
+bool fits(const MachineState& state, const Path& path, const Walk& walk) {
+  if (!same_length(path, walk)) return false;
+  for (unsigned s = 0; s < walk.count; ++s) {
+    const std::uint64_t entry = walk.entry[s];
+    // A walk by speculation may have set A (rule stale-10).
+    const bool speculates =
+        state.profile() == Profile::kArchitecture && (entry & pte::kP) && s >= walk.plain;
+    const std::uint64_t open =
+        state.open_bits(walk.entry_gpa[s]) | (speculates ? pte::kA & ~entry : 0);
+    if ((path.entry[s] ^ entry) & ~open) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 // SDM 3A §"Accessed and Dirty Flags": A whenever an entry is used, D not in the leaf of a page that
 // faults.
 void leave_open_under_way(MachineState& state, const Step& step) {
@@ -22,6 +45,29 @@ void leave_open_under_way(MachineState& state, const Step& step) {
       state.may_have_set(part.walk.entry_gpa[s], owed_bits(part.walk, s, store && !part.faults));
     }
   }
+}
+
+bool adopt_later_path(MachineState& state, const Step& step, const Outcome& got) {
+  state.look_as(step.what.vcpu);
+  const AccessQuery query = query_of(step, state.vcpu(step.what.vcpu).registers);
+  const AccessContext context = make_context(state, step.what.vcpu, query);
+  const unsigned bytes = context.rules->mode->entry_bytes;
+  FreshAccess access;
+  fresh_access(state, context, access);
+  Walk now[2];
+  for (unsigned i = 0; i < access.parts; ++i) {
+    // What is shown is a walk of memory, PDPTEs included.
+    walk(state.memory(), *context.rules, {query.registers.cr3, nullptr}, access.part[i].gva,
+         now[i]);
+    if (got.path[i].count != 0 && !fits(state, got.path[i], now[i])) return false;
+  }
+  for (unsigned i = 0; i < access.parts; ++i) {
+    for (unsigned s = 0; s < now[i].count && s < got.path[i].count; ++s) {
+      state.show_entry(now[i].entry_gpa[s], bytes, got.path[i].entry[s]);
+      state.settle_open(now[i].entry_gpa[s], bytes);
+    }
+  }
+  return true;
 }
 
 }  // namespace twinwalk::oracle

@@ -13,6 +13,11 @@ namespace twinwalk::oracle {
 // entries on its present path is open. Nothing for other verbs.
 void leave_open_under_way(MachineState& state, const Step& step);
 
+// An access shows its path as it was read when it ended, after moments of steps that are judged
+// later. Whether the entries that a walk finds now are those of `got`, but for A and D that are
+// open; those that were set are settled then.
+bool adopt_later_path(MachineState& state, const Step& step, const Outcome& got);
+
 }  // namespace twinwalk::oracle
 
 #endif  // TWINWALK_ORACLE_OVERLAP_H_

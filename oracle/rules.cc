@@ -157,8 +157,11 @@ const Rule kStale6{"stale-6",
                    "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
 const Rule kStale7{
     "stale-7",
-    "INVLPG or a #PF drops all of a large page if the structures now map the address with one.",
-    "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\""};
+    "INVLPG or a #PF drops all of a large page if the structures now map the address with one; "
+    "what "
+    "was cached of smaller pages elsewhere in it may stay.",
+    "SDM 3A §\"Details of TLB Use\", §\"Operations that Invalidate TLBs and Paging-Structure "
+    "Caches\""};
 const Rule kStale8{"stale-8",
                    "MOV to CR3 drops the non-global translations of the PCID it loads, unless "
                    "CR4.PCIDE=1 and bit 63 is set.",

@@ -33,6 +33,9 @@ void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
 }
 
 void Spec::under_way(const Step& step) { leave_open_under_way(impl_->state, step); }
+bool Spec::shows(const Step& step, const Outcome& got) {
+  return adopt_later_path(impl_->state, step, got);
+}
 
 FreshOutcome Spec::fresh(unsigned vcpu, const AccessQuery& query) const {
   impl_->state.look_as(vcpu);

@@ -31,12 +31,12 @@ struct Prefix {
 
 class Search {
  public:
-  Search(const StaleQuery& query, StaleVisitor& visitor) : q_(query), visitor_(visitor) {
-    local_ = q_.history->translation(q_.pcid, q_.gva).time;
-    global_ = q_.pge ? q_.history->global_translation(q_.pcid, q_.gva).time : local_;
-    structures_ = q_.history->structures(q_.pcid).time;
-    if (q_.ignore_windows) local_ = global_ = structures_ = 0;
-  }
+  Search(const StaleQuery& query, StaleVisitor& visitor)
+      : q_(query),
+        visitor_(visitor),
+        least_(std::min(local(kPageBytes), q_.pge ? global(kPageBytes) : local(kPageBytes))),
+        local_(local(kStillThere)),
+        structures_(q_.ignore_windows ? 0 : q_.history->structures(q_.pcid).time) {}
 
   SearchResult run() {
     for (const UsedRoot& used : q_.history->roots()) {
@@ -71,10 +71,17 @@ class Search {
  private:
   bool kvm() const { return q_.profile == Profile::kKvm; }
 
+  // When a translation of a page of that size was last dropped.
+  Time local(std::uint64_t bytes) const {
+    return q_.ignore_windows ? 0 : q_.history->translation(q_.pcid, q_.gva, bytes).time;
+  }
+  Time global(std::uint64_t bytes) const {
+    return q_.ignore_windows ? 0 : q_.history->global_translation(q_.pcid, q_.gva, bytes).time;
+  }
+
   bool root_usable(const UsedRoot& root) const {
-    const Time window = root.pcid == q_.pcid ? std::min(local_, global_) : global_;
     if (root.pcid != q_.pcid && !q_.pge) return false;
-    return root.end > window;
+    return root.end > (root.pcid == q_.pcid ? least_ : global(kPageBytes));
   }
 
   // With paging off.
@@ -143,7 +150,7 @@ class Search {
         if (level != 1 && choice.end != kStillThere && !q_.ignore_windows) continue;
       }
       if (!old) continue;
-      if (choice.end <= std::min(local_, global_)) break;
+      if (choice.end <= least_) break;
       r = try_choice(choice, level, step, prefix);
       if (r != SearchResult::kNone) return r;
     }
@@ -194,13 +201,17 @@ class Search {
     if (!walk_.any_old()) return SearchResult::kNone;
     const bool global = q_.pge && (choice.value & pte::kG);
     if (foreign_root_ && !global) return SearchResult::kNone;
-    if (prefix.oldest_end <= (global ? global_ : local_)) return SearchResult::kNone;
-    if ((!kvm() || prefix.old_pdpte) && !global && prefix.oldest_upper <= structures_ &&
-        prefix.latest_begin >= structures_) {
+    const std::uint64_t bytes = now_->mode->page_bytes(level);
+    const Time window = global ? this->global(bytes) : local(bytes);
+    if (prefix.oldest_end <= window) return SearchResult::kNone;
+    // What drops a page larger than this one drops the structures that lead there.
+    const Time structures = std::max(structures_, local_);
+    if ((!kvm() || prefix.old_pdpte) && !global && prefix.oldest_upper <= structures &&
+        prefix.latest_begin >= structures) {
       return SearchResult::kNone;
     }
     const std::uint64_t base = now_->mode->frame(choice.value, level, true);
-    const std::uint64_t gpa = base | (q_.gva & (now_->mode->page_bytes(level) - 1));
+    const std::uint64_t gpa = base | (q_.gva & (bytes - 1));
     // A large page is shadowed by a link to pages of its own size's pieces, which another large
     // page may share. An unannounced edit leaves the link, and no invalidation has to end it: the
     // frame that backs the gpa now, or a memslot added later brings, may come in again below it, by
@@ -253,7 +264,9 @@ class Search {
   const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now
   const EntryRules* cached_ = nullptr;  // and for cached ones
   StaleWalk walk_;
-  Time local_ = 0, global_ = 0, structures_ = 0;
+  const Time least_;  // nothing that left before serves at any page size
+  const Time local_;  // of the invalidations of pages of any size
+  const Time structures_;
   bool foreign_root_ = false;  // a root of another PCID: for global translations only
   unsigned steps_ = 0;
 };

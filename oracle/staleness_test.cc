@@ -379,6 +379,35 @@ TEST(StaleFragments, Rule7AfterASplitFragmentsElsewhereMayRemain) {
   EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, dropped)), "stale-after-flush/stale-6");
 }
 
+// A translation of a 4K page is no fragment of the large page that has come since.
+TEST(StaleFragments, Rule7SmallPagesElsewhereInALargePageMayRemain) {
+  Testbed bed(Profile::kArchitecture);
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.map(kSecond, kOld | kLeafUsed);
+  bed.access_fresh(AccessKind::kRead, kGva);
+  bed.access_fresh(AccessKind::kRead, kSecond);
+  bed.write(kPde, 0x200000 | kLeafUsed | pte::kPs);
+  bed.invlpg(kGva);
+  const Outcome o = bed.through(AccessKind::kRead, kSecond, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kSecond, o)), "ok");
+  const Outcome dropped = bed.through(AccessKind::kRead, kGva, kOld);
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva, dropped)), "stale-after-flush/stale-6");
+}
+
+// INVLPG of the large page has dropped the way to the page table: what the table holds since
+// then nobody can have walked.
+TEST(StaleFragments, Rule7NoSmallPageComesAfterTheLargeOneWasDropped) {
+  Testbed bed(Profile::kArchitecture);
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.map(kSecond, kOld | kLeafUsed);
+  bed.access_fresh(AccessKind::kRead, kSecond);
+  bed.write(kPde, 0x200000 | kLeafUsed | pte::kPs);
+  bed.invlpg(kGva);
+  bed.write(Testbed::kPt + (kSecond >> 12 & 511) * 8, kNew | kLeafUsed);
+  const Outcome o = bed.through(AccessKind::kRead, kSecond, kNew);
+  EXPECT_NE(says(bed.access(AccessKind::kRead, kSecond, o)), "ok");
+}
+
 TEST_P(Stale, AccessedAndDirtyClearedWithoutInvalidationNeedNotComeBack) {
   EXPECT_EQ(says(bed.access_fresh(AccessKind::kWrite, kGva)), "ok");
   bed.write(kLeaf, kOld | kPwu);

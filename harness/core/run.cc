@@ -69,6 +69,7 @@ void CoreRun::start() {
 void CoreRun::run_steps(const Program& program, OutcomeStream& out) {
   program_ = &program;
   out_ = &out;
+  overlaps_ = false;
   steps_.take_core_ran();
   bool due = options_.audit;  // once for what the start made
   std::size_t watched = options_.watch != nullptr ? 0 : StepWatch::kNoStep;
@@ -90,19 +91,30 @@ std::size_t CoreRun::run_group() {
   const Op& op = program_->steps[current_].what;
   const std::size_t end = interleaver_.begin(*program_, current_);
   if (end == current_ + 1) {
+    if (overlaps_) note_begin(current_);
     steps_.execute(op, out_->steps[current_], *out_);
-    if (!out_->ended.empty()) note_end(current_);
+    if (overlaps_) note_end(current_);
     return end;
   }
-  if (out_->ended.empty())
-    for (std::size_t i = 0; i < current_; ++i) note_end(i);
+  if (!overlaps_) begin_overlaps();
   const std::uint32_t vcpus = vcpus_of(op);
   interleaver_.enter_vcpus(vcpus);
+  note_begin(current_);
   steps_.execute(op, out_->steps[current_], *out_);
   note_end(current_);
   interleaver_.leave_vcpus(vcpus);
   interleaver_.finish();
   return end;
+}
+
+// From now on it matters when steps begin and end.
+void CoreRun::begin_overlaps() {
+  overlaps_ = true;
+  out_->begun.assign(program_->steps.size(), kNeverBegun);
+  for (std::size_t i = 0; i < current_; ++i) {
+    note_begin(i);
+    note_end(i);
+  }
 }
 
 // A vCPU does one thing at a time: what is asked of one that is busy waits until it is not.
@@ -116,6 +128,7 @@ void CoreRun::run_inside(std::size_t step) {
     return;
   }
   interleaver_.enter_vcpus(vcpus);
+  note_begin(step);
   steps_.execute(op, outcome, *out_);
   interleaver_.leave_vcpus(vcpus);
   note_end(step);

@@ -82,6 +82,10 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   void stop(OutcomeStream& out);
   void collect(OutcomeStream& out, Outcome& outcome);
   std::size_t run_group();
+  void begin_overlaps();
+  void note_begin(std::size_t step) {
+    out_->begun[step] = static_cast<std::uint32_t>(out_->ended.size());
+  }
   void note_end(std::size_t step) { out_->ended.push_back(static_cast<std::uint32_t>(step)); }
 
   // CoreHost
@@ -100,6 +104,7 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   Readers readers_;
   const Program* program_ = nullptr;
   OutcomeStream* out_ = nullptr;
+  bool overlaps_ = false;    // steps have overlapped
   std::size_t current_ = 0;  // step; of those that run inside another, the outer one
 };
 

@@ -11,6 +11,15 @@ void skip(SkipReason reason, Outcome& out) {
   out.reason = reason;
 }
 
+// Never 0: that is a turn without a fault.
+std::uint32_t kind_of(const mmu::TdpFault& fault) {
+  std::uint32_t bits = 1;
+  for (const bool b : {fault.read, fault.write, fault.fetch, fault.present, fault.reserved,
+                       fault.table, fault.user_fetch})
+    bits = bits << 1 | (b ? 1 : 0);
+  return bits;
+}
+
 }  // namespace
 
 void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
@@ -113,17 +122,21 @@ void CoreSteps::access(const Op& op, Outcome& out) {
 }
 
 // The trace collects the log by `dirty-get`, which has it all; the ring need only be emptied.
-void CoreSteps::empty_dirty_ring(const Op& op) {
+// False: nothing was in it.
+bool CoreSteps::empty_dirty_ring(const Op& op) {
   mmu::Gfn gfns[64];
-  while (vcpu(op).take_dirty_ring(gfns, 64) != 0) {
-  }
+  bool any = false;
+  while (vcpu(op).take_dirty_ring(gfns, 64) != 0) any = true;
+  return any;
 }
 
 bool CoreSteps::try_access(const Op& op, Outcome& out) {
-  for (unsigned refaults = 0; refaults <= refault_bound_;) {
+  FaultTally tally;
+  for (unsigned met = 0; met <= refault_bound_;) {
+    fault_[op.vcpu] = {};
     const mmu::EntryState entry = vcpu(op).enter();
     if (entry.ring_full) {
-      empty_dirty_ring(op);
+      if (!empty_dirty_ring(op)) met = tally.count({});
       continue;
     }
     if (!entry.ok) {
@@ -133,7 +146,7 @@ bool CoreSteps::try_access(const Op& op, Outcome& out) {
     const Attempt attempt = host_.attempt(op, entry, out);
     if (attempt == Attempt::kOver) return true;
     if (attempt == Attempt::kHopeless) return false;
-    if (!host_.memory_comes_back() && !host_.let_others_go_on()) ++refaults;
+    if (!host_.memory_comes_back() && !host_.let_others_go_on()) met = tally.count(fault_[op.vcpu]);
   }
   return false;
 }
@@ -141,11 +154,13 @@ bool CoreSteps::try_access(const Op& op, Outcome& out) {
 bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_t error_code,
                              Outcome& out) {
   core_ran_ = true;
+  fault_[op.vcpu] = {fault_gva & ~(mmu::kPageSize - 1), error_code};
   return twinwalk::answer_fault(vcpu(op), op, fault_gva, error_code, out);
 }
 
 bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
   core_ran_ = true;
+  fault_[op.vcpu] = {fault.gpa.raw & ~(mmu::kPageSize - 1), kind_of(fault)};
   return twinwalk::answer_tdp_fault(vcpu(op), op, fault, out);
 }
 

@@ -8,6 +8,7 @@
 #include "harness/core/complaints.h"
 #include "harness/core/core_host.h"
 #include "harness/core/core_vm.h"
+#include "harness/core/fault_tally.h"
 #include "harness/core/host_steps.h"
 #include "harness/core/slot_map.h"
 
@@ -15,8 +16,8 @@ namespace twinwalk {
 
 class CoreSteps {
  public:
-  // `refault_bound`: refaults of one access with nothing changing in between, before it is a
-  // kLiveness.
+  // `refault_bound`: how often an access may come back to the same fault with nothing changing in
+  // between, before it is a kLiveness.
   CoreSteps(CoreVm& core, SlotMaps& slots, CoreHost& host, Complaints& complaints,
             unsigned refault_bound)
       : core_(core),
@@ -48,7 +49,7 @@ class CoreSteps {
  private:
   void access(const Op& op, Outcome& out);
   bool try_access(const Op& op, Outcome& out);
-  void empty_dirty_ring(const Op& op);
+  bool empty_dirty_ring(const Op& op);
   void guest_store(const Op& op, Outcome& out);
   void get(const Op& op, Outcome& out);
   mmu::Vcpu& vcpu(const Op& op) { return core_.vcpu(op.vcpu); }
@@ -58,6 +59,7 @@ class CoreSteps {
   Complaints& complaints_;
   HostSteps host_steps_;
   const unsigned refault_bound_;
+  CoreFault fault_[kMaxVcpus];  // that the access at hand met last; nothing: a turn without one
   bool core_ran_ = false;
 };
 

@@ -103,13 +103,20 @@ struct Outcome {
   std::uint32_t extra_begin = 0, extra_count = 0;
 };
 
+inline constexpr std::uint32_t kNeverBegun = ~std::uint32_t{0};
+
 struct OutcomeStream {
   std::vector<Outcome> steps;  // exactly one a program step
   std::vector<std::uint64_t> extra;
   // Steps in the order in which they ended; empty if that is their own order.
   std::vector<std::uint32_t> ended;
+  // Then, by step: how many had ended when it began, kNeverBegun if it was skipped.
+  std::vector<std::uint32_t> begun;
   std::string complaint_text;  // of the first complaint, for people
-  void clear() { steps.clear(), extra.clear(), ended.clear(), complaint_text.clear(); }
+  void clear() {
+    steps.clear(), extra.clear(), ended.clear(), begun.clear();
+    complaint_text.clear();
+  }
 };
 
 std::string_view name_of(OutcomeKind);
