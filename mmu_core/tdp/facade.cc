@@ -21,7 +21,11 @@ void Vcpu::flush_pml(u16 index) {
   pml::flush(*state_, index);
 }
 
-u32 Vcpu::take_dirty_ring(Gfn* gfns, u32 most) { return dirty_ring::take(*state_, gfns, most); }
+u32 Vcpu::take_dirty_ring(Gfn* gfns, u32 most) {
+  const SlotsInUse slots(state_->vm->platform);
+  pml::flush(*state_, pml::kFull);  // the ring has what the log has
+  return dirty_ring::take(*state_, gfns, most);
+}
 
 u64 Vcpu::prefault(Gpa gpa, u64 pages) {
   const SlotsInUse slots(state_->vm->platform);
