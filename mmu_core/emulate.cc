@@ -40,8 +40,8 @@ bool read(GuestMemory& memory, const Part& part, u64& value) {
 bool store(GuestMemory& memory, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
-    if (memory.write(*part.slot, part.gpa + done, n, low_bytes(value >> (8 * (part.at + done)), n)) !=
-        GuestMemory::Result::kOk)
+    if (memory.write(*part.slot, part.gpa + done, n,
+                     low_bytes(value >> (8 * (part.at + done)), n)) != GuestMemory::Result::kOk)
       return false;
     done += n;
   }

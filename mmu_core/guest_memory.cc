@@ -13,9 +13,7 @@ Result by_slot(const Memslot* slot, bool write) {
   return write && slot->read_only ? Result::kReadOnly : Result::kOk;
 }
 
-Hva hva_of(const Memslot& slot, Gpa gpa) {
-  return slot.hva_of(Gfn::of(gpa)) + gpa.raw % kPageSize;
-}
+Hva hva_of(const Memslot& slot, Gpa gpa) { return slot.hva_of(Gfn::of(gpa)) + gpa.raw % kPageSize; }
 
 Result result_of(FrameLookup::Kind kind) {
   switch (kind) {

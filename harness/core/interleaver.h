@@ -94,7 +94,7 @@ class Interleaver {
   std::uint32_t sharers_[kLocks] = {};  // contexts, as bits
   unsigned sections_[Fibers::kMost + 1] = {};
   Want awaits_[Fibers::kMost + 1];  // lock kNobody: none
-  unsigned turn_ = 0;                   // the fiber that went on last
+  unsigned turn_ = 0;               // the fiber that went on last
   unsigned pauses_ = 0;
   std::uint32_t inside_ = 0;
   bool outer_over_ = true;

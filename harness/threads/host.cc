@@ -83,9 +83,10 @@ Attempt ThreadedHost::attempt(const Op& op, const mmu::EntryState& entry, Outcom
     return Attempt::kAgain;  // a request may have come with it
   }
   processor::GuestResult result;
-  v.tdp.access(self_.core->registers(op.vcpu), op.vcpu, entry,
-               {op.gva, static_cast<std::uint8_t>(op.size), op.access(), op.implicit != 0, op.value},
-               result);
+  v.tdp.access(
+      self_.core->registers(op.vcpu), op.vcpu, entry,
+      {op.gva, static_cast<std::uint8_t>(op.size), op.access(), op.implicit != 0, op.value},
+      result);
   const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
   if (result.kind == Kind::kDone && stores && !self_.core->in_smm(op.vcpu)) {
     for (unsigned part = 0; part < result.parts; ++part) dirty_.stored(result.gpa[part] / kPage);

@@ -243,8 +243,7 @@ void ThreadedMemory::store(std::uint64_t hpa, unsigned size, std::uint64_t value
     }
   };
   put(hpa, mask << shift, (value & mask) << shift);
-  if (shift + 8 * size > 64)
-    put(hpa + 7, mask >> (64 - shift), (value & mask) >> (64 - shift));
+  if (shift + 8 * size > 64) put(hpa + 7, mask >> (64 - shift), (value & mask) >> (64 - shift));
   check(hpa, true);
 }
 

@@ -13,13 +13,9 @@ bool logging(const VmState& vm) {
   return false;
 }
 
-u64* page_of(const VcpuState& vcpu) {
-  return __atomic_load_n(&vcpu.tdp.pml.ptr, __ATOMIC_ACQUIRE);
-}
+u64* page_of(const VcpuState& vcpu) { return __atomic_load_n(&vcpu.tdp.pml.ptr, __ATOMIC_ACQUIRE); }
 
-Gfn gfn_of(const VmState& vm, u64 entry) {
-  return Gfn::of(Gpa{entry & ~vm.config.shared_bit});
-}
+Gfn gfn_of(const VmState& vm, u64 entry) { return Gfn::of(Gpa{entry & ~vm.config.shared_bit}); }
 
 }  // namespace
 

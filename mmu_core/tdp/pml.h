@@ -14,7 +14,7 @@ namespace mmu::pml {
 
 inline constexpr unsigned kEntries = 512;
 inline constexpr u64 kSeen = ~u64{0};
-inline constexpr u64 kInLog = 1;  // in an entry: the dirty log has it, the vCPU's ring may not
+inline constexpr u64 kInLog = 1;      // in an entry: the dirty log has it, the vCPU's ring may not
 inline constexpr u16 kFull = 0xffff;  // the hardware's index after the entry 0
 
 // Is dirtiness of small pages told by D and this log, not by write protection?

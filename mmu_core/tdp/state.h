@@ -30,8 +30,8 @@ struct TdpVcpu {
   tdp::Table*& root_of(bool is_private) { return is_private ? private_root : root; }
   tdp::Table* root_of(bool is_private) const { return is_private ? private_root : root; }
   tdp::TableStore store;
-  DirtyRing* ring = nullptr;  // Options::dirty_ring
-  TablePage pml;              // ptr null until first needed (pml.h)
+  DirtyRing* ring = nullptr;      // Options::dirty_ring
+  TablePage pml;                  // ptr null until first needed (pml.h)
   Concurrent<u32> pml_space = 0;  // whose gpas its entries are
 };
 

@@ -44,9 +44,9 @@ struct Table {
 
   // ---- roots. One reference a vCPU that has it loaded, and one of the VM's own until it becomes
   // invalid and is emptied.
-  u64 gfn_bits = 0;  // set in every gfn that it translates: VmConfig::shared_bit
+  u64 gfn_bits = 0;                  // set in every gfn that it translates: VmConfig::shared_bit
   Concurrent<bool> invalid = false;  // read by faults before they take the lock
-  bool to_be_emptied = false;  // invalid, and the VM's own reference is still there
+  bool to_be_emptied = false;        // invalid, and the VM's own reference is still there
   u32 refs = 0;
 
   Table* next = nullptr;  // roots: VmState's list. Else: to be freed (removed.h)
