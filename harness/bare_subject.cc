@@ -343,33 +343,12 @@ void BareSubject::write_register(const Op& op, Outcome& out) {
 
 void BareSubject::read_register(const Op& op, Outcome& out) const {
   const Registers& r = cpus_[op.vcpu].registers;
+  if (op.reg() == Reg::kPkru && (!machine_.has(feature::kPku) || !(r.cr4 & cr4::kPke)))
+    return skip(SkipReason::kFeatureNotSupported, out);
   out.kind = OutcomeKind::kOk;
-  switch (op.reg()) {
-    case Reg::kCr0:
-      out.value = r.cr0;
-      return;
-    case Reg::kCr3:
-      // Outside IA-32e mode the instruction has an operand of 32 bits.
-      out.value = r.efer & efer::kLma ? r.cr3 : r.cr3 & 0xffff'ffff;
-      return;
-    case Reg::kCr4:
-      out.value = r.cr4;
-      return;
-    case Reg::kEfer:
-      out.value = r.efer;
-      return;
-    case Reg::kPkru:
-      if (!machine_.has(feature::kPku) || !(r.cr4 & cr4::kPke))
-        return skip(SkipReason::kFeatureNotSupported, out);
-      out.value = r.pkru;
-      return;
-    case Reg::kCpl:
-      out.value = r.cpl;
-      return;
-    case Reg::kAc:
-      out.value = r.ac ? 1 : 0;
-      return;
-  }
+  out.value = value_of(r, op.reg());
+  // Outside IA-32e mode the instruction has an operand of 32 bits.
+  if (op.reg() == Reg::kCr3 && !(r.efer & efer::kLma)) out.value &= 0xffff'ffff;
 }
 
 void BareSubject::invpcid(const Op& op, Outcome& out) {

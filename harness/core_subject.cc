@@ -8,6 +8,7 @@
 #include "harness/object_pool.h"
 #include "harness/processor/processor.h"
 #include "mmu_core/counters.h"
+#include "mmu_core/tdp/counters.h"
 
 namespace twinwalk {
 namespace {
@@ -374,17 +375,23 @@ std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options) {
 
 std::uint32_t core_state_counters() { return mmu::kStateCounters; }
 
-CoreStateNames core_state_names() {
-  CoreStateNames out;
-  for (const char* name : mmu::kEventNames) out.operations.emplace_back(name);
-  out.levels = {"any level", "level 1", "level 2", "level 3", "level 4", "level 5"};
+std::vector<CoreStateNames> core_state_names() {
+  CoreStateNames shadow, tdp;
+  shadow.title = "Shadow paging";
+  for (const char* name : mmu::kEventNames) shadow.operations.emplace_back(name);
+  shadow.levels = {"any level", "level 1", "level 2", "level 3", "level 4", "level 5"};
   static_assert(mmu::kCounterLevels == 6 && mmu::kCounterRoleClasses == 8 * mmu::kCounterPagings);
   for (unsigned role = 0; role < mmu::kCounterRoleClasses; ++role) {
-    out.roles.push_back(std::string(mmu::kPagingNames[role >> 3]) +
-                        (role & 1 ? ", direct" : ", indirect") + (role & 2 ? ", WP=0" : "") +
-                        (role & 4 ? ", narrowed" : ""));
+    shadow.roles.push_back(std::string(mmu::kPagingNames[role >> 3]) +
+                           (role & 1 ? ", direct" : ", indirect") + (role & 2 ? ", WP=0" : "") +
+                           (role & 4 ? ", narrowed" : ""));
   }
-  return out;
+  tdp.title = "Two dimensions";
+  tdp.first = mmu::kTdpCountersFrom;
+  for (const char* name : mmu::kTdpEventNames) tdp.operations.emplace_back(name);
+  tdp.levels = shadow.levels;
+  for (const char* name : mmu::kTdpClassNames) tdp.roles.emplace_back(name);
+  return {shadow, tdp};
 }
 
 }  // namespace twinwalk

@@ -27,11 +27,14 @@ std::unique_ptr<Subject> make_core_subject(CoreSubjectOptions options = {});
 
 std::uint32_t core_state_counters();
 
-// What the counters count: number (operation * levels + level) * roles + role.
+// What a part of the counters counts: number first + (operation * levels + level) * roles + role.
 struct CoreStateNames {
+  std::string title;
+  std::uint32_t first = 0;
   std::vector<std::string> operations, levels, roles;
 };
-CoreStateNames core_state_names();
+// Shadow paging, and paging in two dimensions.
+std::vector<CoreStateNames> core_state_names();
 
 }  // namespace twinwalk
 

@@ -276,5 +276,30 @@ TEST_F(CoreSubjectTest, OtherVendorsTablesAreNoMachine) {
             "skip mode-not-supported");
 }
 
+TEST_F(CoreSubjectTest, NamesWhatItsCountersCount) {
+  std::vector<std::uint8_t> counters(core_state_counters());
+  CoreSubjectOptions options;
+  options.state_counters = counters.data();
+  subject = make_core_subject(options);
+  const auto reached = [&](unsigned part, const std::string& what) {
+    const CoreStateNames names = core_state_names().at(part);
+    std::size_t i = names.first;
+    for (const std::string& o : names.operations) {
+      for (const std::string& l : names.levels) {
+        for (const std::string& r : names.roles)
+          if (counters.at(i++) != 0 && o + ", " + l + ", " + r == what) return true;
+      }
+    }
+    return false;
+  };
+  run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000\n");
+  EXPECT_TRUE(reached(0, "leaf, level 1, 4-level, indirect"));
+  EXPECT_FALSE(reached(1, "leaf, level 1, NPT"));
+  run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000\n",
+      "machine core=npt memory=64M vcpus=1 vendor=amd host-levels=4");
+  EXPECT_TRUE(reached(1, "leaf, level 1, NPT"));
+  EXPECT_FALSE(reached(1, "leaf, level 1, EPT"));
+}
+
 }  // namespace
 }  // namespace twinwalk

@@ -52,6 +52,9 @@ enum class Event : u8 {
   kPdpteLoad,
   kPdpteRefused,
   kPdpteReread,
+  kAsyncLater,
+  kAsyncReady,
+  kAsyncDropped,
   kCount
 };
 // For reports, in the order of Event.
@@ -98,7 +101,10 @@ inline constexpr const char* kEventNames[] = {"fetch",
                                               "root-kept",
                                               "pdpte-load",
                                               "pdpte-refused",
-                                              "pdpte-reread"};
+                                              "pdpte-reread",
+                                              "async-later",
+                                              "async-ready",
+                                              "async-dropped"};
 static_assert(sizeof kEventNames / sizeof kEventNames[0] == static_cast<u32>(Event::kCount));
 inline constexpr u32 kCounterLevels = kMaxLevels + 1;  // 0: no level applies
 // Bit 0 direct, bit 1 WP = 0, bit 2 rights narrower than all; from bit 3 on the guest's Paging.

@@ -48,13 +48,26 @@ bool store(GuestMemory& memory, const Part& part, u64 value) {
   return true;
 }
 
-// Through which slot the part goes, and whether that lets it; kDone: go on. It does until the
+// Through which slot the part goes, and what slot and host let it do; kDone: go on. It does until the
 // access is done, although the memslots may change meanwhile.
-EmulateResult::Kind by_slot(const Memslots& slots, Part& part, bool write) {
-  part.slot = slots.find(Gfn::of(part.gpa));
-  if (part.slot && part.slot->invalid) return EmulateResult::Kind::kRetry;
-  return part.slot && !(write && part.slot->read_only) ? EmulateResult::Kind::kDone
-                                                       : EmulateResult::Kind::kMmio;
+EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Part& part, bool write) {
+  using Kind = EmulateResult::Kind;
+  const Gfn gfn = Gfn::of(part.gpa);
+  part.slot = slots.find(gfn);
+  if (part.slot && part.slot->invalid) return Kind::kRetry;
+  if (!part.slot || (write && part.slot->read_only)) return Kind::kMmio;
+  switch (vm.platform.lookup_frame(part.slot->hva_of(gfn), write).kind) {
+    case FrameLookup::Kind::kFrame:
+      return Kind::kDone;
+    case FrameLookup::Kind::kReadOnly:
+      return Kind::kMmio;
+    case FrameLookup::Kind::kPoisoned:
+      return Kind::kPoisoned;
+    case FrameLookup::Kind::kNoFrame:
+    case FrameLookup::Kind::kLater:
+      break;
+  }
+  return Kind::kNoMemory;
 }
 
 // Stores `value` where `old` was, in one go if both lie in one aligned word of 8 bytes; false if
@@ -144,7 +157,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (const auto why = by_slot(space.slots, part[i], request.write);
+    if (const auto why = permitted(vm, space.slots, part[i], request.write);
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
 
@@ -183,7 +196,8 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (const auto why = by_slot(space.slots, part[i], true); why != EmulateResult::Kind::kDone)
+    if (const auto why = permitted(*vcpu.vm, space.slots, part[i], true);
+        why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
   }
   for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);

@@ -8,6 +8,7 @@ namespace mmu {
 namespace {
 
 using testing::Guest;
+using testing::HostPage;
 using testing::kMemory;
 using testing::kRights;
 using testing::kUsed;
@@ -271,6 +272,27 @@ TEST_F(Emulate, PhysicalStoreAcrossTheEndOfMemoryStoresNothing) {
   ASSERT_EQ(r.kind, Kind::kMmio);
   EXPECT_EQ(r.gpa, end);
   EXPECT_EQ(guest_.load(Gpa{end.raw - 8}), 0u);
+}
+
+// The half on the first page is not stored either.
+TEST_F(Emulate, HostThatHasNoFrameToGive) {
+  constexpr Gpa kEdge{kOther.raw - 4};
+  HostPage& page = guest_.platform.host_page(kMemory + kOther.raw);
+  page.writable = false;
+  EXPECT_EQ(guest_.cpu().write_physical(kEdge, 8, kPattern).kind, Kind::kMmio);
+  page.kind = FrameLookup::Kind::kNoFrame;
+  EXPECT_EQ(guest_.cpu().write_physical(kEdge, 8, kPattern).kind, Kind::kNoMemory);
+  page.kind = FrameLookup::Kind::kPoisoned;
+  const EmulateResult r = guest_.cpu().write_physical(kEdge, 8, kPattern);
+  EXPECT_EQ(r.kind, Kind::kPoisoned);
+  EXPECT_EQ(r.gpa, kOther);
+  EXPECT_EQ(guest_.load(Gpa{kOther.raw - 8}), 0u);
+}
+
+TEST_F(Emulate, LoadOfPoisonedMemory) {
+  guest_.map(kVa, kPage);
+  guest_.platform.host_page(kMemory + kPage.raw).kind = FrameLookup::Kind::kPoisoned;
+  EXPECT_EQ(run(kVa + 8, Access::kRead, 8).kind, Kind::kPoisoned);
 }
 
 }  // namespace

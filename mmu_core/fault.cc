@@ -1,5 +1,6 @@
 #include "mmu_core/fault.h"
 
+#include "mmu_core/async_fault.h"
 #include "mmu_core/counters.h"
 #include "mmu_core/fetch.h"
 #include "mmu_core/flush.h"
@@ -71,6 +72,41 @@ bool root_is_stale(const VcpuState& vcpu, Gva gva) {
   return !vcpu.root.page_for(gva) || roots::is_obsolete(vcpu, vcpu.root);
 }
 
+// Why there is no frame to map.
+FaultResult without_frame(FrameLookup::Kind why, Gpa gpa, u64 token) {
+  switch (why) {
+    case FrameLookup::Kind::kReadOnly:
+      return result(Kind::kMmio, gpa);
+    case FrameLookup::Kind::kPoisoned:
+      return result(Kind::kPoisoned, gpa);
+    case FrameLookup::Kind::kLater: {
+      FaultResult r = result(Kind::kLater, gpa);
+      r.token = token;
+      return r;
+    }
+    case FrameLookup::Kind::kNoFrame:
+    case FrameLookup::Kind::kFrame:
+      break;
+  }
+  return result(Kind::kNoMemory);
+}
+
+// The frame, for which the vCPU may have to wait.
+FrameLookup look_up(VcpuState& vcpu, Gva gva, AccessRequest request, const Fetch& fault,
+                    u64& token) {
+  AsyncFault async;
+  async.space = fault.slot->space;
+  async.gfn = fault.walk->gfn;
+  async.gva = gva;
+  async.request = request;
+  async.role = vcpu.role;
+  async.cr3 = vcpu.regs.cr3;
+  const FrameLookup found =
+      async::look_up(vcpu, async, fault.slot->hva_of(async.gfn), request.write);
+  token = async.token;
+  return found;
+}
+
 // The part under the mmu lock.
 FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier::Snapshot& seen,
                     Gpa gpa) {
@@ -102,7 +138,36 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
   }
 }
 
+// Has every entry of the walk its A already?
+bool was_accessed(const GuestWalk& walk) {
+  for (unsigned level = walk.level; level <= walk.top; ++level)
+    if (!(walk.entry[level - 1] & pte::kA)) return false;
+  return true;
+}
+
 }  // namespace
+
+void map_ahead(VcpuState& vcpu, Gva gva, AccessRequest request) {
+  VmState& vm = *vcpu.vm;
+  AddressSpace& space = space_of(vcpu);
+  request.write = false;
+  if (!roots::make_ready(vcpu) || !vm.caches.top_up()) return;
+  const GuestWalk walk =
+      walk_guest(space.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kNo);
+  if (!walk.ok || !was_accessed(walk)) return;
+  Fetch fault;
+  fault.walk = &walk;
+  fault.ahead = true;
+  fault.slot = space.slots.find(walk.gfn);
+  fault.slot_generation = space.slots.generation();
+  if (!fault.slot || fault.slot->invalid) return;
+  fault.access = access_to_install(vcpu, walk, request, WpCase::kNone);
+  const notifier::Snapshot seen = notifier::snapshot(vm);
+  fault.frame = vm.platform.lookup_frame(fault.slot->hva_of(walk.gfn), false);
+  if (fault.frame.kind != FrameLookup::Kind::kFrame) return;
+  vm.platform.yield(YieldPoint::kAfterFrame, vcpu.id);
+  install(vcpu, gva, fault, seen, walk.gfn.base());
+}
 
 FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit) {
   VmState& vm = *vcpu.vm;
@@ -145,9 +210,10 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
       count(vm, Event::kEmulate, 0, vcpu.role);
       return result(Kind::kEmulate, gpa);
     }
-    fault.frame = vm.platform.lookup_frame(fault.slot->hva_of(walk.gfn), request.write);
-    if (fault.frame.kind == FrameLookup::Kind::kReadOnly) return result(Kind::kMmio, gpa);
-    if (fault.frame.kind != FrameLookup::Kind::kFrame) return result(Kind::kNoMemory);
+    u64 token = 0;
+    fault.frame = look_up(vcpu, gva, request, fault, token);
+    if (fault.frame.kind != FrameLookup::Kind::kFrame)
+      return without_frame(fault.frame.kind, gpa, token);
   }
   if (wp == WpCase::kTrick) count(vm, Event::kWpTrick, 0, vcpu.role);
   vm.platform.yield(YieldPoint::kAfterFrame, vcpu.id);

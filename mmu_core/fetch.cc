@@ -163,7 +163,9 @@ class Installer {
     const bool same = spte::is_present(was) && spte::is_leaf(was, level) &&
                       spte::pfn_of(was) == parts.pfn && page_->leaf_gfn(ref.index) == gfn;
     if (spte::is_writable(fresh) && !(same && spte::is_writable(was)) &&
-        !unsync::try_to_make_writable(vm_, *fault_.slot, gfn, unsync::Caller::kFault))
+        !unsync::try_to_make_writable(
+            vm_, *fault_.slot, gfn,
+            fault_.ahead ? unsync::Caller::kPrefetch : unsync::Caller::kFault))
       fresh = spte::without_write(fresh);
     if (spte::is_writable(fresh)) GuestMemory::mark_dirty(*fault_.slot, gfn);
     count(vm_, spte::is_writable(fresh) ? Event::kLeaf : Event::kLeafReadOnly, *page_);

@@ -13,6 +13,7 @@ struct Fetch {
   const GuestWalk* walk = nullptr;
   u8 access = 0;            // rights to install (after CR0.WP and dirty adjustments)
   bool write = false;       // the fault is a write
+  bool ahead = false;       // there is no access yet: no table becomes unsync for it
   Memslot* slot = nullptr;  // null: MMIO
   u64 slot_generation = 0;  // of the table in which `slot` was looked up: it points into that table
   FrameLookup frame;

@@ -21,9 +21,12 @@ Result result_of(FrameLookup::Kind kind) {
       return Result::kOk;
     case FrameLookup::Kind::kReadOnly:
       return Result::kReadOnly;
-    default:
+    case FrameLookup::Kind::kNoFrame:
+    case FrameLookup::Kind::kPoisoned:
+    case FrameLookup::Kind::kLater:
       return Result::kNoFrame;
   }
+  __builtin_unreachable();
 }
 
 // The core has stored there for the guest.

@@ -16,8 +16,8 @@ class GuestMemory {
     kOk,
     kNoSlot,
     kReadOnly,
-    kNoFrame,
-    kRaced /* cmpxchg: held something else */
+    kNoFrame, /* or one that is poisoned */
+    kRaced    /* cmpxchg: held something else */
   };
 
   // A guest page whose frame was looked up.

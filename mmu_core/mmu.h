@@ -116,10 +116,14 @@ struct FaultResult {
                 // memory
     kMemoryFault,  // private where the attributes say shared, or the reverse: for the host to
                    // convert
+    kLater,        // the host fetches the page (Platform::lookup_frame_or_later): the vCPU may run
+                   // again when async_page_ready(token) was called
+    kPoisoned,     // the host's memory at gpa is broken: a machine check for the guest
   };
   Kind kind = Kind::kRetry;
   u32 error_code = 0;  // kInject, as the guest must see it
-  Gpa gpa;             // kEmulate, kMmio, kMemoryFault
+  Gpa gpa;             // kEmulate, kMmio, kMemoryFault, kPoisoned
+  u64 token = 0;       // kLater
 };
 
 // An EPT violation or misconfiguration, or an #NPF, as the hardware reports it. SDM 3C
@@ -143,10 +147,11 @@ struct EmulateResult {
     kNoMemory,
     kRetry,  // a memslot is being deleted or moved, or memory changed between load and store of an
              // rmw: nothing was done, try again
+    kPoisoned,  // the host's memory at gpa is broken; nothing was done
   } kind = Kind::kDone;
   u32 error_code = 0;
   Gva fault_gva;  // kInject: CR2
-  Gpa gpa;        // kMmio; kDone: where the first byte landed
+  Gpa gpa;        // kMmio, kPoisoned; kDone: where the first byte landed
   Gpa gpa2;       // kDone: where the first byte on the second page landed, if the access crosses
   u64 value = 0;  // read, fetch, rmw: old data
 };
@@ -224,6 +229,11 @@ class Vcpu {
 
   // An exit for want of a second-dimension translation. Precondition: not kShadow.
   FaultResult handle_tdp_fault(const TdpFault& fault);
+  // The page of a kLater is there. Maps it ahead, as if it were read, if the vCPU translates by the
+  // same tables still; the guest's A and D stay what they are. False: nothing was done, because it
+  // does not, or waits for no such token any more. In either case the vCPU may run. To be called
+  // where the vCPU itself could call the core.
+  bool async_page_ready(u64 token);
   // At every exit, before anything else: `index` is the log's, 511 if nothing was logged, 0xffff if
   // it is full. The caller sets the index to 511 (KVM: vmx_flush_pml_buffer).
   void flush_pml(u16 index);

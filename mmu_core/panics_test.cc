@@ -12,6 +12,7 @@ namespace mmu {
 namespace {
 
 using testing::AuditScene;
+using testing::kMemory;
 using testing::spte_of;
 
 class PanicsDeathTest : public ::testing::Test, protected AuditScene {
@@ -135,7 +136,9 @@ TEST_F(PanicsDeathTest, ContextIsUnknown) {
 // ---- what an emulated access has checked
 
 TEST_F(PanicsDeathTest, FrameIsGoneUnderAnEmulatedAccess) {
-  falsify(host(kPage).kind, FrameLookup::Kind::kNoFrame);
+  guest.platform.after_lookup = [this](Hva hva) {
+    if (hva == kMemory + kPage.raw) host(kPage).kind = FrameLookup::Kind::kNoFrame;
+  };
   EXPECT_DEATH(guest.cpu().emulate(kVa, Access::kRead, 8, 0, false),
                "emulated load failed after it was checked");
   EXPECT_DEATH(guest.cpu().emulate(kVa, Access::kWrite, 8, 0, false),

@@ -32,7 +32,8 @@ struct FrameLookup {
     kFrame,
     kNoFrame /* hva not backed */,
     kReadOnly /* write wanted, hva not writable */,
-    kPoisoned
+    kPoisoned /* the memory there is broken */,
+    kLater /* of lookup_frame_or_later() only */
   };
   Pfn pfn;  // of the 4K page asked for
   Kind kind = Kind::kNoFrame;
@@ -107,6 +108,13 @@ class Platform {
 
   // hva -> frame, faulting it in (KVM: kvm_faultin_pfn). `write`: the caller will write.
   virtual FrameLookup lookup_frame(Hva hva, bool write) = 0;
+  // The same for a vCPU that could do something else meanwhile. kLater: the page has to be fetched;
+  // when it is there Vcpu::async_page_ready(token) is called (KVM: FOLL_NOWAIT, struct
+  // kvm_async_pf).
+  virtual FrameLookup lookup_frame_or_later(Hva hva, bool write, u64 token) {
+    (void)token;
+    return lookup_frame(hva, write);
+  }
 
   // The same memory by host virtual address, whatever frame is behind it in that moment: kFrame if
   // it was done (KVM: __copy_from_user, __copy_to_user, a compare-and-exchange at a user address).

@@ -154,6 +154,14 @@ bool load(VcpuState& vcpu) {
   return ok;
 }
 
+bool make_ready(VcpuState& vcpu) {
+  do {
+    if (vcpu.free_obsolete_roots.exchange(false)) free_obsolete(vcpu);
+    if (!vcpu.root.valid() && !load(vcpu)) return false;
+  } while (vcpu.free_obsolete_roots);
+  return true;
+}
+
 bool is_obsolete(const VcpuState& vcpu, const Root& root) {
   bool any = false;
   root.for_each_page([&](const ShadowPage& p) { any |= pages::is_obsolete(*vcpu.vm, p); });

@@ -11,6 +11,9 @@ namespace mmu::roots {
 // Makes vcpu.root valid for the current CR3, PDPTEs and role. False: no memory. Flushes the current
 // PCID, since where the root has been is not known, and syncs what hangs below it.
 bool load(VcpuState& vcpu);
+// The same as long as others ask meanwhile for what is obsolete to go: they may whenever a lock is
+// let go (KVM: kvm_vcpu_exit_request).
+bool make_ready(VcpuState& vcpu);
 // CR3 is about to become `cr3` (bit 63 stripped). In IA-32e mode keeps the old root among the
 // previous ones and takes the new one from there if it is cached. An array is never kept (KVM:
 // fast_pgd_switch); it stays if the new CR3 names the same tables.

@@ -5,6 +5,7 @@
 // over these two, one file each; this is the only place that knows them all.
 
 #include "mmu_core/address_space.h"
+#include "mmu_core/async_state.h"
 #include "mmu_core/concurrent.h"
 #include "mmu_core/cpu.h"
 #include "mmu_core/memory_cache.h"
@@ -70,6 +71,7 @@ struct VcpuState {
   // Before the next entry: roots that are obsolete go (KVM: KVM_REQ_MMU_FREE_OBSOLETE_ROOTS).
   Concurrent<bool> free_obsolete_roots = false;
   MmioCache mmio;
+  AsyncFaults async;
   TdpVcpu tdp;
 };
 

@@ -185,13 +185,7 @@ EntryState Vcpu::enter() {
   if (v.vm->tdp.on) return tdp::enter(v);
   if (v.vm->config.options.extra_flush) flush::all(*v.vm);
   EntryState e;
-  // Others may ask again whenever a lock is let go (KVM: kvm_vcpu_exit_request).
-  do {
-    if (v.free_obsolete_roots.exchange(false)) {
-      roots::free_obsolete(v);
-    }
-    if (!v.root.valid() && !roots::load(v)) return e;
-  } while (v.free_obsolete_roots);
+  if (!roots::make_ready(v)) return e;
   e.ok = true;
   e.root = host_tables::root(v);
   e.levels = host_tables::levels(v);

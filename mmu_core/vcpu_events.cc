@@ -1,5 +1,6 @@
 // What happens to a vCPU as a whole: SMM, INIT and RESET; and INVLPGA, which says little to one.
 
+#include "mmu_core/async_fault.h"
 #include "mmu_core/pdptes.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
@@ -11,6 +12,7 @@
 namespace mmu {
 
 void forget_translations(VcpuState& v) {
+  async::forget(v);
   if (v.vm->tdp.on) return tdp::start_over(v);
   roots::free_all(v);
   roots::invalidate_everything(v);

@@ -147,7 +147,6 @@ class AccessJudge {
 
   // --- What is wrong, once nothing permits it, in judge_difference.cc.
   void classify();
-  static std::string_view field_of(DivergenceClass divergence);
   DivergenceClass class_of_difference() const;
   const Rule& rule_of_difference() const;
   // The invalidation that forbids the only explanation there is, or nullptr.

@@ -72,6 +72,21 @@ bool ended_as(const JudgeInput& in, OutcomeKind want, const Rule& rule, Verdict&
   return false;
 }
 
+std::string_view field_of(DivergenceClass divergence, std::string_view fault_address) {
+  switch (divergence) {
+    case DivergenceClass::kWrongErrorCode:
+      return "error-code";
+    case DivergenceClass::kWrongFaultAddress:
+      return fault_address;
+    case DivergenceClass::kWrongValue:
+      return "value";
+    case DivergenceClass::kWrongFrame:
+      return "gpa";
+    default:
+      return "outcome";
+  }
+}
+
 void diverge(Verdict& out, DivergenceClass divergence, const Rule& rule, std::string_view field,
              std::string got, std::string allowed) {
   out.kind = VerdictKind::kDiverge;

@@ -52,6 +52,9 @@ void judge_step(MachineState& state, const JudgeInput& in, Counters& counters, V
 // Whether the step ended so, with nothing more to tell. False: `out` says what should have been.
 bool ended_as(const JudgeInput& in, OutcomeKind want, const Rule& rule, Verdict& out);
 
+// What a divergence is in; the address of a fault is called so.
+std::string_view field_of(DivergenceClass divergence, std::string_view fault_address);
+
 // Fills a verdict that is not kAgree.
 void diverge(Verdict& out, DivergenceClass divergence, const Rule& rule, std::string_view field,
              std::string got, std::string allowed);

@@ -17,22 +17,7 @@ void AccessJudge::classify() {
   } else if (explained_without_profile()) {
     rule = &rules::kProfileKvm;
   }
-  diverge(out_, divergence, *rule, field_of(divergence), to_text(got_), to_text(want));
-}
-
-std::string_view AccessJudge::field_of(DivergenceClass divergence) {
-  switch (divergence) {
-    case DivergenceClass::kWrongErrorCode:
-      return "error-code";
-    case DivergenceClass::kWrongFaultAddress:
-      return "cr2";
-    case DivergenceClass::kWrongValue:
-      return "value";
-    case DivergenceClass::kWrongFrame:
-      return "gpa";
-    default:
-      return "outcome";
-  }
+  diverge(out_, divergence, *rule, field_of(divergence, "cr2"), to_text(got_), to_text(want));
 }
 
 DivergenceClass AccessJudge::class_of_difference() const {

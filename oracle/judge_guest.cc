@@ -364,22 +364,8 @@ class GuestJudge {
       rule = divergence == DivergenceClass::kWrongErrorCode ? &rules::kErrorCode
                                                             : &rules::kFaultAddress;
     }
-    diverge(out_, divergence, *rule, field_of(divergence), to_text(got_), text_of(fresh_));
-  }
-
-  static std::string_view field_of(DivergenceClass divergence) {
-    switch (divergence) {
-      case DivergenceClass::kWrongErrorCode:
-        return "error-code";
-      case DivergenceClass::kWrongFaultAddress:
-        return "address";
-      case DivergenceClass::kWrongValue:
-        return "value";
-      case DivergenceClass::kWrongFrame:
-        return "gpa";
-      default:
-        return "outcome";
-    }
+    diverge(out_, divergence, *rule, field_of(divergence, "address"), to_text(got_),
+            text_of(fresh_));
   }
 
   DivergenceClass class_of_difference() const {

@@ -41,26 +41,6 @@ void judge_cpuid(MachineState& state, const JudgeInput& in, Verdict& out) {
   if (accepted) state.capabilities_changed(after);
 }
 
-std::uint64_t value_of(const Registers& r, Reg reg) {
-  switch (reg) {
-    case Reg::kCr0:
-      return r.cr0;
-    case Reg::kCr3:
-      return cr3_as_read(r);
-    case Reg::kCr4:
-      return r.cr4;
-    case Reg::kEfer:
-      return r.efer;
-    case Reg::kPkru:
-      return r.pkru;
-    case Reg::kCpl:
-      return r.cpl;
-    case Reg::kAc:
-      return r.ac ? 1 : 0;
-  }
-  return 0;
-}
-
 void judge_get(MachineState& state, const JudgeInput& in, Verdict& out) {
   const Op& op = in.step->what;
   const Registers& r = state.vcpu(op.vcpu).registers;
@@ -70,7 +50,7 @@ void judge_get(MachineState& state, const JudgeInput& in, Verdict& out) {
     return;
   }
   if (!ended_as(in, OutcomeKind::kOk, rules::kGet, out)) return;
-  const std::uint64_t want = value_of(r, op.reg());
+  const std::uint64_t want = op.reg() == Reg::kCr3 ? cr3_as_read(r) : value_of(r, op.reg());
   if (in.got->value == want) return;
   diverge(out, DivergenceClass::kWrongRegister, rules::kGet, name_of(op.reg()),
           fmt::format("{:#x}", in.got->value), fmt::format("{:#x}", want));

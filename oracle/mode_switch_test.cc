@@ -68,10 +68,6 @@ INSTANTIATE_TEST_SUITE_P(Profiles, ModeSwitch,
                          ::testing::Values(Profile::kKvm, Profile::kArchitecture),
                          [](const auto& p) { return std::string(name_of(p.param)); });
 
-std::uint64_t value_of(const Registers& r, Reg reg) {
-  return reg == Reg::kCr0 ? r.cr0 : reg == Reg::kCr4 ? r.cr4 : r.efer;
-}
-
 TEST_P(ModeSwitch, AFormerLeafSurvivesExactlyWhereNothingFlushes) {
   for (const Switch& s : kSwitches) {
     ModeBed bed(s.from, GetParam(), s.vendor);

@@ -32,10 +32,15 @@ class UsedBed : public NestedBed {
   void change_guest_leaf(std::uint64_t leaf) { store_entry(kGva, 1, leaf); }
 };
 
+// And whose hypervisor then moved kPage, without an invalidation.
+class RemappedBed : public UsedBed {
+ public:
+  explicit RemappedBed(Nesting nesting, bool flags = true) : UsedBed(nesting, flags) { remap(); }
+};
+
 TEST(EptStale, ARemappedPageMayBeSeenUntilInvept) {
   for (const bool flags : {true, false}) {
-    UsedBed bed(Nesting::kEpt, flags);
-    bed.remap();
+    RemappedBed bed(Nesting::kEpt, flags);
     EXPECT_EQ(bed.reads_at(kFrame), "ok");
     EXPECT_EQ(bed.reads_at(kOther), "ok");
     EXPECT_EQ(bed.reads_at(kFrame), "ok");
@@ -48,22 +53,19 @@ TEST(EptStale, ARemappedPageMayBeSeenUntilInvept) {
 }
 
 TEST(EptStale, InveptOfType2DropsAll) {
-  UsedBed bed(Nesting::kEpt);
-  bed.remap();
+  RemappedBed bed(Nesting::kEpt);
   EXPECT_EQ(bed.invept(2, 0), "ok");
   EXPECT_EQ(bed.reads_at(kFrame), "stale-after-flush/invept");
 }
 
 TEST(EptStale, AFailedInveptDropsNothing) {
-  UsedBed bed(Nesting::kEpt);
-  bed.remap();
+  RemappedBed bed(Nesting::kEpt);
   EXPECT_EQ(bed.invept(1, bed.eptp() | 1, OutcomeKind::kVmFail), "ok");
   EXPECT_EQ(bed.reads_at(kFrame), "ok");
 }
 
 TEST(EptStale, InvvpidAndTheGuestsOwnFlushesKeepGuestPhysicalMappings) {
-  UsedBed bed(Nesting::kEpt);
-  bed.remap();
+  RemappedBed bed(Nesting::kEpt);
   EXPECT_EQ(bed.invvpid(1, 1), "ok");
   EXPECT_EQ(says(bed.invlpg(kGva)), "ok");
   EXPECT_EQ(says(bed.mov(Reg::kCr3, kInitialCr3)), "ok");
@@ -246,8 +248,7 @@ TEST(Combined, AreTaggedByVpidAndEp4ta) {
 }
 
 TEST(Combined, GuestPhysicalMappingsAreSharedByVpids) {
-  UsedBed bed(Nesting::kEpt);
-  bed.remap();
+  RemappedBed bed(Nesting::kEpt);
   EXPECT_EQ(bed.enter(true, 2), "ok");
   EXPECT_EQ(bed.reads_at(kFrame), "ok");
 }
@@ -323,8 +324,7 @@ TEST(NptStale, WhatDropsAnAsid) {
     bool drops;
   };
   for (const Row& row : {Row{0, false}, Row{1, true}, Row{3, true}, Row{7, true}}) {
-    UsedBed bed(Nesting::kNpt);
-    bed.remap();
+    RemappedBed bed(Nesting::kNpt);
     EXPECT_EQ(bed.reads_at(kFrame), "ok");
     EXPECT_EQ(bed.enter(bed.eptp(), 1, OutcomeKind::kDone, row.control), "ok");
     EXPECT_EQ(bed.reads_at(kFrame), row.drops ? "stale-after-flush/tlb-control" : "ok")
@@ -333,8 +333,7 @@ TEST(NptStale, WhatDropsAnAsid) {
 }
 
 TEST(NptStale, AnotherAsidIsNotFlushed) {
-  UsedBed bed(Nesting::kNpt);
-  bed.remap();
+  RemappedBed bed(Nesting::kNpt);
   EXPECT_EQ(bed.enter(bed.eptp(), 2, OutcomeKind::kDone, 3), "ok");
   EXPECT_EQ(bed.enter(bed.eptp(), 1), "ok");
   EXPECT_EQ(bed.reads_at(kFrame), "ok");

@@ -162,6 +162,14 @@ std::string known(const FuzzReport& r) {
          table.finish(false);
 }
 
+// Of paging that the run had nothing of there is a line.
+std::string state_maps(const FuzzReport& r) {
+  std::string out;
+  for (const StateMap& map : r.states)
+    out += "<h3>" + escape_markup(map.title) + "</h3>\n" + heat_map(map);
+  return out.empty() ? heat_map({}) : out;
+}
+
 }  // namespace
 
 std::string to_html(const FuzzReport& r) {
@@ -173,8 +181,8 @@ std::string to_html(const FuzzReport& r) {
       fmt::format("{} on {} for {}{}", r.engine, r.subject, duration(r.seconds),
                   r.started.empty() ? "" : ", " + r.started);
   return page(fmt::format("Twinwalk {}: {}", r.title, verdict), subtitle,
-              tiles(r) + findings(r) + charts(r) + "<h2>MMU states reached</h2>\n" +
-                  heat_map(r.states) + known(r) + what_ran(r),
+              tiles(r) + findings(r) + charts(r) + "<h2>MMU states reached</h2>\n" + state_maps(r) +
+                  known(r) + what_ran(r),
               to_json(r));
 }
 

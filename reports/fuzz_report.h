@@ -20,6 +20,7 @@ struct Sample {
 // MMU states reached: how often the core did `operations[o]` at `levels[l]` in a page of
 // `roles[r]`.
 struct StateMap {
+  std::string title;
   std::vector<std::string> roles, levels, operations;
   std::vector<std::uint64_t>
       counts;  // [(r * levels.size() + l) * operations.size() + o]; may be shorter: then 0
@@ -85,7 +86,7 @@ struct FuzzReport {
   std::uint64_t edges = 0, mmu_states = 0;
   std::uint64_t divergences = 0, new_divergences = 0;
   std::vector<Sample> samples;
-  StateMap states;
+  std::vector<StateMap> states;
   std::vector<Finding> findings;
   std::vector<KnownDeviation> known;
   std::vector<std::string>

@@ -106,6 +106,9 @@ std::string heat_map(const StateMap& s) {
     reached += s.counts[i] != 0;
     most = std::max(most, s.counts[i]);
   }
+  if (reached == 0) {
+    return fmt::format("<p class=\"muted\">None of {} combinations was reached.</p>\n", cells);
+  }
   const bool counted = most > 1;
   const Geometry geometry(s);
   std::string out = fmt::format(

@@ -50,9 +50,17 @@ Json finding_json(const Finding& f) {
 }  // namespace
 
 std::string to_json(const FuzzReport& r) {
-  Json samples = Json::array(), findings = Json::array(), known = Json::array();
+  Json samples = Json::array(), findings = Json::array(), known = Json::array(),
+       states = Json::array();
   for (const Sample& s : r.samples) samples.push_back({s.seconds, s.execs, s.edges});
   for (const Finding& f : r.findings) findings.push_back(finding_json(f));
+  for (const StateMap& s : r.states) {
+    states.push_back({{"title", s.title},
+                      {"roles", s.roles},
+                      {"levels", s.levels},
+                      {"operations", s.operations},
+                      {"counts", s.counts}});
+  }
   for (const KnownDeviation& k : r.known) {
     known.push_back({{"id", k.id}, {"subject", k.subject}, {"says", k.says}, {"hits", k.hits}});
   }
@@ -73,11 +81,7 @@ std::string to_json(const FuzzReport& r) {
                  {"divergences", r.divergences},
                  {"new_divergences", r.new_divergences},
                  {"samples", std::move(samples)},
-                 {"states",
-                  {{"roles", r.states.roles},
-                   {"levels", r.states.levels},
-                   {"operations", r.states.operations},
-                   {"counts", r.states.counts}}},
+                 {"states", std::move(states)},
                  {"findings", std::move(findings)},
                  {"known", std::move(known)},
                  {"remarks", r.remarks}});

@@ -107,9 +107,12 @@ TEST(WellFormed, WhateverTheTextIs) {
         }
       }
     }
-    for (auto* names : {&r.states.roles, &r.states.levels, &r.states.operations, &r.remarks}) {
-      for (std::string& n : *names) n = evil;
+    for (StateMap& s : r.states) {
+      s.title = evil;
+      for (auto* names : {&s.roles, &s.levels, &s.operations})
+        for (std::string& n : *names) n = evil;
     }
+    for (std::string& remark : r.remarks) remark = evil;
     for (KnownDeviation& k : r.known) k.id = k.subject = k.says = evil;
     EXPECT_EQ(markup_error(to_html(r)), "") << evil;
     EXPECT_EQ(markup_error(to_junit(r)), "") << evil;
@@ -150,6 +153,17 @@ TEST(Html, SaysWhatWasFound) {
   EXPECT_THAT(to_html(nothing), HasSubstr("nothing was checked"));
 }
 
+TEST(Html, EachKindOfPagingHasItsStates) {
+  FuzzReport r;
+  r.states = {{"Shadow paging", {"a"}, {"1"}, {"x"}, {3}},
+              {"Two dimensions", {"b"}, {"1"}, {"y"}, {}}};
+  const std::string html = to_html(r);
+  EXPECT_THAT(html, HasSubstr("<h3>Shadow paging</h3>"));
+  EXPECT_THAT(html, HasSubstr("a, 1, x: 3"));
+  EXPECT_THAT(html, HasSubstr("<h3>Two dimensions</h3>\n<p class=\"muted\">None of 1"));
+  EXPECT_EQ(embedded(html)["states"][1]["title"], "Two dimensions");
+}
+
 TEST(Html, LongTablesAreCutAndSaySo) {
   Results r;
   r.run.assign(Table::kMostRows + 7, sample_results().run[0]);
@@ -179,12 +193,14 @@ TEST(Sarif, HasOneResultADivergence) {
 }
 
 TEST(HeatMap, KnowsReachedWithoutCounts) {
-  StateMap s{{"a"}, {"1"}, {"x", "y"}, {1, 0}};
+  StateMap s{"t", {"a"}, {"1"}, {"x", "y"}, {1, 0}};
   EXPECT_THAT(heat_map(s), HasSubstr("1 of 2 combinations"));
   EXPECT_THAT(heat_map(s), HasSubstr("a, 1, x: reached"));
   EXPECT_THAT(heat_map(s), HasSubstr("a, 1, y: never"));
   s.counts = {17};
   EXPECT_THAT(heat_map(s), HasSubstr("a, 1, x: 17"));
+  s.counts = {0, 0};
+  EXPECT_THAT(heat_map(s), HasSubstr("None of 2 combinations"));
   EXPECT_THAT(heat_map({}), HasSubstr("No MMU states"));
 }
 

@@ -101,6 +101,7 @@ Finding nested_one() {
 
 StateMap states() {
   StateMap s;
+  s.title = "Shadow paging";
   s.roles = {"supervisor, WP=1", "supervisor, WP=0", "user", "smep", "smap",
              "direct 2M",        "direct 1G"};
   s.levels = {"level 4", "level 3", "level 2", "level 1"};
@@ -141,7 +142,7 @@ FuzzReport sample_fuzz_report() {
     r.samples.push_back({t, static_cast<std::uint64_t>(t * 97'000 + (i ? wobble : 0)),
                          static_cast<std::uint64_t>(2314 * t / (t + 2.5))});
   }
-  r.states = states();
+  r.states = {states()};
   r.findings = {missed_fault(), known_one(), nested_one()};
   r.known = {{"unicorn-rmw-not-present-w0", "unicorn",
               "RMW on a page that is not present reports W=0.", 311}};

@@ -24,9 +24,9 @@ namespace {
 constexpr std::size_t kMaxFinding = 1 << 22;
 
 // Counters are kept operation by operation; the picture wants them role by role.
-reports::StateMap state_map(const std::vector<std::uint64_t>& hits) {
-  const CoreStateNames names = core_state_names();
+reports::StateMap state_map(const CoreStateNames& names, const std::vector<std::uint64_t>& hits) {
   reports::StateMap map;
+  map.title = names.title;
   map.roles = names.roles;
   map.levels = names.levels;
   map.operations = names.operations;
@@ -36,7 +36,7 @@ reports::StateMap state_map(const std::vector<std::uint64_t>& hits) {
   for (std::size_t o = 0; o < operations; ++o) {
     for (std::size_t l = 0; l < levels; ++l) {
       for (std::size_t r = 0; r < roles; ++r) {
-        const std::size_t from = (o * levels + l) * roles + r;
+        const std::size_t from = names.first + (o * levels + l) * roles + r;
         if (from < hits.size()) map.counts[(r * levels + l) * operations + o] = hits[from];
       }
     }
@@ -231,7 +231,8 @@ reports::FuzzReport report_of(const fuzz::RunRecord& run, const fuzz::Output& ou
   r.divergences = run.total.divergences;
   r.new_divergences = run.total.new_divergences;
   for (const fuzz::Moment& m : run.moments) r.samples.push_back({m.seconds, m.execs, m.edges});
-  r.states = state_map(run.states);
+  for (const CoreStateNames& names : core_state_names())
+    r.states.push_back(state_map(names, run.states));
   for (const fuzz::FindingRecord& f : run.findings)
     r.findings.push_back(finding_on_disk(f, output));
   r.remarks = run.remarks;

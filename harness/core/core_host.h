@@ -48,6 +48,13 @@ class CoreHost : public mmu::Platform {
   virtual void fail_allocations(std::uint64_t after, std::uint64_t count) {
     (void)after, (void)count;
   }
+  // The host has taken these pages back: the first fault that needs one of them is told that it
+  // comes later.
+  void swap_out(std::uint64_t hva, std::uint64_t pages) {
+    swapped_ = {hva, hva + pages * mmu::kPageSize};
+  }
+  mmu::FrameLookup lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64 token) override;
+
   // After the core ran out of memory: true if that was injected since the last time, and so may go
   // better now.
   virtual bool memory_comes_back() { return false; }
@@ -57,7 +64,20 @@ class CoreHost : public mmu::Platform {
 
  protected:
   ~CoreHost() = default;
+
+ private:
+  struct {
+    std::uint64_t start = 0, end = 0;
+  } swapped_;
 };
+
+inline mmu::FrameLookup CoreHost::lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64) {
+  if (hva.raw < swapped_.start || hva.raw >= swapped_.end) return lookup_frame(hva, write);
+  swapped_ = {};
+  mmu::FrameLookup later;
+  later.kind = mmu::FrameLookup::Kind::kLater;
+  return later;
+}
 
 }  // namespace twinwalk
 

@@ -53,8 +53,15 @@ bool emulate(mmu::Vcpu& vcpu, const Op& op, Outcome& out) {
       return true;
     case mmu::EmulateResult::Kind::kNoMemory:
     case mmu::EmulateResult::Kind::kRetry:
+    case mmu::EmulateResult::Kind::kPoisoned:  // no memory of this host ever is
       return false;
   }
+  return false;
+}
+
+// The vCPU has nothing else to do meanwhile, and tries again.
+bool page_arrives(mmu::Vcpu& vcpu, const mmu::FaultResult& r) {
+  vcpu.async_page_ready(r.token);
   return false;
 }
 
@@ -66,7 +73,10 @@ bool answer_fault(mmu::Vcpu& vcpu, const Op& op, std::uint64_t fault_gva, std::u
   switch (r.kind) {
     case mmu::FaultResult::Kind::kRetry:
     case mmu::FaultResult::Kind::kNoMemory:
+    case mmu::FaultResult::Kind::kPoisoned:
       return false;
+    case mmu::FaultResult::Kind::kLater:
+      return page_arrives(vcpu, r);
     case mmu::FaultResult::Kind::kInject:
       page_fault(r.error_code, fault_gva, out);
       return true;
@@ -88,8 +98,11 @@ bool answer_tdp_fault(mmu::Vcpu& vcpu, const Op& op, const mmu::TdpFault& fault,
   switch (r.kind) {
     case mmu::FaultResult::Kind::kRetry:
     case mmu::FaultResult::Kind::kNoMemory:
+    case mmu::FaultResult::Kind::kPoisoned:
     case mmu::FaultResult::Kind::kInject:  // the guest's faults do not come here
       return false;
+    case mmu::FaultResult::Kind::kLater:
+      return page_arrives(vcpu, r);
     case mmu::FaultResult::Kind::kEmulate:
     case mmu::FaultResult::Kind::kMemoryFault:
     case mmu::FaultResult::Kind::kMmio:

@@ -129,6 +129,7 @@ void HostSteps::change_backing(const Op& op, Outcome& out) {
   switch (op.verb) {
     case Verb::kInvalidate:
       host_.invalidate(op.hva, op.pages);
+      host_.swap_out(op.hva, op.pages);
       break;
     case Verb::kRemap:
       host_.remap(op.hva, op.pages);

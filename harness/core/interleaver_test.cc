@@ -25,6 +25,12 @@ class Bench : private Interleaver::Runner {
     }
     interleaver.begin(steps, 0);
   }
+  // One block, which begins while the outer step holds the mmu lock.
+  void block_while_mmu_is_locked() {
+    program({Point::kNone, Point::kBeforeInstall});
+    interleaver.lock(LockId::kMmu);
+    interleaver.reached(YieldPoint::kBeforeInstall);
+  }
   void say(char c) { text += c; }
 
   Interleaver interleaver;
@@ -75,9 +81,7 @@ TEST(Interleaver, ALockIsWaitedForAndGotWhenItIsGivenBack) {
     at.interleaver.unlock(LockId::kMmu);
     at.say('u');
   };
-  b.program({Point::kNone, Point::kBeforeInstall});
-  b.interleaver.lock(LockId::kMmu);
-  b.interleaver.reached(YieldPoint::kBeforeInstall);
+  b.block_while_mmu_is_locked();
   b.say('-');
   b.interleaver.unlock(LockId::kMmu);
   b.say('.');
@@ -119,9 +123,7 @@ TEST(Interleaver, WhoHoldsALockGoesOnForWhomItKeepsWaiting) {
     at.interleaver.unlock(LockId::kMmu);
     at.interleaver.unlock(LockId::kSlots);
   };
-  b.program({Point::kNone, Point::kBeforeInstall});
-  b.interleaver.lock(LockId::kMmu);
-  b.interleaver.reached(YieldPoint::kBeforeInstall);
+  b.block_while_mmu_is_locked();
   b.interleaver.unlock(LockId::kMmu);
   b.interleaver.lock(LockId::kSlots);
   b.say('o');
@@ -136,9 +138,7 @@ TEST(Interleaver, ContextsThatWaitForEachOtherAreFound) {
     at.interleaver.lock(LockId::kSlots);
     at.interleaver.lock(LockId::kMmu);
   };
-  b.program({Point::kNone, Point::kBeforeInstall});
-  b.interleaver.lock(LockId::kMmu);
-  b.interleaver.reached(YieldPoint::kBeforeInstall);
+  b.block_while_mmu_is_locked();
   EXPECT_THROW(b.interleaver.lock(LockId::kSlots), std::string);
   EXPECT_EQ(b.why, "the contexts wait for each other");
 }

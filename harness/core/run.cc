@@ -63,6 +63,7 @@ void CoreRun::run(const Program& program, OutcomeStream& out) {
 void CoreRun::start() {
   interleaver_.reset();
   readers_.reset();
+  swap_out(0, 0);
   core_.create(*this, machine_, options_.state_counters);
 }
 

@@ -166,31 +166,14 @@ bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outco
 
 void CoreSteps::get(const Op& op, Outcome& out) {
   const mmu::Vcpu& cpu = vcpu(op);
-  const Registers& r = core_.registers(op.vcpu);
+  Registers r = core_.registers(op.vcpu);
+  r.cr0 = cpu.cr0();
+  r.cr3 = cpu.cr3();
+  r.cr4 = cpu.cr4();
+  r.efer = cpu.efer();
+  r.pkru = cpu.pkru();
   out.kind = OutcomeKind::kOk;
-  switch (op.reg()) {
-    case Reg::kCr0:
-      out.value = cpu.cr0();
-      return;
-    case Reg::kCr3:
-      out.value = cpu.cr3();
-      return;
-    case Reg::kCr4:
-      out.value = cpu.cr4();
-      return;
-    case Reg::kEfer:
-      out.value = cpu.efer();
-      return;
-    case Reg::kPkru:
-      out.value = cpu.pkru();
-      return;
-    case Reg::kCpl:
-      out.value = r.cpl;
-      return;
-    case Reg::kAc:
-      out.value = r.ac ? 1 : 0;
-      return;
-  }
+  out.value = value_of(r, op.reg());
 }
 
 void CoreSteps::guest_store(const Op& op, Outcome& out) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "harness/processor/touch_memory.h"
+
 namespace twinwalk::processor {
 namespace {
 
@@ -269,26 +271,7 @@ void GuestProcessor::access(const GuestControls& c, const Access& access, GuestR
   }
   result.kind = GuestResult::Kind::kDone;
   const unsigned to_end = static_cast<unsigned>(4096 - (first & kInPage));
-  touch_memory(access, result, result.parts == 1 ? access.size : to_end);
-}
-
-// `first`: bytes of the access that lie on the first page.
-void GuestProcessor::touch_memory(const Access& access, GuestResult& result, unsigned first) {
-  if (access.kind == AccessKind::kFetch) {
-    result.value = memory_.load(result.hpa[0] & ~std::uint64_t{7}, 8);
-    return;
-  }
-  const unsigned second = access.size - first;
-  std::uint64_t old = 0;
-  if (access.kind != AccessKind::kWrite) {
-    old = memory_.load(result.hpa[0], first);
-    if (second) old |= memory_.load(result.hpa[1], second) << (8 * first);
-  }
-  result.value = old;
-  if (access.kind == AccessKind::kRead) return;
-  const std::uint64_t value = access.kind == AccessKind::kRmw ? old + access.value : access.value;
-  memory_.store(result.hpa[0], first, value);
-  if (second) memory_.store(result.hpa[1], second, value >> (8 * first));
+  touch_memory(memory_, access, result.parts == 1 ? access.size : to_end, result);
 }
 
 void GuestProcessor::load_pdptes(GuestControls& c, std::uint64_t cr3, GuestResult& result) {

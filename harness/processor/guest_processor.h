@@ -118,7 +118,6 @@ class GuestProcessor final : public FrameReaders {
   void drop_way(const GuestControls& controls, std::uint64_t gva);
   void drop_faulting(const GuestControls& controls, std::uint64_t gva);
   unsigned page_shift_now(const GuestControls& controls, std::uint64_t gva) const;
-  void touch_memory(const Access& access, GuestResult& result, unsigned first);
 
   PhysicalMemory& memory_;
   CombinedCache cache_;

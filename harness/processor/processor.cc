@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "harness/processor/touch_memory.h"
+
 namespace twinwalk::processor {
 namespace {
 
@@ -230,26 +232,7 @@ void Processor::access(const Controls& controls, const Access& access, Result& r
   }
   result.kind = Result::Kind::kDone;
   const unsigned to_end = static_cast<unsigned>(4096 - (access.gva & 4095));
-  touch_memory(access, result, result.parts == 1 ? access.size : to_end);
-}
-
-// `first`: bytes of the access that lie on the first page.
-void Processor::touch_memory(const Access& access, Result& result, unsigned first) {
-  if (access.kind == AccessKind::kFetch) {
-    result.value = memory_.load(result.hpa[0] & ~std::uint64_t{7}, 8);
-    return;
-  }
-  const unsigned second = access.size - first;
-  std::uint64_t old = 0;
-  if (access.kind != AccessKind::kWrite) {
-    old = memory_.load(result.hpa[0], first);
-    if (second) old |= memory_.load(result.hpa[1], second) << (8 * first);
-  }
-  result.value = old;
-  if (access.kind == AccessKind::kRead) return;
-  const std::uint64_t value = access.kind == AccessKind::kRmw ? old + access.value : access.value;
-  memory_.store(result.hpa[0], first, value);
-  if (second) memory_.store(result.hpa[1], second, value >> (8 * first));
+  touch_memory(memory_, access, result.parts == 1 ? access.size : to_end, result);
 }
 
 void Processor::flush(const Flush& flush) {

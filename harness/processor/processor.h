@@ -93,7 +93,6 @@ class Processor final : public FrameReaders {
   bool reserved(std::uint64_t entry, unsigned level, unsigned levels) const;
   [[gnu::noinline]] bool load_pdptes(const Controls& controls);
   bool pdptes_reach(std::uint64_t pfn, std::uint64_t count) const;
-  void touch_memory(const Access& access, Result& result, unsigned first);
 
   // A vCPU's PDPTE registers. They serve until the vCPU is entered with another root, or what is
   // cached for it is dropped as a whole.

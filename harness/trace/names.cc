@@ -153,6 +153,26 @@ Mode mode_of(std::uint64_t cr0, std::uint64_t cr4, std::uint64_t efer) {
   return cr4 & cr4::kLa57 ? Mode::k5Level : Mode::k4Level;
 }
 
+std::uint64_t value_of(const Registers& r, Reg reg) {
+  switch (reg) {
+    case Reg::kCr0:
+      return r.cr0;
+    case Reg::kCr3:
+      return r.cr3;
+    case Reg::kCr4:
+      return r.cr4;
+    case Reg::kEfer:
+      return r.efer;
+    case Reg::kPkru:
+      return r.pkru;
+    case Reg::kCpl:
+      return r.cpl;
+    case Reg::kAc:
+      return r.ac ? 1 : 0;
+  }
+  return 0;
+}
+
 void Trace::clear() {
   machine = Machine{};
   ops.clear();

@@ -192,6 +192,9 @@ inline constexpr std::size_t kMaxOps = 1u << 20;  // text
 inline constexpr std::size_t kMaxFuzzOps =
     256;  // binary traces from fuzzers decode to at most this many
 
+// What that register holds.
+std::uint64_t value_of(const Registers& registers, Reg reg);
+
 std::string_view name_of(Verb);
 std::string_view name_of(AccessKind);
 std::string_view name_of(Writer);

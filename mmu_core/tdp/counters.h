@@ -43,6 +43,8 @@ enum class TdpEvent : u8 {
   kAttributes,
   kTrackProtect,
   kTrackedWrite,
+  kAsyncLater,
+  kAsyncReady,
   kCount
 };
 // For reports, in the order of TdpEvent.
@@ -79,7 +81,9 @@ inline constexpr const char* kTdpEventNames[] = {"leaf",
                                                  "nx-recover",
                                                  "attributes",
                                                  "track-protect",
-                                                 "tracked-write"};
+                                                 "tracked-write",
+                                                 "async-later",
+                                                 "async-ready"};
 static_assert(sizeof kTdpEventNames / sizeof kTdpEventNames[0] ==
               static_cast<u32>(TdpEvent::kCount));
 

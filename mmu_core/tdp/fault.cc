@@ -1,5 +1,6 @@
 #include "mmu_core/tdp/fault.h"
 
+#include "mmu_core/async_fault.h"
 #include "mmu_core/tdp/counters.h"
 #include "mmu_core/tdp/fast_fault.h"
 #include "mmu_core/tdp/iterator.h"
@@ -35,6 +36,34 @@ bool attributes_agree(const VcpuState& vcpu, const Fault& fault) {
   return !has_private(vcpu) || vcpu.vm->tdp.private_ranges.contains(fault.gfn) == fault.is_private;
 }
 
+FrameLookup look_up(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault, Hva hva,
+                    u64* token) {
+  if (!token) return vcpu.vm->platform.lookup_frame(hva, fault.write);
+  AsyncFault async;
+  async.space = fault.slot->space;
+  async.gfn = fault.gfn;
+  async.gpa = tdp_fault.gpa;
+  const FrameLookup found = async::look_up(vcpu, async, hva, fault.write);
+  *token = async.token;
+  return found;
+}
+
+// What becomes of a fault that has no frame to map.
+Answer without_frame(FrameLookup::Kind why, const TdpFault& fault) {
+  switch (why) {
+    case FrameLookup::Kind::kReadOnly:
+      return not_memory(fault);
+    case FrameLookup::Kind::kPoisoned:
+      return Answer::kPoisoned;
+    case FrameLookup::Kind::kLater:
+      return Answer::kLater;
+    case FrameLookup::Kind::kNoFrame:
+    case FrameLookup::Kind::kFrame:
+      break;
+  }
+  return Answer::kNoMemory;
+}
+
 // The part under the mmu lock, which other faults may hold at the same time.
 Answer install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
   VmState& vm = *vcpu.vm;
@@ -66,7 +95,7 @@ Answer install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
 
 }  // namespace
 
-Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
+Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault, u64* token) {
   VmState& vm = *vcpu.vm;
   bump(vm.stats.faults);
   Fault fault;
@@ -96,9 +125,9 @@ Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault) {
       count(vm, TdpEvent::kRetryNotifier);
       return Answer::kRetry;
     }
-    fault.frame = vm.platform.lookup_frame(hva, fault.write);
-    if (fault.frame.kind == FrameLookup::Kind::kReadOnly) return not_memory(tdp_fault);
-    if (fault.frame.kind != FrameLookup::Kind::kFrame) return Answer::kNoMemory;
+    fault.frame = look_up(vcpu, tdp_fault, fault, hva, token);
+    if (fault.frame.kind != FrameLookup::Kind::kFrame)
+      return without_frame(fault.frame.kind, tdp_fault);
   }
   vm.platform.yield(YieldPoint::kAfterFrame, vcpu.id);
   const Answer r = install(vcpu, tdp_fault, fault);
@@ -110,7 +139,7 @@ FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault) {
   using Kind = FaultResult::Kind;
   FaultResult r;
   r.gpa = fault.gpa;
-  switch (answer_fault(vcpu, fault)) {
+  switch (answer_fault(vcpu, fault, &r.token)) {
     case Answer::kMapped:
     case Answer::kRetry:
       r.kind = Kind::kRetry;
@@ -126,6 +155,12 @@ FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault) {
       break;
     case Answer::kMemoryFault:
       r.kind = Kind::kMemoryFault;
+      break;
+    case Answer::kLater:
+      r.kind = Kind::kLater;
+      break;
+    case Answer::kPoisoned:
+      r.kind = Kind::kPoisoned;
       break;
   }
   return r;

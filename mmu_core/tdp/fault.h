@@ -12,8 +12,11 @@ enum class Answer : u8 {
   kEmulate,
   kNoMemory,
   kMemoryFault,
+  kLater,
+  kPoisoned,
 };
-Answer answer_fault(VcpuState& vcpu, const TdpFault& fault);
+// `token`: of kLater. Null: the host is waited for, if it has to fetch the page.
+Answer answer_fault(VcpuState& vcpu, const TdpFault& fault, u64* token);
 
 // KVM: handle_ept_violation, handle_ept_misconfig, npf_interception; kvm_tdp_page_fault.
 FaultResult handle_fault(VcpuState& vcpu, const TdpFault& fault);

@@ -94,6 +94,8 @@ TEST_P(TdpMap, FrameOfTheHostsThatIsReadOnly) {
 TEST_P(TdpMap, NoFrame) {
   g_.platform.host_page(kTdpMemory + kPage.raw).kind = FrameLookup::Kind::kNoFrame;
   EXPECT_EQ(g_.read(kPage), ended(Kind::kNoMemory));
+  g_.platform.host_page(kTdpMemory + kPage.raw).kind = FrameLookup::Kind::kPoisoned;
+  EXPECT_EQ(g_.read(kPage), ended(Kind::kPoisoned));
 }
 
 TEST_P(TdpMap, LargeHostPageIsMappedLarge) {

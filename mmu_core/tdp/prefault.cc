@@ -23,7 +23,7 @@ bool map_one(VcpuState& vcpu, Gpa gpa) {
     fault.read = true;
     const u64 shared_bit = vcpu.vm->config.shared_bit;
     fault.is_private = shared_bit && !(gpa.raw & shared_bit);
-    const Answer answer = answer_fault(vcpu, fault);
+    const Answer answer = answer_fault(vcpu, fault, nullptr);
     if (answer != Answer::kRetry) return answer == Answer::kMapped;
   }
   return false;

@@ -27,7 +27,8 @@ class FailingSink final : public AuditSink {
 }  // namespace
 
 std::ostream& operator<<(std::ostream& out, const Outcome& o) {
-  static constexpr const char* kNames[] = {"ok", "#PF", "mmio", "no memory", "no root", "stuck"};
+  static constexpr const char* kNames[] = {"ok",      "#PF",   "mmio",  "no memory",
+                                           "no root", "stuck", "later", "poisoned"};
   out << kNames[static_cast<int>(o.kind)] << std::hex;
   if (o.kind == Outcome::Kind::kOk)
     out << " hpa=0x" << o.hpa.raw << (o.emulated ? " emulated" : "");
@@ -242,6 +243,9 @@ Outcome Guest::emulate(Gva gva, Access access, u64 value, u32 vcpu, unsigned siz
       o = mmio(r.gpa);
       break;
     case EmulateResult::Kind::kRetry:  // as one: nothing interrupts a test that asks for an outcome
+    case EmulateResult::Kind::kPoisoned:
+      o.kind = Outcome::Kind::kPoisoned;
+      return o;
     case EmulateResult::Kind::kNoMemory:
       o.kind = Outcome::Kind::kNoMemory;
       break;
@@ -272,6 +276,8 @@ Outcome Guest::attempt(Gva gva, Access access, u64 value, u32 vcpu, unsigned siz
     if (r.kind == FaultResult::Kind::kEmulate) o = emulate(gva, access, value, vcpu, size);
     if (r.kind == FaultResult::Kind::kMmio) o = mmio(r.gpa);
     if (r.kind == FaultResult::Kind::kNoMemory) o.kind = Outcome::Kind::kNoMemory;
+    if (r.kind == FaultResult::Kind::kLater) o.kind = Outcome::Kind::kLater;
+    if (r.kind == FaultResult::Kind::kPoisoned) o.kind = Outcome::Kind::kPoisoned;
     ++faults;
     break;
   }

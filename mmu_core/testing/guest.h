@@ -42,7 +42,9 @@ struct Outcome {
     kMmio,
     kNoMemory,
     kNoRoot,
-    kStuck /* refaults without end */
+    kStuck /* refaults without end */,
+    kLater,
+    kPoisoned
   };
   Kind kind = Kind::kOk;
   Hpa hpa;             // kOk: the byte reached

@@ -35,8 +35,9 @@ VmConfig TdpMachine::config() const {
 }
 
 std::ostream& operator<<(std::ostream& out, const TdpOutcome& o) {
-  static constexpr const char* kNames[] = {"ok",        "mmio",    "emulate", "memory fault",
-                                           "no memory", "no root", "stuck"};
+  static constexpr const char* kNames[] = {"ok",           "mmio",      "emulate",
+                                           "memory fault", "no memory", "no root",
+                                           "stuck",        "later",     "poisoned"};
   return out << kNames[static_cast<int>(o.kind)] << std::hex << " hpa=0x" << o.hpa.raw << std::dec
              << " after " << o.faults << " faults";
 }
@@ -185,6 +186,12 @@ TdpOutcome TdpGuest::access(Gpa gpa, Access access, u64 value, u32 vcpu, bool ta
         break;
       case FaultResult::Kind::kNoMemory:
         o.kind = TdpOutcome::Kind::kNoMemory;
+        break;
+      case FaultResult::Kind::kLater:
+        o.kind = TdpOutcome::Kind::kLater;
+        break;
+      case FaultResult::Kind::kPoisoned:
+        o.kind = TdpOutcome::Kind::kPoisoned;
         break;
       case FaultResult::Kind::kInject:
         ADD_FAILURE() << "a #PF from the second dimension";

@@ -64,7 +64,17 @@ struct TdpWalk {
 };
 
 struct TdpOutcome {
-  enum class Kind : u8 { kOk, kMmio, kEmulate, kMemoryFault, kNoMemory, kNoRoot, kStuck };
+  enum class Kind : u8 {
+    kOk,
+    kMmio,
+    kEmulate,
+    kMemoryFault,
+    kNoMemory,
+    kNoRoot,
+    kStuck,
+    kLater,
+    kPoisoned
+  };
   Kind kind = Kind::kOk;
   Hpa hpa;  // kOk: the byte reached
   u64 value = 0;

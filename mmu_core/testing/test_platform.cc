@@ -146,8 +146,20 @@ bool RecordingPlatform::cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 
   return true;
 }
 
+void RecordingPlatform::send_away(Hva hva) { away_.insert(page_of(hva)); }
+
+FrameLookup RecordingPlatform::lookup_frame_or_later(Hva hva, bool write, u64 token) {
+  if (!away_.count(page_of(hva))) return lookup_frame(hva, write);
+  tokens.push_back(token);
+  FrameLookup later;
+  later.kind = FrameLookup::Kind::kLater;
+  return later;
+}
+
 FrameLookup RecordingPlatform::lookup_frame(Hva hva, bool write) {
-  const HostPage& page = host_page(hva);
+  waits += away_.erase(page_of(hva));
+  const HostPage page = host_page(hva);
+  if (after_lookup) after_lookup(hva);
   FrameLookup found;
   found.kind = page.kind;
   if (page.kind == FrameLookup::Kind::kFrame && write && !page.writable) {

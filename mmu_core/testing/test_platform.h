@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <ostream>
+#include <set>
 #include <vector>
 
 #include "mmu_core/platform.h"
@@ -55,6 +56,8 @@ class RecordingPlatform final : public Platform {
   // `first` on. Precondition: `first` is aligned to the level and nothing else uses these frames.
   // Lazy: costs what is touched.
   void back_large(Hva hva, Pfn first, u8 level);
+  void send_away(Hva hva);  // the page has to be fetched when it is next looked up
+  void bring_back(Hva hva) { away_.erase(Hva{hva.raw & ~(kPageSize - 1)}); }
   u64 load(Hva hva);  // 8-aligned; by way of the host page, nothing recorded
   void store(Hva hva, u64 value);
 
@@ -64,6 +67,7 @@ class RecordingPlatform final : public Platform {
   std::function<void(Hpa)> before_cmpxchg;
   std::function<void(YieldPoint, u32 vcpu)> on_yield;
   std::function<void(u64 size)> before_alloc_object, before_free_object;
+  std::function<void(Hva)> after_lookup;
   u32 running = 0;  // the context that is inside the core: a test that changes it says another runs
 
   // What the core did.
@@ -90,6 +94,8 @@ class RecordingPlatform final : public Platform {
     friend bool operator==(const TrackedSlotGone&, const TrackedSlotGone&) = default;
   };
   std::vector<TrackedSlotGone> tracked_slots_gone;
+  std::vector<u64> tokens;  // of what was answered with "later"
+  u64 waits = 0;            // lookups that had to wait for a page
   u64 guest_reads = 0, guest_writes = 0, cmpxchgs = 0;
   std::size_t tables_in_use() const { return tables_.size(); }
   std::size_t objects_in_use() const { return objects_.size(); }
@@ -112,6 +118,7 @@ class RecordingPlatform final : public Platform {
   void write_guest(Hpa hpa, unsigned size, u64 value) override;
   bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) override;
   FrameLookup lookup_frame(Hva hva, bool write) override;
+  FrameLookup lookup_frame_or_later(Hva hva, bool write, u64 token) override;
   void flush_tlb(const FlushRequest& request) override;
   void on_tracked_write(u32 space, Gpa gpa, unsigned size) override;
   void on_tracked_slot_gone(u32 space, Gfn gfn, u64 pages) override;
@@ -135,6 +142,7 @@ class RecordingPlatform final : public Platform {
   };
 
   std::map<Hva, HostPage> host_pages_;
+  std::set<Hva> away_;
   std::vector<LargePage> large_pages_;
   std::map<Pfn, std::unique_ptr<Page>> guest_frames_;
   std::map<Pfn, std::unique_ptr<Page>> tables_;
