@@ -7,6 +7,16 @@ namespace {
 
 constexpr std::uint32_t kNeverEnded = ~std::uint32_t{0};
 
+// A store that crosses a page is not one moment but several, each with its own effect on what
+// follows. SDM 3A §"Guaranteed Atomic Operations".
+bool has_several_moments(const Op& op) {
+  const bool access = op.verb == Verb::kAccess;
+  if (!access && op.verb != Verb::kWrite) return false;
+  if (access && op.access() != AccessKind::kWrite && op.access() != AccessKind::kRmw) return false;
+  constexpr std::uint64_t kPage = 4096;
+  return ((access ? op.gva : op.gpa) & (kPage - 1)) + op.size > kPage;
+}
+
 bool has_path(const Outcome& got) { return got.path[0].count != 0 || got.path[1].count != 0; }
 
 }  // namespace
@@ -150,6 +160,7 @@ Outcome Linearisation::prepare(const Program& program, const OutcomeStream& outc
     if (outer || (seen & block) == 0) spec.under_way(program.steps[step]);
     if (!outer) seen |= block;
   }
+  spec.under_way_no_more(program.steps[here]);
   if (!has_path(got)) return got;
   const Reading reading = reading_of(*group, at);
   if (reading.from == at && !is_late(here)) return got;
@@ -170,6 +181,14 @@ bool Linearisation::settle(const Program& program, const OutcomeStream& outcomes
     return true;
   });
   return fit;
+}
+
+bool Linearisation::several_moments_before(const Program& program, std::size_t place) const {
+  return std::any_of(groups_.begin(), groups_.end(), [&](const Group& g) {
+    return g.outer < place &&
+           std::any_of(program.steps.begin() + g.outer, program.steps.begin() + g.end,
+                       [](const Step& step) { return has_several_moments(step.what); });
+  });
 }
 
 void Linearisation::find(const Program& program, const OutcomeStream& outcomes, oracle::Spec& spec,
@@ -195,8 +214,9 @@ void Linearisation::find(const Program& program, const OutcomeStream& outcomes, 
   }
   order_ = best;
   late_ = best_late;
-  const bool overlap = furthest < order_.size() && group_of(order_[furthest]) != nullptr;
-  doubtful_from_ = overlap ? furthest : order_.size();
+  const bool doubtful = furthest < order_.size() && (group_of(order_[furthest]) != nullptr ||
+                                                     several_moments_before(program, furthest));
+  doubtful_from_ = doubtful ? furthest : order_.size();
 }
 
 }  // namespace twinwalk

@@ -44,8 +44,9 @@ class Linearisation {
   // And when it has been judged: looks at the paths that are due. False: one fits nowhere.
   bool settle(const Program& program, const OutcomeStream& outcomes, std::size_t at,
               oracle::Spec& spec);
-  // Where the best order that was found first diverges, if that is among overlapping steps: their
-  // moments are not all that decides (an access is several), so from there on nothing is judged.
+  // Where the best order that was found first diverges, if that is among overlapping steps, or
+  // after some of which one was a store in two parts: their moments are not all that decides (an
+  // access is several), so from there on nothing is judged.
   // The number of steps if there is no such place.
   std::size_t doubtful_from() const { return doubtful_from_; }
 
@@ -76,6 +77,8 @@ class Linearisation {
   bool read_later(std::size_t diverged);
   bool next_alternative(std::size_t diverged);
   const Group* group_of(std::uint32_t step) const;
+  // Of some steps that overlapped before that place one moment does not say all.
+  bool several_moments_before(const Program& program, std::size_t place) const;
 
   std::vector<Group> groups_;
   std::vector<std::uint32_t> order_;

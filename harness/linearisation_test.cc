@@ -104,6 +104,25 @@ TEST(Linearisation, LooksAtWhatFollows) {
   EXPECT_EQ(wrong.found.doubtful_from(), 3u);  // a divergence like any other
 }
 
+// A store over a page's end is two, with the other's between them.
+TEST(Linearisation, DoubtsWhatFollowsAStoreInTwoParts) {
+  for (const bool crosses : {true, false}) {
+    const std::string at = crosses ? "0x5ffc" : "0x5ff8";
+    Judged j("access write gva=" + at +
+             " value=0x1111222233334444\n  at before-flush vcpu=1\n"
+             "    access write gva=" +
+             at +
+             " value=0x5555666677778888\n"
+             "access read gva=" +
+             at + "\n");
+    j.ok(0).ok(1).loads(2, 0x1111222277778888).ended({1, 0, 2});
+    for (Outcome& o : j.outcomes.steps)
+      if (crosses) o.gpa[1] = 0x6000;
+    j.order();
+    EXPECT_EQ(j.found.doubtful_from(), crosses ? 2u : 3u) << at;
+  }
+}
+
 TEST(Linearisation, AsksAtTheEnd) {
   Judged j(kStoreWithLoadInside);
   j.ok(0).loads(1, seed_word(0x5000)).ended({1, 0});

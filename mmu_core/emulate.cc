@@ -40,16 +40,16 @@ bool read(GuestMemory& memory, const Part& part, u64& value) {
 bool store(GuestMemory& memory, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
-    if (memory.write(*part.slot, part.gpa + done, n,
-                     low_bytes(value >> (8 * (part.at + done)), n)) != GuestMemory::Result::kOk)
+    const u64 bytes = low_bytes(value >> (8 * (part.at + done)), n);
+    if (memory.write(*part.slot, part.gpa + done, n, bytes) != GuestMemory::Result::kOk)
       return false;
     done += n;
   }
   return true;
 }
 
-// Through which slot the part goes, and what slot and host let it do; kDone: go on. It does until the
-// access is done, although the memslots may change meanwhile.
+// Through which slot the part goes, and what slot and host let it do; kDone: go on. It does until
+// the access is done, although the memslots may change meanwhile.
 EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Part& part, bool write) {
   using Kind = EmulateResult::Kind;
   const Gfn gfn = Gfn::of(part.gpa);
@@ -145,6 +145,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     const Gva at = linear_address(*vcpu.context.mode, gva + part[i].at);
     const GuestWalk walk =
         walk_guest(space.memory, vcpu.context, vcpu.regs, at, request, AdUpdate::kYes);
+    if (walk.slot_leaves) return left_undone(EmulateResult::Kind::kRetry, walk.entry_gpa[0]);
     if (!walk.ok) {
       if (!vm.tdp.on) roots::sync_address(vcpu, at);
       EmulateResult r;

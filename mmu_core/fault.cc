@@ -190,6 +190,7 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
   const GuestWalk walk =
       walk_guest(space.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);
   vm.platform.yield(YieldPoint::kAfterWalk, vcpu.id);
+  if (walk.slot_leaves) return result(Kind::kRetry);
   if (!walk.ok) return inject(vcpu, gva, walk.error_code);
   gpa = walk.gfn.base() + (gva.raw & (kPageSize - 1));
 

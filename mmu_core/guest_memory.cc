@@ -9,7 +9,8 @@ using Result = GuestMemory::Result;
 
 // The slot through which the access goes, and whether it lets it.
 Result by_slot(const Memslot* slot, bool write) {
-  if (!slot || slot->invalid) return Result::kNoSlot;
+  if (!slot) return Result::kNoSlot;
+  if (slot->invalid) return Result::kSlotLeaves;
   return write && slot->read_only ? Result::kReadOnly : Result::kOk;
 }
 

@@ -15,6 +15,7 @@ class GuestMemory {
   enum class Result : u8 {
     kOk,
     kNoSlot,
+    kSlotLeaves, /* is being deleted or moved: neither there nor gone */
     kReadOnly,
     kNoFrame, /* or one that is poisoned */
     kRaced    /* cmpxchg: held something else */

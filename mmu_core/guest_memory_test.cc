@@ -78,10 +78,10 @@ TEST_F(GuestMemoryTest, OutsideAllSlots) {
   EXPECT_EQ(value, 7u);
 }
 
-TEST_F(GuestMemoryTest, SlotThatIsGoingAwayIsNoSlot) {
+TEST_F(GuestMemoryTest, SlotThatIsGoingAwayIsNeitherThereNorGone) {
   ASSERT_EQ(slots_.publish_invalid(0), Status::kOk);
   u64 value;
-  EXPECT_EQ(memory_.read(kGpa, 8, value), Result::kNoSlot);
+  EXPECT_EQ(memory_.read(kGpa, 8, value), Result::kSlotLeaves);
 }
 
 TEST_F(GuestMemoryTest, ReadOnlySlotIsReadButNotWritten) {

@@ -37,6 +37,11 @@ class Walker {
     return Step::kFault;
   }
 
+  Step no_table(Result why) {
+    walk_.slot_leaves = why == Result::kSlotLeaves;
+    return fault(0);
+  }
+
   // Reads entries from the root to the leaf; presence and reserved bits are checked entry by entry.
   Step descend() {
     const PagingMode& mode = *context_.mode;
@@ -50,9 +55,8 @@ class Walker {
       walk_.table[at] = table;
       walk_.entry_gpa[at] = table.base() + u64{index_of(mode, level, gva_)} * mode.entry_bytes;
       u64& entry = walk_.entry[at];
-      if (memory_.read(walk_.entry_gpa[at], mode.entry_bytes, entry) != Result::kOk) {
-        return fault(0);
-      }
+      const Result read = memory_.read(walk_.entry_gpa[at], mode.entry_bytes, entry);
+      if (read != Result::kOk) return no_table(read);
       if (!(entry & pte::kP)) return fault(0);
       if (context_.reserved.violates(entry, level)) return fault(pfec::kP | pfec::kRsvd);
       access &= entry_access(entry, context_.nx);
@@ -118,17 +122,19 @@ class Walker {
       u64 wanted = entry | pte::kA;
       if (level == walk_.level && request_.write) wanted |= pte::kD;
       if (wanted == entry) continue;
-      switch (memory_.compare_exchange(walk_.entry_gpa[level - 1], context_.mode->entry_bytes,
-                                       entry, wanted)) {
+      const Result set = memory_.compare_exchange(walk_.entry_gpa[level - 1],
+                                                  context_.mode->entry_bytes, entry, wanted);
+      switch (set) {
         case Result::kOk:
           entry = wanted;
           break;
         case Result::kRaced:
           return Step::kRestart;
         case Result::kNoSlot:
+        case Result::kSlotLeaves:
         case Result::kReadOnly:
         case Result::kNoFrame:
-          return fault(0);
+          return no_table(set);
       }
     }
     return Step::kGoOn;

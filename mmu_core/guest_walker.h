@@ -12,9 +12,10 @@ namespace mmu {
 
 struct GuestWalk {
   bool ok = false;
-  u32 error_code = 0;  // !ok: the whole #PF error code
-  u8 top = 0;          // level of the root's entries; 0 without paging: no entry was read
-  u8 level = 0;        // level of the last entry read: the leaf if ok
+  bool slot_leaves = false;  // !ok: a table's memslot is being deleted or moved, walk again later
+  u32 error_code = 0;        // !ok: the whole #PF error code
+  u8 top = 0;                // level of the root's entries; 0 without paging: no entry was read
+  u8 level = 0;              // level of the last entry read: the leaf if ok
   // By level, [l - 1], for l in [level, top]: the table's gfn, the entry's gpa, its value after
   // A/D, and the rights of the path down to and including this entry.
   Gfn table[kMaxLevels];

@@ -103,6 +103,17 @@ struct Memslot {
     const SlotChunk* const c = chunk(g);
     return c ? __atomic_load_n(&c->watched[in_chunk(g)], __ATOMIC_RELAXED) : u16{0};
   }
+  // Of [first, first + count), as far as the slot has it.
+  bool any_watched(Gfn first, u64 count) const {
+    for (u64 g = first.raw; g < first.raw + count && contains(Gfn{g});) {
+      if (!chunk(Gfn{g})) {
+        g += SlotChunk::kPages - in_chunk(Gfn{g});  // on to the next chunk
+      } else if (watched(Gfn{g++})) {
+        return true;
+      }
+    }
+    return false;
+  }
   LargeInfo& large(Gfn g, unsigned level) const { return arrays.large[level - 1][index(g, level)]; }
 };
 

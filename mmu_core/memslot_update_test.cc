@@ -221,6 +221,21 @@ TEST_F(MemslotUpdate, MmuLockWhileAnotherContextHoldsTheSlotsLock) {
   EXPECT_EQ(faults, 1u);
 }
 
+// Nor is it a #PF of the guest's that a table is in one: before and after, the table is there.
+TEST_F(MemslotUpdate, TablesInASlotThatIsOnItsWayAreWalkedAgain) {
+  u64 faults = 0;
+  guest_.platform.on_yield = [&](YieldPoint point, u32) {
+    if (point != YieldPoint::kSlotSwapped) return;
+    ++faults;
+    EXPECT_EQ(guest_.cpu().handle_fault(kThrough, 0, false).kind, FaultResult::Kind::kRetry);
+    EXPECT_EQ(guest_.cpu().emulate(kThrough, Access::kRead, 8, 0, false).kind,
+              EmulateResult::Kind::kRetry);
+  };
+  map_through_slot(kPage.raw | kRights);
+  ASSERT_EQ(guest_.slot_request(Kind::kFlags, kId, Gfn{}, true), Status::kOk);
+  EXPECT_EQ(faults, 1u);
+}
+
 TEST_F(MemslotUpdate, NothingIsMappedFromASlotThatIsBeingDeleted) {
   u64 faults = 0;
   guest_.platform.on_yield = [&](YieldPoint point, u32) {

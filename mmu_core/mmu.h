@@ -88,6 +88,10 @@ struct VmConfig {
   Gpa identity_map{0xfffb'c000};  // of a guest that needs one, KVM_SET_IDENTITY_MAP_ADDR
   u64 shared_bit =
       0;  // EPT: the bit of a gpa that selects shared memory; 0: there is no private one
+  // The tables of private memory are a module's, which alone may write them (TDX): the core has a
+  // mirror of them, tells the platform what to change, and maps 4K pages with all rights. No
+  // memslot that is read-only or logged holds private memory then, and none of it is write-tracked.
+  bool external_private = false;
 };
 
 struct MemslotRequest {
@@ -101,7 +105,7 @@ struct MemslotRequest {
 };
 enum class Status : u8 {
   kOk,
-  kInvalid /* overlap, no such slot, bad range; nothing changed */,
+  kInvalid /* overlap, no such slot, bad range, what external_private excludes; nothing changed */,
   kNoMemory
 };
 
@@ -115,7 +119,7 @@ struct FaultResult {
     kNoMemory,  // table source exhausted even after reclaim: the caller may retry after giving
                 // memory
     kMemoryFault,  // private where the attributes say shared, or the reverse: for the host to
-                   // convert
+                   // convert. With external_private also what the host lets be read only
     kLater,        // the host fetches the page (Platform::lookup_frame_or_later): the vCPU may run
                    // again when async_page_ready(token) was called
     kPoisoned,     // the host's memory at gpa is broken: a machine check for the guest
@@ -173,8 +177,9 @@ struct EntryState {
 
   // ---- two-dimensional: `root` and `levels` are those of EPT or NPT, and the guest runs on its
   // own registers but for these.
-  u64 tdp_pointer = 0;      // EPT_POINTER, or nCR3
-  u64 private_pointer = 0;  // EPT_POINTER of private memory, if VmConfig::shared_bit
+  u64 tdp_pointer = 0;  // EPT_POINTER, or nCR3
+  // EPT_POINTER of private memory, if VmConfig::shared_bit and not external_private.
+  u64 private_pointer = 0;
   u64 guest_cr0 = 0, guest_cr3 = 0, guest_cr4 = 0;
   bool pdptes_valid = false;  // the four PDPTE fields are loaded (PAE guest, EPT)
   u64 pdpte[4] = {};
@@ -327,6 +332,7 @@ class Vm {
   Status track_writes(u32 space, Gfn gfn);
   bool untrack_writes(u32 space, Gfn gfn);
   // Memory attributes of [gfn, gfn + pages): private or shared (KVM: kvm_vm_set_mem_attributes).
+  // kInvalid: there are none for this range; see also VmConfig::external_private.
   Status set_private(Gfn gfn, u64 pages, bool is_private);
   // NX huge pages: gives back up to `pages` large pages that were split for execution (KVM:
   // kvm_recover_nx_huge_pages). How many were.

@@ -4,6 +4,7 @@
 
 #include "mmu_core/entries.h"
 #include "mmu_core/flush.h"
+#include "mmu_core/tdp/attributes.h"
 #include "mmu_core/tdp/write_protect.h"
 #include "mmu_core/tracking.h"
 
@@ -30,7 +31,8 @@ Status add(VmState& vm, u32 space, Gfn gfn) {
   if (space >= kAddressSpaces) return Status::kInvalid;
   const Locked slots(vm, LockId::kSlots);
   Memslot* const slot = vm.spaces[space].slots.find(gfn);
-  if (!slot || slot->watched(gfn) == kMost) return Status::kInvalid;
+  if (!slot || slot->watched(gfn) == kMost || !tdp::may_be_tracked(vm, space, gfn))
+    return Status::kInvalid;
   // Nothing is allocated under the mmu lock.
   void* spare = nullptr;
   if (!slot->chunk(gfn)) {

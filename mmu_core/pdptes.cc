@@ -13,11 +13,16 @@ struct Pdptes {
   u64 entry[4] = {};
 };
 
-Pdptes read(GuestMemory& memory, u64 cr3) {
+// What a register is loaded with cannot be tried again later, as an access can. A memslot that is
+// on its way has its memory still, and nobody has seen it gone.
+Pdptes read(const VcpuState& vcpu, u64 cr3) {
+  AddressSpace& space = space_of(vcpu);
   Pdptes p;
-  const Gpa table{cr3 & cr3::kTablePae};
-  for (unsigned i = 0; i < 4; ++i)
-    if (memory.read(table + i * sizeof(u64), sizeof(u64), p.entry[i]) != GuestMemory::Result::kOk)
+  const Gpa table{cr3 & cr3::kTablePae};  // all are in one page
+  const Memslot* const slot = space.slots.find(Gfn::of(table));
+  for (unsigned i = 0; slot && i < 4; ++i)
+    if (space.memory.read(*slot, table + i * sizeof(u64), sizeof(u64), p.entry[i]) !=
+        GuestMemory::Result::kOk)
       p.entry[i] = 0;
   return p;
 }
@@ -27,7 +32,7 @@ Pdptes read(GuestMemory& memory, u64 cr3) {
 bool load(const VcpuState& vcpu, CpuRegisters& next) {
   VmState& vm = *vcpu.vm;
   const Capabilities& caps = vm.config.caps;
-  const Pdptes p = read(space_of(vcpu).memory, next.cr3);
+  const Pdptes p = read(vcpu, next.cr3);
   for (const u64 e : p.entry) {
     if (caps.vendor == Vendor::kIntel && (e & pte::kP) && (e & pdpte_reserved_bits(caps))) {
       count(vm, Event::kPdpteRefused, 0, PageRole{});
@@ -41,7 +46,7 @@ bool load(const VcpuState& vcpu, CpuRegisters& next) {
 
 void load_at_start(const VcpuState& vcpu, CpuRegisters& next) {
   const Capabilities& caps = vcpu.vm->config.caps;
-  const Pdptes p = read(space_of(vcpu).memory, next.cr3);
+  const Pdptes p = read(vcpu, next.cr3);
   std::memcpy(next.pdpte, p.entry, sizeof p.entry);
   if (caps.vendor == Vendor::kAmd) return;
   for (u64& e : next.pdpte)
@@ -51,7 +56,7 @@ void load_at_start(const VcpuState& vcpu, CpuRegisters& next) {
 void reread(VcpuState& vcpu) {
   VmState& vm = *vcpu.vm;
   if (vm.config.caps.vendor != Vendor::kAmd || vcpu.context.mode != &kPae) return;
-  const Pdptes p = read(space_of(vcpu).memory, vcpu.regs.cr3);
+  const Pdptes p = read(vcpu, vcpu.regs.cr3);
   if (std::memcmp(vcpu.regs.pdpte, p.entry, sizeof p.entry) == 0) return;
   count(vm, Event::kPdpteReread, 0, vcpu.role);
   std::memcpy(vcpu.regs.pdpte, p.entry, sizeof p.entry);

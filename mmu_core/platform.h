@@ -98,6 +98,23 @@ class Platform {
   // it holds LockId::kSlots only. KVM: synchronize_srcu.
   virtual void wait_for_users_of_slots() {}
 
+  // VmConfig::external_private: the module's tables, whose root is its own. An entry of the core's
+  // mirror is frozen while one of these runs, which may be while the mmu lock is held shared. What
+  // fills may be refused because the module is busy: the fault is tried again. What takes away may
+  // not, and is complete when the call returns, TLBs included (KVM: link_external_spt,
+  // set_external_spte, remove_external_spte, free_external_spt).
+  //
+  // A table of `level`, which alloc_table gave, is to translate what begins at gfn.
+  virtual bool link_external_table(Gfn gfn, u8 level, Hpa table) {
+    return (void)gfn, (void)level, (void)table, true;
+  }
+  virtual bool set_external_leaf(Gfn gfn, Pfn pfn) { return (void)gfn, (void)pfn, true; }
+  virtual void remove_external_leaf(Gfn gfn, Pfn pfn) { (void)gfn, (void)pfn; }
+  // The table has no entries any more.
+  virtual void free_external_table(Gfn gfn, u8 level, Hpa table) {
+    (void)gfn, (void)level, (void)table;
+  }
+
   // Host memory by host-physical address, naturally aligned, size 1, 2, 4 or 8. These are how the
   // core touches guest memory (guest page tables, emulated stores); the platform checks that the
   // frame is the guest's.

@@ -9,6 +9,7 @@
 #include "mmu_core/roots.h"
 #include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
+#include "mmu_core/tdp/attributes.h"
 #include "mmu_core/tdp/hardware.h"
 #include "mmu_core/tdp/roots.h"
 #include "mmu_core/tdp/split.h"
@@ -35,6 +36,7 @@ void configure(VmState& vm, const VmConfig& config) {
       (shared_bit & (shared_bit - 1)) || shared_bit < kPageSize)
     shared_bit = 0;
   if (shared_bit) vm.spaces[0].slots.watch(vm.tdp.private_ranges);
+  vm.config.external_private = shared_bit && config.external_private;
   vm.notifier = Notifier{};
   for (u32 i = 0; i < kMaxVcpus; ++i) {
     vm.vcpu[i].vm = &vm;
@@ -70,7 +72,7 @@ Status retire(VmState& vm, Memslots& slots, u32 id) {
   vm.platform.yield(YieldPoint::kSlotSwapped, 0);
   vm.platform.wait_for_users_of_slots();
   if (vm.tdp.on) {
-    tdp::zap_all_fast(vm);
+    tdp::zap_slot(vm, *slots.by_id(id));
     return Status::kOk;
   }
   Locked lock(vm, LockId::kMmu);
@@ -144,6 +146,7 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   if (const Status s = slots.validate(request, gpa_bits(vm)); s != Status::kOk) return s;
   const Memslot* old = slots.by_id(request.id);
   const Memslot before = old ? *old : Memslot{};
+  if (!tdp::may_be_private(vm, request, before)) return Status::kInvalid;
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
                        (request.kind == Kind::kFlags && before.read_only != request.read_only);
   const bool ends_tracking =

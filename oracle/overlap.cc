@@ -25,11 +25,9 @@ bool fits(const MachineState& state, const Path& path, const Walk& walk) {
   return true;
 }
 
-}  // namespace
-
-// SDM 3A §"Accessed and Dirty Flags": A whenever an entry is used, D not in the leaf of a page that
-// faults.
-void leave_open_under_way(MachineState& state, const Step& step) {
+// f(walk, number of the entry, whether D is due) for each present entry on the access's path.
+template <class F>
+void for_each_owed(MachineState& state, const Step& step, F f) {
   const Op& op = step.what;
   if (op.verb != Verb::kAccess || op.vcpu >= state.machine().vcpus) return;
   state.look_as(op.vcpu);
@@ -37,14 +35,33 @@ void leave_open_under_way(MachineState& state, const Step& step) {
   const AccessContext context = make_context(state, op.vcpu, query);
   FreshAccess access;
   fresh_access(state, context, access);
-  const bool store = query.kind == AccessKind::kWrite || query.kind == AccessKind::kRmw;
   for (unsigned p = 0; p < access.parts; ++p) {
     const AccessPart& part = access.part[p];
+    const bool store = stores(query.kind) && !part.faults;
     for (unsigned s = 0; s < part.walk.count; ++s) {
       if ((part.walk.entry[s] & pte::kP) == 0) break;
-      state.may_have_set(part.walk.entry_gpa[s], owed_bits(part.walk, s, store && !part.faults));
+      f(part.walk, s, store);
     }
   }
+}
+
+}  // namespace
+
+// SDM 3A §"Accessed and Dirty Flags": A whenever an entry is used, D not in the leaf of a page that
+// faults.
+void leave_open_under_way(MachineState& state, const Step& step) {
+  for_each_owed(state, step, [&](const Walk& walk, unsigned s, bool store) {
+    state.may_have_set(walk.entry_gpa[s], owed_bits(walk, s, store));
+  });
+}
+
+void take_back_under_way(MachineState& state, const Step& step) {
+  if (!state.anything_open()) return;
+  for_each_owed(state, step, [&](const Walk& walk, unsigned s, bool) {
+    const std::uint64_t at = walk.entry_gpa[s];
+    const std::uint64_t set = walk.entry[s] & state.open_bits(at) & (pte::kA | pte::kD);
+    if (set != 0 && s >= walk.plain) state.flip_bits(at, set, Hand::kOpen);
+  });
 }
 
 bool adopt_later_path(MachineState& state, const Step& step, const Outcome& got) {

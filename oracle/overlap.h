@@ -13,6 +13,10 @@ namespace twinwalk::oracle {
 // entries on its present path is open. Nothing for other verbs.
 void leave_open_under_way(MachineState& state, const Step& step);
 
+// The moment of that access has come, which was under way: what it may have set until now it may
+// as well not have, and so memory may have been without it all the time.
+void take_back_under_way(MachineState& state, const Step& step);
+
 // An access shows its path as it was read when it ended, after moments of steps that are judged
 // later. Whether the entries that a walk finds now are those of `got`, but for A and D that are
 // open; those that were set are settled then.

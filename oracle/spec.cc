@@ -33,6 +33,7 @@ void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
 }
 
 void Spec::under_way(const Step& step) { leave_open_under_way(impl_->state, step); }
+void Spec::under_way_no_more(const Step& step) { take_back_under_way(impl_->state, step); }
 bool Spec::shows(const Step& step, const Outcome& got) {
   return adopt_later_path(impl_->state, step, got);
 }

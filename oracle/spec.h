@@ -89,6 +89,8 @@ class Spec {
 
   // That step has begun, and steps that it overlaps are judged before it.
   void under_way(const Step& step);
+  // Now it is that step's turn.
+  void under_way_no_more(const Step& step);
   // Whether the path that an access showed, judged without it, can have been read now. Then it is
   // followed.
   bool shows(const Step& step, const Outcome& got);

@@ -27,6 +27,8 @@ bool age(VmState& vm, u32 space, Gfn first, Gfn last, bool clear) {
   const Format& f = vm.tdp.format;
   bool young = false;
   for_each_root(vm, space, Which::kValid, [&](Table& root) {
+    if (is_mirror(vm.config, root.key))
+      return;  // the core does not see what the hardware sets there
     Removal removal(vm);
     for (Iterator it(root, first, last); it.valid(); it.next()) {
       if (!is_leaf(it.entry(), it.level()) || !was_accessed(f, it.entry())) continue;

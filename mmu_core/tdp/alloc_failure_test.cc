@@ -8,14 +8,8 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
-
-using testing::kTdpMachines;
-using testing::LimitedPages;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 
 constexpr Gpa kPage{0x40'3000}, kLarge{0x80'0000};
 
@@ -53,10 +47,10 @@ const Operation kOperations[] = {
 
 class TdpAllocFailure : public ::testing::TestWithParam<TdpMachine> {
  protected:
-  static void exhaust(const Operation& op, LimitedPages testing::RecordingPlatform::*source) {
+  static void exhaust(const Operation& op, LimitedPages RecordingPlatform::*source) {
     VmConfig c = GetParam().config();
     c.options.eager_split = c.options.nx_huge_pages = c.options.dirty_ring = true;
-    if (GetParam().ept()) c.shared_bit = u64{1} << 39;
+    if (GetParam().ept()) c.shared_bit = kSharedBit;
     const Gpa shared{c.shared_bit};
     for (u64 n = 0; n < 20; ++n) {
       TdpGuest g(GetParam(), c);
@@ -70,15 +64,15 @@ class TdpAllocFailure : public ::testing::TestWithParam<TdpMachine> {
     }
   }
 };
-INSTANTIATE_TEST_SUITE_P(, TdpAllocFailure, ::testing::ValuesIn(kTdpMachines), testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpAllocFailure, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpAllocFailure, OfATable) {
-  for (const Operation& op : kOperations) exhaust(op, &testing::RecordingPlatform::table_source);
+  for (const Operation& op : kOperations) exhaust(op, &RecordingPlatform::table_source);
 }
 
 TEST_P(TdpAllocFailure, OfAnObject) {
-  for (const Operation& op : kOperations) exhaust(op, &testing::RecordingPlatform::object_source);
+  for (const Operation& op : kOperations) exhaust(op, &RecordingPlatform::object_source);
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

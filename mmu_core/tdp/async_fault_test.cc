@@ -6,14 +6,9 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 using Kind = TdpOutcome::Kind;
 
 constexpr Gpa kPage{0x40'3000};
@@ -30,8 +25,7 @@ class TdpAsyncFault : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpAsyncFault, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpAsyncFault, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpAsyncFault, PageComesLaterAndIsMappedAhead) {
   ASSERT_EQ(g_.write(kPage), ended(Kind::kLater));
@@ -69,4 +63,4 @@ TEST_P(TdpAsyncFault, PrefaultWaits) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -8,6 +8,11 @@
 
 namespace mmu::tdp {
 
+// What a module maps can be neither write-protected nor logged (VmConfig::external_private): may
+// the slot `before` become what the request makes of it? May this gfn be write-tracked?
+bool may_be_private(const VmState& vm, const MemslotRequest& request, const Memslot& before);
+bool may_be_tracked(const VmState& vm, u32 space, Gfn gfn);
+
 Status set_private(VmState& vm, Gfn gfn, u64 pages, bool is_private);
 
 // Notes for each large page that the slot may hold, and that overlaps [first, last], whether it is

@@ -8,15 +8,9 @@
 #include "mmu_core/tdp/private_ranges.h"
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMachines;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 using Kind = TdpOutcome::Kind;
 
 // ---- ranges
@@ -52,16 +46,14 @@ TEST(PrivateRanges, AreLimited) {
 
 // ---- attributes
 
-constexpr u64 kShared = u64{1} << 39;  // within 40 bits of gpa: memslots lie below
 constexpr Gpa kPage{0x40'3000}, kLarge{0x80'0000};
-Gpa shared(Gpa gpa) { return gpa + kShared; }
 
 class TdpAttributes : public ::testing::TestWithParam<TdpMachine> {
  protected:
   static VmConfig config() {
     VmConfig c = GetParam().config();
     c.vcpus = 2;
-    c.shared_bit = kShared;
+    c.shared_bit = kSharedBit;
     return c;
   }
   Status set(Gpa gpa, u64 pages, bool is_private) {
@@ -71,8 +63,7 @@ class TdpAttributes : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam(), config()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpAttributes, ::testing::ValuesIn(kTdpMachines, kTdpMachines + 6),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpAttributes, ::testing::ValuesIn(machines(has_ept)), tdp_name);
 
 TEST_P(TdpAttributes, MemoryIsSharedAtFirst) {
   EXPECT_EQ(g_.read(shared(kPage)), g_.reaches(kPage));
@@ -127,8 +118,8 @@ TEST_P(TdpAttributes, RangeAtTheEdgesOfASlot) {
   EXPECT_EQ(set(Gpa{last << 12}, 1, true), Status::kOk);
   EXPECT_EQ(set(Gpa{u64{0x1'0000} << 12}, 8, true), Status::kOk) << "begins before the slot";
   EXPECT_EQ(set(Gpa{u64{0x1'03ff} << 12}, 4000, true), Status::kOk) << "ends behind it";
-  EXPECT_EQ(set(Gpa{0}, kShared >> 12, true), Status::kOk);
-  EXPECT_EQ(set(Gpa{0}, kShared >> 12, false), Status::kOk);
+  EXPECT_EQ(set(Gpa{0}, kSharedBit >> 12, true), Status::kOk);
+  EXPECT_EQ(set(Gpa{0}, kSharedBit >> 12, false), Status::kOk);
 }
 
 TEST_P(TdpAttributes, OutliveTheirSlot) {
@@ -162,7 +153,7 @@ TEST_P(TdpAttributes, HostTakesBothKinds) {
 }
 
 TEST_P(TdpAttributes, SlotsLieBelowTheSharedBit) {
-  EXPECT_EQ(g_.set(g_.slot(1, Gfn{(kShared >> 12) - 1}, 2, kTdpMemory)), Status::kInvalid);
+  EXPECT_EQ(g_.set(g_.slot(1, Gfn{(kSharedBit >> 12) - 1}, 2, kTdpMemory)), Status::kInvalid);
 }
 
 TEST_P(TdpAttributes, PrefaultOfEitherKind) {
@@ -183,10 +174,10 @@ TEST_P(TdpAttributes, WriteToSharedMemoryIsLogged) {
 TEST_P(TdpAttributes, OfWhatIsNone) {
   EXPECT_EQ(set(kPage, 0, true), Status::kInvalid);
   EXPECT_EQ(set(shared(kPage), 1, true), Status::kInvalid);
-  EXPECT_EQ(set(kPage, kShared >> 12, true), Status::kInvalid);
+  EXPECT_EQ(set(kPage, kSharedBit >> 12, true), Status::kInvalid);
   TdpGuest plain(GetParam());
   EXPECT_EQ(plain.vm().set_private(Gfn{1}, 1, true), Status::kInvalid);
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

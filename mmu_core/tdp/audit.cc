@@ -11,6 +11,8 @@ void Auditor::run() {
     check_table(*root);
   }
   if (tables_ != vm_.tdp.tables) report(Class::kCount, "tables differ from a recount");
+  if (external_leaves_ != vm_.tdp.external_leaves)
+    report(Class::kCount, "a module's leaves differ from a recount");
   for (const VcpuState& v : vm_.vcpu) check_vcpu(v);
   if (!vm_.config.shared_bit) return;
   for (const Memslot& slot : vm_.spaces[0].slots.active().slot)
@@ -106,6 +108,8 @@ void Auditor::check_link(Ref ref, u64 e) {
     return report(Class::kParent, "child has another parent", ref);
   if (child->level != ref.level() - 1 || child->base != ref.gfn() || child->key != ref.table->key)
     return report(Class::kRole, "child is for other gfns than its link", ref);
+  if ((child->external != Hpa{}) != is_mirror(vm_.config, child->key))
+    report(Class::kRole, "a table that a mirror has, and no other, for its module", ref);
   ++tables_;
   check_table(*child);
 }

@@ -32,6 +32,7 @@ class Auditor {
   void check_bits(Ref ref, u64 e);
   void check_frame(Ref ref, u64 e, const Memslot& slot);
   void check_writable(Ref ref, u64 e, const Memslot& slot);
+  void check_mirrored(Ref ref, u64 e);
   void check_tracked(Ref ref, const Memslot& slot);
   bool is_logged(Ref ref, u64 e, const Memslot& slot) const;
 
@@ -40,6 +41,7 @@ class Auditor {
   AuditSink& sink_;
   const Table* root_ = nullptr;  // of what is being checked
   u64 tables_ = 0;
+  u64 external_leaves_ = 0;
 };
 
 }  // namespace mmu::tdp

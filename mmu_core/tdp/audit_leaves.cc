@@ -29,21 +29,24 @@ void Auditor::check_leaf(Ref ref, u64 e) {
     report(Class::kRmap, "large leaf reaches beyond its memslot", ref);
   if (vm_.config.shared_bit && root_->key.space == 0) check_kind(ref);
   check_bits(ref, e);
+  if (is_mirror(vm_.config, root_->key)) check_mirrored(ref, e);
   check_frame(ref, e, *slot);
   if (is_writable(format_, e)) check_writable(ref, e, *slot);
   if (e & format_.mmu_writable) check_tracked(ref, *slot);
 }
 
+// A module maps small pages, with all rights.
+void Auditor::check_mirrored(Ref ref, u64 e) {
+  ++external_leaves_;
+  if (ref.level() != 1) report(Class::kRole, "large leaf of a module", ref);
+  if (!permits(format_, e, true, true))
+    report(Class::kContent, "leaf of a module that lacks a right", ref);
+}
+
 // Not even what may become writable without more ado (P01).
 void Auditor::check_tracked(Ref ref, const Memslot& slot) {
-  const u64 first = gfn_of(ref).raw, end = first + ref.pages();
-  for (u64 gfn = first; gfn < end && slot.contains(Gfn{gfn});) {
-    if (!slot.chunk(Gfn{gfn})) {
-      gfn += SlotChunk::kPages - slot.in_chunk(Gfn{gfn});
-    } else if (slot.watched(Gfn{gfn++})) {
-      return report(Class::kWritable, "writable leaf over a page that others track", ref);
-    }
-  }
+  if (slot.any_watched(gfn_of(ref), ref.pages()))
+    report(Class::kWritable, "writable leaf over a page that others track", ref);
 }
 
 // All that a leaf maps is private if its root is, and nothing otherwise.

@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/change.h"
 
 #include "mmu_core/tdp/counters.h"
+#include "mmu_core/tdp/external.h"
 
 namespace mmu::tdp {
 namespace {
@@ -16,13 +17,19 @@ u64 freeze(VmState& vm, Ref ref) {
   }
 }
 
+bool is_mirror(const VmState& vm, Ref ref) { return is_mirror(vm.config, ref.table->key); }
+
 // Nothing leads to the table any more but walks that were in it: they find frozen entries (KVM:
-// handle_removed_pt).
+// handle_removed_pt). A module takes its tables back from the lowest up.
 void take_down(VmState& vm, Table* table, Removal& removal) {
+  const bool mirror = is_mirror(vm.config, table->key);
   for (unsigned i = 0; i < kEntries; ++i) {
     const Ref ref{table, i};
-    if (is_table(freeze(vm, ref), table->level)) take_down(vm, ref.child(), removal);
+    const u64 was = freeze(vm, ref);
+    if (is_table(was, table->level)) take_down(vm, ref.child(), removal);
+    if (mirror && is_leaf(was, table->level)) external::remove_leaf(vm, ref, was);
   }
+  if (mirror) external::free_table(vm, *table);
   count(vm, TdpEvent::kTakeDown, table->level);
   add_tables(vm, ~u64{0});
   removal.condemn(table);
@@ -36,9 +43,38 @@ void changed(VmState& vm, Ref ref, u64 was, u64 now, Removal& removal) {
   if (is_table(was, ref.level())) take_down(vm, ref.child(), removal);
 }
 
+// Takes the entry for a moment in which nobody else may touch it. False: it holds something else.
+bool try_freeze(VmState& vm, Ref ref, u64 was) {
+  if (__atomic_compare_exchange_n(ref.word(), &was, kFrozen, false, __ATOMIC_ACQ_REL,
+                                  __ATOMIC_ACQUIRE))
+    return true;
+  count(vm, TdpEvent::kLostRace, ref.level());
+  return false;
+}
+void thaw(Ref ref, u64 now) { __atomic_store_n(ref.word(), now, __ATOMIC_RELEASE); }
+
+// A leaf where there is none.
+bool try_set_mirrored(VmState& vm, Ref ref, u64 was, u64 leaf) {
+  if (is_present(was) || !is_leaf(leaf, ref.level()))
+    vm.platform.panic("a mirrored entry is changed in place");
+  if (!try_freeze(vm, ref, was)) return false;
+  vm.platform.yield(YieldPoint::kFrozen, 0);
+  const bool done = external::set_leaf(vm, ref, leaf);
+  thaw(ref, done ? leaf : was);
+  return done;
+}
+
+void remove_mirrored(VmState& vm, Ref ref, Removal& removal) {
+  const u64 was = freeze(vm, ref);
+  if (is_leaf(was, ref.level())) external::remove_leaf(vm, ref, was);
+  changed(vm, ref, was, 0, removal);
+  thaw(ref, 0);
+}
+
 }  // namespace
 
 bool try_change(VmState& vm, Ref ref, u64 was, u64 now, Removal& removal) {
+  if (is_mirror(vm, ref)) return try_set_mirrored(vm, ref, was, now);
   if (!__atomic_compare_exchange_n(ref.word(), &was, now, false, __ATOMIC_ACQ_REL,
                                    __ATOMIC_ACQUIRE)) {
     count(vm, TdpEvent::kLostRace, ref.level());
@@ -48,25 +84,26 @@ bool try_change(VmState& vm, Ref ref, u64 was, u64 now, Removal& removal) {
   return true;
 }
 
-u64 change(VmState& vm, Ref ref, u64 now, Removal& removal) {
-  const u64 was = __atomic_exchange_n(ref.word(), now, __ATOMIC_ACQ_REL);
-  changed(vm, ref, was, now, removal);
-  return was;
+void remove(VmState& vm, Ref ref, Removal& removal) {
+  if (is_mirror(vm, ref)) return remove_mirrored(vm, ref, removal);
+  const u64 was = __atomic_exchange_n(ref.word(), u64{0}, __ATOMIC_ACQ_REL);
+  changed(vm, ref, was, 0, removal);
 }
 
 u64 clear_bits(VmState& vm, Ref ref, u64 bits, Removal& removal) {
+  if (is_mirror(vm, ref)) vm.platform.panic("a mirrored entry is changed in place");
   const u64 was = __atomic_fetch_and(ref.word(), ~bits, __ATOMIC_ACQ_REL);
   changed(vm, ref, was, was & ~bits, removal);
   return was;
 }
 
 bool try_link(VmState& vm, Ref ref, u64 was, Table* child) {
-  if (!__atomic_compare_exchange_n(ref.word(), &was, kFrozen, false, __ATOMIC_ACQ_REL,
-                                   __ATOMIC_ACQUIRE)) {
-    count(vm, TdpEvent::kLostRace, ref.level());
+  if (!try_freeze(vm, ref, was)) return false;
+  vm.platform.yield(YieldPoint::kFrozen, 0);
+  if (is_mirror(vm, ref) && !external::link(vm, ref, *child)) {
+    thaw(ref, was);
     return false;
   }
-  vm.platform.yield(YieldPoint::kFrozen, 0);
   child->key = ref.table->key;
   child->base = ref.gfn();
   child->parent = ref.table;
@@ -74,8 +111,7 @@ bool try_link(VmState& vm, Ref ref, u64 was, Table* child) {
   __atomic_store_n(&ref.table->links->child[ref.index], child, __ATOMIC_RELEASE);
   add_tables(vm, 1);
   count(vm, is_present(was) ? TdpEvent::kSplit : TdpEvent::kLink, child->level);
-  __atomic_store_n(ref.word(), make_table(vm.tdp.format, child->hpa, ref.level()),
-                   __ATOMIC_RELEASE);
+  thaw(ref, make_table(vm.tdp.format, child->hpa, ref.level()));
   return true;
 }
 

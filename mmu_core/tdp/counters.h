@@ -45,6 +45,9 @@ enum class TdpEvent : u8 {
   kTrackedWrite,
   kAsyncLater,
   kAsyncReady,
+  kExternalSet,
+  kExternalBusy,
+  kExternalGone,
   kCount
 };
 // For reports, in the order of TdpEvent.
@@ -83,7 +86,10 @@ inline constexpr const char* kTdpEventNames[] = {"leaf",
                                                  "track-protect",
                                                  "tracked-write",
                                                  "async-later",
-                                                 "async-ready"};
+                                                 "async-ready",
+                                                 "external-set",
+                                                 "external-busy",
+                                                 "external-gone"};
 static_assert(sizeof kTdpEventNames / sizeof kTdpEventNames[0] ==
               static_cast<u32>(TdpEvent::kCount));
 

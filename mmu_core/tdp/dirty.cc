@@ -42,6 +42,7 @@ void protect(VmState& vm, const Memslot& slot, Gfn first, u64 word, Removal& rem
   const Gfn from = first + static_cast<u64>(__builtin_ctzll(word));
   const Gfn last = first + (63 - static_cast<u64>(__builtin_clzll(word)));
   for_each_root(vm, slot.space, Which::kValid, [&](Table& root) {
+    if (is_mirror(vm.config, root.key)) return;  // no logged slot has anything there
     for (Iterator it(root, from, last); it.valid(); it.next())
       if (it.level() > 1 || (word >> (it.gfn() - first) & 1)) expect_write(vm, it, removal);
   });

@@ -7,12 +7,8 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
-
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
 
 constexpr Gpa kPage{0x40'3000}, kOther{0x60'5000};
 
@@ -36,8 +32,7 @@ class TdpDirtyRing : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam(), config()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpDirtyRing, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpDirtyRing, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpDirtyRing, EachVcpuHasItsOwn) {
   g_.write(kPage, 1, 0);
@@ -110,11 +105,11 @@ TEST_P(TdpDirtyRing, FullRingLosesNothingOfTheLog) {
 
 TEST_P(TdpDirtyRing, NoMemoryForItNoEntry) {
   TdpGuest g(GetParam(), config());
-  g.platform.object_source = testing::LimitedPages(2);  // the root
+  g.platform.object_source = LimitedPages(2);  // the root
   EXPECT_FALSE(g.cpu().enter().ok);
-  g.platform.object_source = testing::LimitedPages();
+  g.platform.object_source = LimitedPages();
   EXPECT_TRUE(g.cpu().enter().ok);
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

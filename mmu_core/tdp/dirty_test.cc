@@ -4,12 +4,8 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
-
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
 
 constexpr Gpa kPage{0x40'3000}, kOther{0x60'5000}, kLarge{0x80'0000};
 constexpr u64 kWords = TdpGuest::kPages / 64;
@@ -39,7 +35,7 @@ class TdpDirty : public ::testing::TestWithParam<TdpMachine> {
   bool clear(Gpa page) { return clear(gfn(page), 1, {1}); }
   std::unique_ptr<TdpGuest> guest_;
 };
-INSTANTIATE_TEST_SUITE_P(, TdpDirty, ::testing::ValuesIn(testing::kTdpMachines), testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpDirty, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 const auto kManual = [](VmConfig& c) { c.options.manual_clear = true; };
 const auto kInitiallySet = [](VmConfig& c) {
@@ -68,7 +64,7 @@ TEST_P(TdpDirty, MoreWritesThanTheHardwaresLogHolds) {
   std::vector<Gfn> want;
   for (u64 i = 0; i < 1200; ++i) g().read(Gpa{i << 12});
   for (u64 i = 0; i < 1200; ++i) {
-    EXPECT_EQ(g().write(Gpa{i << 12}).kind, testing::TdpOutcome::Kind::kOk);
+    EXPECT_EQ(g().write(Gpa{i << 12}).kind, TdpOutcome::Kind::kOk);
     want.emplace_back(i);
   }
   EXPECT_EQ(g().take_log(), want);
@@ -220,4 +216,4 @@ TEST_P(TdpDirty, SmmsWritesAreLoggedInSmmsSlot) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -4,28 +4,15 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 using Kind = TdpOutcome::Kind;
 
 constexpr Gpa kPage{0x40'3000}, kOther{0x60'5000}, kElsewhere{0x8000'0000}, kLarge{0x80'0000};
 
-Hva hva_of(Gpa gpa) { return kTdpMemory + gpa.raw; }
-
 class TdpEvents : public ::testing::TestWithParam<TdpMachine> {
  protected:
-  Status remove(u32 id) {
-    MemslotRequest r;
-    r.kind = MemslotRequest::Kind::kDelete;
-    r.id = id;
-    return g_.set(r);
-  }
   bool young(Gpa gpa, bool clear) {
     const bool is = g_.vm().age(hva_of(gpa), hva_of(gpa) + kPageSize, clear);
     g_.audit();
@@ -33,21 +20,20 @@ class TdpEvents : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpEvents, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpEvents, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 // ---- memslots
 
 TEST_P(TdpEvents, DeletedSlotIsNoMemory) {
   g_.read(kPage);
-  ASSERT_EQ(remove(0), Status::kOk);
+  ASSERT_EQ(g_.remove(0), Status::kOk);
   EXPECT_EQ(g_.read(kPage), ended(Kind::kMmio));
 }
 
 TEST_P(TdpEvents, DeletedSlotLeavesTheOthers) {
   ASSERT_EQ(g_.set(g_.slot(1, Gfn::of(kElsewhere), 16, hva_of(kElsewhere))), Status::kOk);
   g_.read(kElsewhere);
-  ASSERT_EQ(remove(0), Status::kOk);
+  ASSERT_EQ(g_.remove(0), Status::kOk);
   EXPECT_EQ(g_.read(kElsewhere).kind, Kind::kOk);
 }
 
@@ -55,7 +41,7 @@ TEST_P(TdpEvents, DeleteFlushesBeforeTheOldRootIsFreed) {
   g_.read(kPage);
   g_.platform.flushes.clear();
   const Hpa old = g_.cpu().enter().root;
-  ASSERT_EQ(remove(0), Status::kOk);
+  ASSERT_EQ(g_.remove(0), Status::kOk);
   EXPECT_FALSE(g_.platform.flushes.empty());
   EXPECT_NE(g_.platform.table_at(old), nullptr) << "the vCPU has it still";
   EXPECT_NE(g_.cpu().enter().root, old);
@@ -112,7 +98,7 @@ TEST_P(TdpEvents, FaultWhileASlotGoesIsTriedAgain) {
     EXPECT_EQ(g_.cpu().handle_tdp_fault(fault).kind, FaultResult::Kind::kRetry);
     g_.platform.running = 0;
   };
-  ASSERT_EQ(remove(0), Status::kOk);
+  ASSERT_EQ(g_.remove(0), Status::kOk);
   EXPECT_FALSE(once);
 }
 
@@ -121,7 +107,7 @@ TEST_P(TdpEvents, FaultThatASlotUpdateOvertakesIsTriedAgain) {
   g_.platform.on_yield = [&](YieldPoint point, u32) {
     if (point != YieldPoint::kAfterFrame || !once) return;
     once = false;
-    EXPECT_EQ(remove(0), Status::kOk);
+    EXPECT_EQ(g_.remove(0), Status::kOk);
   };
   EXPECT_EQ(g_.read(kPage), ended(Kind::kMmio));
   EXPECT_FALSE(once);
@@ -362,4 +348,4 @@ TEST_P(TdpEvents, EmulationNeedsNoTables) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

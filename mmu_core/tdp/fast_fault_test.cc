@@ -4,16 +4,10 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-
 constexpr Gpa kPage{0x40'3000};
-
-Hva hva_of(Gpa gpa) { return kTdpMemory + gpa.raw; }
 
 class TdpFastFault : public ::testing::TestWithParam<TdpMachine> {
  protected:
@@ -49,8 +43,7 @@ class TdpFastFault : public ::testing::TestWithParam<TdpMachine> {
   bool met_ = false;
   TdpGuest g_;
 };
-INSTANTIATE_TEST_SUITE_P(, TdpFastFault, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpFastFault, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpFastFault, GivesWBackAndLogs) {
   protect();
@@ -85,7 +78,7 @@ TEST_P(TdpFastFault, GivesBackWhatAgeingHid) {
 TEST_P(TdpFastFault, ReadOnlySlotStaysReadOnly) {
   ASSERT_EQ(g_.set_flags(0, true, false), Status::kOk);
   g_.read(kPage);
-  EXPECT_EQ(g_.write(kPage).kind, testing::TdpOutcome::Kind::kMmio);
+  EXPECT_EQ(g_.write(kPage).kind, TdpOutcome::Kind::kMmio);
   EXPECT_EQ(fast(), 0u);
 }
 
@@ -93,7 +86,7 @@ TEST_P(TdpFastFault, FrameThatTheHostLetsBeReadOnlyStaysSo) {
   g_.platform.host_page(hva_of(kPage)).writable = false;
   g_.read(kPage);
   make_old();
-  EXPECT_EQ(g_.write(kPage).kind, testing::TdpOutcome::Kind::kMmio);
+  EXPECT_EQ(g_.write(kPage).kind, TdpOutcome::Kind::kMmio);
   EXPECT_EQ(g_.events(TdpEvent::kFastWrite), 0u);
 }
 
@@ -146,8 +139,7 @@ class TdpSlowFault : public TdpFastFault {
  protected:
   TdpSlowFault() : TdpFastFault(false) {}
 };
-INSTANTIATE_TEST_SUITE_P(, TdpSlowFault, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpSlowFault, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpSlowFault, DoesTheSameUnderTheLock) {
   protect();
@@ -158,4 +150,4 @@ TEST_P(TdpSlowFault, DoesTheSameUnderTheLock) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

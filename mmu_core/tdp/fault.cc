@@ -37,13 +37,13 @@ bool attributes_agree(const VcpuState& vcpu, const Fault& fault) {
 }
 
 FrameLookup look_up(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault, Hva hva,
-                    u64* token) {
-  if (!token) return vcpu.vm->platform.lookup_frame(hva, fault.write);
+                    bool write, u64* token) {
+  if (!token) return vcpu.vm->platform.lookup_frame(hva, write);
   AsyncFault async;
   async.space = fault.slot->space;
   async.gfn = fault.gfn;
   async.gpa = tdp_fault.gpa;
-  const FrameLookup found = async::look_up(vcpu, async, hva, fault.write);
+  const FrameLookup found = async::look_up(vcpu, async, hva, write);
   *token = async.token;
   return found;
 }
@@ -111,7 +111,8 @@ Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault, u64* token) {
   if (tdp_fault.reserved && explained_by_mmio(vcpu, fault)) return not_memory(tdp_fault);
   if (vm.config.options.fast_fault && !tdp_fault.reserved && fast_fault(vcpu, fault))
     return Answer::kMapped;
-  if (!vcpu.tdp.store.top_up(vm.platform)) return Answer::kNoMemory;
+  const bool mirror = vm.config.external_private && fault.is_private;
+  if (!vcpu.tdp.store.top_up(vm.platform, mirror)) return Answer::kNoMemory;
 
   Memslots& slots = space_of(vcpu).slots;
   fault.slot_generation = slots.generation();
@@ -125,7 +126,9 @@ Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault, u64* token) {
       count(vm, TdpEvent::kRetryNotifier);
       return Answer::kRetry;
     }
-    fault.frame = look_up(vcpu, tdp_fault, fault, hva, token);
+    // A module maps with all rights.
+    fault.frame = look_up(vcpu, tdp_fault, fault, hva, fault.write || mirror, token);
+    if (mirror && fault.frame.kind == FrameLookup::Kind::kReadOnly) return Answer::kMemoryFault;
     if (fault.frame.kind != FrameLookup::Kind::kFrame)
       return without_frame(fault.frame.kind, tdp_fault);
   }

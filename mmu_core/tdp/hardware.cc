@@ -54,7 +54,8 @@ EntryState enter(VcpuState& v) {
   e.root = v.tdp.root->hpa;
   e.levels = f.levels;
   e.tdp_pointer = pointer(f, e.root);
-  if (has_private(v)) e.private_pointer = pointer(f, v.tdp.private_root->hpa);
+  if (has_private(v) && !vm.config.external_private)
+    e.private_pointer = pointer(f, v.tdp.private_root->hpa);
   e.pcid = flush::hardware_pcid(v);
   e.smep = v.context.smep;
   e.smap = v.context.smap;

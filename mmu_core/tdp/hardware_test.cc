@@ -4,13 +4,8 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
-
-using testing::kTdpMachines;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
 
 constexpr Sregs kNoPagingRegs{cr0::kPe | cr0::kEt | cr0::kNe, 0x5000, cr4::kPae | cr4::kSmep, 0};
 
@@ -23,7 +18,7 @@ class TdpHardware : public ::testing::TestWithParam<TdpMachine> {
     return c;
   }
 };
-INSTANTIATE_TEST_SUITE_P(, TdpHardware, ::testing::ValuesIn(kTdpMachines), testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpHardware, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpHardware, PointerIsAsTheManualsHaveIt) {
   TdpGuest g(GetParam());
@@ -105,8 +100,10 @@ TEST_P(TdpHardware, GuestWithoutPagingOnTheIdentityMap) {
   EXPECT_EQ(g.cpu().cr0() & cr0::kPg, 0u);
 }
 
-TEST_P(TdpHardware, IdentityMapIsWrittenAgainWhenMemoryHasChanged) {
-  if (!GetParam().ept()) GTEST_SKIP();
+using TdpHardwareEpt = TdpHardware;
+INSTANTIATE_TEST_SUITE_P(, TdpHardwareEpt, ::testing::ValuesIn(machines(has_ept)), tdp_name);
+
+TEST_P(TdpHardwareEpt, IdentityMapIsWrittenAgainWhenMemoryHasChanged) {
   constexpr Gpa kMap{0x7000};
   TdpGuest g(GetParam(), restricted(kMap));
   ASSERT_TRUE(g.cpu().set_sregs(kNoPagingRegs));
@@ -134,4 +131,4 @@ TEST(TdpHardwareLevels, EptHasFourAtLeast) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -6,13 +6,8 @@
 #include "mmu_core/tdp/split.h"
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
-
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpWalk;
 
 constexpr Gpa kLarge{0x80'0000}, kNext{0xa0'0000}, kHuge{u64{1} << 30};
 constexpr u64 kLargeBytes = u64{1} << 21;
@@ -36,7 +31,7 @@ class TdpHuge : public ::testing::TestWithParam<TdpMachine> {
   }
   std::unique_ptr<TdpGuest> guest_;
 };
-INSTANTIATE_TEST_SUITE_P(, TdpHuge, ::testing::ValuesIn(testing::kTdpMachines), testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpHuge, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 const auto kEager = [](VmConfig& c) { c.options.eager_split = true; };
 const auto kNx = [](VmConfig& c) { c.options.nx_huge_pages = true; };
@@ -58,8 +53,13 @@ TEST_P(TdpHuge, LogBeginsWithSmallPages) {
   EXPECT_EQ(g().take_log(), std::vector{Gfn::of(kNext) + 5});
 }
 
-TEST_P(TdpHuge, GigabyteIsSplitToTheEnd) {
-  if (GetParam().levels == 5 || !GetParam().ad) GTEST_SKIP() << "as the others, and it is long";
+using TdpHuge1G = TdpHuge;
+INSTANTIATE_TEST_SUITE_P(, TdpHuge1G, ::testing::ValuesIn(machines([](const TdpMachine& m) {
+                           return m.levels < 5 && m.ad;
+                         })),
+                         tdp_name);
+
+TEST_P(TdpHuge1G, GigabyteIsSplitToTheEnd) {
   make(kEager, u64{2} << 18);
   g().back_large(kHuge, 3);
   g().read(kHuge);
@@ -79,10 +79,10 @@ TEST_P(TdpHuge, WithoutMemoryTheyStayLargeAndAreProtected) {
   make(kEager);
   g().write(kLarge);
   const u64 tables = g().state().tdp.tables;
-  g().platform.object_source = testing::LimitedPages(1);
+  g().platform.object_source = LimitedPages(1);
   // The log itself takes it.
   ASSERT_EQ(g().set_flags(0, false, true), Status::kOk);
-  g().platform.object_source = testing::LimitedPages();
+  g().platform.object_source = LimitedPages();
   EXPECT_EQ(level(kLarge), 2u);
   EXPECT_FALSE(g().walk(kLarge).write);
   EXPECT_EQ(g().state().tdp.tables, tables);
@@ -238,8 +238,10 @@ TEST_P(TdpHuge, CollapseLeavesWhatWasSplitForExecution) {
   EXPECT_TRUE(g().walk(kLarge).exec);
 }
 
-TEST_P(TdpHuge, ProcessorWithoutNxExecutesLargePages) {
-  if (GetParam().ept()) GTEST_SKIP() << "EPT always has X";
+using TdpHugeNpt = TdpHuge;
+INSTANTIATE_TEST_SUITE_P(, TdpHugeNpt, ::testing::ValuesIn(machines(has_npt)), tdp_name);
+
+TEST_P(TdpHugeNpt, ProcessorWithoutNxExecutesLargePages) {
   make([](VmConfig& c) {
     kNx(c);
     c.tdp.nx = false;
@@ -249,4 +251,4 @@ TEST_P(TdpHuge, ProcessorWithoutNxExecutesLargePages) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

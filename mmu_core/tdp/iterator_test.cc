@@ -8,13 +8,11 @@
 #include "mmu_core/tdp/format.h"
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
 using tdp::Iterator;
 using tdp::Table;
-using testing::kTdpMachines;
-using testing::TdpGuest;
 
 constexpr Gpa kLarge{0x80'0000};
 
@@ -97,4 +95,4 @@ TEST_F(TdpIterator, GoesToTheEndOfTheAddressSpace) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

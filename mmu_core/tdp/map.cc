@@ -20,6 +20,7 @@ class Mapper {
       : vcpu_(vcpu),
         vm_(*vcpu.vm),
         format_(vm_.tdp.format),
+        mirror_(is_mirror(vm_.config, vcpu.tdp.root_of(fault.is_private)->key)),
         fault_(fault),
         wanted_level_(wanted_level()),
         goal_(goal_level()),
@@ -47,7 +48,7 @@ class Mapper {
 
  private:
   unsigned wanted_level() const {
-    if (!fault_.slot) return 1;
+    if (!fault_.slot || mirror_) return 1;
     return largest_level(vm_, *fault_.slot, fault_.gfn, fault_.frame.host_level);
   }
   unsigned goal_level() const { return nx_huge_pages(vm_) && fault_.fetch ? 1 : wanted_level_; }
@@ -61,7 +62,7 @@ class Mapper {
   bool link() {
     TableStore& store = vcpu_.tdp.store;
     const u64 was = it_.entry();
-    Table* const child = store.take(vm_.platform, it_.level() - 1);
+    Table* const child = store.take(vm_.platform, it_.level() - 1, mirror_);
     child->for_execution = goal_ < wanted_level_ && it_.level() <= wanted_level_;
     if (child->for_execution) count(vm_, TdpEvent::kNxSplit, it_.level());
     if (is_present(was)) fill_from_large(vm_, *child, was, it_.level());
@@ -74,7 +75,7 @@ class Mapper {
   MapResult install() { return fault_.slot ? install_leaf() : install_mmio(); }
 
   MapResult install_mmio() {
-    if (!mmio_possible(format_, fault_.gfn)) return MapResult::kMmio;
+    if (mirror_ || !mmio_possible(format_, fault_.gfn)) return MapResult::kMmio;
     const u64 was = it_.entry();
     const u64 now = make_mmio(format_, fault_.gfn, fault_.slot_generation & kMmioGenMask);
     if (was == now) return MapResult::kMmio;
@@ -123,6 +124,7 @@ class Mapper {
   VcpuState& vcpu_;
   VmState& vm_;
   const Format& format_;
+  const bool mirror_;
   const Fault& fault_;
   const unsigned wanted_level_;  // but for execution
   unsigned goal_;

@@ -4,15 +4,9 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
-using testing::TdpWalk;
 using Kind = TdpOutcome::Kind;
 
 constexpr Gpa kPage{0x40'3000}, kOther{0x60'5000}, kNoMemory{0x8000'0000}, kLarge{0x80'0000};
@@ -21,7 +15,7 @@ class TdpMap : public ::testing::TestWithParam<TdpMachine> {
  protected:
   TdpGuest g_{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpMap, ::testing::ValuesIn(testing::kTdpMachines), testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpMap, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpMap, ReadReachesItsFrame) { EXPECT_EQ(g_.read(kPage), g_.reaches(kPage)); }
 
@@ -161,8 +155,13 @@ TEST_P(TdpMap, LargeLeafTakesThePlaceOfATable) {
   EXPECT_FALSE(g_.platform.flushes.empty());
 }
 
-TEST_P(TdpMap, HugeLeafTakesThePlaceOfATree) {
-  if (GetParam().levels == 3) GTEST_SKIP() << "no huge pages";
+using TdpMap1G = TdpMap;
+INSTANTIATE_TEST_SUITE_P(, TdpMap1G, ::testing::ValuesIn(machines([](const TdpMachine& m) {
+                           return m.levels > 3;
+                         })),
+                         tdp_name);
+
+TEST_P(TdpMap1G, HugeLeafTakesThePlaceOfATree) {
   constexpr u64 kGig = u64{1} << 30;
   TdpGuest g(GetParam(), GetParam().config(), kGig * 2 / kPageSize);
   const Hva start = kTdpMemory + kGig;
@@ -250,19 +249,19 @@ TEST_P(TdpMap, FaultIsTriedAgainAfterAnInvalidationUnderneath) {
 
 TEST_P(TdpMap, NoTableNoMapping) {
   ASSERT_TRUE(g_.cpu().enter().ok);
-  g_.platform.table_source = testing::LimitedPages(1);
+  g_.platform.table_source = LimitedPages(1);
   EXPECT_EQ(g_.read(kPage), ended(Kind::kNoMemory));
-  g_.platform.table_source = testing::LimitedPages();
+  g_.platform.table_source = LimitedPages();
   EXPECT_EQ(g_.read(kPage), g_.reaches(kPage));
 }
 
 TEST_P(TdpMap, NoTableNoRoot) {
-  g_.platform.table_source = testing::LimitedPages(0);
+  g_.platform.table_source = LimitedPages(0);
   EXPECT_EQ(g_.read(kPage), ended(Kind::kNoRoot));
-  g_.platform.table_source = testing::LimitedPages();
-  g_.platform.object_source = testing::LimitedPages(1);
+  g_.platform.table_source = LimitedPages();
+  g_.platform.object_source = LimitedPages(1);
   EXPECT_EQ(g_.read(kPage), ended(Kind::kNoRoot));
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

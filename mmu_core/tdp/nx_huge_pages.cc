@@ -24,7 +24,7 @@ u64 recover_in(VmState& vm, Locked& lock, Table& root, u64 most) {
     const Ref ref = it.ref();
     if (!is_table(it.entry(), it.level()) || !ref.child()->for_execution) continue;
     if (!worth_it(vm, root, it.gfn())) continue;
-    change(vm, ref, 0, removal);
+    remove(vm, ref, removal);
     count(vm, TdpEvent::kNxRecover, it.level());
     ++done;
   }

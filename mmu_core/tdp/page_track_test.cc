@@ -8,14 +8,11 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
-using Told = testing::RecordingPlatform::TrackedWrite;
-using Gone = testing::RecordingPlatform::TrackedSlotGone;
+using Told = RecordingPlatform::TrackedWrite;
+using Gone = RecordingPlatform::TrackedSlotGone;
 
 constexpr Gpa kPage{0x40'3000}, kOther{0x60'5000}, kLarge{0x80'0000};
 
@@ -33,8 +30,7 @@ class TdpPageTrack : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpPageTrack, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpPageTrack, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 constexpr auto kEmulated = TdpOutcome::Kind::kEmulate;
 
@@ -75,7 +71,7 @@ TEST_P(TdpPageTrack, LockFreeFaultDoesNotMakeItWritable) {
 // Nor does it where it restores what access tracking took away.
 TEST_P(TdpPageTrack, OldPageBecomesYoungAndStaysReadOnly) {
   g_.write(kPage);
-  const Hva hva = testing::kTdpMemory + kPage.raw;
+  const Hva hva = kTdpMemory + kPage.raw;
   g_.vm().age(hva, hva + kPageSize, true);
   ASSERT_EQ(track(kPage), Status::kOk);
   EXPECT_EQ(g_.read(kPage), g_.reaches(kPage));
@@ -106,4 +102,4 @@ TEST_P(TdpPageTrack, DeletedSlotIsTold) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -4,12 +4,8 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
-
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
 
 constexpr Gpa kPage{0x40'3000};
 
@@ -22,8 +18,7 @@ class TdpPrefault : public ::testing::TestWithParam<TdpMachine> {
   }
   TdpGuest g_{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(, TdpPrefault, ::testing::ValuesIn(testing::kTdpMachines),
-                         testing::tdp_name);
+INSTANTIATE_TEST_SUITE_P(, TdpPrefault, ::testing::ValuesIn(kTdpMachines), tdp_name);
 
 TEST_P(TdpPrefault, WhatWasAskedForNeedsNoFault) {
   EXPECT_EQ(prefault(kPage, 20), 20u);
@@ -37,8 +32,8 @@ TEST_P(TdpPrefault, EndsWhereThereIsNoMemory) {
 
 TEST_P(TdpPrefault, EndsWhereNoTableIsLeft) {
   g_.read(kPage);
-  g_.platform.table_source = testing::LimitedPages(0);
-  g_.platform.object_source = testing::LimitedPages(0);
+  g_.platform.table_source = LimitedPages(0);
+  g_.platform.object_source = LimitedPages(0);
   EXPECT_LT(prefault(Gpa{0x80'0000}, 2048), 2048u);
 }
 
@@ -68,4 +63,4 @@ TEST_P(TdpPrefault, EndsWhileItsRangeIsInvalidated) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -35,9 +35,11 @@ void take_from_list(VmState& vm, const Table* root) {
   *at = root->next;
 }
 
-void invalidate_all(VmState& vm) {
+// A module has one root: its mirror stays until the VM ends.
+enum class Mirrors : u8 { kStay, kGo };
+void invalidate_all(VmState& vm, Mirrors mirrors) {
   for (Table* root = vm.tdp.roots; root; root = root->next) {
-    if (root->invalid) continue;
+    if (root->invalid || (mirrors == Mirrors::kStay && is_mirror(vm.config, root->key))) continue;
     root->to_be_emptied = true;
     root->invalid = true;
     count(vm, TdpEvent::kRootInvalid);
@@ -138,12 +140,23 @@ void unload_obsolete(VcpuState& vcpu) {
 void zap_all_fast(VmState& vm) {
   Locked lock(vm, LockId::kMmu);
   ++vm.stats.fast_zaps;
-  invalidate_all(vm);
+  invalidate_all(vm, Mirrors::kStay);
   empty_invalid(vm, lock);
 }
 
-void destroy(VmState& vm) {
+void zap_slot(VmState& vm, const Memslot& slot) {
   zap_all_fast(vm);
+  if (!vm.config.external_private || slot.space != 0) return;
+  Locked lock(vm, LockId::kMmu);
+  zap_kind(vm, lock, true, slot.base, slot.base + (slot.pages - 1));
+}
+
+void destroy(VmState& vm) {
+  {
+    Locked lock(vm, LockId::kMmu);
+    invalidate_all(vm, Mirrors::kGo);
+    empty_invalid(vm, lock);
+  }
   if (vm.tdp.roots) vm.platform.panic("a root outlived its vCPUs");
   for (VcpuState& v : vm.vcpu) {
     v.tdp.store.drain(vm.platform);

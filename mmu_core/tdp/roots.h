@@ -23,8 +23,12 @@ void unload_obsolete(VcpuState& vcpu);
 bool is_stale(const VcpuState& vcpu, bool is_private);
 
 // All translations go, in time that does not depend on them for those who wait for the lock. Takes
-// the mmu lock; none is left when it returns.
+// the mmu lock; none is left when it returns but what a module has (external.h), which it could not
+// make anew.
 void zap_all_fast(VmState& vm);
+// The same because this slot goes, for which no fault maps anything any more: with it go the
+// module's translations of it (KVM: kvm_mmu_zap_memslot_leafs).
+void zap_slot(VmState& vm, const Memslot& slot);
 // The VM ends. Precondition: no vCPU has a root loaded.
 void destroy(VmState& vm);
 

@@ -10,20 +10,13 @@
 
 #include "mmu_core/testing/tdp_guest.h"
 
-namespace mmu {
+namespace mmu::testing {
 namespace {
 
-using testing::ended;
-using testing::kTdpMachines;
-using testing::kTdpMemory;
-using testing::TdpGuest;
-using testing::TdpMachine;
-using testing::TdpOutcome;
 using Kind = TdpOutcome::Kind;
 
 constexpr u32 kVcpus = 2, kSlots = 3;
 constexpr unsigned kSteps = 6000;
-constexpr u64 kShared = u64{1} << 39;
 
 struct Slot {
   bool there = false, read_only = false, logs = false;
@@ -50,7 +43,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     c.options.eager_split = seed() / 4 % 2;
     c.options.manual_clear = seed() % 3 == 1;
     c.options.initially_set = seed() % 6 == 4;
-    if (machine().ept() && seed() % 4 == 3) c.shared_bit = kShared;
+    if (machine().ept() && seed() % 4 == 3) c.shared_bit = kSharedBit;
+    c.external_private = c.shared_bit && seed() % 8 == 7;
     return c;
   }
 
@@ -66,12 +60,13 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
       if (s.there && gfn - s.base < s.pages) return &s;
     return nullptr;
   }
-  testing::HostPage& host(const Slot& s, u64 gfn) {
+  HostPage& host(const Slot& s, u64 gfn) {
     return guest_.platform.host_page(s.hva + ((gfn - s.base) << 12));
   }
   bool is_private(u64 gfn) const { return private_.contains(gfn); }
 
   void step() {
+    if (config().external_private) guest_.platform.module.busy = pick(4) ? 0 : 1;
     switch (pick(25)) {
       case 0:
         return change_slot();
@@ -130,7 +125,7 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     const Access access = std::array{Access::kRead, Access::kWrite, Access::kFetch}[pick(3)];
     const bool as_private = config().shared_bit && (pick(8) ? is_private(gfn) : !is_private(gfn));
     Gpa gpa{gfn << 12 | pick(512) * 8};
-    if (config().shared_bit && !as_private) gpa = gpa + kShared;
+    if (config().shared_bit && !as_private) gpa = gpa + kSharedBit;
     const TdpOutcome got = guest_.access(gpa, access, ++value_, any_vcpu());
     const TdpOutcome want = expected(gfn, gpa, access, as_private);
     EXPECT_EQ(got, want) << "gfn 0x" << std::hex << gfn;
@@ -140,6 +135,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     if (config().shared_bit && as_private != is_private(gfn)) return ended(Kind::kMemoryFault);
     const Slot* const s = slot_of(gfn);
     if (!s) return ended(Kind::kMmio);
+    if (as_private && config().external_private && !host(*s, gfn).writable)
+      return ended(Kind::kMemoryFault);
     if (access == Access::kWrite && (s->read_only || !host(*s, gfn).writable))
       return ended(Kind::kMmio);
     if (access == Access::kWrite && tracked_.count(gfn)) return ended(Kind::kEmulate);
@@ -169,11 +166,29 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     const u32 id = static_cast<u32>(pick(kSlots));
     Slot& s = slot_[id];
     if (!s.there) return;
-    s.read_only = pick(4) == 0;
-    const bool logs = pick(3) != 0;
+    const bool read_only = pick(4) == 0, logs = pick(3) != 0;
+    if ((read_only || logs) && !may_be_protected(s.base, s.pages)) {
+      ASSERT_EQ(guest_.set_flags(id, read_only, logs), Status::kInvalid);
+      return;
+    }
+    s.read_only = read_only;
     if (logs && !s.logs) s.written.clear();
     s.logs = logs;
     ASSERT_EQ(guest_.set_flags(id, s.read_only, s.logs), Status::kOk);
+  }
+  // What a module maps cannot be.
+  bool may_be_protected(u64 first, u64 pages) const {
+    const auto one = private_.lower_bound(first);
+    return !config().external_private || one == private_.end() || *one >= first + pages;
+  }
+  bool may_be_private(u64 first, u64 pages) const {
+    if (!config().external_private) return true;
+    for (const Slot& s : slot_) {
+      const bool apart = first + pages <= s.base || s.base + s.pages <= first;
+      if (s.there && !apart && (s.read_only || s.logs)) return false;
+    }
+    const auto one = tracked_.lower_bound(first);
+    return one == tracked_.end() || *one >= first + pages;
   }
   void take_log() {
     const u32 id = static_cast<u32>(pick(kSlots));
@@ -244,7 +259,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     const u64 first = any_gfn(), pages = 1 + pick(pick(4) ? 8 : 600);
     const bool on = pick(2);
     const Status s = guest_.vm().set_private(Gfn{first}, pages, on);
-    ASSERT_EQ(s, config().shared_bit ? Status::kOk : Status::kInvalid);
+    const bool may = config().shared_bit && (!on || may_be_private(first, pages));
+    ASSERT_EQ(s, may ? Status::kOk : Status::kInvalid);
     if (s != Status::kOk) return;
     for (u64 i = 0; i < pages; ++i) {
       if (on) {
@@ -258,7 +274,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     const u64 gfn = any_gfn();
     if (pick(2)) {
       const Status s = guest_.vm().track_writes(0, Gfn{gfn});
-      ASSERT_EQ(s, slot_of(gfn) ? Status::kOk : Status::kInvalid);
+      const bool may = slot_of(gfn) && may_be_protected(gfn, 1);
+      ASSERT_EQ(s, may ? Status::kOk : Status::kInvalid);
       if (s == Status::kOk) tracked_.insert(gfn);
     } else {
       ASSERT_EQ(guest_.vm().untrack_writes(0, Gfn{gfn}), tracked_.count(gfn) != 0);
@@ -271,9 +288,11 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
     const bool as_private = config().shared_bit && is_private(gfn);
     u64 want = 0;
     while (want < pages && slot_of(gfn + want) &&
+           !(as_private && config().external_private &&
+             !host(*slot_of(gfn + want), gfn + want).writable) &&
            (!config().shared_bit || is_private(gfn + want) == as_private))
       ++want;
-    const u64 bit = config().shared_bit && !as_private ? kShared : 0;
+    const u64 bit = config().shared_bit && !as_private ? kSharedBit : 0;
     EXPECT_EQ(guest_.cpu(any_vcpu()).prefault(Gpa{gfn << 12 | bit}, pages), want);
   }
 
@@ -304,4 +323,4 @@ TEST_P(TdpSoak, StaysWholeAndRight) {
 }
 
 }  // namespace
-}  // namespace mmu
+}  // namespace mmu::testing

@@ -83,6 +83,7 @@ void split_range(VmState& vm, Locked& lock, const Memslot& slot, Gfn first, Gfn 
 void collapse(VmState& vm, Locked& lock, const Memslot& slot) {
   const Gfn last = slot.base + (slot.pages - 1);
   for_each_root(vm, slot.space, Which::kValid, [&](Table& root) {
+    if (is_mirror(vm.config, root.key)) return;  // all of it is small
     Removal removal(vm);
     Breather breather(vm, lock);
     for (Iterator it(root, slot.base, last, 2); it.valid(); it.next()) {
@@ -91,7 +92,7 @@ void collapse(VmState& vm, Locked& lock, const Memslot& slot) {
       if (!is_table(it.entry(), it.level()) || it.level() > kRmapLevels) continue;
       if (ref.child()->for_execution) continue;  // recover_nx_huge_pages() has these
       if (!may_be_large(vm, slot, it.gfn(), it.level())) continue;
-      change(vm, ref, 0, removal);
+      remove(vm, ref, removal);
       count(vm, TdpEvent::kCollapse, it.level());
     }
     removal.settle();

@@ -19,10 +19,16 @@ struct TdpVm {
   tdp::Format format;
   tdp::Table* roots = nullptr;  // valid and invalid ones, newest first
   u64 tables = 0;               // below the roots
+  u64 external_leaves = 0;      // in the module's tables
   tdp::PrivateRanges private_ranges;
   // Of the memslots when the identity map was last written; by address space.
   Concurrent<u64> identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
 };
+
+// Is what belongs to this key a mirror of a module's tables?
+inline bool is_mirror(const VmConfig& config, tdp::RootKey key) {
+  return config.external_private && key.is_private;
+}
 
 struct TdpVcpu {
   tdp::Table* root = nullptr;

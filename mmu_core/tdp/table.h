@@ -31,6 +31,7 @@ struct RootKey {
 
 struct Table {
   Hpa hpa;
+  Hpa external;  // of a mirror, not of its root: the module's table
   u64* entry = nullptr;
   Links* links = nullptr;  // null at level 1
   Gfn base;                // first gfn that it translates

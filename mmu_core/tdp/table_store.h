@@ -15,19 +15,22 @@ class TableStore {
   // nothing.
   static constexpr u32 kTables = kMaxLevels - 1, kLinks = kTables - 1;
 
-  // False: the source is exhausted; what was got stays for the next try.
-  bool top_up(Platform& platform);
+  // False: the source is exhausted; what was got stays for the next try. `external`: also tables
+  // for the module whose tables are mirrored.
+  bool top_up(Platform& platform, bool external);
   void drain(Platform& platform);
 
-  // Empty, with links if level > 1. Precondition: top_up() succeeded since this operation began.
-  Table* take(Platform& platform, unsigned level);
+  // Empty, with links if level > 1. Precondition: top_up() succeeded since this operation began,
+  // for a mirror with `external`.
+  Table* take(Platform& platform, unsigned level, bool mirror);
   // One that nobody else has seen.
   void give_back(Platform& platform, Table* table);
 
  private:
   Table* table_[kTables] = {};
   Links* link_[kLinks] = {};
-  u32 tables_ = 0, links_ = 0;
+  Hpa external_[kTables];
+  u32 tables_ = 0, links_ = 0, externals_ = 0;
 };
 
 // A root's, not from a store: null if the source is exhausted.

@@ -10,6 +10,7 @@ namespace mmu::tdp {
 void write_protect_gfn(VmState& vm, u32 space, Gfn gfn) {
   const u64 rights = vm.tdp.format.write | vm.tdp.format.mmu_writable;
   for_each_root(vm, space, Which::kAll, [&](Table& root) {
+    if (is_mirror(vm.config, root.key)) return;  // nothing of it is tracked
     Removal removal(vm);
     for (Iterator it(root, gfn, gfn); it.valid(); it.next()) {
       // W alone would miss an entry that has lost it to the dirty log, and gets it back by a

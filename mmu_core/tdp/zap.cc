@@ -17,7 +17,7 @@ void zap_level(VmState& vm, Locked& lock, Table& root, unsigned level) {
   for (Iterator it(root, Gfn{0}, last_gfn(vm.tdp.format), level); it.valid(); it.next()) {
     if (breather.breathe(it, removal)) continue;
     if (it.level() > level || !it.entry()) continue;
-    change(vm, it.ref(), 0, removal);
+    remove(vm, it.ref(), removal);
   }
   removal.settle();
 }
@@ -28,7 +28,7 @@ void zap_leaves_of(VmState& vm, Locked& lock, Table& root, Gfn first, Gfn last) 
   for (Iterator it(root, first, last); it.valid(); it.next()) {
     if (breather.breathe(it, removal)) continue;
     if (!is_leaf(it.entry(), it.level())) continue;
-    change(vm, it.ref(), 0, removal);
+    remove(vm, it.ref(), removal);
     count(vm, TdpEvent::kZapLeaf, it.level());
   }
   removal.settle();

@@ -53,7 +53,9 @@ TdpGuest::TdpGuest(const TdpMachine& machine, const VmConfig& config, u64 pages)
       storage_(new std::byte[Vm::object_size()]()),
       host_maxphyaddr_(config.caps.host_maxphyaddr),
       shared_bit_(config.shared_bit),
+      external_(config.external_private),
       vm_(Vm::create(storage_.get(), platform, config)) {
+  platform.module.root_level = machine.levels;
   vm_->set_state_counters(counters_.data());
   EXPECT_EQ(set(slot(0, Gfn{0}, pages, kTdpMemory)), Status::kOk);
 }
@@ -67,6 +69,7 @@ VmState& TdpGuest::state() {
 
 // SDM 3C "EPT Translation Mechanism", "EPT Misconfigurations"; APM 2 "Nested Paging".
 TdpWalk TdpGuest::walk(const EntryState& state, Gpa gpa) {
+  if (is_private(gpa) && external_) return walk_of_module(state, gpa);
   const bool ept = machine_.ept();
   TdpWalk w;
   w.read = w.write = w.exec = true;
@@ -127,6 +130,17 @@ TdpWalk TdpGuest::walk(const EntryState& state, Gpa gpa) {
   }
 }
 
+TdpWalk TdpGuest::walk_of_module(const EntryState& state, Gpa gpa) const {
+  EXPECT_EQ(state.private_pointer, 0u) << "the hardware walks the module's tables";
+  TdpWalk w;
+  const Pfn* const page = platform.module.page(Gfn::of(gpa));
+  if (!page) return w;
+  w.present = w.read = w.write = w.exec = true;
+  w.level = 1;
+  w.pfn = *page;
+  return w;
+}
+
 TdpWalk TdpGuest::walk(Gpa gpa, u32 vcpu) {
   const EntryState state = cpu(vcpu).enter();
   audit();
@@ -157,7 +171,8 @@ TdpOutcome TdpGuest::access(Gpa gpa, Access access, u64 value, u32 vcpu, bool ta
     const TdpWalk w = walk(state, gpa);
     TdpFault fault;
     if (!faults(w, gpa, access, fault)) {
-      if (is_write(access) && !set_dirty(state, w, gpa, vcpu)) {
+      const bool logs = !(external_ && is_private(gpa));
+      if (is_write(access) && logs && !set_dirty(state, w, gpa, vcpu)) {
         exit(vcpu);
         continue;
       }
@@ -254,6 +269,13 @@ Status TdpGuest::set(const MemslotRequest& request) {
   const Status s = vm_->set_memslot(request);
   audit();
   return s;
+}
+
+Status TdpGuest::remove(u32 id) {
+  MemslotRequest r;
+  r.kind = MemslotRequest::Kind::kDelete;
+  r.id = id;
+  return set(r);
 }
 
 Status TdpGuest::set_flags(u32 id, bool read_only, bool log_dirty) {

@@ -46,6 +46,21 @@ inline constexpr TdpMachine kTdpMachines[] = {
     {"Npt4", Translation::kNpt, 4},
     {"Npt5", Translation::kNpt, 5},
 };
+// Those to which a test applies.
+inline std::vector<TdpMachine> machines(bool (*applies)(const TdpMachine&)) {
+  std::vector<TdpMachine> some;
+  for (const TdpMachine& m : kTdpMachines)
+    if (applies(m)) some.push_back(m);
+  return some;
+}
+inline bool has_ept(const TdpMachine& m) { return m.ept(); }
+inline bool has_npt(const TdpMachine& m) { return !m.ept(); }
+
+// Of a VM with private memory: within 40 bits of gpa, memslots lie below.
+inline constexpr u64 kSharedBit = u64{1} << 39;
+inline Gpa shared(Gpa gpa) { return gpa + kSharedBit; }
+inline Hva hva_of(Gpa gpa) { return kTdpMemory + gpa.raw; }  // of slot 0, and beyond
+
 inline void PrintTo(const TdpMachine& m, std::ostream* out) { *out << m.name; }
 inline std::string tdp_name(const ::testing::TestParamInfo<TdpMachine>& info) {
   return info.param.name;
@@ -124,6 +139,7 @@ class TdpGuest {
 
   MemslotRequest slot(u32 id, Gfn gfn, u64 pages, Hva hva) const;
   Status set(const MemslotRequest& request);
+  Status remove(u32 id);
   Status set_flags(u32 id, bool read_only, bool log_dirty);
   std::vector<Gfn> take_log(u32 id = 0, u64 pages = kPages);  // the dirty pages, in order
   void invalidate(Gpa gpa, u64 pages = 1);                    // notifier begin and end
@@ -133,6 +149,7 @@ class TdpGuest {
   const VmStats& stats() { return vm_->stats(); }
 
  private:
+  TdpWalk walk_of_module(const EntryState& state, Gpa gpa) const;
   void back(Gpa gpa, u32 vcpu);
   // D of the entry that a walk ended with. False: the log is full, and nothing was set.
   bool set_dirty(const EntryState& state, const TdpWalk& w, Gpa gpa, u32 vcpu);
@@ -143,6 +160,7 @@ class TdpGuest {
   std::array<u8, kStateCounters> counters_{};
   u8 host_maxphyaddr_;
   u64 shared_bit_;
+  bool external_;  // private memory is a module's
   u16 pml_index_[kMaxVcpus] = {511, 511, 511, 511};
   u64 next_large_ = 0x400'0000;
   Vm* vm_;

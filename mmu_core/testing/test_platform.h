@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "mmu_core/platform.h"
+#include "mmu_core/testing/external_module.h"
 
 namespace mmu::testing {
 
@@ -68,6 +69,7 @@ class RecordingPlatform final : public Platform {
   std::function<void(YieldPoint, u32 vcpu)> on_yield;
   std::function<void(u64 size)> before_alloc_object, before_free_object;
   std::function<void(Hva)> after_lookup;
+  ExternalModule module;
   u32 running = 0;  // the context that is inside the core: a test that changes it says another runs
 
   // What the core did.
@@ -114,6 +116,14 @@ class RecordingPlatform final : public Platform {
   void end_reading() override;
   void free_table_after_readers(Hpa hpa) override;
   void free_object_after_readers(void* object, u64 size) override;
+  bool link_external_table(Gfn gfn, u8 level, Hpa table) override {
+    return module.link(gfn, level, table);
+  }
+  bool set_external_leaf(Gfn gfn, Pfn pfn) override { return module.set(gfn, pfn); }
+  void remove_external_leaf(Gfn gfn, Pfn pfn) override { module.remove(gfn, pfn); }
+  void free_external_table(Gfn gfn, u8 level, Hpa table) override {
+    module.free(gfn, level, table);
+  }
   u64 read_guest(Hpa hpa, unsigned size) override;
   void write_guest(Hpa hpa, unsigned size, u64 value) override;
   bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) override;
