@@ -287,7 +287,9 @@ TEST_F(CoreSubjectTest, NamesWhatItsCountersCount) {
     for (const std::string& o : names.operations) {
       for (const std::string& l : names.levels) {
         for (const std::string& r : names.roles)
-          if (counters.at(i++) != 0 && o + ", " + l + ", " + r == what) return true;
+          if (counters.at(i++) != 0 &&
+              what == std::string(o).append(", ").append(l).append(", ").append(r))
+            return true;
       }
     }
     return false;

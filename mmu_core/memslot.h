@@ -5,6 +5,7 @@
 // kvm_memory_slot, kvm_memslots). Two copies; an update fills the inactive one
 // and swaps, with the generation's in-progress bit set in between.
 
+#include "mmu_core/concurrent.h"
 #include "mmu_core/mmu.h"
 #include "mmu_core/rmap_head.h"
 
@@ -118,7 +119,7 @@ struct Memslot {
 
 struct SlotTable {
   Memslot slot[kMaxMemslots];
-  u64 generation = 0;
+  Concurrent<u64> generation = 0;
 };
 inline constexpr u64 kGenerationInProgress = u64{1} << 62;
 // MMIO entries hold no more of a generation than its low bits.
@@ -140,15 +141,18 @@ class Memslots {
     private_ = &ranges;
     shared_gfn_bit_ = shared_gfn_bit;
   }
-  // Takes VmConfig::shared_bit away from an address of the guest's. False: only memory of the other
-  // kind is there.
-  bool reaches(Gfn& gfn) const;
+  // Of an address of the guest's, where the two differ (VmConfig::shared_bit): the slot whose
+  // memory it reaches, null if only memory of the other kind is there; and the address in that
+  // slot.
+  const Memslot* reached(Gfn gfn) const;
+  Gpa without_shared_bit(Gpa gpa) const { return Gpa{gpa.raw & ~(shared_gfn_bit_ << 12)}; }
 
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
   Memslot* find(Gfn gfn) {  // null: no slot, i.e. MMIO. Invalid slots are found.
-    Memslot& likely = copy_[active_].slot[hint_];
-    return likely.contains(gfn) ? &likely : find_and_note(gfn);
+    SlotTable& table = copy_[active_];
+    Memslot& likely = table.slot[hint_];
+    return likely.contains(gfn) ? &likely : find_and_note(table, gfn);
   }
   const Memslot* find(Gfn gfn) const { return const_cast<Memslots*>(this)->find(gfn); }
   Memslot* by_id(u32 id);  // null if not used
@@ -177,7 +181,7 @@ class Memslots {
   u64 generation() const { return active().generation; }
 
  private:
-  Memslot* find_and_note(Gfn gfn);
+  Memslot* find_and_note(SlotTable& table, Gfn gfn);
   Status prepare(const MemslotRequest& request, Memslot& next);
   void swap_in(u32 id, const Memslot& next);
   Status set_log_dirty(Memslot& slot, bool on);
@@ -188,8 +192,8 @@ class Memslots {
   const tdp::PrivateRanges* private_ = nullptr;
   u64 shared_gfn_bit_ = 0;
   SlotTable copy_[2];
-  u32 active_ = 0;
-  mutable u32 hint_ = 0;
+  Concurrent<u32> active_ = 0;
+  mutable Concurrent<u32> hint_ = 0;
 };
 
 }  // namespace mmu
