@@ -48,6 +48,7 @@ ShadowPage* MemoryCaches::take_page() {
   page->hpa = t.hpa;
   page->spt = t.ptr;
   page->info = info_[--infos_];
+  platform_.set_descriptor(page->hpa, page);
   return page;
 }
 
