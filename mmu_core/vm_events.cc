@@ -33,6 +33,7 @@ Status Vm::recreate_vcpu(u32 index, const Sregs& start) {
   VcpuState& v = state_->vcpu[index];
   forget_translations(v);  // no hardware knows the host's tables any more
   host_tables::free(v);
+  v.caches.drain();
   v.tdp.store.drain(state_->platform);
   pml::release(v);
   dirty_ring::release(v);
