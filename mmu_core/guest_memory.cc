@@ -12,7 +12,7 @@ struct Location {
   Hpa hpa;
 };
 
-Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
+Location locate_once(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
   using Result = GuestMemory::Result;
   Location at;
   const Gfn gfn = Gfn::of(gpa);
@@ -42,6 +42,16 @@ Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
       break;
   }
   return at;
+}
+
+// A lookup may call back, and so the memslots change meanwhile: then neither the slot nor the frame
+// is good any more.
+Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
+  for (;;) {
+    const u64 generation = slots.generation();
+    const Location at = locate_once(platform, slots, gpa, write);
+    if (slots.generation() == generation) return at;
+  }
 }
 
 // The core has stored there for the guest.
