@@ -17,6 +17,8 @@ FaultResult handle_fault(VcpuState& vcpu, Gva, u32, bool) {
   Locked lock(*vcpu.vm, LockId::kMmu);
   vcpu.vm->platform.panic("seeded for this test");
 }
+// What else that object file has.
+void map_ahead(VcpuState&, Gva, AccessRequest) {}
 
 }  // namespace mmu
 
