@@ -204,7 +204,11 @@ Machine any_machine(Rng& rng) {
   if (rng.chance(1, 3))
     m.vcpus = static_cast<std::uint8_t>(2 + (rng.chance(1, 4) ? rng.below(3) : 0));
   m.maxphyaddr = rng.pick(kWidths);
-  if (rng.chance(1, 6)) m.vendor = Vendor::kAmd;
+  static constexpr Dimension kCores[] = {Dimension::kShadow, Dimension::kShadow, Dimension::kShadow,
+                                         Dimension::kEpt,    Dimension::kEpt,    Dimension::kNpt};
+  m.core = rng.pick(kCores);
+  if (rng.chance(1, 3)) m.tdp ^= tdp::kNames[rng.below(std::size(tdp::kNames))].mask;
+  if (m.core == Dimension::kNpt || rng.chance(1, 6)) m.vendor = Vendor::kAmd;
   if (m.vendor == Vendor::kAmd && rng.flip()) m.features |= feature::kSvm;
   if (rng.chance(1, 4)) m.features &= ~feature::kNames[rng.below(std::size(feature::kNames))].mask;
   if (rng.chance(1, 4)) m.tlb = rng.flip() ? TlbPolicy::kSmall : TlbPolicy::kFresh;

@@ -39,7 +39,7 @@ void limit(Trace& trace, std::size_t most) {
 // Lets a run of operations, on some other vCPU, happen inside the operation before it, or takes it
 // out again.
 void interleave(Rng& rng, const Machine& machine, std::vector<Op>& ops) {
-  if (ops.size() < 2) return;
+  if (ops.size() < 2 || machine.vcpus < 2) return;
   const std::size_t begin = 1 + rng.below(ops.size() - 1);
   const std::size_t end = std::min(ops.size(), begin + 1 + rng.below(3));
   const bool inside = rng.chance(3, 4);

@@ -59,6 +59,17 @@ void constrain_ept_noad(Machine& m) {
 
 void constrain_npt(Machine& m) { constrain_tdp(m, Dimension::kNpt, Vendor::kAmd); }
 
+void constrain_any(Machine& m) {
+  switch (m.core) {
+    case Dimension::kEpt:
+      return constrain_ept(m);
+    case Dimension::kNpt:
+      return constrain_npt(m);
+    default:
+      return constrain_shadow(m);
+  }
+}
+
 void constrain_tdp_smp(Machine& m) {
   if (m.core == Dimension::kNpt) {
     constrain_npt(m);
@@ -91,7 +102,7 @@ void Config::constrain(Trace& trace) const {
 
 std::span<const Config> configs() {
   static const Config kConfigs[] = {
-      {"all", "Every configuration that exists.", constrain_shadow},
+      {"all", "Every configuration that exists.", constrain_any, true},
       {"shadow-32", "32-bit guests, 2-level paging, shadow tables.", constrain_shadow_32},
       {"shadow-pae", "32-bit guests, PAE paging, shadow tables.", constrain_shadow_pae},
       {"shadow-64", "64-bit guests, 4-level paging, shadow tables.", constrain_shadow_64},

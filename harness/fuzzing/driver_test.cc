@@ -223,10 +223,11 @@ TEST(Config, EachIsAFixedPointOfItsOwn) {
     Machine again = m;
     c.constrain(again);
     EXPECT_EQ(m, again);
-    // tdp-smp takes either.
-    EXPECT_EQ(m.core, c.name == "npt" || c.name == "tdp-smp" ? Dimension::kNpt
-                      : c.name.starts_with("ept")            ? Dimension::kEpt
-                                                             : Dimension::kShadow);
+    // all and tdp-smp take either.
+    const bool keeps = c.name == "all" || c.name == "tdp-smp";
+    EXPECT_EQ(m.core, c.name == "npt" || keeps    ? Dimension::kNpt
+                      : c.name.starts_with("ept") ? Dimension::kEpt
+                                                  : Dimension::kShadow);
     EXPECT_TRUE(m.core != Dimension::kEpt || m.vendor == Vendor::kIntel);
     EXPECT_TRUE(m.core != Dimension::kNpt || m.vendor == Vendor::kAmd);
     Machine legal = m;

@@ -122,6 +122,7 @@ Examined examine_crash(const TriagePlan& plan, const Candidate& candidate, const
     out.reproduces = small.reproduced;
     for (unsigned i = 0; i < kReplays && small.reproduced && !options.stop(); ++i)
       out.reproduced += shows(small.trace);
+    plan.config->constrain(small.trace);  // as the worker does: text may say nothing else
     if (!small.trace.ops.empty()) line.verb = name_of(small.trace.ops.back().verb);
     out.error = write_finding(plan.output, out.name, small.trace, line);
   }

@@ -39,7 +39,7 @@ const char* config_for(const Trace& seed) {
     case Dimension::kNpt:
       return "npt";
     default:
-      return overlaps ? "smp" : "all";
+      return overlaps ? "smp" : "shadow-any";
   }
 }
 constexpr double kBuildSeconds = 1800;
