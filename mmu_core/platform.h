@@ -164,7 +164,8 @@ class Platform {
   virtual void flush_tlb(const FlushRequest& request) = 0;
 
   // Vm::track_writes. The core has stored for the guest, by emulation or to set A or D of a guest's
-  // entry, in one aligned piece that a tracked page holds. No lock is held.
+  // entry, in one aligned piece that a tracked page holds. No lock is held, but the memslots are in
+  // use: no call from here that changes them, or what is tracked.
   virtual void on_tracked_write(u32 space, Gpa gpa, unsigned size) {
     (void)space, (void)gpa, (void)size;
   }
