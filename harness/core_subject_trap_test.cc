@@ -16,8 +16,6 @@ namespace mmu {
 void prefetch(VcpuState& vcpu, ShadowPage&, unsigned) {
   vcpu.vm->platform.panic("seeded for this test");
 }
-// What else that object file has.
-void map_ahead(VcpuState&, Gva, AccessRequest) {}
 
 }  // namespace mmu
 
