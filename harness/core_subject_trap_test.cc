@@ -7,14 +7,13 @@
 #include "harness/checker.h"
 #include "harness/core_subject.h"
 #include "harness/trace/parse.h"
-#include "mmu_core/fault.h"
+#include "mmu_core/prefetch.h"
 
 namespace mmu {
 
 // In place of the core's own, which its archive then need not give: finds an invariant broken, with
 // shadow pages in use and the mmu lock held.
-FaultResult handle_fault(VcpuState& vcpu, Gva, u32, bool) {
-  Locked lock(*vcpu.vm, LockId::kMmu);
+void prefetch(VcpuState& vcpu, ShadowPage&, unsigned) {
   vcpu.vm->platform.panic("seeded for this test");
 }
 

@@ -3,6 +3,7 @@
 #include "mmu_core/counters.h"
 #include "mmu_core/fault.h"
 #include "mmu_core/roots.h"
+#include "mmu_core/slots_in_use.h"
 #include "mmu_core/tdp/counters.h"
 #include "mmu_core/tdp/prefault.h"
 
@@ -78,6 +79,9 @@ void forget(VcpuState& vcpu) {
 
 namespace mmu {
 
-bool Vcpu::async_page_ready(u64 token) { return async::ready(*state_, token); }
+bool Vcpu::async_page_ready(u64 token) {
+  const SlotsInUse slots(state_->vm->platform);
+  return async::ready(*state_, token);
+}
 
 }  // namespace mmu

@@ -14,6 +14,7 @@ struct Part {
   Gpa gpa;
   unsigned size = 0;
   unsigned at = 0;  // offset in the value, bytes
+  const Memslot* slot = nullptr;
 };
 
 u64 low_bytes(u64 v, unsigned n) { return n >= 8 ? v : v & ((u64{1} << (8 * n)) - 1); }
@@ -25,60 +26,37 @@ unsigned piece(u64 a, unsigned n) {
   return s;
 }
 
-using Result = GuestMemory::Result;
-
-Result read(GuestMemory& memory, const Part& part, u64& value) {
-  u64 bytes = 0;
+bool read(GuestMemory& memory, const Part& part, u64& value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
     u64 v = 0;
-    if (const Result r = memory.read(part.gpa + done, n, v); r != Result::kOk) return r;
-    bytes |= low_bytes(v, n) << (8 * done);
+    if (memory.read(*part.slot, part.gpa + done, n, v) != GuestMemory::Result::kOk) return false;
+    value |= low_bytes(v, n) << (8 * (part.at + done));
     done += n;
   }
-  value |= bytes << (8 * part.at);
-  return Result::kOk;
+  return true;
 }
 
-Result store(GuestMemory& memory, const Part& part, u64 value) {
+bool store(GuestMemory& memory, const Part& part, u64 value) {
   for (unsigned done = 0; done < part.size;) {
     const unsigned n = piece(part.gpa.raw + done, part.size - done);
     const u64 bytes = low_bytes(value >> (8 * (part.at + done)), n);
-    if (const Result r = memory.write(part.gpa + done, n, bytes); r != Result::kOk) return r;
+    if (memory.write(*part.slot, part.gpa + done, n, bytes) != GuestMemory::Result::kOk)
+      return false;
     done += n;
   }
-  return Result::kOk;
+  return true;
 }
 
-// Reads or stores a part. Its memslot was there when it was checked, but since then the other part
-// was stored, and a memslot may go at any time. False: it is a device's part now.
-template <class F>
-bool reaches_memory(VmState& vm, const char* panic, F touch) {
-  for (;;) {
-    switch (touch()) {
-      case Result::kOk:
-        return true;
-      case Result::kSlotLeaves:
-        await_slots(vm);
-        break;
-      case Result::kNoSlot:
-      case Result::kReadOnly:
-        return false;
-      case Result::kNoFrame:
-      case Result::kRaced:
-        vm.platform.panic(panic);
-    }
-  }
-}
-
-// What slot and host let an access to `gpa` do; kDone: go on.
-EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Gpa gpa, bool write) {
+// Through which slot the part goes, and what slot and host let it do; kDone: go on. It does until
+// the access is done, although the memslots may change meanwhile.
+EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Part& part, bool write) {
   using Kind = EmulateResult::Kind;
-  const Gfn gfn = Gfn::of(gpa);
-  const Memslot* slot = slots.find(gfn);
-  if (slot && slot->invalid) return Kind::kRetry;
-  if (!slot || (write && slot->read_only)) return Kind::kMmio;
-  switch (vm.platform.lookup_frame(slot->hva_of(gfn), write).kind) {
+  const Gfn gfn = Gfn::of(part.gpa);
+  part.slot = slots.find(gfn);
+  if (part.slot && part.slot->invalid) return Kind::kRetry;
+  if (!part.slot || (write && part.slot->read_only)) return Kind::kMmio;
+  switch (vm.platform.lookup_frame(part.slot->hva_of(gfn), write).kind) {
     case FrameLookup::Kind::kFrame:
       return Kind::kDone;
     case FrameLookup::Kind::kReadOnly:
@@ -96,14 +74,14 @@ EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Gpa gpa,
 // that is not there any more. KVM: emulator_cmpxchg_emulated.
 bool exchange(GuestMemory& memory, const Part& part, u64 old, u64 value) {
   const unsigned offset = part.gpa.raw & 7;
-  if (offset + part.size > 8) return store(memory, part, value) == Result::kOk;
+  if (offset + part.size > 8) return store(memory, part, value);
   const Gpa word_at{part.gpa.raw - offset};
   u64 word = 0;
-  if (memory.read(word_at, 8, word) != GuestMemory::Result::kOk) return false;
+  if (memory.read(*part.slot, word_at, 8, word) != GuestMemory::Result::kOk) return false;
   const u64 mask = low_bytes(~u64{0}, part.size) << (8 * offset);
   if (((word >> (8 * offset)) ^ old) & low_bytes(~u64{0}, part.size)) return false;
   const u64 fresh = (word & ~mask) | (value << (8 * offset) & mask);
-  return memory.compare_exchange(word_at, 8, word, fresh) == GuestMemory::Result::kOk;
+  return memory.compare_exchange(*part.slot, word_at, 8, word, fresh) == GuestMemory::Result::kOk;
 }
 
 void track(VcpuState& vcpu, const Part& part) {
@@ -123,13 +101,13 @@ void push_tables(VcpuState& vcpu, const GuestWalk& walk) {
 }
 
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
-// back. False: no memory is there any more.
-bool write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
-  const auto touch = [&] { return store(space_of(vcpu).memory, part, value); };
-  if (!reaches_memory(*vcpu.vm, "emulated store failed after it was checked", touch)) return false;
-  if (vcpu.tdp.ring) push(vcpu, Gfn::of(part.gpa));
+// back.
+void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
+  VmState& vm = *vcpu.vm;
+  if (!store(space_of(vcpu).memory, part, value))
+    vm.platform.panic("emulated store failed after it was checked");
+  if (vcpu.tdp.ring) dirty_ring::push(vcpu, *part.slot, Gfn::of(part.gpa));
   track(vcpu, part);
-  return true;
 }
 
 unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
@@ -180,20 +158,17 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     part[i].gpa = walk.gfn.base() + (at.raw & (kPageSize - 1));
   }
   for (unsigned i = 0; i < parts; ++i)
-    if (const auto why = permitted(vm, space.slots, part[i].gpa, request.write);
+    if (const auto why = permitted(vm, space.slots, part[i], request.write);
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
 
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;
-  if (access != Access::kWrite) {
-    for (unsigned i = 0; i < parts; ++i) {
-      const auto touch = [&] { return read(space.memory, part[i], r.value); };
-      if (!reaches_memory(vm, "emulated load failed after it was checked", touch))
-        return left_undone(EmulateResult::Kind::kMmio, part[i].gpa);
-    }
-  }
+  if (access != Access::kWrite)
+    for (unsigned i = 0; i < parts; ++i)
+      if (!read(space.memory, part[i], r.value))
+        vm.platform.panic("emulated load failed after it was checked");
   if (access == Access::kRmw) {
     // No compiler writes page tables like this: give up shadowing the frame rather than emulate
     // again and again.
@@ -211,9 +186,8 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
       return r;
     }
   }
-  for (unsigned i = 0; request.write && i < parts; ++i)
-    if (!write_and_track(vcpu, part[i], value))
-      return left_undone(EmulateResult::Kind::kMmio, part[i].gpa);
+  if (request.write)
+    for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
   return r;
 }
 
@@ -223,13 +197,11 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
   const unsigned parts = split(gpa.raw, size, part);
   for (unsigned i = 0; i < parts; ++i) {
     part[i].gpa = gpa + part[i].at;
-    if (const auto why = permitted(*vcpu.vm, space.slots, part[i].gpa, true);
+    if (const auto why = permitted(*vcpu.vm, space.slots, part[i], true);
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
   }
-  for (unsigned i = 0; i < parts; ++i)
-    if (!write_and_track(vcpu, part[i], value))
-      return left_undone(EmulateResult::Kind::kMmio, part[i].gpa);
+  for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;

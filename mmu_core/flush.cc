@@ -1,6 +1,14 @@
 #include "mmu_core/flush.h"
 
 namespace mmu::flush {
+namespace {
+
+void send_all(VmState& vm) {
+  bump(vm.stats.flushes);
+  vm.platform.flush_tlb(FlushRequest{});
+}
+
+}  // namespace
 
 u16 hardware_pcid(const VcpuState& vcpu) {
   return vcpu.regs.cr4 & cr4::kPcide ? static_cast<u16>(vcpu.regs.cr3 & cr3::kPcid) : u16{0};
@@ -8,14 +16,12 @@ u16 hardware_pcid(const VcpuState& vcpu) {
 
 void all(VmState& vm) {
   vm.platform.yield(YieldPoint::kBeforeFlush, 0);
-  vm.flush_owed = false;
-  ++vm.stats.flushes;
-  vm.platform.flush_tlb(FlushRequest{});
+  send_all(vm);
 }
 
 void range(VmState& vm, Gfn gfn, u64 pages) {
   vm.platform.yield(YieldPoint::kBeforeFlush, 0);
-  __atomic_fetch_add(&vm.stats.flushes, 1, __ATOMIC_RELAXED);
+  bump(vm.stats.flushes);
   FlushRequest r;
   r.kind = FlushRequest::Kind::kRange;
   r.gfn = gfn;
@@ -24,11 +30,14 @@ void range(VmState& vm, Gfn gfn, u64 pages) {
 }
 
 void pay(VmState& vm) {
-  if (vm.flush_owed) all(vm);
+  if (!vm.flush_owed) return;
+  vm.platform.yield(YieldPoint::kBeforeFlush, 0);
+  vm.flush_owed = false;
+  send_all(vm);
 }
 
 void current(VcpuState& vcpu) {
-  ++vcpu.vm->stats.flushes;
+  bump(vcpu.vm->stats.flushes);
   FlushRequest r;
   r.kind = FlushRequest::Kind::kPcid;
   r.vcpu = vcpu.id;
@@ -37,7 +46,7 @@ void current(VcpuState& vcpu) {
 }
 
 void address(VcpuState& vcpu, Gva gva) {
-  ++vcpu.vm->stats.flushes;
+  bump(vcpu.vm->stats.flushes);
   FlushRequest r;
   r.kind = FlushRequest::Kind::kAddress;
   r.vcpu = vcpu.id;

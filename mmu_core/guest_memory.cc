@@ -5,93 +5,87 @@
 namespace mmu {
 namespace {
 
-// Where a gpa's bytes are now.
-struct Location {
-  GuestMemory::Result result = GuestMemory::Result::kNoSlot;
-  const Memslot* slot = nullptr;
-  Hpa hpa;
-};
+using Result = GuestMemory::Result;
 
-Location locate_once(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
-  using Result = GuestMemory::Result;
-  Location at;
-  const Gfn gfn = Gfn::of(gpa);
-  at.slot = slots.find(gfn);
-  if (!at.slot) return at;
-  if (at.slot->invalid) {
-    at.result = Result::kSlotLeaves;
-    return at;
-  }
-  if (write && at.slot->read_only) {
-    at.result = Result::kReadOnly;
-    return at;
-  }
-  const FrameLookup found = platform.lookup_frame(at.slot->hva_of(gfn), write);
-  switch (found.kind) {
+// The slot through which the access goes, and whether it lets it.
+Result by_slot(const Memslot* slot, bool write) {
+  if (!slot) return Result::kNoSlot;
+  if (slot->invalid) return Result::kSlotLeaves;
+  return write && slot->read_only ? Result::kReadOnly : Result::kOk;
+}
+
+Hva hva_of(const Memslot& slot, Gpa gpa) { return slot.hva_of(Gfn::of(gpa)) + gpa.raw % kPageSize; }
+
+Result result_of(FrameLookup::Kind kind) {
+  switch (kind) {
     case FrameLookup::Kind::kFrame:
-      at.result = Result::kOk;
-      at.hpa = found.pfn.base() + gpa.raw % kPageSize;
-      break;
+      return Result::kOk;
     case FrameLookup::Kind::kReadOnly:
-      at.result = Result::kReadOnly;
-      break;
+      return Result::kReadOnly;
     case FrameLookup::Kind::kNoFrame:
     case FrameLookup::Kind::kPoisoned:
     case FrameLookup::Kind::kLater:
-      at.result = Result::kNoFrame;
-      break;
+      return Result::kNoFrame;
   }
-  return at;
-}
-
-// A lookup may call back, and so the memslots change meanwhile: then neither the slot nor the frame
-// is good any more.
-Location locate(Platform& platform, Memslots& slots, Gpa gpa, bool write) {
-  for (;;) {
-    const u64 generation = slots.generation();
-    const Location at = locate_once(platform, slots, gpa, write);
-    if (slots.generation() == generation) return at;
-  }
+  __builtin_unreachable();
 }
 
 // The core has stored there for the guest.
-void note_store(Platform& platform, const Location& at, Gpa gpa, unsigned size) {
-  GuestMemory::mark_dirty(*at.slot, Gfn::of(gpa));
-  if (at.slot->watched(Gfn::of(gpa))) platform.on_tracked_write(at.slot->space, gpa, size);
+void note_store(Platform& platform, const Memslot& slot, Gpa gpa, unsigned size) {
+  GuestMemory::mark_dirty(slot, Gfn::of(gpa));
+  if (slot.watched(Gfn::of(gpa))) platform.on_tracked_write(slot.space, gpa, size);
 }
 
 }  // namespace
 
-GuestMemory::Result GuestMemory::read(Gpa gpa, unsigned size, u64& value) {
-  const Location at = locate(platform_, slots_, gpa, false);
-  if (at.result == Result::kOk) value = platform_.read_guest(at.hpa, size);
-  return at.result;
+Result GuestMemory::read(const Memslot& slot, Gpa gpa, unsigned size, u64& value) {
+  return result_of(platform_.read_hva(hva_of(slot, gpa), size, value));
+}
+
+Result GuestMemory::read(Gpa gpa, unsigned size, u64& value) {
+  const Memslot* const slot = slots_.find(Gfn::of(gpa));
+  const Result allowed = by_slot(slot, false);
+  return allowed == Result::kOk ? read(*slot, gpa, size, value) : allowed;
 }
 
 GuestMemory::Page GuestMemory::page(Gfn gfn) {
-  const Location at = locate(platform_, slots_, gfn.base(), false);
   Page page;
-  if (at.result != Result::kOk) return page;
+  const Memslot* const slot = slots_.find(gfn);
+  if (by_slot(slot, false) != Result::kOk) return page;
+  const FrameLookup found = platform_.lookup_frame(slot->hva_of(gfn), false);
+  if (found.kind != FrameLookup::Kind::kFrame) return page;
   page.platform_ = &platform_;
-  page.hpa_ = at.hpa;
+  page.hpa_ = found.pfn.base();
   return page;
 }
 
-GuestMemory::Result GuestMemory::write(Gpa gpa, unsigned size, u64 value) {
-  const Location at = locate(platform_, slots_, gpa, true);
-  if (at.result != Result::kOk) return at.result;
-  platform_.write_guest(at.hpa, size, value);
-  note_store(platform_, at, gpa, size);
+Result GuestMemory::write(const Memslot& slot, Gpa gpa, unsigned size, u64 value) {
+  const Result result = result_of(platform_.write_hva(hva_of(slot, gpa), size, value));
+  if (result == Result::kOk) note_store(platform_, slot, gpa, size);
+  return result;
+}
+
+Result GuestMemory::write(Gpa gpa, unsigned size, u64 value) {
+  const Memslot* const slot = slots_.find(Gfn::of(gpa));
+  const Result allowed = by_slot(slot, true);
+  return allowed == Result::kOk ? write(*slot, gpa, size, value) : allowed;
+}
+
+Result GuestMemory::compare_exchange(const Memslot& slot, Gpa gpa, unsigned size, u64 expected,
+                                     u64 desired) {
+  bool done = false;
+  const Result result =
+      result_of(platform_.cmpxchg_hva(hva_of(slot, gpa), size, expected, desired, done));
+  if (result != Result::kOk) return result;
+  if (!done) return Result::kRaced;
+  note_store(platform_, slot, gpa, size);
   return Result::kOk;
 }
 
-GuestMemory::Result GuestMemory::compare_exchange(Gpa gpa, unsigned size, u64 expected,
-                                                  u64 desired) {
-  const Location at = locate(platform_, slots_, gpa, true);
-  if (at.result != Result::kOk) return at.result;
-  if (!platform_.cmpxchg_guest(at.hpa, size, expected, desired)) return Result::kRaced;
-  note_store(platform_, at, gpa, size);
-  return Result::kOk;
+Result GuestMemory::compare_exchange(Gpa gpa, unsigned size, u64 expected, u64 desired) {
+  const Memslot* const slot = slots_.find(Gfn::of(gpa));
+  const Result allowed = by_slot(slot, true);
+  return allowed == Result::kOk ? compare_exchange(*slot, gpa, size, expected, desired) : allowed;
 }
 
 void GuestMemory::mark_dirty(const Memslot& slot, Gfn gfn) {

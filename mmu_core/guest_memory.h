@@ -39,6 +39,11 @@ class GuestMemory {
   // What is stored makes the page dirty, and whoever tracks writes to it is told. No lock is held.
   Result write(Gpa gpa, unsigned size, u64 value);
   Result compare_exchange(Gpa gpa, unsigned size, u64 expected, u64 desired);
+  // The same through a slot that the caller has found, and found to let it: an access of several
+  // parts is one by one state of the memslots.
+  Result read(const Memslot& slot, Gpa gpa, unsigned size, u64& value);
+  Result write(const Memslot& slot, Gpa gpa, unsigned size, u64 value);
+  Result compare_exchange(const Memslot& slot, Gpa gpa, unsigned size, u64 expected, u64 desired);
 
   // The page at `gfn`, to read several words of it. Good for as long as nothing may take its frame
   // away: under the mmu lock with no invalidation in progress, or where nobody else runs.

@@ -84,22 +84,6 @@ TEST_F(GuestMemoryTest, SlotThatIsGoingAwayIsNeitherThereNorGone) {
   EXPECT_EQ(memory_.read(kGpa, 8, value), Result::kSlotLeaves);
 }
 
-// The host may have to copy the page first, and slots may go while it does.
-TEST_F(GuestMemoryTest, SlotThatGoesDuringTheLookup) {
-  platform_.after_lookup = [&](Hva) {
-    platform_.after_lookup = nullptr;
-    MemslotRequest request;
-    request.kind = MemslotRequest::Kind::kDelete;
-    ASSERT_EQ(slots_.publish_invalid(0), Status::kOk);
-    ASSERT_EQ(slots_.publish(request), Status::kOk);
-    slots_.finish_update();
-    SlotArrays gone = slots_.take_arrays(0);
-    slots_.free_arrays(gone, kPages, kBase);
-  };
-  EXPECT_EQ(memory_.write(kGpa, 8, 1), Result::kNoSlot);
-  EXPECT_EQ(platform_.load(kHva), 0u);
-}
-
 TEST_F(GuestMemoryTest, ReadOnlySlotIsReadButNotWritten) {
   platform_.store(kHva, 9);
   make_read_only();

@@ -69,8 +69,7 @@ bool fits(Gfn base, u64 pages, u8 maxphyaddr) {
 
 }  // namespace
 
-Memslot* Memslots::find_and_note(Gfn gfn) {
-  SlotTable& table = copy_[active_];
+Memslot* Memslots::find_and_note(SlotTable& table, Gfn gfn) {
   // An unused slot has no pages, so it contains nothing.
   for (u32 id = 0; id < kMaxMemslots; ++id) {
     if (!table.slot[id].contains(gfn)) continue;
@@ -81,8 +80,8 @@ Memslot* Memslots::find_and_note(Gfn gfn) {
 }
 
 Memslot* Memslots::by_id(u32 id) {
-  if (id >= kMaxMemslots || !copy_[active_].slot[id].used) return nullptr;
-  return &copy_[active_].slot[id];
+  SlotTable& table = copy_[active_];
+  return id < kMaxMemslots && table.slot[id].used ? &table.slot[id] : nullptr;
 }
 
 Status Memslots::validate(const MemslotRequest& request, u8 maxphyaddr) const {
@@ -177,7 +176,7 @@ void Memslots::swap_in(u32 id, const Memslot& next) {
   SlotTable& inactive = copy_[1 - active_];
   inactive = active();
   inactive.slot[id] = next;
-  inactive.generation |= kGenerationInProgress;
+  inactive.generation = inactive.generation | kGenerationInProgress;
   active_ = 1 - active_;
 }
 
@@ -186,7 +185,7 @@ bool Memslots::next_generation_wraps() const {
 }
 
 void Memslots::finish_update() {
-  u64& generation = copy_[active_].generation;
+  Concurrent<u64>& generation = copy_[active_].generation;
   generation = (generation & ~kGenerationInProgress) + kAddressSpaces;
 }
 

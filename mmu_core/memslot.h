@@ -5,6 +5,7 @@
 // kvm_memory_slot, kvm_memslots). Two copies; an update fills the inactive one
 // and swaps, with the generation's in-progress bit set in between.
 
+#include "mmu_core/concurrent.h"
 #include "mmu_core/mmu.h"
 #include "mmu_core/rmap_head.h"
 
@@ -118,7 +119,7 @@ struct Memslot {
 
 struct SlotTable {
   Memslot slot[kMaxMemslots];
-  u64 generation = 0;
+  Concurrent<u64> generation = 0;
 };
 inline constexpr u64 kGenerationInProgress = u64{1} << 62;
 // MMIO entries hold no more of a generation than its low bits.
@@ -141,8 +142,9 @@ class Memslots {
   // The active table. Lookups are by a one-entry hint, then a scan of at most kMaxMemslots.
   const SlotTable& active() const { return copy_[active_]; }
   Memslot* find(Gfn gfn) {  // null: no slot, i.e. MMIO. Invalid slots are found.
-    Memslot& likely = copy_[active_].slot[hint_];
-    return likely.contains(gfn) ? &likely : find_and_note(gfn);
+    SlotTable& table = copy_[active_];
+    Memslot& likely = table.slot[hint_];
+    return likely.contains(gfn) ? &likely : find_and_note(table, gfn);
   }
   const Memslot* find(Gfn gfn) const { return const_cast<Memslots*>(this)->find(gfn); }
   Memslot* by_id(u32 id);  // null if not used
@@ -171,7 +173,7 @@ class Memslots {
   u64 generation() const { return active().generation; }
 
  private:
-  Memslot* find_and_note(Gfn gfn);
+  Memslot* find_and_note(SlotTable& table, Gfn gfn);
   Status prepare(const MemslotRequest& request, Memslot& next);
   void swap_in(u32 id, const Memslot& next);
   Status set_log_dirty(Memslot& slot, bool on);
@@ -181,8 +183,8 @@ class Memslots {
   const u32 space_;
   const tdp::PrivateRanges* private_ = nullptr;
   SlotTable copy_[2];
-  u32 active_ = 0;
-  mutable u32 hint_ = 0;
+  Concurrent<u32> active_ = 0;
+  mutable Concurrent<u32> hint_ = 0;
 };
 
 }  // namespace mmu

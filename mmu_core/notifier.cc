@@ -60,12 +60,12 @@ Snapshot snapshot(const VmState& vm) { return {vm.notifier.sequence}; }
 
 bool in_progress(const VmState& vm, Hva start, Hva end) {
   const Notifier& n = vm.notifier;
-  return n.in_progress && start < n.end && end > n.start;
+  return n.in_progress && start < n.end.load() && end > n.start.load();
 }
 
 bool changed(const VmState& vm, Snapshot seen, Hva hva) {
   const Notifier& n = vm.notifier;
-  if (n.in_progress && hva >= n.start && hva < n.end) return true;
+  if (n.in_progress && hva >= n.start.load() && hva < n.end.load()) return true;
   return n.sequence != seen.sequence;
 }
 
@@ -73,13 +73,10 @@ void begin(VmState& vm, Hva start, Hva end) {
   {
     Locked lock(vm, LockId::kMmu);
     Notifier& n = vm.notifier;
-    if (n.in_progress++ == 0) {
-      n.start = start;
-      n.end = end;
-    } else {
-      if (start < n.start) n.start = start;
-      if (end > n.end) n.end = end;
-    }
+    const bool first = n.in_progress == 0;
+    if (first || start < n.start.load()) n.start = start;
+    if (first || end > n.end.load()) n.end = end;
+    n.in_progress = n.in_progress + 1;
     if (vm.tdp.on) zap_tdp(vm, lock, start, end);
     for_each_chain(vm, start, end, [&](RmapHead& head) {
       count(vm, Event::kNotifierZap, *chain::front(head).page);
@@ -94,8 +91,8 @@ void end(VmState& vm, Hva, Hva) {
   Locked lock(vm, LockId::kMmu);
   Notifier& n = vm.notifier;
   if (!n.in_progress) vm.platform.panic("notifier end without begin");
-  ++n.sequence;
-  --n.in_progress;
+  n.sequence = n.sequence + 1;
+  n.in_progress = n.in_progress - 1;
 }
 
 bool age(VmState& vm, Hva start, Hva end, bool clear) {

@@ -13,22 +13,17 @@ struct Pdptes {
   u64 entry[4] = {};
 };
 
-// False: their memslot is being deleted or moved. All are in one page.
-bool read_once(GuestMemory& memory, u64 cr3, Pdptes& p) {
-  using Result = GuestMemory::Result;
-  const Gpa table{cr3 & cr3::kTablePae};
-  for (unsigned i = 0; i < 4; ++i) {
-    const Result result = memory.read(table + i * sizeof(u64), sizeof(u64), p.entry[i]);
-    if (result == Result::kSlotLeaves) return false;
-    if (result != Result::kOk) p.entry[i] = 0;
-  }
-  return true;
-}
-
-// What a register is loaded with cannot be tried again later, as an access can.
+// What a register is loaded with cannot be tried again later, as an access can. A memslot that is
+// on its way has its memory still, and nobody has seen it gone.
 Pdptes read(const VcpuState& vcpu, u64 cr3) {
+  AddressSpace& space = space_of(vcpu);
   Pdptes p;
-  while (!read_once(space_of(vcpu).memory, cr3, p)) await_slots(*vcpu.vm);
+  const Gpa table{cr3 & cr3::kTablePae};  // all are in one page
+  const Memslot* const slot = space.slots.find(Gfn::of(table));
+  for (unsigned i = 0; slot && i < 4; ++i)
+    if (space.memory.read(*slot, table + i * sizeof(u64), sizeof(u64), p.entry[i]) !=
+        GuestMemory::Result::kOk)
+      p.entry[i] = 0;
   return p;
 }
 

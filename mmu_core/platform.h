@@ -90,6 +90,14 @@ class Platform {
   virtual void free_table_after_readers(Hpa hpa) = 0;
   virtual void free_object_after_readers(void* object, u64 size) = 0;
 
+  // A context looks at the memslots (slots_in_use.h). Sections nest. The default is for platforms
+  // with one context. KVM: srcu_read_lock(&kvm->srcu).
+  virtual void begin_using_slots() {}
+  virtual void end_using_slots() {}
+  // Returns when each section of another context that had begun has ended. The caller is in none;
+  // it holds LockId::kSlots only. KVM: synchronize_srcu.
+  virtual void wait_for_users_of_slots() {}
+
   // VmConfig::external_private: the module's tables, whose root is its own. An entry of the core's
   // mirror is frozen while one of these runs, which may be while the mmu lock is held shared. What
   // fills may be refused because the module is busy: the fault is tried again. What takes away may
@@ -123,6 +131,30 @@ class Platform {
   virtual FrameLookup lookup_frame_or_later(Hva hva, bool write, u64 token) {
     (void)token;
     return lookup_frame(hva, write);
+  }
+
+  // The same memory by host virtual address, whatever frame is behind it in that moment: kFrame if
+  // it was done (KVM: __copy_from_user, __copy_to_user, a compare-and-exchange at a user address).
+  // The default is for platforms on which nobody else takes the frame away meanwhile.
+  virtual FrameLookup::Kind read_hva(Hva hva, unsigned size, u64& value) {
+    const FrameLookup found = lookup_frame(hva, false);
+    if (found.kind == FrameLookup::Kind::kFrame)
+      value = read_guest(found.pfn.base() + hva.raw % kPageSize, size);
+    return found.kind;
+  }
+  virtual FrameLookup::Kind write_hva(Hva hva, unsigned size, u64 value) {
+    const FrameLookup found = lookup_frame(hva, true);
+    if (found.kind == FrameLookup::Kind::kFrame)
+      write_guest(found.pfn.base() + hva.raw % kPageSize, size, value);
+    return found.kind;
+  }
+  // `done`: it held `expected`.
+  virtual FrameLookup::Kind cmpxchg_hva(Hva hva, unsigned size, u64 expected, u64 desired,
+                                        bool& done) {
+    const FrameLookup found = lookup_frame(hva, true);
+    if (found.kind == FrameLookup::Kind::kFrame)
+      done = cmpxchg_guest(found.pfn.base() + hva.raw % kPageSize, size, expected, desired);
+    return found.kind;
   }
 
   virtual void flush_tlb(const FlushRequest& request) = 0;

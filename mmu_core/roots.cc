@@ -156,10 +156,7 @@ bool load(VcpuState& vcpu) {
 
 bool make_ready(VcpuState& vcpu) {
   do {
-    if (vcpu.free_obsolete_roots) {
-      vcpu.free_obsolete_roots = false;
-      free_obsolete(vcpu);
-    }
+    if (vcpu.free_obsolete_roots.exchange(false)) free_obsolete(vcpu);
     if (!vcpu.root.valid() && !load(vcpu)) return false;
   } while (vcpu.free_obsolete_roots);
   return true;

@@ -6,6 +6,7 @@
 
 #include "mmu_core/address_space.h"
 #include "mmu_core/async_state.h"
+#include "mmu_core/concurrent.h"
 #include "mmu_core/cpu.h"
 #include "mmu_core/memory_cache.h"
 #include "mmu_core/mmu.h"
@@ -68,7 +69,7 @@ struct VcpuState {
   Root previous[kPreviousRoots];  // most recent first; trees and dummies of IA-32e mode only
   TablePage host_table[3];        // of levels 3, 4, 5 above `root` (host_tables.h); ptr null: none
   // Before the next entry: roots that are obsolete go (KVM: KVM_REQ_MMU_FREE_OBSOLETE_ROOTS).
-  bool free_obsolete_roots = false;
+  Concurrent<bool> free_obsolete_roots = false;
   MmioCache mmio;
   AsyncFaults async;
   TdpVcpu tdp;
@@ -91,9 +92,10 @@ struct PageCache {
 // Host notifier: how a fault knows that its frame went stale under it (KVM: mmu_invalidate_seq and
 // friends).
 struct Notifier {
-  u64 sequence = 0;
-  u32 in_progress = 0;
-  Hva start, end;  // union of the ranges in progress
+  // Written under the mmu lock; faults look before they take it, too.
+  Concurrent<u64> sequence = 0;
+  Concurrent<u32> in_progress = 0;
+  Concurrent<Hva> start, end;  // union of the ranges in progress
 };
 
 struct VmState {
@@ -184,10 +186,6 @@ class Locked : private HeldLock {
     vm_.platform.unlock(id_);
   }
 };
-
-// Returns when no memslot is on its way, after GuestMemory::Result::kSlotLeaves: for who cannot try
-// again later. Not under a lock.
-inline void await_slots(VmState& vm) { const Locked until_done(vm, LockId::kSlots); }
 
 // Together with others that want no more than this.
 class LockedShared : private HeldLock {

@@ -8,6 +8,7 @@
 #include "mmu_core/pdptes.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
+#include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
 #include "mmu_core/sync.h"
 #include "mmu_core/tdp/hardware.h"
@@ -79,12 +80,14 @@ void reset_vcpu(VcpuState& v) {
 }
 
 bool Vcpu::set_cr0(u64 value) {
+  const SlotsInUse slots(state_->vm->platform);
   CpuRegisters next = state_->regs;
   return registers::write_cr0(next, value) && change_control(*state_, next);
 }
 
 bool Vcpu::set_cr3(u64 value) {
   VcpuState& v = *state_;
+  const SlotsInUse slots(v.vm->platform);
   CpuRegisters next = v.regs;
   bool flush = true;
   if (!registers::write_cr3(v.vm->config.caps, next, value, flush)) return false;
@@ -104,6 +107,7 @@ bool Vcpu::set_cr3(u64 value) {
 
 bool Vcpu::set_cr4(u64 value) {
   VcpuState& v = *state_;
+  const SlotsInUse slots(v.vm->platform);
   const u64 old = v.regs.cr4;
   CpuRegisters next = v.regs;
   if (!registers::write_cr4(v.vm->config.caps, next, value) || !change_control(v, next))
@@ -117,6 +121,7 @@ bool Vcpu::set_cr4(u64 value) {
 
 bool Vcpu::set_efer(u64 value) {
   VcpuState& v = *state_;
+  const SlotsInUse slots(v.vm->platform);
   CpuRegisters next = v.regs;
   if (!registers::write_efer(v.vm->config.caps, next, value)) return false;
   take(v, next);
@@ -125,6 +130,7 @@ bool Vcpu::set_efer(u64 value) {
 
 bool Vcpu::set_sregs(const Sregs& sregs) {
   VcpuState& v = *state_;
+  const SlotsInUse slots(v.vm->platform);
   CpuRegisters next = v.regs;
   if (!registers::set_sregs(v.vm->config.caps, next, sregs)) return false;
   const bool pae = make_walk_context(v.vm->config.caps, next).mode == &kPae;
@@ -145,8 +151,9 @@ u32 Vcpu::pkru() const { return state_->regs.pkru; }
 
 void Vcpu::invlpg(Gva gva) {
   VcpuState& v = *state_;
-  ++v.vm->stats.invlpgs;
+  bump(v.vm->stats.invlpgs);
   if (v.vm->tdp.on || !is_canonical(*v.context.mode, gva)) return;
+  const SlotsInUse slots(v.vm->platform);
   pdptes::reread(v);
   roots::invalidate_address(v, linear_address(*v.context.mode, gva));
 }
@@ -159,6 +166,7 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
   if (type < 2 && !(v.regs.cr4 & cr4::kPcide) && pcid) return false;
   if (type == 0 && !is_canonical(v.regs.cr4 & cr4::kLa57 ? k5Level : k4Level, gva)) return false;
   if (v.vm->tdp.on) return true;
+  const SlotsInUse slots(v.vm->platform);
   pdptes::reread(v);
   const u16 current = flush::hardware_pcid(v);
   if (type == 0 && pcid == current) {
@@ -173,6 +181,7 @@ bool Vcpu::invpcid(u64 type, u64 pcid, Gva gva) {
 
 EntryState Vcpu::enter() {
   VcpuState& v = *state_;
+  const SlotsInUse slots(v.vm->platform);
   if (v.vm->tdp.on) return tdp::enter(v);
   if (v.vm->config.options.extra_flush) flush::all(*v.vm);
   EntryState e;
@@ -190,17 +199,20 @@ EntryState Vcpu::enter() {
 
 FaultResult Vcpu::handle_fault(Gva gva, u32 error_code, bool implicit) {
   if (state_->vm->tdp.on) state_->vm->platform.panic("a #PF that is the guest's own");
+  const SlotsInUse slots(state_->vm->platform);
   return mmu::handle_fault(*state_, linear_address(*state_->context.mode, gva), error_code,
                            implicit);
 }
 
 EmulateResult Vcpu::emulate(Gva gva, Access access, unsigned size, u64 value, bool implicit) {
+  const SlotsInUse slots(state_->vm->platform);
   if (state_->vm->tdp.on) pdptes::reread(*state_);  // no #PF has
   return emulate::linear(*state_, linear_address(*state_->context.mode, gva), access, size, value,
                          implicit);
 }
 
 EmulateResult Vcpu::write_physical(Gpa gpa, unsigned size, u64 value) {
+  const SlotsInUse slots(state_->vm->platform);
   return emulate::physical_write(*state_, gpa, size, value);
 }
 

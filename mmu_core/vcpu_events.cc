@@ -4,6 +4,7 @@
 #include "mmu_core/pdptes.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
+#include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
 #include "mmu_core/tdp/hardware.h"
 #include "mmu_core/vcpu_setup.h"
@@ -28,6 +29,7 @@ void start_over(VcpuState& v, const CpuRegisters& next) {
 bool Vcpu::set_smm(bool smm) {
   VcpuState& v = *state_;
   if (v.regs.smm == smm) return false;
+  const SlotsInUse slots(v.vm->platform);
   CpuRegisters next = v.regs;
   next.smm = smm;
   start_over(v, next);
@@ -36,7 +38,10 @@ bool Vcpu::set_smm(bool smm) {
 
 bool Vcpu::smm() const { return state_->regs.smm; }
 
-void Vcpu::init(bool reset) { start_over(*state_, registers::after_init(state_->regs, reset)); }
+void Vcpu::init(bool reset) {
+  const SlotsInUse slots(state_->vm->platform);
+  start_over(*state_, registers::after_init(state_->regs, reset));
+}
 
 // APM 3 "INVLPGA". Translations of another ASID are not this guest's.
 bool Vcpu::invlpga(Gva gva, u32 asid) {

@@ -7,6 +7,7 @@
 #include "mmu_core/page_track.h"
 #include "mmu_core/reclaim.h"
 #include "mmu_core/roots.h"
+#include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
 #include "mmu_core/tdp/attributes.h"
 #include "mmu_core/tdp/hardware.h"
@@ -69,6 +70,7 @@ Status retire(VmState& vm, Memslots& slots, u32 id) {
   const Status s = slots.publish_invalid(id);
   if (s != Status::kOk) return s;
   vm.platform.yield(YieldPoint::kSlotSwapped, 0);
+  vm.platform.wait_for_users_of_slots();
   if (vm.tdp.on) {
     tdp::zap_slot(vm, *slots.by_id(id));
     return Status::kOk;
@@ -79,8 +81,7 @@ Status retire(VmState& vm, Memslots& slots, u32 id) {
 }
 
 // What only the slot as it was before the last publish holds. Under the mmu lock, as is whoever
-// follows reverse maps or counts; a walk outside it that still has the old slots in its hand is the
-// platform's to wait for (KVM: synchronize_srcu).
+// follows reverse maps or counts.
 void free_old_arrays(VmState& vm, Memslots& slots, u32 id, const Memslot& before) {
   Locked lock(vm, LockId::kMmu);
   SlotArrays gone = slots.take_arrays(id);
@@ -154,10 +155,15 @@ Status Vm::set_memslot(const MemslotRequest& request) {
     if (const Status s = retire(vm, slots, request.id); s != Status::kOk) return s;
   }
   if (const Status s = slots.publish(request); s != Status::kOk) {
-    if (removes) slots.restore(request.id);
+    if (removes) {
+      slots.restore(request.id);
+      vm.platform.wait_for_users_of_slots();
+    }
     finish_update(vm, slots);
     return s;
   }
+  // From here on nobody uses what the slot was before.
+  vm.platform.wait_for_users_of_slots();
   Memslot* now = slots.by_id(request.id);
   if (now && now->log_dirty && !before.log_dirty) {
     Locked mmu(vm, LockId::kMmu);
@@ -180,12 +186,19 @@ bool Vm::get_dirty_log(u32 space, u32 slot, u64* bitmap, u64 words) {
 bool Vm::clear_dirty_log(u32 space, u32 slot, u64 first, u64 pages, const u64* bitmap) {
   return dirty_log::clear(*state_, space, slot, first, pages, bitmap);
 }
-void Vm::notifier_begin(Hva start, Hva end) { notifier::begin(*state_, start, end); }
+void Vm::notifier_begin(Hva start, Hva end) {
+  const SlotsInUse slots(state_->platform);
+  notifier::begin(*state_, start, end);
+}
 void Vm::notifier_end(Hva start, Hva end) { notifier::end(*state_, start, end); }
-bool Vm::age(Hva start, Hva end, bool clear) { return notifier::age(*state_, start, end, clear); }
+bool Vm::age(Hva start, Hva end, bool clear) {
+  const SlotsInUse slots(state_->platform);
+  return notifier::age(*state_, start, end, clear);
+}
 
 u64 Vm::reclaim(u64 pages) {
   VmState& vm = *state_;
+  const SlotsInUse slots(vm.platform);
   Locked lock(vm, LockId::kMmu);
   ++vm.stats.reclaims;
   const u32 want = pages > vm.pages.used ? vm.pages.used : static_cast<u32>(pages);
@@ -199,12 +212,14 @@ void Vm::zap_all() {
     Locked slots(*state_, LockId::kSlots);  // one at a time
     return tdp::zap_all_fast(*state_);
   }
+  const SlotsInUse slots(state_->platform);
   Locked lock(*state_, LockId::kMmu);
   zap::all_fast(*state_);
 }
 
 void Vm::set_quota(u32 pages) {
   VmState& vm = *state_;
+  const SlotsInUse slots(vm.platform);
   Locked lock(vm, LockId::kMmu);
   const u32 least = min_quota(vm.config.vcpus);
   vm.config.quota = pages == 0 ? kDefaultQuota : pages < least ? least : pages;

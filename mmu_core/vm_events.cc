@@ -4,6 +4,7 @@
 #include "mmu_core/pdptes.h"
 #include "mmu_core/registers.h"
 #include "mmu_core/roots.h"
+#include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
 #include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/pml.h"
@@ -24,17 +25,24 @@ Status Vm::set_cpuid(const Capabilities& wanted) {
   for (u32 i = 0; i < vm.config.vcpus; ++i)
     if (!registers::possible(caps, vm.vcpu[i].regs)) return Status::kInvalid;
   vm.config.caps = caps;
-  for (VcpuState& v : vm.vcpu) start_over(v, v.regs);
+  {
+    const SlotsInUse slots(vm.platform);
+    for (VcpuState& v : vm.vcpu) start_over(v, v.regs);
+  }
   zap_all();
   return Status::kOk;
 }
 
 Status Vm::recreate_vcpu(u32 index, const Sregs& start) {
   VcpuState& v = state_->vcpu[index];
+  const SlotsInUse slots(state_->platform);
   forget_translations(v);  // no hardware knows the host's tables any more
   host_tables::free(v);
   v.tdp.store.drain(state_->platform);
-  pml::release(v);
+  {
+    const Locked lock(*state_, LockId::kMmu);  // who takes the log looks at every vCPU's
+    pml::release(v);
+  }
   dirty_ring::release(v);
   reset_vcpu(v);
   CpuRegisters next = v.regs;

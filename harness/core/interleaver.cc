@@ -20,6 +20,7 @@ void Interleaver::reset() {
   fibers_.forget_all();
   for (unsigned& owner : owner_) owner = kNobody;
   for (std::uint32_t& sharers : sharers_) sharers = 0;
+  for (unsigned& sections : sections_) sections = 0;
   inside_ = 0;
   outer_over_ = true;
   next_ = end_ = 0;
@@ -83,7 +84,7 @@ void Interleaver::check_left() {
 }
 
 bool Interleaver::can_go_on(unsigned fiber) const {
-  return fibers_.waits(fiber) && is_free(awaits_[fiber]);
+  return fibers_.waits(fiber) && is_free(awaits_[fiber], fiber);
 }
 
 void Interleaver::go_on(unsigned fiber) {
@@ -103,16 +104,23 @@ bool Interleaver::let_one_go_on() {
   return false;
 }
 
-bool Interleaver::is_free(Want want) const {
+bool Interleaver::is_free(Want want, unsigned context) const {
   if (want.lock == kNobody) return true;
+  if (want.lock == kSections) {
+    for (unsigned other = 0; other <= Fibers::kMost; ++other)
+      if (other != context && sections_[other] != 0) return false;
+    return true;
+  }
   return owner_[want.lock] == kNobody && (want.shared || sharers_[want.lock] == 0);
 }
 
 void Interleaver::wait_for(Want want) {
   const unsigned me = fibers_.current();
-  if (owner_[want.lock] == me || (sharers_[want.lock] >> me & 1))
-    runner_.broken("a lock is taken twice");
-  while (!is_free(want)) {
+  const bool held = want.lock == kSections
+                        ? sections_[me] != 0
+                        : owner_[want.lock] == me || (sharers_[want.lock] >> me & 1) != 0;
+  if (held) runner_.broken("a lock is taken twice");
+  while (!is_free(want, me)) {
     if (me == 0) {
       if (!let_one_go_on()) runner_.broken("the contexts wait for each other");
       continue;
@@ -156,6 +164,10 @@ void Interleaver::unlock_shared(mmu::LockId id) {
   if ((sharers_[n] & me) == 0) runner_.broken("a lock is given back that is not held");
   sharers_[n] &= ~me;
   wake(n);
+}
+
+void Interleaver::end_section() {
+  if (--sections_[fibers_.current()] == 0) wake(kSections);
 }
 
 bool Interleaver::pause() {

@@ -50,6 +50,11 @@ class Interleaver {
   void unlock(mmu::LockId id);
   void lock_shared(mmu::LockId id);
   void unlock_shared(mmu::LockId id);
+  // Sections in which a context looks at the memslots; they nest.
+  void begin_section() { ++sections_[fibers_.current()]; }
+  void end_section();
+  // Until no other context is in one.
+  void wait_for_sections() { wait_for({kSections, false}); }
   void reached(mmu::YieldPoint point);
   // Lets others go on, since only they can change what is waited for. False: there is nobody.
   bool pause();
@@ -58,6 +63,7 @@ class Interleaver {
 
  private:
   static constexpr unsigned kLocks = 2, kNobody = ~0u;
+  static constexpr unsigned kSections = kLocks;  // waited for as if it were a lock
   static constexpr unsigned kMostPauses = 1000;  // of one group
   struct Block {
     std::size_t begin = 0, end = 0;
@@ -73,7 +79,7 @@ class Interleaver {
     unsigned lock = kNobody;
     bool shared = false;
   };
-  bool is_free(Want want) const;
+  bool is_free(Want want, unsigned context) const;
   void wait_for(Want want);
   void wake(unsigned lock);
 
@@ -86,8 +92,9 @@ class Interleaver {
   Block starting_;
   unsigned owner_[kLocks] = {kNobody, kNobody};
   std::uint32_t sharers_[kLocks] = {};  // contexts, as bits
-  Want awaits_[Fibers::kMost + 1];      // lock kNobody: none
-  unsigned turn_ = 0;                   // the fiber that went on last
+  unsigned sections_[Fibers::kMost + 1] = {};
+  Want awaits_[Fibers::kMost + 1];  // lock kNobody: none
+  unsigned turn_ = 0;               // the fiber that went on last
   unsigned pauses_ = 0;
   std::uint32_t inside_ = 0;
   bool outer_over_ = true;

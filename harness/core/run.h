@@ -59,6 +59,9 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   void unlock(mmu::LockId id) final { interleaver_.unlock(id); }
   void lock_shared(mmu::LockId id) final { interleaver_.lock_shared(id); }
   void unlock_shared(mmu::LockId id) final { interleaver_.unlock_shared(id); }
+  void begin_using_slots() final { interleaver_.begin_section(); }
+  void end_using_slots() final { interleaver_.end_section(); }
+  void wait_for_users_of_slots() final { interleaver_.wait_for_sections(); }
   void begin_reading() final { readers_.begin(interleaver_.context()); }
   void end_reading() final;
   void free_table_after_readers(mmu::Hpa hpa) final;

@@ -1,5 +1,6 @@
 #include "harness/processor/second_dimension.h"
 
+#include <atomic>
 #include <iterator>
 
 namespace twinwalk::processor {
@@ -228,7 +229,8 @@ bool SecondDimension::set_flags(const NestedControls& controls, const Walk& walk
       again = true;
       return true;
     }
-    if (log && (bits & format.dirty())) log->page[log->index--] = gpa & ~std::uint64_t{4095};
+    if (log && (bits & format.dirty()))
+      std::atomic_ref(log->page[log->index--]).store(gpa & ~std::uint64_t{4095});
   }
   return true;
 }

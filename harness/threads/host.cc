@@ -178,6 +178,27 @@ mmu::FrameLookup ThreadedHost::lookup_frame(mmu::Hva hva, bool write) {
   return r;
 }
 
+mmu::FrameLookup::Kind ThreadedHost::read_hva(mmu::Hva hva, unsigned size, mmu::u64& value) {
+  if (!ThreadedMemory::backs(hva.raw, size)) return mmu::FrameLookup::Kind::kNoFrame;
+  value = memory_.peek(hva.raw, size);
+  return mmu::FrameLookup::Kind::kFrame;
+}
+
+mmu::FrameLookup::Kind ThreadedHost::write_hva(mmu::Hva hva, unsigned size, mmu::u64 value) {
+  if (!ThreadedMemory::backs(hva.raw, size)) return mmu::FrameLookup::Kind::kNoFrame;
+  do self_.steps->break_cow(hva.raw);  // until nobody protects it in between
+  while (!memory_.poke(hva.raw, size, value));
+  return mmu::FrameLookup::Kind::kFrame;
+}
+
+mmu::FrameLookup::Kind ThreadedHost::cmpxchg_hva(mmu::Hva hva, unsigned size, mmu::u64 expected,
+                                                 mmu::u64 desired, bool& done) {
+  if (!ThreadedMemory::backs(hva.raw, size)) return mmu::FrameLookup::Kind::kNoFrame;
+  do self_.steps->break_cow(hva.raw);
+  while (!memory_.exchange(hva.raw, size, expected, desired, done));
+  return mmu::FrameLookup::Kind::kFrame;
+}
+
 void ThreadedHost::flush_tlb(const mmu::FlushRequest& request) {
   for (unsigned v = 0; v < vcpus_; ++v) {
     if (request.vcpu != mmu::FlushRequest::kAllVcpus && request.vcpu != v) continue;

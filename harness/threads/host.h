@@ -18,6 +18,7 @@
 #include "harness/threads/grace.h"
 #include "harness/threads/guest_mode.h"
 #include "harness/threads/memory.h"
+#include "harness/threads/sections.h"
 
 namespace twinwalk {
 
@@ -59,7 +60,7 @@ class ThreadedHost final : public CoreHost {
   bool is_protected(std::uint64_t hva) const override { return memory_.is_protected(hva); }
   void break_cow(std::uint64_t hva) override { memory_.break_cow(hva); }
   bool poke(std::uint64_t hva, unsigned size, std::uint64_t value) override {
-    memory_.poke(hva, size, value);
+    memory_.poke(hva, size, value);  // else by whoever comes after
     return true;
   }
   void invalidate(std::uint64_t hva, std::uint64_t pages) override { memory_.move(hva, pages); }
@@ -76,6 +77,13 @@ class ThreadedHost final : public CoreHost {
   void free_table(mmu::Hpa hpa) override { memory_.free_table(hpa.raw); }
   void* alloc_object(mmu::u64 size) override;
   void free_object(void* object, mmu::u64 size) override;
+  void begin_using_slots() override { users_of_slots_.begin(context()); }
+  void end_using_slots() override { users_of_slots_.end(context()); }
+  void wait_for_users_of_slots() override { users_of_slots_.wait(context()); }
+  mmu::FrameLookup::Kind read_hva(mmu::Hva hva, unsigned size, mmu::u64& value) override;
+  mmu::FrameLookup::Kind write_hva(mmu::Hva hva, unsigned size, mmu::u64 value) override;
+  mmu::FrameLookup::Kind cmpxchg_hva(mmu::Hva hva, unsigned size, mmu::u64 expected,
+                                     mmu::u64 desired, bool& done) override;
   void begin_reading() override { grace_.begin(context()); }
   void end_reading() override { grace_.end(context()); }
   void free_table_after_readers(mmu::Hpa hpa) override;
@@ -150,6 +158,7 @@ class ThreadedHost final : public CoreHost {
   std::mutex slots_lock_;
   std::shared_mutex mmu_lock_;
   Grace grace_;
+  Sections users_of_slots_;
   std::atomic<std::uint64_t> live_objects_ = 0;
   std::atomic<const char*> complaint_ = nullptr;
 };

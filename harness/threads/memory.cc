@@ -92,10 +92,32 @@ ThreadedMemory::Lookup ThreadedMemory::lookup(std::uint64_t hva) const {
   return found;
 }
 
-void ThreadedMemory::poke(std::uint64_t hva, unsigned size, std::uint64_t value) {
+// Without the lock, so that readers wait for nobody: what a page held before it moved, it held
+// while it was read.
+std::uint64_t ThreadedMemory::peek(std::uint64_t hva, unsigned size) const {
+  const std::uint64_t page = (hva - kHvaBase) / kPage;
+  for (;;) {
+    const std::uint64_t word = entry(page);
+    const std::uint64_t value = load_frame((word & kPfnMask) * kPage + (hva & (kPage - 1)), size);
+    if (entry(page) == word) return value;
+  }
+}
+
+bool ThreadedMemory::poke(std::uint64_t hva, unsigned size, std::uint64_t value) {
   const std::lock_guard lock(changing_);
   const std::uint64_t word = entry((hva - kHvaBase) / kPage);
-  if (!(word & kProtected)) store((word & kPfnMask) * kPage + (hva & (kPage - 1)), size, value);
+  if (word & kProtected) return false;
+  store((word & kPfnMask) * kPage + (hva & (kPage - 1)), size, value);
+  return true;
+}
+
+bool ThreadedMemory::exchange(std::uint64_t hva, unsigned size, std::uint64_t expected,
+                              std::uint64_t desired, bool& done) {
+  const std::lock_guard lock(changing_);
+  const std::uint64_t word = entry((hva - kHvaBase) / kPage);
+  if (word & kProtected) return false;
+  done = compare_exchange((word & kPfnMask) * kPage + (hva & (kPage - 1)), size, expected, desired);
+  return true;
 }
 
 void ThreadedMemory::split(std::uint64_t page) { split_[page / kRegion] = epoch_; }
@@ -199,7 +221,10 @@ void ThreadedMemory::note_written(std::uint64_t pfn) {
 }
 
 std::uint64_t ThreadedMemory::load(std::uint64_t hpa, unsigned size) {
-  if (!check(hpa, false)) return 0;
+  return check(hpa, false) ? load_frame(hpa, size) : 0;
+}
+
+std::uint64_t ThreadedMemory::load_frame(std::uint64_t hpa, unsigned size) const {
   const unsigned shift = 8 * (hpa & 7);
   std::uint64_t value = std::atomic_ref(word_at(hpa)).load() >> shift;
   if (shift + 8 * size > 64) value |= std::atomic_ref(word_at(hpa + 7)).load() << (64 - shift);

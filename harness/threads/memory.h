@@ -44,8 +44,12 @@ class ThreadedMemory {
   };
   Lookup lookup(std::uint64_t hva) const;
   bool is_protected(std::uint64_t hva) const { return !lookup(hva).writable; }
-  // The host process stores, naturally aligned; nothing if the page is protected (again).
-  void poke(std::uint64_t hva, unsigned size, std::uint64_t value);
+  // The host process at that address, naturally aligned, whatever frame is behind it then. False:
+  // the page is protected (again), nothing is done. `done`: it held `expected`.
+  std::uint64_t peek(std::uint64_t hva, unsigned size) const;
+  bool poke(std::uint64_t hva, unsigned size, std::uint64_t value);
+  bool exchange(std::uint64_t hva, unsigned size, std::uint64_t expected, std::uint64_t desired,
+                bool& done);
   // Changes, between begin and end of a notifier event for their range. Pages keep their content.
   void move(std::uint64_t hva, std::uint64_t pages);  // to frames of their own
   void protect(std::uint64_t hva, std::uint64_t pages, bool writable);
@@ -89,6 +93,7 @@ class ThreadedMemory {
     std::size_t head = 0;
   };
 
+  std::uint64_t load_frame(std::uint64_t hpa, unsigned size) const;
   std::uint32_t state(std::uint64_t pfn) const;
   void set_state(std::uint64_t pfn, std::uint32_t state);
   std::uint64_t entry(std::uint64_t page) const;

@@ -97,7 +97,7 @@ Answer install(VcpuState& vcpu, const TdpFault& tdp_fault, const Fault& fault) {
 
 Answer answer_fault(VcpuState& vcpu, const TdpFault& tdp_fault, u64* token) {
   VmState& vm = *vcpu.vm;
-  __atomic_fetch_add(&vm.stats.faults, 1, __ATOMIC_RELAXED);
+  bump(vm.stats.faults);
   Fault fault;
   fault.gfn = Gfn::of(Gpa{tdp_fault.gpa.raw & ~vm.config.shared_bit});
   fault.is_private = tdp_fault.is_private && has_private(vcpu);

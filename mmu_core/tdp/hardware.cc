@@ -39,8 +39,7 @@ EntryState enter(VcpuState& v) {
   if (vm.config.options.extra_flush) flush::all(vm);
   // Others may ask again whenever a lock is let go (KVM: kvm_vcpu_exit_request).
   do {
-    if (v.free_obsolete_roots) {
-      v.free_obsolete_roots = false;
+    if (v.free_obsolete_roots.exchange(false)) {
       unload_obsolete(v);
     }
     if (!load_all(v)) return e;
@@ -73,7 +72,7 @@ void start_over(VcpuState& v) {
   pml::flush(v, pml::kFull);  // while it is known of which address space
   unload(v);
   VmState& vm = *v.vm;
-  ++vm.stats.flushes;
+  bump(vm.stats.flushes);
   FlushRequest all;
   all.vcpu = v.id;
   vm.platform.flush_tlb(all);

@@ -10,7 +10,7 @@ constexpr u64 kFlags = pte::kP | pte::kW | pte::kU | pte::kA | pte::kD | pte::kP
 
 bool write_identity_map(VcpuState& vcpu) {
   AddressSpace& space = space_of(vcpu);
-  u64& written_for = vcpu.vm->tdp.identity_map_generation[vcpu.regs.smm ? 1 : 0];
+  Concurrent<u64>& written_for = vcpu.vm->tdp.identity_map_generation[vcpu.regs.smm ? 1 : 0];
   if (written_for == space.slots.generation()) return true;
   for (u32 i = 0; i < kDirectoryEntries; ++i) {
     const Gpa at = vcpu.vm->config.identity_map + u64{i} * 4;

@@ -80,7 +80,7 @@ class Mapper {
     const u64 now = make_mmio(format_, fault_.gfn, fault_.slot_generation & kMmioGenMask);
     if (was == now) return MapResult::kMmio;
     if (!try_change(vm_, it_.ref(), was, now, removal_)) return MapResult::kRetry;
-    __atomic_fetch_add(&vm_.stats.mmio_sptes, 1, __ATOMIC_RELAXED);
+    bump(vm_.stats.mmio_sptes);
     count(vm_, TdpEvent::kMmioMake, 1);
     return MapResult::kMmio;
   }

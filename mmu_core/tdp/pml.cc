@@ -13,14 +13,9 @@ bool logging(const VmState& vm) {
   return false;
 }
 
-void log(VcpuState& vcpu, u64& entry) {
-  if (entry == kSeen) return;
-  VmState& vm = *vcpu.vm;
-  const Gfn gfn = Gfn::of(Gpa{entry & ~vm.config.shared_bit});
-  entry = kSeen;
-  count(vm, TdpEvent::kPmlEntry);
-  if (const Memslot* slot = space_of(vcpu).slots.find(gfn)) dirty_ring::mark(vcpu, *slot, gfn);
-}
+u64* page_of(const VcpuState& vcpu) { return __atomic_load_n(&vcpu.tdp.pml.ptr, __ATOMIC_ACQUIRE); }
+
+Gfn gfn_of(const VmState& vm, u64 entry) { return Gfn::of(Gpa{entry & ~vm.config.shared_bit}); }
 
 }  // namespace
 
@@ -30,22 +25,50 @@ bool prepare(VcpuState& vcpu, Hpa& page) {
   if (!in_use(vm) || !logging(vm)) return true;
   TablePage& own = vcpu.tdp.pml;
   if (!own.ptr) {
-    if (!vm.platform.alloc_table(TableReach::kAnywhere, own.hpa, own.ptr)) return false;
-    for (unsigned i = 0; i < kEntries; ++i) own.ptr[i] = kSeen;
+    u64* entries = nullptr;
+    if (!vm.platform.alloc_table(TableReach::kAnywhere, own.hpa, entries)) return false;
+    for (unsigned i = 0; i < kEntries; ++i) entries[i] = kSeen;
+    __atomic_store_n(&own.ptr, entries, __ATOMIC_RELEASE);
   }
+  vcpu.tdp.pml_space = vcpu.regs.smm ? 1 : 0;
   page = own.hpa;
   return true;
 }
 
 void flush(VcpuState& vcpu, u16 index) {
-  u64* const entries = vcpu.tdp.pml.ptr;
+  u64* const entries = page_of(vcpu);
   if (!entries) return;
+  VmState& vm = *vcpu.vm;
   const unsigned first = index == kFull ? 0 : index + 1u;
-  for (unsigned i = first; i < kEntries; ++i) log(vcpu, entries[i]);
+  for (unsigned i = first; i < kEntries; ++i) {
+    const u64 entry = __atomic_exchange_n(&entries[i], kSeen, __ATOMIC_ACQ_REL);
+    if (entry == kSeen) continue;
+    count(vm, TdpEvent::kPmlEntry);
+    const Gfn gfn = gfn_of(vm, entry);
+    const Memslot* const slot = space_of(vcpu).slots.find(gfn);
+    if (!slot) continue;
+    if (!(entry & kInLog)) GuestMemory::mark_dirty(*slot, gfn);
+    dirty_ring::push(vcpu, *slot, gfn);
+  }
 }
 
 void flush_all(VmState& vm) {
-  for (VcpuState& v : vm.vcpu) flush(v, kFull);
+  for (VcpuState& v : vm.vcpu) {
+    u64* const entries = page_of(v);
+    if (!entries) continue;
+    for (unsigned i = 0; i < kEntries; ++i) {
+      u64 entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
+      if (entry == kSeen || (entry & kInLog)) continue;
+      // Lost to the vCPU's own flush: that logs it.
+      if (!__atomic_compare_exchange_n(&entries[i], &entry, entry | kInLog, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED))
+        continue;
+      count(vm, TdpEvent::kPmlEntry);
+      const Gfn gfn = gfn_of(vm, entry);
+      const Memslot* const slot = vm.spaces[v.tdp.pml_space].slots.find(gfn);
+      if (slot) GuestMemory::mark_dirty(*slot, gfn);
+    }
+  }
 }
 
 void release(VcpuState& vcpu) {
@@ -61,7 +84,7 @@ bool holds(const VmState& vm, u32 space, Gfn gfn) {
     if (!v.tdp.pml.ptr || (v.regs.smm ? 1u : 0u) != space) continue;
     for (unsigned i = 0; i < kEntries; ++i) {
       const u64 e = v.tdp.pml.ptr[i];
-      if (e != kSeen && Gfn::of(Gpa{e & ~vm.config.shared_bit}) == gfn) return true;
+      if (e != kSeen && !(e & kInLog) && gfn_of(vm, e) == gfn) return true;
     }
   }
   return false;

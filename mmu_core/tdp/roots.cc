@@ -40,7 +40,8 @@ enum class Mirrors : u8 { kStay, kGo };
 void invalidate_all(VmState& vm, Mirrors mirrors) {
   for (Table* root = vm.tdp.roots; root; root = root->next) {
     if (root->invalid || (mirrors == Mirrors::kStay && is_mirror(vm.config, root->key))) continue;
-    root->invalid = root->to_be_emptied = true;
+    root->to_be_emptied = true;
+    root->invalid = true;
     count(vm, TdpEvent::kRootInvalid);
   }
   for (u32 i = 0; i < vm.config.vcpus; ++i) vm.vcpu[i].free_obsolete_roots = true;

@@ -3,6 +3,7 @@
 
 // What a VM and its vCPUs hold for two-dimensional paging; parts of VmState and VcpuState.
 
+#include "mmu_core/concurrent.h"
 #include "mmu_core/memory_cache.h"
 #include "mmu_core/tdp/format.h"
 #include "mmu_core/tdp/private_ranges.h"
@@ -21,7 +22,7 @@ struct TdpVm {
   u64 external_leaves = 0;      // in the module's tables
   tdp::PrivateRanges private_ranges;
   // Of the memslots when the identity map was last written; by address space.
-  u64 identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
+  Concurrent<u64> identity_map_generation[kAddressSpaces] = {~u64{0}, ~u64{0}};
 };
 
 // Is what belongs to this key a mirror of a module's tables?
@@ -35,8 +36,9 @@ struct TdpVcpu {
   tdp::Table*& root_of(bool is_private) { return is_private ? private_root : root; }
   tdp::Table* root_of(bool is_private) const { return is_private ? private_root : root; }
   tdp::TableStore store;
-  DirtyRing* ring = nullptr;  // Options::dirty_ring
-  TablePage pml;              // ptr null until first needed (pml.h)
+  DirtyRing* ring = nullptr;      // Options::dirty_ring
+  TablePage pml;                  // ptr null until first needed (pml.h)
+  Concurrent<u32> pml_space = 0;  // whose gpas its entries are
 };
 
 }  // namespace mmu

@@ -10,7 +10,7 @@
 // A child pointer is written while its entry is frozen, and never cleared: who has read the link
 // reads a child that covers the same gfns, and that is kept until all readers have left.
 
-#include "mmu_core/types.h"
+#include "mmu_core/concurrent.h"
 
 namespace mmu::tdp {
 
@@ -45,9 +45,9 @@ struct Table {
 
   // ---- roots. One reference a vCPU that has it loaded, and one of the VM's own until it becomes
   // invalid and is emptied.
-  u64 gfn_bits = 0;  // set in every gfn that it translates: VmConfig::shared_bit
-  bool invalid = false;
-  bool to_be_emptied = false;  // invalid, and the VM's own reference is still there
+  u64 gfn_bits = 0;                  // set in every gfn that it translates: VmConfig::shared_bit
+  Concurrent<bool> invalid = false;  // read by faults before they take the lock
+  bool to_be_emptied = false;        // invalid, and the VM's own reference is still there
   u32 refs = 0;
 
   Table* next = nullptr;  // roots: VmState's list. Else: to be freed (removed.h)
