@@ -40,6 +40,7 @@ Op host_range(Verb verb, std::uint64_t hva, std::uint64_t pages);  // invalidate
 Op protect(std::uint64_t hva, std::uint64_t pages, bool writable);
 Op huge(Verb verb, std::uint64_t hva);  // huge-split, huge-collapse
 Op dirty_get(std::uint64_t slot);
+Op track(std::uint64_t gpa, bool on);
 Op dirty_clear(std::uint64_t slot, std::uint64_t gpa, std::uint64_t pages);
 Op attributes(std::uint64_t gpa, std::uint64_t pages, bool is_private);
 Op prefault(std::uint64_t gpa, std::uint64_t pages);

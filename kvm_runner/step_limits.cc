@@ -77,6 +77,8 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
     case Verb::kDirtyClear:
     case Verb::kPrefault:
     case Verb::kNxRecover:
+    case Verb::kTrack:
+    case Verb::kAttributes:
     case Verb::kGet:
     case Verb::kInvlpga:
     case Verb::kSregs:

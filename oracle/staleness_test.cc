@@ -200,6 +200,29 @@ TEST(StaleOrder, NewUpperWithAnOlderLowerEntryIsNoWalk) {
             "ok");
 }
 
+// With two dimensions an access may exit and begin again: a first attempt by the former directory
+// takes what is a PDPTE now for the entry of the page, and sets D there. Nothing sets D elsewhere.
+TEST(StaleOrder, AnAccessThatBeganByAFormerWay) {
+  for (const Dimension core : {Dimension::kEpt, Dimension::kBare}) {
+    for (const unsigned dirty : {1u, 2u}) {
+      Machine machine;
+      machine.core = core;
+      Testbed bed(Profile::kArchitecture, machine);
+      bed.map(0, kOld | kLeafUsed);
+      bed.access_fresh(AccessKind::kRead, 0);
+      bed.write(Testbed::kPt, 0x110000 | kPwu);
+      bed.write(0x110000, 0x111000 | kPwu);
+      bed.write(0x111000, kNew | kPwu);
+      bed.write(Testbed::kRoot, Testbed::kPt | kPwu);
+      Outcome o = bed.fresh(AccessKind::kWrite, 0);
+      o.path[0].entry[dirty] |= pte::kD;
+      const bool lawful = core == Dimension::kEpt && dirty == 1;
+      EXPECT_EQ(says(bed.access(AccessKind::kWrite, 0, o)), lawful ? "ok" : "accessed-dirty/dirty")
+          << name_of(core) << ", entry " << dirty;
+    }
+  }
+}
+
 TEST(StaleStructures, Rule6InvlpgElsewhereDropsThePagingStructureCaches) {
   // After INVLPG of another address an old upper entry survives only in a translation made before,
   // and that cannot contain a leaf value which came later.

@@ -165,6 +165,20 @@ step_neutral() {
   done
 }
 
+# The core with real threads under ThreadSanitizer, for ten minutes.
+step_threads() {
+  local log=$build/threads.log seeds=("$source"/corpus/seed/tdp-*.walk)
+  if ! { cmake -S "$source" --preset tsan -B "$build/tsan" "${compiler[@]}" -DTWINWALK_TESTS=OFF &&
+    cmake --build "$build/tsan" --target thread_soak; } >"$log" 2>&1; then
+    fail "build of the core with threads" "$log"
+  elif TSAN_OPTIONS="halt_on_error=1 history_size=4" "$build/tsan/bin/thread_soak" --config tdp-smp --seconds 600 \
+    --out "$build/threads" "${seeds[@]}" >"$log" 2>&1; then
+    pass "ten minutes of tdp-smp with real threads under TSan ($(tail -1 "$log" | sed 's/ *[0-9]* s *//'))"
+  else
+    fail "ten minutes of tdp-smp with real threads under TSan" "$log"
+  fi
+}
+
 # The long ones: sweeps in full, every seeded bug found by fuzzing, the benchmark.
 step_long() {
   local verb
@@ -185,7 +199,7 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, neutral options, coverage)."
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, neutral options, coverage)."
       return 0
       ;;
     *) die "test: no option '$1'; there is --all" ;;
@@ -200,6 +214,7 @@ run_tests() {
   step_format
   if [[ $all == 1 ]]; then
     step_long
+    step_threads
     step_neutral
     # shellcheck source=harness/cli/coverage.sh
     . "$source/harness/cli/coverage.sh"

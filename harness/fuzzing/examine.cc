@@ -160,7 +160,7 @@ class Examiner {
   // Checks and remembers the line of the first divergence.
   CheckResult look(const Trace& trace) {
     bool have = false;
-    const CheckResult r = checker_.check(trace, [&](const CheckEvent& event) {
+    CheckResult r = checker_.check(trace, [&](const CheckEvent& event) {
       if (have || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
       have = true;
       line_ = line_of(event, info_on(*subject_, trace.machine));

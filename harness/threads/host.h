@@ -70,6 +70,8 @@ class ThreadedHost final : public CoreHost {
   }
   void huge_split(std::uint64_t hva) override { memory_.huge_split(hva); }
   void huge_collapse(std::uint64_t hva) override { memory_.huge_collapse(hva); }
+  // Of the range, its first page comes later.
+  void swap_out(std::uint64_t hva, std::uint64_t) override { swapped_ = hva; }
   bool let_others_go_on() override;
 
   // mmu::Platform
@@ -96,6 +98,7 @@ class ThreadedHost final : public CoreHost {
     return memory_.compare_exchange(hpa.raw, size, expected, desired);
   }
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
+  mmu::FrameLookup lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64 token) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
   mmu::u32 context() const override { return self_.context; }
   void lock(mmu::LockId id) override;
@@ -160,6 +163,7 @@ class ThreadedHost final : public CoreHost {
   Grace grace_;
   Sections users_of_slots_;
   std::atomic<std::uint64_t> live_objects_ = 0;
+  std::atomic<std::uint64_t> swapped_ = 0;  // hva of a page; 0: none
   std::atomic<const char*> complaint_ = nullptr;
 };
 

@@ -19,12 +19,13 @@ std::string_view pick(const std::array<std::string_view, N>& names, Enum e) {
 }
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Verb::kCount)> kVerbs = {
-    "cpu",     "mov",     "map",         "write",       "access",        "invlpg",     "invpcid",
-    "init",    "smm",     "slot-add",    "slot-delete", "slot-move",     "slot-flags", "invalidate",
-    "remap",   "protect", "age",         "huge-split",  "huge-collapse", "dirty-get",  "reclaim",
-    "zap-all", "quota",   "fail-alloc",  "async-done",  "npt-map",       "vm-enter",   "vm-exit",
-    "invept",  "invvpid", "get",         "invlpga",     "sregs",         "cpuid",      "new-vcpu",
-    "ept-map", "pml-get", "dirty-clear", "prefault",    "nx-recover",    "attributes"};
+    "cpu",           "mov",         "map",      "write",      "access",      "invlpg",
+    "invpcid",       "init",        "smm",      "slot-add",   "slot-delete", "slot-move",
+    "slot-flags",    "invalidate",  "remap",    "protect",    "age",         "huge-split",
+    "huge-collapse", "dirty-get",   "reclaim",  "zap-all",    "quota",       "fail-alloc",
+    "async-done",    "npt-map",     "vm-enter", "vm-exit",    "invept",      "invvpid",
+    "get",           "invlpga",     "sregs",    "cpuid",      "new-vcpu",    "ept-map",
+    "pml-get",       "dirty-clear", "prefault", "nx-recover", "track",       "attributes"};
 static_assert(!kVerbs.back().empty());
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Point::kCount)> kPoints = {

@@ -150,6 +150,7 @@ constexpr FieldInfo kInveptFields[] = {type(), eptp()};
 constexpr FieldInfo kInvvpidFields[] = {type(), vpid(0), gva(kDefault)};
 constexpr FieldInfo kDirtyClearFields[] = {slot(), gpa(), pages(kDefault), space()};
 constexpr FieldInfo kPrefaultFields[] = {gpa(), pages(kDefault)};
+constexpr FieldInfo kTrackFields[] = {gpa(), value("on", K::kFlag, kRequired, 1), space()};
 constexpr FieldInfo kAttributesFields[] = {gpa(), pages(kDefault),
                                            value("private", K::kFlag, kRequired, 1)};
 constexpr FieldInfo kGetFields[] = {register_word()};
@@ -210,6 +211,7 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kPrefault, kPrefaultFields, true, "Maps a range of guest-physical memory ahead of use."},
     {Verb::kNxRecover, kReclaimFields, true,
      "Gives back huge pages that were split for execution."},
+    {Verb::kTrack, kTrackFields, true, "Tracks the guest's stores to a page, or no more."},
     {Verb::kAttributes, kAttributesFields, true,
      "The host makes a range of the guest's memory private, or shared."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
