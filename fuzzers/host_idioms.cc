@@ -132,6 +132,29 @@ void log_dirty(Sketch& s) {
   if (s.rng().flip()) s.say(phrase::slot_flags(0, 0));
 }
 
+// Others want to hear of stores to a page, of data or a table, that may be written already, is
+// logged perhaps, or goes.
+void track_stores(Sketch& s) {
+  const std::uint64_t gva = s.mapped_gva();
+  s.warm(gva);
+  const Survey::Entry e = s.entry_of(gva);
+  const std::uint64_t page = (s.rng().flip() ? e.gpa : e.value & pte::kAddressMask) & ~(kPage - 1);
+  const bool logs = s.rng().chance(1, 3);
+  s.say(phrase::access(AccessKind::kWrite, gva));
+  if (logs) {
+    s.say(phrase::slot_flags(0, slot_flag::kLogDirty));
+    s.say(phrase::dirty_get(0));
+  }
+  s.say(phrase::track(page, true));
+  s.say(phrase::access(s.rng().chance(1, 4) ? AccessKind::kRmw : AccessKind::kWrite, gva));
+  if (s.rng().flip()) s.deliver(e.gpa, s.changed(e));
+  if (logs) s.say(phrase::dirty_get(0));
+  s.touch(gva);
+  if (s.rng().chance(1, 4)) s.say(phrase::slot_delete(0));
+  if (s.rng().chance(2, 3)) s.say(phrase::track(page, false));
+  s.touch(gva, true);
+}
+
 // Shadow pages are taken away in the middle of use.
 void squeeze(Sketch& s) {
   const std::uint64_t gva = s.mapped_gva();
@@ -168,6 +191,7 @@ constexpr Idiom kIdioms[] = {
     {"notify", 4, notify},
     {"log-dirty", 4, log_dirty},
     {"squeeze", 4, squeeze},
+    {"track-stores", 3, track_stores},
 };
 
 }  // namespace

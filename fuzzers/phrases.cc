@@ -99,6 +99,9 @@ Op protect(std::uint64_t hva, std::uint64_t pages, bool writable) {
 }
 Op huge(Verb verb, std::uint64_t hva) { return say(verb, {{Field::kHva, hva}}); }
 Op dirty_get(std::uint64_t slot) { return say(Verb::kDirtyGet, {{Field::kSlot, slot}}); }
+Op track(std::uint64_t gpa, bool on) {
+  return say(Verb::kTrack, {{Field::kGpa, gpa}, {Field::kValue, on ? 1u : 0u}});
+}
 Op reclaim(std::uint64_t pages) { return say(Verb::kReclaim, {{Field::kPages, pages}}); }
 Op zap_all() { return say(Verb::kZapAll, {}); }
 Op quota(std::uint64_t pages) { return say(Verb::kQuota, {{Field::kPages, pages}}); }

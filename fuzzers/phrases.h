@@ -40,6 +40,7 @@ Op host_range(Verb verb, std::uint64_t hva, std::uint64_t pages);  // invalidate
 Op protect(std::uint64_t hva, std::uint64_t pages, bool writable);
 Op huge(Verb verb, std::uint64_t hva);  // huge-split, huge-collapse
 Op dirty_get(std::uint64_t slot);
+Op track(std::uint64_t gpa, bool on);
 Op reclaim(std::uint64_t pages);
 Op zap_all();
 Op quota(std::uint64_t pages);

@@ -240,6 +240,7 @@ std::uint64_t* HostMemory::alloc_table(std::uint64_t& hpa, bool below_4g) {
   f.epoch = epoch_;
   f.state = FrameState::kTable;
   f.flags = 0;
+  f.lines = 0;
   ++live_tables_;
   hpa = pfn * kPage;
   std::memset(bytes(hpa), 0, kPage);
@@ -254,6 +255,16 @@ void HostMemory::free_table(std::uint64_t hpa) {
   }
   --live_tables_;
   give_back(pfn);
+}
+
+void HostMemory::set_descriptor(std::uint64_t hpa, void* descriptor) {
+  if (state(hpa / kPage) == FrameState::kTable)
+    frames_[hpa / kPage].lines = reinterpret_cast<std::uint64_t>(descriptor);
+}
+
+void* HostMemory::descriptor_of(std::uint64_t hpa) const {
+  if (state(hpa / kPage) != FrameState::kTable) return nullptr;
+  return reinterpret_cast<void*>(frames_[hpa / kPage].lines);
 }
 
 std::uint64_t* HostMemory::table_entry(std::uint64_t hpa) {

@@ -110,6 +110,9 @@ class HostMemory {
   // The entry at `hpa` for the processor's walk; null, and an escape, if the frame is no table.
   std::uint64_t* table_entry(std::uint64_t hpa);
   std::uint64_t live_tables() const { return live_tables_; }
+  // What the core keeps with a table; null of a new one, and where none is.
+  void set_descriptor(std::uint64_t hpa, void* descriptor);
+  void* descriptor_of(std::uint64_t hpa) const;
 
   // Marks that a cached translation or paging-structure entry now reaches the frame.
   void note_reached(std::uint64_t pfn) { frames_[pfn].flags |= kReached; }
@@ -133,7 +136,7 @@ class HostMemory {
   static constexpr std::uint8_t kReached = 1, kZero = 2, kReadOnly = 4;
 
   struct Frame {
-    std::uint64_t lines;     // bit i: line i holds content
+    std::uint64_t lines;     // bit i: line i holds content; kTable: the descriptor
     std::uint32_t epoch;     // the rest counts only in this epoch
     std::uint32_t hva_page;  // kGuest: whose content it is
     FrameState state;

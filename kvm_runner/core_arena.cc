@@ -35,6 +35,7 @@ void CoreArena::reset() {
   free_frames_.clear();
   free_tables_.clear();
   table_live_.clear();
+  descriptors_.clear();
   next_table_ = live_tables_ = frames_used_ = 0;
   for (const auto& [object, bytes] : objects_) std::free(object);
   objects_.clear();
@@ -47,10 +48,12 @@ std::uint64_t* CoreArena::alloc_table(std::uint64_t& hpa) {
   if (number < kTableBytes / kPage) {
     ++next_table_;
     table_live_.push_back(true);
+    descriptors_.push_back(nullptr);
   } else if (!free_tables_.empty()) {
     number = free_tables_.back();
     free_tables_.pop_back();
     table_live_[number] = true;
+    descriptors_[number] = nullptr;
   } else {
     return nullptr;
   }
@@ -67,6 +70,16 @@ bool CoreArena::free_table(std::uint64_t hpa) {
   free_tables_.push_back(number);
   --live_tables_;
   return true;
+}
+
+void CoreArena::set_descriptor(std::uint64_t hpa, void* descriptor) {
+  const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPage;
+  if (number < descriptors_.size()) descriptors_[number] = descriptor;
+}
+
+void* CoreArena::descriptor_of(std::uint64_t hpa) const {
+  const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPage;
+  return number < descriptors_.size() && table_live_[number] ? descriptors_[number] : nullptr;
 }
 
 void* CoreArena::alloc_object(std::uint64_t bytes) {

@@ -35,6 +35,9 @@ class CoreArena {
   // A zeroed page; nullptr when exhausted.
   std::uint64_t* alloc_table(std::uint64_t& hpa);
   bool free_table(std::uint64_t hpa);  // false: no live table
+  // What the core keeps with a table; null where none is.
+  void set_descriptor(std::uint64_t hpa, void* descriptor);
+  void* descriptor_of(std::uint64_t hpa) const;
   std::uint64_t* table_at(std::uint64_t hpa) {
     return reinterpret_cast<std::uint64_t*>(memory_ + (hpa - kArenaBase));
   }
@@ -74,6 +77,7 @@ class CoreArena {
   std::vector<std::uint64_t> owners_;              // by frame number: offset of its page, kNoPage
   std::vector<std::uint64_t> free_frames_, free_tables_;
   std::vector<bool> table_live_;
+  std::vector<void*> descriptors_;  // of tables
   std::uint64_t next_table_ = 0, live_tables_ = 0, frames_used_ = 0;
   std::unordered_map<void*, std::uint64_t> objects_;  // bytes
 };

@@ -64,6 +64,10 @@ class CoreKvmSubject final : public CoreRun, private WordReader {
   mmu::u64 read_guest(mmu::Hpa hpa, unsigned size) override;
   void write_guest(mmu::Hpa hpa, unsigned size, mmu::u64 value) override;
   bool cmpxchg_guest(mmu::Hpa hpa, unsigned size, mmu::u64 expected, mmu::u64 desired) override;
+  void set_descriptor(mmu::Hpa table, void* descriptor) override {
+    arena_.set_descriptor(table.raw, descriptor);
+  }
+  void* descriptor_of(mmu::Hpa table) const override { return arena_.descriptor_of(table.raw); }
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
 

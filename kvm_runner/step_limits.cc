@@ -77,6 +77,7 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
     case Verb::kDirtyClear:
     case Verb::kPrefault:
     case Verb::kNxRecover:
+    case Verb::kTrack:
     case Verb::kGet:
     case Verb::kInvlpga:
     case Verb::kSregs:

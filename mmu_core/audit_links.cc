@@ -33,6 +33,8 @@ void Auditor::check_link(const ShadowPage& p, unsigned i) {
   const ShadowPage* c = p.child(i);
   if (p.spt[i] != (spte::make_nonleaf(c->hpa) | (p.spt[i] & pte::kA)))
     report(Class::kParent, "link does not lead to its child", &p, i);
+  if (vm_.platform.descriptor_of(Hpa{p.spt[i] & pte::kAddress}) != c)
+    report(Class::kParent, "the table that a link leads to is another page's", &p, i);
   if (occurrences(c->parents, {const_cast<ShadowPage*>(&p), i}) != 1)
     report(Class::kParent, "link is not in its child's parent chain exactly once", &p, i);
   if ((c->unsync || c->unsync_children) && !(p.unsync_bitmap[i / 64] & bit(i % 64)))

@@ -62,6 +62,12 @@ TEST_P(AuditLinks, ParentThatIsNamedHasAnEntry) {
                         {&child_, 0}));
 }
 
+TEST_P(AuditLinks, TableLeadsBackToItsPage) {
+  guest.platform.set_descriptor(child_.hpa, link_.page);
+  EXPECT_TRUE(complains(Class::kParent, "the table that a link leads to is another page's", link_));
+  guest.platform.set_descriptor(child_.hpa, &child_);
+}
+
 TEST_P(AuditLinks, ParentKnowsOfAnUnsyncChild) {
   falsify(child_.unsync, true);
   EXPECT_TRUE(complains(Class::kUnsync, "a parent does not know of an unsync child", link_));

@@ -20,12 +20,12 @@ void fill(VmState& vm, SpteRef ref, u64 value) {
 
 // The reverse map of a gfn that is mapped, and the count by which the audit knows that no chain
 // holds more.
-void rmap_add(VmState& vm, Memslot& slot, Gfn gfn, SpteRef ref) {
+void rmap_add(VcpuState& vcpu, Memslot& slot, Gfn gfn, SpteRef ref) {
   const unsigned level = ref.page->role.level();
-  RmapHead& head =
-      level == 1 ? vm.caches.chunk_of(slot, gfn).rmap[slot.in_chunk(gfn)] : *slot.rmap(gfn, level);
-  chain::add(head, ref, vm.caches);
-  ++vm.rmap_refs;
+  RmapHead& head = level == 1 ? vcpu.caches.chunk_of(slot, gfn).rmap[slot.in_chunk(gfn)]
+                              : *slot.rmap(gfn, level);
+  chain::add(head, ref, vcpu.caches);
+  ++vcpu.vm->rmap_refs;
 }
 
 // The slot of a gfn that is mapped: its reverse map must be there as long as the mapping is.
@@ -38,7 +38,7 @@ Memslot& slot_of(VmState& vm, PageRole role, Gfn gfn) {
 void rmap_remove(VmState& vm, Gfn gfn, SpteRef ref) {
   const PageRole role = ref.page->role;
   RmapHead* const head = slot_of(vm, role, gfn).rmap(gfn, role.level());
-  if (!head || !chain::remove(*head, ref, vm.caches))
+  if (!head || !chain::remove(*head, ref, vm.platform))
     vm.platform.panic("leaf missing from the reverse map");
   --vm.rmap_refs;
 }
@@ -49,10 +49,10 @@ u64 load(const SpteRef& ref) {
   return __atomic_load_n(&ref.page->spt[ref.index], __ATOMIC_ACQUIRE);
 }
 
-void set_leaf(VmState& vm, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access) {
+void set_leaf(VcpuState& vcpu, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access) {
   if (!ref.page->role.direct()) ref.page->set_leaf(ref.index, gfn, access);
-  fill(vm, ref, spte);
-  rmap_add(vm, slot, gfn, ref);
+  fill(*vcpu.vm, ref, spte);
+  rmap_add(vcpu, slot, gfn, ref);
 }
 
 void update_leaf(VmState& vm, SpteRef ref, u64 spte) {
@@ -71,11 +71,12 @@ void set_mmio(VmState& vm, SpteRef ref, u64 spte) {
   fill(vm, ref, spte);
 }
 
-void link_child(VmState& vm, SpteRef ref, ShadowPage* child) {
+void link_child(VcpuState& vcpu, SpteRef ref, ShadowPage* child) {
+  VmState& vm = *vcpu.vm;
   ++vm.shape;
   ref.page->set_child(ref.index, child);
   fill(vm, ref, spte::make_nonleaf(child->hpa));
-  chain::add(child->parents, ref, vm.caches);
+  chain::add(child->parents, ref, vcpu.caches);
   count(vm, Event::kLink, *child);
   if (child->unsync || child->unsync_children) unsync::mark_parent(ref);
 }
@@ -96,7 +97,7 @@ void drop(VmState& vm, SpteRef ref) {
     ++vm.shape;
     ShadowPage* child = page.child(ref.index);
     unsync::clear_child(page, ref.index);
-    if (!chain::remove(child->parents, ref, vm.caches))
+    if (!chain::remove(child->parents, ref, vm.platform))
       vm.platform.panic("link missing from the parent chain");
   }
   flush::owe(vm);

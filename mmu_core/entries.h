@@ -13,13 +13,13 @@ namespace mmu::entries {
 u64 load(const SpteRef& ref);
 
 // A leaf into an empty entry; adds it to the reverse map of (gfn, level).
-void set_leaf(VmState& vm, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access);
+void set_leaf(VcpuState& vcpu, SpteRef ref, u64 spte, Memslot& slot, Gfn gfn, u8 access);
 // Another value for a leaf that maps the same frame for the same gfn (KVM: mmu_spte_update). Keeps
 // A and D that the hardware set meanwhile; owes a flush if the change narrows.
 void update_leaf(VmState& vm, SpteRef ref, u64 spte);
 void set_mmio(VmState& vm, SpteRef ref, u64 spte);  // into an empty entry
 // Links a child into an empty entry (KVM: link_shadow_page).
-void link_child(VmState& vm, SpteRef ref, ShadowPage* child);
+void link_child(VcpuState& vcpu, SpteRef ref, ShadowPage* child);
 
 // Empties an entry whatever it holds: leaf with its reverse map, link with its parent chain, MMIO
 // entry (KVM: mmu_page_zap_pte). Owes the flush.

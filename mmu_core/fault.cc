@@ -112,8 +112,6 @@ FaultResult install(VcpuState& vcpu, Gva gva, const Fetch& fault, const notifier
                     Gpa gpa) {
   VmState& vm = *vcpu.vm;
   Locked lock(vm, LockId::kMmu);
-  // Another vCPU may have taken from the stores since they were filled.
-  if (!vm.caches.full()) return result(Kind::kRetry);
   if (!reclaim::make_pages_available(vm)) return result(Kind::kNoMemory);
   vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);
   // Only now: making pages available may have zapped the root in use.
@@ -151,7 +149,7 @@ void map_ahead(VcpuState& vcpu, Gva gva, AccessRequest request) {
   VmState& vm = *vcpu.vm;
   AddressSpace& space = space_of(vcpu);
   request.write = false;
-  if (!roots::make_ready(vcpu) || !vm.caches.top_up()) return;
+  if (!roots::make_ready(vcpu) || !vcpu.caches.top_up()) return;
   const GuestWalk walk =
       walk_guest(space.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kNo);
   if (!walk.ok || !was_accessed(walk)) return;
@@ -185,7 +183,7 @@ FaultResult handle_fault(VcpuState& vcpu, Gva gva, u32 error_code, bool implicit
     const Memslot* appeared = space.slots.find(Gfn::of(gpa));
     if (!appeared) return result(Kind::kMmio, gpa);
   }
-  if (!vm.caches.top_up()) return result(Kind::kNoMemory);
+  if (!vcpu.caches.top_up()) return result(Kind::kNoMemory);
 
   const GuestWalk walk =
       walk_guest(space.memory, vcpu.context, vcpu.regs, gva, request, AdUpdate::kYes);

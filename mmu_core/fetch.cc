@@ -84,7 +84,7 @@ class Installer {
       if (!walk_still_holds(space_.memory, vcpu_.context, walk_, level)) return false;
       if (entries::load(ref)) vm_.platform.panic("link filled meanwhile");
       if (page_->has_gptes()) page_->info->seen[ref.index] = walk_.entry[level - 1];
-      entries::link_child(vm_, ref, child);
+      entries::link_child(vcpu_, ref, child);
     }
     page_ = child;
     return true;
@@ -118,7 +118,7 @@ class Installer {
     if (!child) {
       child = pages::get(vcpu_, base, role);
       if (page_->has_gptes()) page_->info->seen[ref.index] = walk_.entry[level - 1];
-      entries::link_child(vm_, ref, child);
+      entries::link_child(vcpu_, ref, child);
       ++vm_.stats.splits;
       count(vm_, Event::kSplit, *child);
     }
@@ -176,7 +176,7 @@ class Installer {
     } else {
       if (was) count(vm_, Event::kLeafReplaced, *page_);
       entries::drop(vm_, ref);
-      entries::set_leaf(vm_, ref, fresh, *fault_.slot, gfn, fault_.access);
+      entries::set_leaf(vcpu_, ref, fresh, *fault_.slot, gfn, fault_.access);
     }
     if (level == 1 && page_->has_gptes()) prefetch(vcpu_, *page_, ref.index);
     return fault_.write && !spte::is_writable(fresh) ? FetchResult::kWriteProtected

@@ -336,5 +336,29 @@ TEST(Prefetch, LeavesOutWhatHasNoFrame) {
   EXPECT_FALSE(g.translation(kVa + kPageSize).present);
 }
 
+// Between its look at the tables and the lock another vCPU faults, and takes shadow pages.
+TEST(Stores, AreEachVcpusOwn) {
+  VmConfig config;
+  config.vcpus = 2;
+  Guest g(config);
+  g.map(kVa, kPage);
+  const Gva other{kVa.raw + (u64{1} << 39)};
+  g.map(other, kPage + kPageSize);
+  g.cpu(1).enter();
+  bool once = true;
+  g.platform.on_yield = [&](YieldPoint point, u32 vcpu) {
+    if (point != YieldPoint::kAfterFrame || vcpu != 0 || !once) return;
+    once = false;
+    g.platform.running = 1;
+    EXPECT_EQ(g.read(other, 1), g.reaches(kPage + kPageSize));
+    g.platform.running = 0;
+  };
+  const Outcome o = g.read(kVa);
+  EXPECT_EQ(o, g.reaches(kPage));
+  EXPECT_EQ(o.faults, 1u) << "nothing to try again";
+  EXPECT_FALSE(once);
+  g.platform.on_yield = nullptr;  // it knows a variable of this test
+}
+
 }  // namespace
 }  // namespace mmu

@@ -48,26 +48,19 @@ ShadowPage* MemoryCaches::take_page() {
   page->hpa = t.hpa;
   page->spt = t.ptr;
   page->info = info_[--infos_];
+  platform_.set_descriptor(page->hpa, page);
   return page;
 }
 
-void MemoryCaches::free_page(ShadowPage* page) {
-  platform_.free_table(page->hpa);
-  platform_.free_object(page->info, sizeof(EntryInfo));
-  platform_.free_object(page, sizeof(ShadowPage));
+void free_page(Platform& platform, ShadowPage* page) {
+  platform.free_table(page->hpa);
+  platform.free_object(page->info, sizeof(EntryInfo));
+  platform.free_object(page, sizeof(ShadowPage));
 }
 
 RmapChain* MemoryCaches::take_chain() {
   if (!chains_) platform_.panic("memory cache ran dry: chain descriptor");
   return chain_[--chains_];
-}
-
-void MemoryCaches::give_chain(RmapChain* chain) {
-  if (chains_ < kChains) {
-    chain_[chains_++] = new (chain) RmapChain;
-  } else {
-    platform_.free_object(chain, sizeof(RmapChain));
-  }
 }
 
 SlotChunk& MemoryCaches::chunk_of(const Memslot& slot, Gfn gfn) {

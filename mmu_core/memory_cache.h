@@ -1,7 +1,7 @@
 #ifndef MMU_CORE_MEMORY_CACHE_H_
 #define MMU_CORE_MEMORY_CACHE_H_
 
-// Stores filled before an operation, so that nothing is allocated in the
+// Stores of a vCPU, filled before an operation, so that nothing is allocated in the
 // middle of one (KVM: struct kvm_mmu_memory_cache).
 
 #include "mmu_core/memslot.h"
@@ -26,20 +26,14 @@ class MemoryCaches {
 
   explicit MemoryCaches(Platform& platform) : platform_(platform) {}
   bool top_up();  // false: the source is exhausted; what was got stays for the next try
-  bool full() const {
-    return tables_ == kPages && descriptors_ == kPages && infos_ == kPages && chains_ == kChains &&
-           chunks_ == kChunks;
-  }
-  void drain();  // gives everything back
+  void drain();   // gives everything back
 
   // Precondition: top_up() succeeded since this operation began. An empty store is a broken
   // invariant.
   ShadowPage* take_page();  // descriptor with table and info attached
   RmapChain* take_chain();
-  void give_chain(RmapChain* chain);
   // The part of the slot that holds the gfn, made if it is not there yet.
   SlotChunk& chunk_of(const Memslot& slot, Gfn gfn);
-  void free_page(ShadowPage* page);
 
  private:
   Platform& platform_;
@@ -50,6 +44,8 @@ class MemoryCaches {
   RmapChain* chain_[kChains];
   SlotChunk* chunk_[kChunks];
 };
+
+void free_page(Platform& platform, ShadowPage* page);
 
 }  // namespace mmu
 

@@ -76,12 +76,12 @@ ShadowPage* get(VcpuState& vcpu, Gfn gfn, PageRole role) {
     count(vm, Event::kHashHit, *p);
     return p;
   }
-  ShadowPage* p = vm.caches.take_page();
+  ShadowPage* p = vcpu.caches.take_page();
   p->gfn = gfn;
   p->role = role;
   p->generation = vm.pages.generation;
   insert(vm, p);
-  if (p->has_gptes()) tracking::shadow(vm, *p);
+  if (p->has_gptes()) tracking::shadow(vcpu, *p);
   ++vm.stats.shadow_pages;
   count(vm, Event::kHashMiss, *p);
   return p;

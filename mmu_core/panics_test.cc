@@ -93,7 +93,7 @@ TEST_F(PanicsDeathTest, InvalidPageIsZapped) {
 
 TEST_F(PanicsDeathTest, ShadowedTableHasNoMemslot) {
   falsify(table_.gfn, Gfn::of(kNoMemory));
-  EXPECT_DEATH(tracking::shadow(vm(), table_), "shadowed table without a memslot");
+  EXPECT_DEATH(tracking::shadow(vcpu(), table_), "shadowed table without a memslot");
   EXPECT_DEATH(tracking::unshadow(vm(), table_), "shadowed table without a memslot");
 }
 

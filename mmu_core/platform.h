@@ -75,6 +75,10 @@ class Platform {
   // free_table.
   virtual bool alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) = 0;
   virtual void free_table(Hpa hpa) = 0;
+  // The way from a table back to what the core knows of it (KVM: to_shadow_page): null after
+  // alloc_table, kept until free_table; null, too, where no table is.
+  virtual void set_descriptor(Hpa table, void* descriptor) = 0;
+  virtual void* descriptor_of(Hpa table) const = 0;
   // Storage for descriptors (shadow pages, rmap chains, dirty bitmaps, slot arrays); size bytes,
   // 16-aligned, holding anything; nullptr when exhausted. The platform may poison and quarantine
   // what is freed.
@@ -160,7 +164,8 @@ class Platform {
   virtual void flush_tlb(const FlushRequest& request) = 0;
 
   // Vm::track_writes. The core has stored for the guest, by emulation or to set A or D of a guest's
-  // entry, in one aligned piece that a tracked page holds. No lock is held.
+  // entry, in one aligned piece that a tracked page holds. No lock is held, but the memslots are in
+  // use: no call from here that changes them, or what is tracked.
   virtual void on_tracked_write(u32 space, Gpa gpa, unsigned size) {
     (void)space, (void)gpa, (void)size;
   }

@@ -35,7 +35,7 @@ void prefetch_one(VcpuState& vcpu, ShadowPage& page, const GuestMemory::Page& ta
       !unsync::try_to_make_writable(vm, *slot, e.gfn, unsync::Caller::kPrefetch))
     fresh = spte::without_write(fresh);
   page.info->seen[index] = gpte;
-  entries::set_leaf(vm, {&page, index}, fresh, *slot, e.gfn, e.access);
+  entries::set_leaf(vcpu, {&page, index}, fresh, *slot, e.gfn, e.access);
   ++vm.stats.prefetches;
   count(vm, Event::kPrefetch, page);
 }

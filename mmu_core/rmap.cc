@@ -10,12 +10,12 @@ RmapChain* chain_of(const RmapHead& head) { return reinterpret_cast<RmapChain*>(
 void set_chain(RmapHead& head, RmapChain* c) { head.word = reinterpret_cast<u64>(c); }
 
 // Takes the last ref of the head descriptor off, and the descriptor with it when it is empty.
-u64 pop(RmapHead& head, MemoryCaches& caches) {
+u64 pop(RmapHead& head, Platform& platform) {
   RmapChain* c = chain_of(head);
   const u64 ref = c->ref[--c->count];
   if (c->count == 0) {
     set_chain(head, c->more);
-    caches.give_chain(c);
+    platform.free_object(c, sizeof(RmapChain));
   }
   return ref;
 }
@@ -45,7 +45,7 @@ void add(RmapHead& head, SpteRef ref, MemoryCaches& caches) {
   c->ref[c->count++] = ref.pack();
 }
 
-bool remove(RmapHead& head, SpteRef ref, MemoryCaches& caches) {
+bool remove(RmapHead& head, SpteRef ref, Platform& platform) {
   const u64 want = ref.pack();
   if (head.word & 1) {
     if (head.word != want) return false;
@@ -58,7 +58,7 @@ bool remove(RmapHead& head, SpteRef ref, MemoryCaches& caches) {
       u64* hole = &c->ref[i];
       const u64 last = chain_of(head)->ref[chain_of(head)->count - 1];
       *hole = last;
-      pop(head, caches);
+      pop(head, platform);
       return true;
     }
   }

@@ -10,6 +10,7 @@
 namespace mmu {
 
 class MemoryCaches;
+class Platform;
 
 struct RmapChain {
   static constexpr u32 kRefs = 14;
@@ -22,7 +23,7 @@ namespace chain {
 
 void add(RmapHead& head, SpteRef ref, MemoryCaches& caches);
 // False if `ref` is not there (a broken invariant of the caller's making).
-bool remove(RmapHead& head, SpteRef ref, MemoryCaches& caches);
+bool remove(RmapHead& head, SpteRef ref, Platform& platform);
 inline bool empty(const RmapHead& head) { return head.word == 0; }
 
 // Any one of the refs. Precondition: not empty.

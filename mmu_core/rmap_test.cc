@@ -28,9 +28,9 @@ class RmapChainOf : public ::testing::TestWithParam<u32> {
     ASSERT_TRUE(caches_.top_up());
     chain::add(head_, ref(i), caches_);
   }
-  bool remove(u32 i) { return chain::remove(head_, ref(i), caches_); }
+  bool remove(u32 i) { return chain::remove(head_, ref(i), platform_); }
   void remove_all() {
-    while (!chain::empty(head_)) ASSERT_TRUE(chain::remove(head_, chain::front(head_), caches_));
+    while (!chain::empty(head_)) ASSERT_TRUE(chain::remove(head_, chain::front(head_), platform_));
   }
   // The refs that the chain holds, sorted by index.
   std::vector<u32> held() const {

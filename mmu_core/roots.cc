@@ -72,7 +72,7 @@ bool build(VcpuState& vcpu, Root::Kind kind) {
   VmState& vm = *vcpu.vm;
   if (kind == Root::Kind::kDummy) {
     if (!load_dummy(vm)) return false;
-  } else if (!vm.caches.top_up() || !reclaim::make_pages_available(vm)) {
+  } else if (!vcpu.caches.top_up() || !reclaim::make_pages_available(vm)) {
     return false;
   }
   vm.pages.hash.fit(vm.pages.used, vm.pages.oldest);

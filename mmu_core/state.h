@@ -60,6 +60,7 @@ struct MmioCache {
 struct VmState;
 
 struct VcpuState {
+  explicit VcpuState(Platform& platform) : caches(platform) {}
   VmState* vm = nullptr;
   u32 id = 0;
   CpuRegisters regs;
@@ -71,6 +72,7 @@ struct VcpuState {
   // Before the next entry: roots that are obsolete go (KVM: KVM_REQ_MMU_FREE_OBSOLETE_ROOTS).
   Concurrent<bool> free_obsolete_roots = false;
   MmioCache mmio;
+  MemoryCaches caches;  // its faults alone take from them
   AsyncFaults async;
   TdpVcpu tdp;
 };
@@ -99,16 +101,16 @@ struct Notifier {
 };
 
 struct VmState {
-  VmState(Platform& p) : platform(p), caches(p), pages(p) {}
+  VmState(Platform& p) : platform(p), pages(p) {}
   Platform& platform;
   VmConfig config;
   AddressSpace spaces[kAddressSpaces] = {{platform, 0}, {platform, 1}};
-  MemoryCaches caches;
   PageCache pages;
   Notifier notifier;
   ReservedBits own_reserved;
   TablePage dummy;  // ptr null until the first invisible CR3
-  VcpuState vcpu[kMaxVcpus];
+  VcpuState vcpu[kMaxVcpus] = {VcpuState{platform}, VcpuState{platform}, VcpuState{platform},
+                               VcpuState{platform}};
   VmStats stats;
   u8* counters = nullptr;
   u8 locks_held[kMaxContexts] = {};  // by context, bit per LockId: for the order assertion

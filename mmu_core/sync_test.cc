@@ -39,7 +39,7 @@ TEST_F(Sync, ChildOfOtherRulesIsZapped) {
 
 TEST_F(Sync, PageOfOtherRulesIsNotFound) {
   estrange();
-  ASSERT_TRUE(vm().caches.top_up());
+  ASSERT_TRUE(vcpu().caches.top_up());
   const u64 zaps = guest.stats().zaps;
   const ShadowPage* const fresh = pages::get(vcpu(), table_.gfn, table_.role);
   EXPECT_EQ(fresh->used, 0u);

@@ -13,12 +13,13 @@ void allow_large(const Memslot& slot, Gfn gfn) {
   for (unsigned level = 2; level <= kRmapLevels; ++level) --slot.large(gfn, level).disallow;
 }
 
-void shadow(VmState& vm, const ShadowPage& page) {
+void shadow(VcpuState& vcpu, const ShadowPage& page) {
+  VmState& vm = *vcpu.vm;
   Memslot* slot = space_of(vm, page.role).slots.find(page.gfn);
   if (!slot) vm.platform.panic("shadowed table without a memslot");
   forbid_large(*slot, page.gfn);
   if (page.role.level() > 1)
-    __atomic_fetch_add(&vm.caches.chunk_of(*slot, page.gfn).tracked[slot->in_chunk(page.gfn)], 1,
+    __atomic_fetch_add(&vcpu.caches.chunk_of(*slot, page.gfn).tracked[slot->in_chunk(page.gfn)], 1,
                        __ATOMIC_RELAXED);
   entries::write_protect_gfn(vm, *slot, page.gfn);
   flush::pay(vm);

@@ -19,7 +19,7 @@ void allow_large(const Memslot& slot, Gfn gfn);
 
 // Called when an indirect page enters or leaves the cache. shadow() write-protects existing
 // mappings of the gfn.
-void shadow(VmState& vm, const ShadowPage& page);
+void shadow(VcpuState& vcpu, const ShadowPage& page);
 void unshadow(VmState& vm, const ShadowPage& page);
 
 // Largest level at which gfn may be mapped, by the slot alone (KVM: __kvm_mmu_max_mapping_level).

@@ -132,7 +132,7 @@ Vm* Vm::create(void* storage, Platform& platform, const VmConfig& config) {
 void Vm::destroy() {
   drop_all_pages(*state_);
   for (AddressSpace& space : state_->spaces) space.slots.clear();
-  state_->caches.drain();
+  for (VcpuState& v : state_->vcpu) v.caches.drain();
 }
 
 Vcpu& Vm::vcpu(u32 index) { return vcpu_[index]; }

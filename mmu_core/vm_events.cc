@@ -38,6 +38,7 @@ Status Vm::recreate_vcpu(u32 index, const Sregs& start) {
   const SlotsInUse slots(state_->platform);
   forget_translations(v);  // no hardware knows the host's tables any more
   host_tables::free(v);
+  v.caches.drain();
   v.tdp.store.drain(state_->platform);
   {
     const Locked lock(*state_, LockId::kMmu);  // who takes the log looks at every vCPU's

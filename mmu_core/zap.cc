@@ -69,7 +69,7 @@ void commit(VmState& vm) {
   flush::pay(vm);
   while (ShadowPage* p = vm.pages.condemned) {
     vm.pages.condemned = p->next;
-    vm.caches.free_page(p);
+    free_page(vm.platform, p);
   }
 }
 

@@ -50,7 +50,7 @@ class CoreHost : public mmu::Platform {
   }
   // The host has taken these pages back: the first fault that needs one of them is told that it
   // comes later.
-  void swap_out(std::uint64_t hva, std::uint64_t pages) {
+  virtual void swap_out(std::uint64_t hva, std::uint64_t pages) {
     swapped_ = {hva, hva + pages * mmu::kPageSize};
   }
   mmu::FrameLookup lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64 token) override;

@@ -115,6 +115,18 @@ void HostSteps::set_quota(const Op& op) {
   core_.vm().set_quota(op.pages != 0 ? static_cast<mmu::u32>(op.pages) : mmu::kDefaultQuota);
 }
 
+void HostSteps::track(const Op& op) {
+  const auto space = static_cast<mmu::u32>(op.space);
+  const mmu::Gfn gfn{op.gpa / kPageSize};
+  if (op.value == 0) {
+    core_.vm().untrack_writes(space, gfn);
+    return;
+  }
+  while (core_.vm().track_writes(space, gfn) == mmu::Status::kNoMemory &&
+         host_.memory_comes_back()) {
+  }
+}
+
 // ---- backing memory
 
 void HostSteps::change_backing(const Op& op, Outcome& out) {

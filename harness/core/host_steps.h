@@ -24,6 +24,7 @@ class HostSteps {
   void dirty_get(const Op& op, Outcome& out, OutcomeStream& stream);
   void dirty_clear(const Op& op, Outcome& out);
   void set_quota(const Op& op);
+  void track(const Op& op);  // without a memslot there: nothing
   void store(const Op& op, Outcome& out);
   // What a store of anybody's does first to a page that the host has protected: a notifier event.
   void break_cow(std::uint64_t hva);

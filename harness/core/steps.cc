@@ -93,6 +93,8 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kNxRecover:
       core_.vm().recover_nx_huge_pages(op.pages);
       return;
+    case Verb::kTrack:
+      return host_steps_.track(op);
     case Verb::kReclaim:
       core_.vm().reclaim(op.pages);
       return;

@@ -27,7 +27,7 @@ void ThreadedHost::reset(const Machine& machine) {
     v.tdp.reset(machine);
     v.mode.reset();
   }
-  live_objects_ = 0;
+  live_objects_ = swapped_ = 0;
   complaint_ = nullptr;
   self_ = Thread{};
 }
@@ -176,6 +176,14 @@ mmu::FrameLookup ThreadedHost::lookup_frame(mmu::Hva hva, bool write) {
   r.writable = found.writable;
   r.host_level = found.level;
   return r;
+}
+
+mmu::FrameLookup ThreadedHost::lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64) {
+  std::uint64_t page = hva.raw & ~(kPage - 1);
+  if (!swapped_.compare_exchange_strong(page, 0)) return lookup_frame(hva, write);
+  mmu::FrameLookup later;
+  later.kind = mmu::FrameLookup::Kind::kLater;
+  return later;
 }
 
 mmu::FrameLookup::Kind ThreadedHost::read_hva(mmu::Hva hva, unsigned size, mmu::u64& value) {

@@ -70,11 +70,17 @@ class ThreadedHost final : public CoreHost {
   }
   void huge_split(std::uint64_t hva) override { memory_.huge_split(hva); }
   void huge_collapse(std::uint64_t hva) override { memory_.huge_collapse(hva); }
+  // Of the range, its first page comes later.
+  void swap_out(std::uint64_t hva, std::uint64_t) override { swapped_ = hva; }
   bool let_others_go_on() override;
 
   // mmu::Platform
   bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;
   void free_table(mmu::Hpa hpa) override { memory_.free_table(hpa.raw); }
+  void set_descriptor(mmu::Hpa table, void* descriptor) override {
+    memory_.set_descriptor(table.raw, descriptor);
+  }
+  void* descriptor_of(mmu::Hpa table) const override { return memory_.descriptor_of(table.raw); }
   void* alloc_object(mmu::u64 size) override;
   void free_object(void* object, mmu::u64 size) override;
   void begin_using_slots() override { users_of_slots_.begin(context()); }
@@ -96,6 +102,7 @@ class ThreadedHost final : public CoreHost {
     return memory_.compare_exchange(hpa.raw, size, expected, desired);
   }
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
+  mmu::FrameLookup lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64 token) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
   mmu::u32 context() const override { return self_.context; }
   void lock(mmu::LockId id) override;
@@ -160,6 +167,7 @@ class ThreadedHost final : public CoreHost {
   Grace grace_;
   Sections users_of_slots_;
   std::atomic<std::uint64_t> live_objects_ = 0;
+  std::atomic<std::uint64_t> swapped_ = 0;  // hva of a page; 0: none
   std::atomic<const char*> complaint_ = nullptr;
 };
 

@@ -34,7 +34,7 @@ struct Weight {
   unsigned count;
 };
 constexpr Weight kWeights[] = {
-    {Verb::kAccess, 52},      {Verb::kWrite, 45},    {Verb::kMap, 28},    {Verb::kMov, 18},
+    {Verb::kAccess, 51},      {Verb::kWrite, 45},    {Verb::kMap, 28},    {Verb::kMov, 18},
     {Verb::kInvlpg, 14},      {Verb::kCpu, 4},       {Verb::kInvpcid, 4}, {Verb::kInvalidate, 4},
     {Verb::kRemap, 3},        {Verb::kProtect, 3},   {Verb::kAge, 2},     {Verb::kHugeSplit, 2},
     {Verb::kHugeCollapse, 2}, {Verb::kDirtyGet, 3},  {Verb::kSlotAdd, 2}, {Verb::kSlotDelete, 1},

@@ -24,7 +24,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(Verb::kCount)> k
     "remap",   "protect", "age",         "huge-split",  "huge-collapse", "dirty-get",  "reclaim",
     "zap-all", "quota",   "fail-alloc",  "async-done",  "npt-map",       "vm-enter",   "vm-exit",
     "invept",  "invvpid", "get",         "invlpga",     "sregs",         "cpuid",      "new-vcpu",
-    "ept-map", "pml-get", "dirty-clear", "prefault",    "nx-recover"};
+    "ept-map", "pml-get", "dirty-clear", "prefault",    "nx-recover",    "track"};
 static_assert(!kVerbs.back().empty());
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Point::kCount)> kPoints = {

@@ -65,6 +65,8 @@ enum class Verb : std::uint8_t {
   kDirtyClear,  // manual clear of [gpa, gpa + pages * 4K) of the slot's log
   kPrefault,    // the vCPU maps [gpa, gpa + pages * 4K) ahead of use
   kNxRecover,   // up to `pages` huge pages that were split for execution come back
+  // host, of both
+  kTrack,  // stores to the page of gpa are the core's from now on, or (`on` is Op::value) no more
   kCount,
 };
 

@@ -150,6 +150,7 @@ constexpr FieldInfo kInveptFields[] = {type(), eptp()};
 constexpr FieldInfo kInvvpidFields[] = {type(), vpid(0), gva(kDefault)};
 constexpr FieldInfo kDirtyClearFields[] = {slot(), gpa(), pages(kDefault), space()};
 constexpr FieldInfo kPrefaultFields[] = {gpa(), pages(kDefault)};
+constexpr FieldInfo kTrackFields[] = {gpa(), value("on", K::kFlag, kRequired, 1), space()};
 constexpr FieldInfo kGetFields[] = {register_word()};
 constexpr FieldInfo kInvlpgaFields[] = {gva(), value("asid", K::kHex)};
 constexpr FieldInfo kSregsFields[] = {
@@ -207,7 +208,8 @@ constexpr VerbInfo kVerbs[] = {
     {Verb::kDirtyClear, kDirtyClearFields, true, "Clears a range of the memslot's dirty log."},
     {Verb::kPrefault, kPrefaultFields, true, "Maps a range of guest-physical memory ahead of use."},
     {Verb::kNxRecover, kReclaimFields, true,
-     "Gives back huge pages that were split for execution."}};
+     "Gives back huge pages that were split for execution."},
+    {Verb::kTrack, kTrackFields, true, "Tracks the guest's stores to a page, or no more."}};
 static_assert(std::size(kVerbs) == static_cast<std::size_t>(Verb::kCount));
 
 constexpr bool in_order() {

@@ -101,6 +101,8 @@ void Auditor::check_link(Ref ref, u64 e) {
   Table* const child = ref.child();
   if (!child || child->hpa.raw != (e & kAddress))
     return report(Class::kParent, "link leads to another table than the core thinks", ref);
+  if (vm_.platform.descriptor_of(child->hpa) != child)
+    report(Class::kParent, "the table that a link leads to is another descriptor's", ref);
   if (e != make_table(format_, child->hpa, ref.level()) &&
       (e | format_.accessed) != make_table(format_, child->hpa, ref.level()))
     report(Class::kRole, "link does not grant everything", ref);

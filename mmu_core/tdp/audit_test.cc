@@ -136,6 +136,13 @@ TEST_P(TdpAudit, LinkLeadsToItsChild) {
   EXPECT_TRUE(complains(Class::kParent, "link leads to another table than the core thinks"));
 }
 
+TEST_P(TdpAudit, TableLeadsBackToItsDescriptor) {
+  Table* const child = at(kPage).table;
+  g_.platform.set_descriptor(child->hpa, child->parent);
+  EXPECT_TRUE(complains(Class::kParent, "the table that a link leads to is another descriptor's"));
+  g_.platform.set_descriptor(child->hpa, child);
+}
+
 TEST_P(TdpAudit, LinkGrantsEverything) {
   falsify(entry(kPage, 2), entry(kPage, 2) & ~format().write);
   EXPECT_TRUE(complains(Class::kRole, "link does not grant everything"));

@@ -11,9 +11,12 @@ Table* allocate_table(Platform& platform, TableReach reach) {
   void* const object = platform.alloc_object(sizeof(Table));
   if (!object) return nullptr;
   auto* const table = new (object) Table;
-  if (platform.alloc_table(reach, table->hpa, table->entry)) return table;
-  platform.free_object(table, sizeof(Table));
-  return nullptr;
+  if (!platform.alloc_table(reach, table->hpa, table->entry)) {
+    platform.free_object(table, sizeof(Table));
+    return nullptr;
+  }
+  platform.set_descriptor(table->hpa, table);
+  return table;
 }
 
 Links* allocate_links(Platform& platform) {

@@ -96,7 +96,18 @@ bool RecordingPlatform::alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) {
   return true;
 }
 
+void RecordingPlatform::set_descriptor(Hpa table, void* descriptor) {
+  if (!table_at(table)) panic("a descriptor of what is no table");
+  descriptors_[Pfn::of(table)] = descriptor;
+}
+
+void* RecordingPlatform::descriptor_of(Hpa table) const {
+  const auto it = descriptors_.find(Pfn::of(table));
+  return it == descriptors_.end() ? nullptr : it->second;
+}
+
 void RecordingPlatform::free_table(Hpa hpa) {
+  descriptors_.erase(Pfn::of(hpa));
   if (hpa.raw % kPageSize || tables_.erase(Pfn::of(hpa)) == 0) panic("free of what is no table");
 }
 

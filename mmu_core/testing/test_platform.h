@@ -110,6 +110,8 @@ class RecordingPlatform final : public Platform {
 
   bool alloc_table(TableReach reach, Hpa& hpa, u64*& ptr) override;
   void free_table(Hpa hpa) override;
+  void set_descriptor(Hpa table, void* descriptor) override;
+  void* descriptor_of(Hpa table) const override;
   void* alloc_object(u64 size) override;
   void free_object(void* object, u64 size) override;
   void begin_reading() override;
@@ -156,7 +158,8 @@ class RecordingPlatform final : public Platform {
   std::vector<LargePage> large_pages_;
   std::map<Pfn, std::unique_ptr<Page>> guest_frames_;
   std::map<Pfn, std::unique_ptr<Page>> tables_;
-  std::map<void*, u64> objects_;  // size by address
+  std::map<Pfn, void*> descriptors_;  // of tables
+  std::map<void*, u64> objects_;      // size by address
   bool held_[kMaxContexts][2] = {};
   bool shared_[kMaxContexts] = {};  // of the mmu lock
   bool reading_[kMaxContexts] = {};
