@@ -80,6 +80,7 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
     judge_interleaved(trace, report, result);
   }
   deviation_.clear();
+  left_open_ |= spec_.lost_track();
   compare_images(trace, report, result);
   if (unicorn_) ask_unicorn(trace, report, result);
   if (trace && !trace->known.empty()) check_known(*trace, report, result);

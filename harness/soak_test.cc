@@ -48,10 +48,10 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& param) { return std::string(param.param.name); });
 
 // Checks one trace; what it says is wrong, smallest.
-void look(Checker& checker, const Trace& trace, std::uint64_t n, std::uint64_t seed,
-          unsigned& diverged) {
-  const CheckResult result = checker.check(trace);
-  if (result.divergence == DivergenceClass::kNone) return;
+CheckResult look(Checker& checker, const Trace& trace, std::uint64_t n, std::uint64_t seed,
+                 unsigned& diverged) {
+  CheckResult result = checker.check(trace);
+  if (result.divergence == DivergenceClass::kNone) return result;
   ++diverged;
   const Minimised small = minimise(checker, trace, result.divergence);
   std::string said;
@@ -63,6 +63,7 @@ void look(Checker& checker, const Trace& trace, std::uint64_t n, std::uint64_t s
             (e.verdict.rule ? " [" + std::string(e.verdict.rule->id) + "]" : "") + "\n";
   });
   ADD_FAILURE() << "trace " << n << " of seed " << seed << "\n" << said << print(small.trace);
+  return result;
 }
 
 // What the second dimension can do varies where the machine does.
@@ -100,19 +101,25 @@ class NestedSoak : public testing::TestWithParam<Nesting> {};
 INSTANTIATE_TEST_SUITE_P(Kinds, NestedSoak, testing::Values(Nesting::kEpt, Nesting::kNpt),
                          [](const auto& param) { return std::string(name_of(param.param)); });
 
-// Not clean yet: the search for former values in two dimensions gives up too early.
-TEST_P(NestedSoak, DISABLED_ProcessorAgreesWithTheReference) {
+// Few traces: those in which much is stale take the search for courses long. Where it gives up the
+// rest of the trace counts as open, which must stay the exception. Not clean for thousands of
+// traces yet (oracle/README.md, "Not modelled").
+TEST_P(NestedSoak, ProcessorAgreesWithTheReference) {
   const auto subject = make_own_subject();
   Checker checker(*subject);
   const std::uint64_t seed = from_environment("TWINWALK_SOAK_SEED", 1);
-  const std::uint64_t traces = from_environment("TWINWALK_SOAK_TRACES", 2000);
+  const std::uint64_t traces = from_environment("TWINWALK_SOAK_TRACES", 100);
   RandomNestedTrace random(seed);
   Trace trace;
   unsigned diverged = 0;
+  std::uint64_t open = 0, agreed = 0;
   for (std::uint64_t n = 0; n < traces && diverged < 3; ++n) {
     random.next(GetParam(), 80, trace);
-    look(checker, trace, n, seed, diverged);
+    const CheckResult result = look(checker, trace, n, seed, diverged);
+    open += result.unspecified;
+    agreed += result.agree;
   }
+  EXPECT_LT(open * 10, agreed);
 }
 
 }  // namespace

@@ -153,7 +153,12 @@ class GuestJudge {
     found = search(access_, &effects, course);
     if (fresh) course = fresh_;
     if (!found) return unexplained();
-    effects.apply(state_, guest(), too_large_);
+    if (too_large_) {  // the outcome is right, but what else was set is anybody's guess
+      state_.lose_track(rules::kTdpStale);
+      ++(fresh ? counters_.fresh : counters_.stale);
+      return;
+    }
+    effects.apply(state_, guest(), false);
     settle(course);
     if (out_.kind != VerdictKind::kAgree) return;
     if (course.undefined || wraps()) {
@@ -335,11 +340,12 @@ class GuestJudge {
       return;
     }
     if (too_large_) {
+      state_.lose_track(rules::kTdpStale);
       unspecified(out_, rules::kTdpStale, "outcome", to_text(got_),
                   "more former values than the search looks at");
-    } else {
-      classify();
+      return;
     }
+    classify();
     adopt_fresh();
   }
 

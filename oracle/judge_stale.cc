@@ -60,9 +60,9 @@ bool AccessJudge::accept_stale() {
   StaleMatcher matcher(state_, seen_);
   if (!matcher.search(state_.profile())) {
     if (!matcher.too_large()) return false;
+    state_.lose_track(rules::kStale5);
     unspecified(out_, rules::kStale5, "outcome", to_text(got_),
                 "more former values than the search looks at");
-    adopt_fresh();
     return true;
   }
   if (got_.kind == OutcomeKind::kPageFault) {

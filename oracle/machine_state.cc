@@ -26,6 +26,7 @@ MachineState::MachineState() : memory_{{{0, slots_[0], image_}, {1, slots_[1], i
 void MachineState::reset(const Machine& machine, Profile profile) {
   machine_ = machine;
   profile_ = profile;
+  lost_by_ = nullptr;
   for (Memslots& slots : slots_) slots.reset(machine);
   space_ = 0;
   // Of an EPT entry R, W, X and bit 10 each make it present.

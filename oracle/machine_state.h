@@ -42,6 +42,11 @@ class MachineState {
   MachineState();
   void reset(const Machine& machine, Profile profile);
 
+  // A search gave up, by that rule: what the subject did, and left in memory, is not known from now
+  // on, and nothing more of this trace can be judged.
+  void lose_track(const Rule& rule) { lost_by_ = &rule; }
+  const Rule* lost_by() const { return lost_by_; }  // null: it has not
+
   const Machine& machine() const { return machine_; }
   Profile profile() const { return profile_; }
   Time now() const { return now_; }
@@ -232,6 +237,7 @@ class MachineState {
     return bits << 8 * (gpa & 7);
   }
 
+  const Rule* lost_by_ = nullptr;
   Machine machine_;
   Profile profile_ = Profile::kKvm;
   std::array<Memslots, kSpaces> slots_;

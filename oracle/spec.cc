@@ -29,8 +29,15 @@ void Spec::judge(std::uint32_t index, const Step& step, const Outcome& got,
   out.got.clear();
   out.allowed.clear();
   ++impl_->counters.checks;
+  if (const Rule* rule = impl_->state.lost_by()) [[unlikely]] {
+    if (got.kind == OutcomeKind::kSkip) return;
+    ++impl_->counters.unspecified;
+    return unspecified(out, *rule, "outcome", to_text(got), "what a search that gave up left open");
+  }
   judge_step(impl_->state, {index, &step, &got, extra}, impl_->counters, out);
 }
+
+bool Spec::lost_track() const { return impl_->state.lost_by() != nullptr; }
 
 void Spec::under_way(const Step& step) { leave_open_under_way(impl_->state, step); }
 void Spec::under_way_no_more(const Step& step) { take_back_under_way(impl_->state, step); }

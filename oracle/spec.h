@@ -87,6 +87,10 @@ class Spec {
   void judge(std::uint32_t index, const Step& step, const Outcome& got, const std::uint64_t* extra,
              Verdict& out);
 
+  // A search for former values gave up: of the rest of the trace nothing is judged, and memory may
+  // be other than it is here.
+  bool lost_track() const;
+
   // That step has begun, and steps that it overlaps are judged before it.
   void under_way(const Step& step);
   // Now it is that step's turn.

@@ -77,6 +77,10 @@ class ThreadedHost final : public CoreHost {
   // mmu::Platform
   bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;
   void free_table(mmu::Hpa hpa) override { memory_.free_table(hpa.raw); }
+  void set_descriptor(mmu::Hpa table, void* descriptor) override {
+    memory_.set_descriptor(table.raw, descriptor);
+  }
+  void* descriptor_of(mmu::Hpa table) const override { return memory_.descriptor_of(table.raw); }
   void* alloc_object(mmu::u64 size) override;
   void free_object(void* object, mmu::u64 size) override;
   void begin_using_slots() override { users_of_slots_.begin(context()); }

@@ -28,12 +28,14 @@ ThreadedMemory::ThreadedMemory()
     : arena_(static_cast<std::uint8_t*>(reserve(kFrames * kPage))),
       state_(static_cast<std::atomic<std::uint32_t>*>(reserve(kFrames * sizeof *state_))),
       map_(static_cast<std::atomic<std::uint64_t>*>(reserve(kHvaPages * sizeof *map_))),
+      descriptor_(static_cast<std::atomic<void*>*>(reserve(kFrames * sizeof *descriptor_))),
       split_(kHvaPages / kRegion) {}
 
 ThreadedMemory::~ThreadedMemory() {
   munmap(arena_, kFrames * kPage);
   munmap(state_, kFrames * sizeof *state_);
   munmap(map_, kHvaPages * sizeof *map_);
+  munmap(descriptor_, kFrames * sizeof *descriptor_);
 }
 
 void ThreadedMemory::reset(unsigned host_page_level) {
@@ -277,6 +279,7 @@ std::uint64_t* ThreadedMemory::alloc_table(std::uint64_t& hpa, bool below_4g) {
   }
   hpa = pfn * kPage;
   std::memset(arena_ + hpa, 0, kPage);
+  descriptor_[pfn] = nullptr;
   set_state(pfn, kTable);
   ++live_tables_;
   return &word_at(hpa);

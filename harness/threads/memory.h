@@ -66,6 +66,13 @@ class ThreadedMemory {
   // ---- page tables
   std::uint64_t* alloc_table(std::uint64_t& hpa, bool below_4g);  // zeroed; null: exhausted
   void free_table(std::uint64_t hpa);
+  // What the core keeps of a table (mmu::Platform::set_descriptor).
+  void set_descriptor(std::uint64_t hpa, void* descriptor) {
+    descriptor_[hpa / kPage] = descriptor;
+  }
+  void* descriptor_of(std::uint64_t hpa) const {
+    return (state(hpa / kPage) & kUseMask) == kTable ? descriptor_[hpa / kPage].load() : nullptr;
+  }
   // For the hardware's walk; null, and a complaint, if no table lies there.
   std::uint64_t* table_entry(std::uint64_t hpa);
   std::uint64_t live_tables() const { return live_tables_; }
@@ -114,6 +121,7 @@ class ThreadedMemory {
   std::uint8_t* arena_ = nullptr;
   std::atomic<std::uint32_t>* state_ = nullptr;
   std::atomic<std::uint64_t>* map_ = nullptr;
+  std::atomic<void*>* descriptor_ = nullptr;
   std::vector<std::atomic<std::uint32_t>> split_;  // by 2M of hva space: the epoch
   std::uint32_t epoch_ = 0;
   unsigned host_page_level_ = 1;
