@@ -27,6 +27,7 @@ struct Wanted {
   std::string config = "tdp-smp", out;
   std::uint64_t seconds = 10, programs = 0, first = 0;  // programs: 0, as many as there is time for
   unsigned rounds = 4;
+  bool as_is = false;
   std::vector<std::string> paths;
 };
 
@@ -88,6 +89,10 @@ int soak(const Wanted& wanted) {
   }
   std::vector<Trace> seeds;
   if (!read_seeds(wanted.paths, seeds)) return 2;
+  if (wanted.as_is && seeds.empty()) {
+    std::fprintf(stderr, "thread_soak: --as-is needs traces\n");
+    return 2;
+  }
   if (!wanted.out.empty()) {
     const std::string trouble = make_folder(wanted.out);
     if (!trouble.empty()) {
@@ -118,7 +123,11 @@ int soak(const Wanted& wanted) {
   };
   for (std::uint64_t n = wanted.first; seconds() < wanted.seconds; ++n) {
     if (wanted.programs != 0 && n == wanted.first + wanted.programs) break;
-    make(*config, mutator, seeds, n, trace);
+    if (wanted.as_is) {
+      trace = seeds[n % seeds.size()];
+    } else {
+      make(*config, mutator, seeds, n, trace);
+    }
     if (ThreadedRun::why_not(trace.machine) != nullptr) {
       ++left_out;
       continue;
@@ -161,6 +170,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", wanted.rounds, "how often each thread goes through its part")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  app.add_flag("--as-is", wanted.as_is, "runs the given traces themselves, in turn");
   app.add_option("--out", wanted.out, "folder for the trace of a finding; else it is printed");
   app.add_option("PATH", wanted.paths, "traces to begin with");
   try {

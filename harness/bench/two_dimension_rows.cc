@@ -119,7 +119,7 @@ void spec_walk(RowSet& rows) {
           keep(plain.walk_nested(NestedWorkload::kRoot, kInitialCr3, query.gva));
       });
   rows.limit("plain-nested-walk", walks.limit_ns, "ns");
-  rows.ratio("spec-nested-walk", walks.value_ns, "ns", walks.limit_ns, 30);
+  rows.ratio("spec-nested-walk", walks.value_ns, "ns", walks.limit_ns, 20);
 }
 
 // With a TLB that keeps nothing every access walks.

@@ -3,12 +3,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 namespace twinwalk {
 namespace {
 
 constexpr std::uint64_t kPage = mmu::kPageSize;
-// Of one step: so often the others may come in between before it counts as never ending.
+// So often a step is tried, while all the others stand still too, before it counts as never ending.
 constexpr unsigned kMostTries = 200000;
 
 static_assert(kMaxVcpus < mmu::kMaxContexts, "host threads are contexts behind the vCPUs");
@@ -41,7 +42,7 @@ void ThreadedHost::finish_readers() {
 
 void ThreadedHost::adopt_thread(unsigned number, CoreVm& core, CoreSteps& steps,
                                 std::uint64_t seed) {
-  self_ = {number, &core, &steps, 0, seed * 2 + 1};
+  self_ = {number, &core, &steps, 0, 0, seed * 2 + 1};
 }
 
 void ThreadedHost::begin_step() { self_.tries = 0; }
@@ -126,6 +127,8 @@ void ThreadedHost::executed(const Op& op, const Registers& before) {
 
 bool ThreadedHost::let_others_go_on() {
   std::this_thread::yield();
+  const std::uint64_t now = steps_done_.load(std::memory_order_relaxed) + memory_.pages_changed();
+  if (now != std::exchange(self_.elsewhere, now)) self_.tries = 0;
   return ++self_.tries < kMostTries;
 }
 

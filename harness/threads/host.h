@@ -42,6 +42,7 @@ class ThreadedHost final : public CoreHost {
   void adopt_thread(unsigned number, CoreVm& core, CoreSteps& steps, std::uint64_t seed);
   // The calling thread begins a step.
   void begin_step();
+  void end_step() { steps_done_.fetch_add(1, std::memory_order_relaxed); }
 
   ThreadedMemory& memory() { return memory_; }
   DirtyWatch& dirty() { return dirty_; }
@@ -147,7 +148,8 @@ class ThreadedHost final : public CoreHost {
     unsigned context = 0;
     CoreVm* core = nullptr;
     CoreSteps* steps = nullptr;
-    unsigned tries = 0;  // of this step
+    unsigned tries = 0;           // of this step, while nobody else got anywhere
+    std::uint64_t elsewhere = 0;  // what others had done at the last
     std::uint64_t random = 1;
   };
 
@@ -166,6 +168,7 @@ class ThreadedHost final : public CoreHost {
   std::shared_mutex mmu_lock_;
   Grace grace_;
   Sections users_of_slots_;
+  std::atomic<std::uint64_t> steps_done_ = 0;
   std::atomic<std::uint64_t> live_objects_ = 0;
   std::atomic<std::uint64_t> swapped_ = 0;  // hva of a page; 0: none
   std::atomic<const char*> complaint_ = nullptr;

@@ -156,6 +156,7 @@ void ThreadedMemory::move(std::uint64_t hva, std::uint64_t pages) {
     if (to == 0) return;  // the rest stays where it is
     split(page);
     move_page(page, to, !(entry(page) & kProtected));
+    pages_changed_.fetch_add(1, std::memory_order_relaxed);
   }
 }
 
@@ -166,6 +167,7 @@ void ThreadedMemory::protect(std::uint64_t hva, std::uint64_t pages, bool writab
     const std::uint64_t pfn = entry(page) & kPfnMask;
     set_entry(page, pfn, writable);
     set_state(pfn, (state(pfn) & kWritten) | (writable ? kGuest : kReadOnly));
+    pages_changed_.fetch_add(1, std::memory_order_relaxed);
   }
   // What lies half in the range is no one page any more.
   split(first);

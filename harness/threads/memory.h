@@ -57,6 +57,9 @@ class ThreadedMemory {
   void huge_split(std::uint64_t hva);
   void huge_collapse(std::uint64_t hva);
 
+  // Grows while a change of many pages goes on.
+  std::uint64_t pages_changed() const { return pages_changed_.load(std::memory_order_relaxed); }
+
   // ---- frames. Naturally aligned within a page, size 1..8.
   std::uint64_t load(std::uint64_t hpa, unsigned size);
   void store(std::uint64_t hpa, unsigned size, std::uint64_t value);
@@ -127,6 +130,7 @@ class ThreadedMemory {
   unsigned host_page_level_ = 1;
   std::mutex changing_;  // the map, and which frames are left
   std::uint64_t next_ = 0;
+  std::atomic<std::uint64_t> pages_changed_ = 0;
   std::mutex tables_;
   Pool low_, high_;
   std::atomic<std::uint64_t> live_tables_ = 0;

@@ -151,12 +151,13 @@ void ThreadedRun::work(Worker& worker) {
       ++worker.counts.steps;
       if (is_of_vcpu(*op)) {
         worker.steps.execute(*op, out, stream);
-        if (op->verb != Verb::kAccess) continue;
-        ++worker.counts.accesses;
-        if (out.kind == OutcomeKind::kOk) ++worker.counts.completed;
+        const bool access = op->verb == Verb::kAccess;
+        worker.counts.accesses += access;
+        worker.counts.completed += access && out.kind == OutcomeKind::kOk;
       } else {
         host_step(worker, *op, out, stream);
       }
+      host_.end_step();
     }
   }
 }
