@@ -230,7 +230,9 @@ bool AccessJudge::tables_after_store_are_shown(unsigned i) {
     return false;
   }
   for (unsigned s = 0; s < after.count; ++s) {
-    const std::uint64_t want = after.entry[s], change = want ^ path.entry[s];
+    // As it is now: a word that is used at two steps has been shown once already.
+    const std::uint64_t want = state_.load_entry(after.entry_gpa[s], entry_bytes());
+    const std::uint64_t change = want ^ path.entry[s];
     // Speculation may have walked the new tables already (rule stale-10).
     const bool may_speculate = !kvm() && (want & pte::kP) && s >= after.plain;
     const std::uint64_t speculative = may_speculate ? pte::kA & ~want : 0;
