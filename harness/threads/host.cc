@@ -23,7 +23,7 @@ ThreadedHost::ThreadedHost(OnPanic on_panic) : on_panic_(on_panic) {}
 void ThreadedHost::reset(const Machine& machine) {
   memory_.reset(machine.host_page_level);
   dirty_.reset();
-  vcpus_ = machine.vcpus;
+  machine_ = machine;
   for (Vcpu& v : vcpu_) {
     v.tdp.reset(machine);
     v.mode.reset();
@@ -55,7 +55,7 @@ void ThreadedHost::complain(const char* what) {
 // ---- steps
 
 SkipReason ThreadedHost::why_not(const Op& op) const {
-  if (op.vcpu >= vcpus_) return SkipReason::kVcpuNotThere;
+  if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
   switch (op.verb) {
     case Verb::kEptMap:
     case Verb::kNptMap:
@@ -71,6 +71,8 @@ SkipReason ThreadedHost::why_not(const Op& op) const {
     case Verb::kFailAlloc:
     case Verb::kAsyncDone:
       return SkipReason::kVerbNotSupported;
+    case Verb::kSmm:  // no processor has both
+      return shared_bit(machine_) != 0 ? SkipReason::kFeatureNotSupported : SkipReason::kNone;
     default:
       return SkipReason::kNone;
   }
@@ -211,7 +213,7 @@ mmu::FrameLookup::Kind ThreadedHost::cmpxchg_hva(mmu::Hva hva, unsigned size, mm
 }
 
 void ThreadedHost::flush_tlb(const mmu::FlushRequest& request) {
-  for (unsigned v = 0; v < vcpus_; ++v) {
+  for (unsigned v = 0; v < machine_.vcpus; ++v) {
     if (request.vcpu != mmu::FlushRequest::kAllVcpus && request.vcpu != v) continue;
     mmu::FlushRequest own = request;
     own.vcpu = v;

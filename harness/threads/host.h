@@ -163,7 +163,7 @@ class ThreadedHost final : public CoreHost {
   ThreadedMemory memory_;
   DirtyWatch dirty_;
   Vcpu vcpu_[kMaxVcpus] = {Vcpu(memory_), Vcpu(memory_), Vcpu(memory_), Vcpu(memory_)};
-  unsigned vcpus_ = 0;
+  Machine machine_;
   std::mutex slots_lock_;
   std::shared_mutex mmu_lock_;
   Grace grace_;

@@ -16,8 +16,8 @@ bool PrivateRanges::set(Gfn gfn, u64 pages, bool is_private) {
   while (to < count_ && range_[to].first <= end) ++to;
   Range now[2];
   u32 n = 0;
-  const u64 left = from < to && range_[from].first < first ? range_[from].first : first;
-  const u64 right = from < to && range_[to - 1].end > end ? range_[to - 1].end : end;
+  const u64 left = from < to && range_[from].first < first ? range_[from].first.load() : first;
+  const u64 right = from < to && range_[to - 1].end > end ? range_[to - 1].end.load() : end;
   if (is_private) {
     now[n++] = {left, right};
   } else {
@@ -26,6 +26,7 @@ bool PrivateRanges::set(Gfn gfn, u64 pages, bool is_private) {
   }
   const u32 count = count_ - (to - from) + n;
   if (count > kMost) return false;
+  changes_.exchange(changes_ + 1);
   if (from + n < to) {
     for (u32 i = to; i < count_; ++i) range_[i - to + from + n] = range_[i];
   } else {
@@ -33,19 +34,24 @@ bool PrivateRanges::set(Gfn gfn, u64 pages, bool is_private) {
   }
   for (u32 i = 0; i < n; ++i) range_[from + i] = now[i];
   count_ = count;
+  changes_ = changes_ + 1;
   return true;
 }
 
 bool PrivateRanges::contains(Gfn gfn) const {
-  const u32 i = before(gfn.raw + 1);
-  return i < count_ && range_[i].first <= gfn.raw;
+  return read([&] {
+    const u32 i = before(gfn.raw + 1);
+    return i < count_ && range_[i].first <= gfn.raw;
+  });
 }
 
 bool PrivateRanges::uniform(Gfn first, u64 pages) const {
   const u64 end = first.raw + pages;
-  const u32 i = before(first.raw + 1);
-  if (i == count_ || range_[i].first >= end) return true;
-  return range_[i].first <= first.raw && range_[i].end >= end;
+  return read([&] {
+    const u32 i = before(first.raw + 1);
+    if (i >= count_ || range_[i].first >= end) return true;
+    return range_[i].first <= first.raw && range_[i].end >= end;
+  });
 }
 
 }  // namespace mmu::tdp
