@@ -13,6 +13,17 @@
 
 namespace mmu {
 
+namespace {
+
+// Width of the addresses that the guest has and the tables translate: the shared bit is their top
+// one, for as long as there is the VM.
+u8 top_gpa_bits(const VmState& vm, const Capabilities& caps) {
+  const u8 translated = vm.tdp.format.gpa_bits;
+  return caps.maxphyaddr < translated ? caps.maxphyaddr : translated;
+}
+
+}  // namespace
+
 // Reserved bits and sizes of pages follow from capabilities, and no role tells by which of them a
 // shadow page was made: none may be found again (KVM refuses a change after the first run for that
 // reason, see kvm_mmu_after_set_cpuid).
@@ -22,6 +33,8 @@ Status Vm::set_cpuid(const Capabilities& wanted) {
   caps.vendor = vm.config.caps.vendor;
   caps.host_maxphyaddr = vm.config.caps.host_maxphyaddr;
   if (caps.maxphyaddr > caps.host_maxphyaddr) return Status::kInvalid;
+  if (vm.config.shared_bit && top_gpa_bits(vm, caps) != top_gpa_bits(vm, vm.config.caps))
+    return Status::kInvalid;
   for (u32 i = 0; i < vm.config.vcpus; ++i)
     if (!registers::possible(caps, vm.vcpu[i].regs)) return Status::kInvalid;
   vm.config.caps = caps;

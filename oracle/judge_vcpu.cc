@@ -18,7 +18,7 @@ bool can_start(Machine machine) {
 }
 
 bool cpuid_is_accepted(const MachineState& state, const Machine& after) {
-  if (!can_start(after)) return false;
+  if (!can_start(after) || shared_bit(after) != shared_bit(state.machine())) return false;
   for (unsigned i = 0; i < after.vcpus; ++i) {
     const VcpuState& v = state.vcpu(i);
     const bool latched = state.latches_pdptes() && row_of(v.registers) == kRowPae;

@@ -10,6 +10,7 @@
 
 #include "oracle/image.h"
 #include "oracle/nested_format.h"
+#include "oracle/walk.h"
 
 namespace twinwalk::oracle::walking {
 

@@ -120,7 +120,8 @@ const Rule kInit{
     "leave nothing cached.",
     "SDM 3A §\"Processor State After Reset\""};
 const Rule kCpuid{"cpuid",
-                  "The host may change the guest's capabilities, unless a vCPU uses what would go; "
+                  "The host may change the guest's capabilities, unless a vCPU uses what would go "
+                  "or the shared bit would be another; "
                   "reserved bits and page sizes follow at once and nothing cached survives.",
                   "KVM API §\"KVM_SET_CPUID2\"; SDM 3A §\"Enumeration of Paging Features by "
                   "CPUID\""};

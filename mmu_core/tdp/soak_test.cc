@@ -110,7 +110,8 @@ class TdpSoak : public ::testing::TestWithParam<std::tuple<TdpMachine, unsigned>
         const u64 gfn = any_gfn();
         Slot* const s = slot_of(gfn);
         if (!s || s->read_only || !host(*s, gfn).writable) return;
-        EXPECT_EQ(guest_.cpu().write_physical(Gpa{gfn << 12}, 8, ++value_).kind,
+        const u64 bit = config().shared_bit && !is_private(gfn) ? kSharedBit : 0;
+        EXPECT_EQ(guest_.cpu().write_physical(Gpa{gfn << 12 | bit}, 8, ++value_).kind,
                   EmulateResult::Kind::kDone);
         note_write(gfn);
         return;
