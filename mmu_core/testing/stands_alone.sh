@@ -1,7 +1,6 @@
-#!/ usr / bin / env bash
-#stands_alone.sh ARCHIVE : fails unless the core in the archive needs nothing but memcpy, memmove, \
-    memset and memcmp,
-#runs no code before its caller does, and defines names in namespace mmu only.
+#!/usr/bin/env bash
+# stands_alone.sh ARCHIVE: fails unless the core in the archive needs nothing but memcpy, memmove, memset and memcmp,
+# runs no code before its caller does, and defines names in namespace mmu only.
 set -uo pipefail
 
 [[ $# -eq 1 && -s $1 ]] || {
@@ -14,7 +13,7 @@ whole=$work/core.o
 ld -r --whole-archive "$1" -o "$whole" || exit 1
 
 bad=0
-#complain WHAT LINES : one finding, if there are lines.
+# complain WHAT LINES: one finding, if there are lines.
 complain() {
   [[ -z $2 ]] && return
   printf '%s:\n%s\n' "$1" "$2"
