@@ -247,7 +247,8 @@ class Search {
            left_at > q_.memory->image().frame_since(Memslots::hva_of(*slot, gpa));
   }
 
-  bool faults_allowed() const { return !kvm() && q_.vendor != Vendor::kAmd; }
+  // With AMD nothing that was only cached faults: the processor walks again, from the beginning.
+  bool faults_allowed() const { return !kvm() && (q_.vendor != Vendor::kAmd || q_.any_attempt); }
 
   SearchResult report(const Prefix& prefix, bool faults, std::uint32_t error_code,
                       std::uint64_t gpa, bool global) {

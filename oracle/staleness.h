@@ -45,6 +45,7 @@ struct StaleQuery {
   AccessKind kind = AccessKind::kRead;
   std::uint64_t gva = 0;
   Time now = 0;
+  bool any_attempt = false;  // AMD: also what was walked before the processor walked again
   bool ignore_windows =
       false;  // for a verdict's class: what would explain it if no invalidation counted
 };

@@ -33,7 +33,13 @@ void Ways::of_completion(const std::uint64_t (&landing)[2]) {
 // With two dimensions an access exits to the hypervisor and is begun again.
 bool Ways::restarts() const {
   const Dimension core = state_.machine().core;
-  return core == Dimension::kEpt || core == Dimension::kNpt;
+  return core == Dimension::kEpt || core == Dimension::kNpt || walks_again();
+}
+
+// A walk that ends in a fault by what was cached is not the last: AMD's processor begins again at
+// the root. What the first has set stays. APM 2 §"TLB Management".
+bool Ways::walks_again() const {
+  return state_.profile() == Profile::kArchitecture && state_.machine().vendor == Vendor::kAmd;
 }
 
 void Ways::of_fault(unsigned part) {
@@ -62,8 +68,9 @@ void Ways::of_part_unseen(unsigned part) {
 }
 
 void Ways::search(unsigned part) {
-  static_cast<void>(
-      search_stale(make_stale_query(state_, seen_.context, seen_.fresh.part[part].gva), *this));
+  StaleQuery query = make_stale_query(state_, seen_.context, seen_.fresh.part[part].gva);
+  query.any_attempt = anywhere_ && walks_again();
+  static_cast<void>(search_stale(query, *this));
 }
 
 void Ways::add_fresh_way() {
@@ -98,7 +105,7 @@ void Ways::add_walk_beside() {
 
 bool Ways::visit(const StaleWalk& walk) {
   const bool fault = seen_.got.kind == OutcomeKind::kPageFault && !anywhere_;
-  if (walk.faults != fault) return false;
+  if (walk.faults != fault && !(anywhere_ && walks_again())) return false;
   if (anywhere_) {
     // Nothing is known of it.
   } else if (fault) {

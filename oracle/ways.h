@@ -57,6 +57,7 @@ class Ways final : private StaleVisitor {
   void search(unsigned part);
   void of_part_unseen(unsigned part);
   bool restarts() const;
+  bool walks_again() const;
   void add_fresh_way();
   void add_walk_beside();
   void begin_way();
