@@ -33,11 +33,13 @@ void ThreadedHost::reset(const Machine& machine) {
   self_ = Thread{};
 }
 
+void ThreadedHost::give_back(const Grace::Freed& freed) {
+  if (freed.object == nullptr) return free_table(freed.table);
+  free_object(freed.object, freed.size);
+}
+
 void ThreadedHost::finish_readers() {
-  grace_.finish([this](const Grace::Freed& freed) {
-    if (freed.object == nullptr) return free_table(freed.table);
-    free_object(freed.object, freed.size);
-  });
+  grace_.finish([this](const Grace::Freed& freed) { give_back(freed); });
 }
 
 void ThreadedHost::adopt_thread(unsigned number, CoreVm& core, CoreSteps& steps,
@@ -158,17 +160,11 @@ void ThreadedHost::free_object(void* object, mmu::u64) {
 }
 
 void ThreadedHost::free_table_after_readers(mmu::Hpa hpa) {
-  grace_.defer({hpa}, [this](const Grace::Freed& freed) {
-    if (freed.object == nullptr) return free_table(freed.table);
-    free_object(freed.object, freed.size);
-  });
+  grace_.defer({hpa}, [this](const Grace::Freed& freed) { give_back(freed); });
 }
 
 void ThreadedHost::free_object_after_readers(void* object, mmu::u64 size) {
-  grace_.defer({mmu::Hpa{}, object, size}, [this](const Grace::Freed& freed) {
-    if (freed.object == nullptr) return free_table(freed.table);
-    free_object(freed.object, freed.size);
-  });
+  grace_.defer({mmu::Hpa{}, object, size}, [this](const Grace::Freed& freed) { give_back(freed); });
 }
 
 mmu::FrameLookup ThreadedHost::lookup_frame(mmu::Hva hva, bool write) {

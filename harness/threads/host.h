@@ -154,6 +154,7 @@ class ThreadedHost final : public CoreHost {
   };
 
   void complain(const char* what);
+  void give_back(const Grace::Freed& freed);
   void flush_posted(unsigned vcpu);
   bool handle_exit(const Op& op, const processor::NestedExit& exit, Outcome& out);
 
