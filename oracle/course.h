@@ -51,12 +51,21 @@ struct SetBits {
   std::uint64_t may = 0, must = 0;
 };
 
+// Open bits (open_bits.h) of an entry that decide what it is, as where A is reserved: a course
+// takes them to be set, or clear.
+struct Doubt {
+  std::uint64_t at = 0, bits = 0;
+  bool set = false;
+  friend bool operator==(const Doubt&, const Doubt&) = default;
+};
+
 // One course and what becomes visible of it.
 struct Course {
   OutcomeKind kind = OutcomeKind::kOk;
   const Rule* rule = nullptr;  // what decides
   bool undefined = false;      // the manual does not say what happens here; `rule` says why
   bool old = false;            // something that is not in memory now was used
+  bool begins_again = false;   // a fault that nobody sees: AMD's processor walks again
   std::uint8_t part = 0;       // of an access in two parts the one that ends it
   std::uint8_t parts = 0;      // 0: a non-canonical address
   bool by_page = false;   // of an access that crosses a page addresses are known by their page only
@@ -74,9 +83,15 @@ struct Course {
   unsigned set_count = 0;
   std::uint64_t logged[kMostLogged];
   unsigned logged_count = 0;
+  static constexpr unsigned kMostDoubts = 8;
+  Doubt doubts[kMostDoubts];
+  unsigned doubt_count = 0;
 
   void set(std::uint64_t at, std::uint64_t may, std::uint64_t must);
   SetBits sets_in(std::uint64_t word) const;
+  void doubt(const Doubt& d) {
+    if (d.bits != 0 && doubt_count < kMostDoubts) doubts[doubt_count++] = d;
+  }
   std::uint64_t set_in_byte(std::uint64_t at) const {
     return sets_in(at & ~std::uint64_t{7}).must >> 8 * (at & 7) & 0xff;
   }

@@ -73,7 +73,7 @@ Step CourseWalker::exit(std::uint64_t gpa, const Use& use, const Rights* rights,
   out_.gpa = gpa;
   out_.final_address = !use.table && (use.says & (format_->ept ? eqx::kFinal : npfec::kFinal));
   if (!format_->ept) {
-    if (walked_old) return Step::kReject;
+    out_.begins_again = walked_old;
     out_.qualification =
         use.says | (rights != nullptr || reserved ? pfec::kP : 0) | (reserved ? pfec::kRsvd : 0);
     out_.defined = use.defined;
@@ -146,8 +146,14 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
     }
     previous = v->begin;
   }
-  const Choice c = choices[inner_->pick(choices.count())];
+  Choice c = choices[inner_->pick(choices.count())];
   if (c.old && c.end <= violated) combined_only = violated;
+  // Where A or D is open that is something else to the second dimension.
+  if (!c.old && settled != now && format_->is_present(now) &&
+      format_->misconfigured(now, level) != format_->misconfigured(settled, level)) {
+    c.doubted = now ^ settled;
+    if (inner_->pick(2) == 1) c.value = settled;
+  }
   return c;
 }
 
@@ -174,6 +180,7 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
     const Choice c = choose_nested(*slot, entry_at, level, gpa, w.flags, use.write, w.before);
     note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
           false, gpa, entry_at, c.value});
+    w.add_doubt({entry_at, c.doubted, (c.value & c.doubted) != 0});
     if (c.old) {
       if (c.end < latest) return false;
       w.old = true;
@@ -211,8 +218,11 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
 
 std::uint64_t CourseWalker::telling_rights(const Use& use, const NestedWay& w) const {
   if (!format_->ept) return 0;
-  if (w.end == NestedWay::End::kDenied) return ept::kR | ept::kW | ept::kX | ept::kUx;
-  return w.end == NestedWay::End::kHpa && use.table && !format_->flags ? ept::kW : 0;
+  constexpr std::uint64_t kAll = ept::kR | ept::kW | ept::kX | ept::kUx;
+  if (w.end == NestedWay::End::kDenied) return kAll;
+  if (w.end != NestedWay::End::kHpa || !use.table || format_->flags) return 0;
+  // Without W an update of the guest's entry exits, and says what is allowed (pending_exit).
+  return w.rights.every & ept::kW ? ept::kW : kAll;
 }
 
 Step CourseWalker::translate(std::uint64_t gpa, const Use& use, Translation& to) {
@@ -247,6 +257,7 @@ Step CourseWalker::follow(std::uint64_t gpa, const Use& use, const NestedWay& w,
   to.hpa = w.hpa;
   to.before = w.before;
   const bool by_combined = w.before != kStillThere;
+  for (unsigned i = 0; i < w.doubt_count; ++i) out_.doubt(w.doubts[i]);
   switch (w.end) {
     case NestedWay::End::kNoTable:
       out_.gpa = gpa;

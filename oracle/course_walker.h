@@ -117,6 +117,7 @@ class CourseWalker {
   struct Pending {
     std::uint64_t gpa = 0;
     Rights rights;
+    bool old = false;  // by a former translation
   };
 
   Step walk_part(unsigned part);
@@ -129,6 +130,10 @@ class CourseWalker {
 
   // A walk through cached upper entries that ends at an entry as it is now.
   bool fault_by_structures() const;
+
+  // Whether what led to a table whose address was violated may have been cached before, the entries
+  // above being there since `above`.
+  bool kept_by_structures(Time above, Time violated) const;
 
   Step page_fault(std::uint32_t error_code, const Rule& rule, std::uint64_t page_bytes);
 
