@@ -74,11 +74,12 @@ void Auditor::check_vcpu(const VcpuState& v) {
 void Auditor::check_table(Table& table) {
   if (format_.levels == 3 && table.level == 3 && !format_.ept) {
     // The hardware reads four entries.
-    for (unsigned i = 4; i < kEntries; ++i)
-      require(!table.entry[i], Class::kReserved, "a PAE root has more than four entries", &table,
-              i);
+    const unsigned fifth = first_filled(table, 4, kEntries);
+    require(fifth == kEntries, Class::kReserved, "a PAE root has more than four entries", &table,
+            fifth);
   }
-  for (unsigned i = 0; i < kEntries; ++i) {
+  for (unsigned i = first_filled(table, 0, kEntries); i < kEntries;
+       i = first_filled(table, i + 1, kEntries)) {
     const Ref ref{&table, i};
     if (const u64 e = ref.load()) check_entry(ref, e);
   }
