@@ -144,6 +144,28 @@ TEST(Idioms, APageIsUsedByBothKindsOfAddress) {
   EXPECT_GT(both, kTimes / 2);
 }
 
+TEST(Idioms, WatchedMemoryIsAskedToBecomePrivate) {
+  Machine m = machine_of(Mode::k4Level);
+  m.core = Dimension::kEpt;
+  m.tdp |= tdp::kPrivate | tdp::kExternal;
+  Rng rng(5);
+  int asked = 0;
+  for (int i = 0; i < kTimes; ++i) {
+    Survey survey;
+    survey.begin(m);
+    std::vector<Op> ops;
+    Sketch sketch(rng, survey, ops);
+    named("watched-memory").write(sketch);
+    bool watched = false, becomes = false;
+    for (const Op& op : ops) {
+      watched |= op.verb == Verb::kTrack || (op.verb == Verb::kSlotFlags && op.flags != 0);
+      becomes |= watched && op.verb == Verb::kAttributes && op.value != 0;
+    }
+    asked += becomes;
+  }
+  EXPECT_GT(asked, kTimes / 2);
+}
+
 TEST(Sketch, EntersAModeOnlyIfTheMachineHasIt) {
   Machine m;
   m.mode = Mode::k32Bit;

@@ -29,6 +29,34 @@ void private_and_shared(Sketch& s) {
   s.touch(gva);
 }
 
+// Memory whose stores are watched, by the host's log or by others, or refused, while it changes its
+// kind: with tables of a module's it has to be shared first.
+void watched_memory(Sketch& s) {
+  constexpr std::uint64_t kSlot = 5;
+  const std::uint64_t shared = shared_bit(s.machine()), gva = s.pool_gva();
+  const std::uint64_t gpa = s.rng().pick(kSlotGpas), pages = s.rng().pick(kSlotPages);
+  const std::uint64_t watch = s.rng().flip() ? slot_flag::kLogDirty : slot_flag::kReadOnly;
+  if (s.rng().chance(2, 3)) s.say(phrase::attributes(gpa, pages, false));
+  s.say(phrase::slot_add(kSlot, gpa, pages, s.hva(), s.rng().flip() ? watch : 0));
+  s.say(phrase::map(gva, gpa | (s.rng().flip() ? shared : 0), 1));
+  s.touch(gva, true);
+  if (s.rng().flip()) {
+    s.say(phrase::slot_flags(kSlot, watch));
+  } else {
+    s.say(phrase::track(gpa, true));
+  }
+  s.touch(gva, true);
+  s.say(phrase::attributes(gpa, 1, s.rng().chance(2, 3)));
+  s.touch(gva, true);
+  if (s.rng().flip()) s.say(phrase::slot_flags(kSlot, 0));
+  if (s.rng().flip()) s.say(phrase::track(gpa, false));
+  if (s.rng().chance(1, 3)) s.say(phrase::slot_move(kSlot, s.rng().pick(kSlotGpas)));
+  s.say(phrase::attributes(gpa, pages, true));
+  s.touch(gva, true);
+  if (s.rng().chance(1, 3)) s.say(phrase::slot_delete(kSlot));
+  s.touch(gva);
+}
+
 // A table of the guest's in shared memory, reached as such or not.
 void shared_table(Sketch& s) {
   const std::uint64_t shared = shared_bit(s.machine()), gva = s.mapped_gva();
@@ -82,6 +110,7 @@ void clear_log(Sketch& s) {
 
 constexpr Idiom kIdioms[] = {
     {"private-and-shared", 3, private_and_shared},
+    {"watched-memory", 2, watched_memory},
     {"shared-table", 2, shared_table},
     {"ahead-of-use", 2, ahead_of_use},
     {"fetch-in-large-page", 2, fetch_in_large_page},

@@ -6,6 +6,7 @@
 #include "harness/guest_view.h"
 #include "harness/host_memory.h"
 #include "harness/object_pool.h"
+#include "harness/processor/private_module.h"
 #include "harness/processor/processor.h"
 #include "mmu_core/counters.h"
 #include "mmu_core/tdp/counters.h"
@@ -24,6 +25,7 @@ class CoreSubject final : public CoreRun {
       : CoreRun({options.audit, options.refault_bound, options.state_counters, options.watch}),
         processor_(memory_),
         physical_(memory_),
+        module_(physical_),
         tdp_(physical_),
         view_{{memory_, slots_[0]}, {memory_, slots_[1]}} {
     info_.name = "core";
@@ -48,7 +50,10 @@ class CoreSubject final : public CoreRun {
     processor_.flush({});
     tdp_.drop_all();
   }
-  std::uint64_t live_tables() const override { return memory_.live_tables(); }
+  // But for the root that is the module's own.
+  std::uint64_t live_tables() const override {
+    return memory_.live_tables() - (module_.pointer() != 0 ? 1 : 0);
+  }
   std::uint64_t live_objects() const override { return objects_.live(); }
   void add_complaints() override;
 
@@ -104,6 +109,10 @@ class CoreSubject final : public CoreRun {
   }
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
+  bool link_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) override;
+  bool set_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) override;
+  void remove_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) override;
+  void free_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) override;
 
   bool two_dimensions() const { return machine_.core != Dimension::kShadow; }
   bool allocation_fails();
@@ -120,6 +129,7 @@ class CoreSubject final : public CoreRun {
   ObjectPool objects_;
   processor::Processor processor_;
   HostPhysical physical_;
+  processor::PrivateModule module_;
   CoreTdp tdp_;
   GuestView view_[kSpaces];
   std::uint64_t fail_after_ = 0, fail_count_ = 0;
@@ -135,7 +145,13 @@ SkipReason CoreSubject::prepare(const Machine& machine) {
     processor_.reset(machine);
     memory_.set_readers(&processor_);
   } else {
-    tdp_.reset(machine);
+    module_.remove();
+    if (has_module(machine)) {
+      std::uint64_t root = 0;
+      if (memory_.alloc_table(root) == nullptr) return SkipReason::kModeNotSupported;
+      module_.reset(machine, root);
+    }
+    tdp_.reset(machine, module_.pointer());
     memory_.set_readers(tdp_.readers());
   }
   fail_after_ = fail_count_ = 0;
@@ -150,6 +166,8 @@ SkipReason CoreSubject::prepare(const Machine& machine) {
 
 // What memory saw comes first: a panic or an audit finding may follow from it.
 void CoreSubject::add_complaints() {
+  if (const char* const refused = module_.take_complaint())
+    complaints_.put_first(Complaint::kAuditParent, refused);
   if (!memory_.complained()) return;
   const char* what = memory_.complaint_what();
   complaints_.put_first(memory_.take_complaint(), what);
@@ -376,6 +394,30 @@ void CoreSubject::flush_tlb(const mmu::FlushRequest& request) {
                : request.kind == Kind::kAddress ? processor::Flush::Kind::kAddress
                                                 : processor::Flush::Kind::kAll;
   processor_.flush(flush);
+}
+
+// A module that is busy is one more thing that may fail, and goes better when it is tried again.
+
+bool CoreSubject::link_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) {
+  if (allocation_fails()) return false;
+  module_.link(gfn.raw, level, table.raw);
+  return true;
+}
+
+bool CoreSubject::set_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) {
+  if (allocation_fails()) return false;
+  module_.set_leaf(gfn.raw, pfn.raw);
+  return true;
+}
+
+void CoreSubject::remove_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) {
+  module_.remove_leaf(gfn.raw, pfn.raw);
+  tdp_.flush({});
+}
+
+void CoreSubject::free_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) {
+  module_.free_table(gfn.raw, level, table.raw);
+  tdp_.flush({});
 }
 
 }  // namespace

@@ -21,11 +21,12 @@ bool HostPhysical::update_nested(std::uint64_t hpa, std::uint64_t expected, std:
   return slot && std::atomic_ref<std::uint64_t>(*slot).compare_exchange_strong(expected, desired);
 }
 
-void CoreTdp::reset(const Machine& machine) {
+void CoreTdp::reset(const Machine& machine, std::uint64_t private_pointer) {
   processor_.reset(machine);
   vendor_ = machine.vendor;
   kind_ = machine.core == Dimension::kNpt ? NestedFormat::Kind::kNpt : NestedFormat::Kind::kEpt;
   shared_bit_ = shared_bit(machine);
+  private_pointer_ = private_pointer;
   for (PageLog& log : log_) log = PageLog{};
   for (Entered& e : entered_) e = Entered{};
 }
@@ -46,7 +47,7 @@ processor::GuestControls CoreTdp::controls_of(const Registers& registers, unsign
 void CoreTdp::access(const Registers& registers, unsigned vcpu, const mmu::EntryState& entry,
                      const processor::Access& access, processor::GuestResult& result) {
   entered_[vcpu].pointer = entry.tdp_pointer;
-  entered_[vcpu].private_pointer = entry.private_pointer;
+  entered_[vcpu].private_pointer = private_pointer_ != 0 ? private_pointer_ : entry.private_pointer;
   std::fill(entered_[vcpu].pdpte, entered_[vcpu].pdpte + 4, 0);
   if (entry.pdptes_valid) std::copy(entry.pdpte, entry.pdpte + 4, entered_[vcpu].pdpte);
   processor::GuestControls controls = controls_of(registers, vcpu);

@@ -51,7 +51,8 @@ class CoreTdp {
  public:
   explicit CoreTdp(CorePhysical& memory) : memory_(memory), processor_(memory) {}
 
-  void reset(const Machine& machine);
+  // `private_pointer`: of what translates private memory, if the core does not say (a module does).
+  void reset(const Machine& machine, std::uint64_t private_pointer = 0);
   const FrameReaders* readers() const { return &processor_; }
   void set_capabilities(const Machine& machine) { processor_.set_capabilities(machine); }
 
@@ -86,7 +87,7 @@ class CoreTdp {
   processor::PageLog log_[kMaxVcpus];
   Vendor vendor_ = Vendor::kIntel;
   processor::NestedFormat::Kind kind_ = processor::NestedFormat::Kind::kNone;
-  std::uint64_t shared_bit_ = 0;
+  std::uint64_t shared_bit_ = 0, private_pointer_ = 0;
   struct Entered {  // with what the vCPU last was
     std::uint64_t pointer = 0, private_pointer = 0;
     std::uint64_t pdpte[4] = {};

@@ -85,6 +85,9 @@ struct VmConfig {
   u8 host_levels = 3;
   Translation translation = Translation::kShadow;
   TdpCapabilities tdp;
+  // Options::dirty_ring: a vCPU is not entered while so many pages wait in its ring. 0, or more
+  // than half of what the ring holds: as many as that.
+  u32 dirty_ring_limit = 0;
   Gpa identity_map{0xfffb'c000};  // of a guest that needs one, KVM_SET_IDENTITY_MAP_ADDR
   u64 shared_bit =
       0;  // EPT: the bit of a gpa that selects shared memory; 0: there is no private one

@@ -23,7 +23,7 @@ void Course::set(std::uint64_t at, std::uint64_t may, std::uint64_t must) {
 SetBits Course::sets_in(std::uint64_t word) const {
   for (unsigned i = 0; i < set_count; ++i)
     if (sets[i].word == word) return sets[i];
-  return {word};
+  return {word, 0, 0};
 }
 
 namespace walking {

@@ -47,8 +47,8 @@ class Chooser {
 // What one course of an access does to memory: bits that become 1. Some may or may not, where what
 // was cached of an entry makes no other difference.
 struct SetBits {
-  std::uint64_t word = 0;  // 8-aligned address of physical memory
-  std::uint64_t may = 0, must = 0;
+  std::uint64_t word;  // 8-aligned address of physical memory
+  std::uint64_t may, must;
 };
 
 // Open bits (open_bits.h) of an entry that decide what it is, as where A is reserved: a course
@@ -79,9 +79,10 @@ struct Course {
   std::uint64_t page_bytes = kPageBytes;      // kPageFault: of the page that maps the address
 
   static constexpr unsigned kMostSets = 80, kMostLogged = 12;
-  SetBits sets[kMostSets];
+  // Nothing is written to what is not in use: a search makes many of these.
+  std::array<SetBits, kMostSets> sets;
   unsigned set_count = 0;
-  std::uint64_t logged[kMostLogged];
+  std::array<std::uint64_t, kMostLogged> logged;
   unsigned logged_count = 0;
   static constexpr unsigned kMostDoubts = 8;
   Doubt doubts[kMostDoubts];
@@ -97,6 +98,11 @@ struct Course {
   }
   std::uint64_t may_set_in_byte(std::uint64_t at) const {
     return sets_in(at & ~std::uint64_t{7}).may >> 8 * (at & 7) & 0xff;
+  }
+  // Of an entry of 4 or 8 bytes.
+  std::uint64_t set_in_entry(std::uint64_t at, unsigned bytes) const {
+    const std::uint64_t must = sets_in(at & ~std::uint64_t{7}).must;
+    return bytes == 8 ? must : must >> 8 * (at & 4) & 0xffff'ffff;
   }
 };
 

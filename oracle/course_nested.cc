@@ -13,7 +13,7 @@ constexpr unsigned kMostNestedWays = 1u << 10;
 }  // namespace
 
 std::uint64_t CourseWalker::pick_nested_root() {
-  if (format_->ept || inner_ == nullptr) return root_;
+  if (format_->ept) return root_;
   const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
   const NestedRoot* usable[8];
   unsigned n = 0;
@@ -101,7 +101,6 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
                                    std::uint64_t gpa, bool flags, bool write, Time& combined_only) {
   const std::uint64_t hva = Memslots::hva_of(slot, at);
   const std::uint64_t now = s_.memory().image().load(hva);
-  if (inner_ == nullptr) return {now, 0, kStillThere, false};
   const std::uint64_t ad = format_->accessed | format_->dirty;
   const bool plain = format_->is_plain(level);
   const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
@@ -157,10 +156,11 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
   return c;
 }
 
+template <bool kFresh>
 bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) {
   NestedNeeds needs = use.needs;
   w.flags = format_->flags;
-  if (w.flags && format_->ept && inner_ != nullptr) {
+  if (!kFresh && w.flags && format_->ept) {
     // Cached while the same tables were used without A and D flags.
     const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
     if (g_.without_flags(root_) > window && inner_->pick(2) == 1) {
@@ -169,15 +169,17 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
       if (use.table) needs = format_->read();
     }
   }
-  std::uint64_t table = pick_nested_root();
+  std::uint64_t table = kFresh ? root_ : pick_nested_root();
   w.old |= table != root_;
-  Time latest = inner_ == nullptr ? 0 : g_.first_use(a_.tag, table);
+  Time latest = kFresh ? 0 : g_.first_use(a_.tag, table);
   for (unsigned level = format_->levels;; --level) {
     const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
     const Memslot* slot = s_.memory().slots().find(entry_at);
     w.latest = latest;
     if (slot == nullptr) return w.end = NestedWay::End::kNoTable, true;
-    const Choice c = choose_nested(*slot, entry_at, level, gpa, w.flags, use.write, w.before);
+    const Choice c = kFresh
+                         ? Choice{s_.memory().image().load(Memslots::hva_of(*slot, entry_at))}
+                         : choose_nested(*slot, entry_at, level, gpa, w.flags, use.write, w.before);
     note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
           false, gpa, entry_at, c.value});
     w.add_doubt({entry_at, c.doubted, (c.value & c.doubted) != 0});
@@ -233,7 +235,7 @@ Step CourseWalker::translate(std::uint64_t gpa, const Use& use, Translation& to)
   }
   if (chooser_ == nullptr) {
     NestedWay only;
-    walk_nested(gpa, use, only);
+    walk_nested<true>(gpa, use, only);
     return follow(gpa, use, only, to);
   }
   Chooser inner;
@@ -242,7 +244,7 @@ Step CourseWalker::translate(std::uint64_t gpa, const Use& use, Translation& to)
   unsigned looked_at = 0;
   do {
     NestedWay w;
-    if (walk_nested(gpa, use, w) && !ways.add(w, telling_rights(use, w))) break;
+    if (walk_nested<false>(gpa, use, w) && !ways.add(w, telling_rights(use, w))) break;
   } while (inner.advance() && ++looked_at < kMostNestedWays && !inner.too_long());
   inner_ = nullptr;
   if (inner.unfinished()) chooser_->give_up();

@@ -97,7 +97,9 @@ class CourseWalker {
   Choice choose_nested(const Memslot& slot, std::uint64_t at, unsigned level, std::uint64_t gpa,
                        bool flags, bool write, Time& combined_only);
 
-  // One way through the second dimension. False: these choices do not go together.
+  // One way through the second dimension. False: these choices do not go together. Fresh: there is
+  // nothing to choose.
+  template <bool kFresh>
   bool walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w);
 
   // Which rights of a way can be told from others'.

@@ -107,6 +107,13 @@ void judge_attributes(MachineState& state, const JudgeInput& in, Verdict& out) {
   ended_as(in, accepted ? OutcomeKind::kDone : OutcomeKind::kRefused, rules::kHostRequest, out);
 }
 
+void judge_track(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const OutcomeKind got = in.got->kind;
+  if (got == OutcomeKind::kRefused && state.allocation_fails) return;
+  const bool accepted = state.track(in.step->what);
+  ended_as(in, accepted ? OutcomeKind::kDone : OutcomeKind::kRefused, rules::kHostRequest, out);
+}
+
 }  // namespace
 
 void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
@@ -121,6 +128,8 @@ void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
       return judge_slot(state, in, out);
     case Verb::kAttributes:
       return judge_attributes(state, in, out);
+    case Verb::kTrack:
+      return judge_track(state, in, out);
     case Verb::kDirtyGet:
       return judge_dirty_get(state, in, out);
     case Verb::kFailAlloc:

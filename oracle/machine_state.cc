@@ -27,7 +27,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
   machine_ = machine;
   profile_ = profile;
   lost_by_ = nullptr;
-  for (Memslots& slots : slots_) slots.reset(machine);
+  for (unsigned space = 0; space < kSpaces; ++space) slots_[space].reset(machine, space);
   space_ = 0;
   // Of an EPT entry R, W, X and bit 10 each make it present.
   const bool ept = machine.core == Dimension::kBare && machine.nested == Nesting::kEpt;
@@ -208,6 +208,11 @@ bool MachineState::set_private(const Op& op) {
   views_changed_ = true;
   announced_.clear();
   return true;
+}
+
+bool MachineState::track(const Op& op) {
+  Memslots& slots = slots_[op.space];
+  return op.value != 0 ? slots.track(op.gpa) : slots.untrack(op.gpa);
 }
 
 void MachineState::frames_dropped(std::uint64_t hva, std::uint64_t pages) {

@@ -161,6 +161,7 @@ class MachineState {
   bool slot_move(const Op& op);
   bool slot_flags(const Op& op);
   bool set_private(const Op& op);
+  bool track(const Op& op);
   void frames_dropped(std::uint64_t hva, std::uint64_t pages);
   void frames_moved(std::uint64_t hva, std::uint64_t pages);
   const Memslot& slot(std::uint64_t space, std::uint64_t id) const {

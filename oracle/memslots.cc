@@ -32,11 +32,13 @@ void Memslots::set_width(const Machine& machine) {
   if (shared_bit_ != 0) gpa_limit_ = std::min(gpa_limit_, shared_bit_);
 }
 
-void Memslots::reset(const Machine& machine) {
+void Memslots::reset(const Machine& machine, unsigned space) {
   slots_ = {};
   hint_ = &slots_[0];
   everything_zapped_ = 0;
   shared_bit_ = shared_bit(machine);
+  module_ = space == 0 && has_module(machine);
+  tracked_.clear();
   identity_map_ = has_identity_map(machine);
   set_width(machine);
   slots_[0] = {true, false, false, 0, machine.memory_bytes(), kHvaBase, 0, 0};
@@ -49,6 +51,44 @@ bool Memslots::is_private(std::uint64_t gpa) const {
   for (const Kind& k : kinds_)
     if (gpa < k.end) return k.is_private;
   return false;
+}
+
+bool Memslots::any_private(std::uint64_t gpa, std::uint64_t bytes) const {
+  std::uint64_t begin = 0;
+  for (const Kind& k : kinds_) {
+    if (k.is_private && begin < gpa + bytes && gpa < k.end) return true;
+    begin = k.end;
+  }
+  return false;
+}
+
+// TDX module: no page of secure EPT lacks a right, none is logged by its D bit or by PML.
+bool Memslots::module_may_have(const Memslot& slot, std::uint64_t gpa, std::uint64_t bytes) const {
+  const std::uint64_t first = std::max(gpa, slot.gpa);
+  const std::uint64_t end = std::min(gpa + bytes, slot.gpa + slot.bytes);
+  if (!slot.live || first >= end) return true;
+  const auto tracked = tracked_.lower_bound(first);
+  return !slot.read_only && !slot.log_dirty && (tracked == tracked_.end() || tracked->first >= end);
+}
+
+bool Memslots::track(std::uint64_t gpa) {
+  gpa &= ~(kPageBytes - 1);
+  const bool memory = std::any_of(slots_.begin(), slots_.end(),
+                                  [gpa](const Memslot& s) { return gpa - s.gpa < s.bytes; });
+  if (!memory || (module_ && is_private(gpa))) return false;
+  ++tracked_[gpa];
+  return true;
+}
+
+bool Memslots::untrack(std::uint64_t gpa) {
+  const auto found = tracked_.find(gpa & ~(kPageBytes - 1));
+  if (found == tracked_.end()) return false;
+  if (--found->second == 0) tracked_.erase(found);
+  return true;
+}
+
+void Memslots::forget_trackers(const Memslot& slot) {
+  tracked_.erase(tracked_.lower_bound(slot.gpa), tracked_.lower_bound(slot.gpa + slot.bytes));
 }
 
 void Memslots::make_pieces() {
@@ -76,6 +116,10 @@ void Memslots::make_pieces() {
 bool Memslots::set_private(std::uint64_t gpa, std::uint64_t pages, bool is_private, Time now) {
   const std::uint64_t bytes = pages * kPageBytes;
   if (!page_aligned(gpa) || pages == 0 || gpa >= shared_bit_ || bytes > shared_bit_ - gpa)
+    return false;
+  if (module_ && is_private && !std::all_of(slots_.begin(), slots_.end(), [&](const Memslot& s) {
+        return module_may_have(s, gpa, bytes);
+      }))
     return false;
   std::vector<Kind> kinds;
   const auto add = [&kinds](Kind k) {
@@ -156,20 +200,23 @@ bool Memslots::add(std::uint64_t id, std::uint64_t gpa, std::uint64_t pages, std
   const std::uint64_t bytes = pages * kPageBytes;
   if (!page_aligned(hva) || hva < kHvaBase || hva - kHvaBase > kHvaBytes - bytes) return false;
   if (!range_is_free(gpa, bytes, kMaxSlots)) return false;
-  slots_[id] = {true,
-                (flags & slot_flag::kReadOnly) != 0,
-                (flags & slot_flag::kLogDirty) != 0,
-                gpa,
-                bytes,
-                hva,
-                now,
-                static_cast<unsigned>(id)};
+  const Memslot added{true,
+                      (flags & slot_flag::kReadOnly) != 0,
+                      (flags & slot_flag::kLogDirty) != 0,
+                      gpa,
+                      bytes,
+                      hva,
+                      now,
+                      static_cast<unsigned>(id)};
+  if (!may_show(added)) return false;
+  slots_[id] = added;
   make_pieces();
   return true;
 }
 
 bool Memslots::remove(std::uint64_t id) {
   if (id >= kMaxSlots || !slots_[id].live) return false;
+  forget_trackers(slots_[id]);
   slots_[id] = {};
   make_pieces();
   return true;
@@ -178,16 +225,23 @@ bool Memslots::remove(std::uint64_t id) {
 bool Memslots::move(std::uint64_t id, std::uint64_t gpa, Time now) {
   if (id >= kMaxSlots || !slots_[id].live || !range_is_free(gpa, slots_[id].bytes, id))
     return false;
-  slots_[id].gpa = gpa;
-  slots_[id].since = now;
+  Memslot moved = slots_[id];
+  moved.gpa = gpa;
+  moved.since = now;
+  if (!may_show(moved)) return false;
+  forget_trackers(slots_[id]);
+  slots_[id] = moved;
   make_pieces();
   return true;
 }
 
 bool Memslots::set_flags(std::uint64_t id, std::uint64_t flags) {
   if (id >= kMaxSlots || !slots_[id].live) return false;
-  slots_[id].read_only = (flags & slot_flag::kReadOnly) != 0;
-  slots_[id].log_dirty = (flags & slot_flag::kLogDirty) != 0;
+  Memslot changed = slots_[id];
+  changed.read_only = (flags & slot_flag::kReadOnly) != 0;
+  changed.log_dirty = (flags & slot_flag::kLogDirty) != 0;
+  if (!may_show(changed)) return false;
+  slots_[id] = changed;
   make_pieces();
   return true;
 }

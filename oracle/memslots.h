@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "harness/trace/machine.h"
@@ -38,8 +39,8 @@ class Memslots {
   Memslots(const Memslots&) = delete;
   Memslots& operator=(const Memslots&) = delete;
 
-  // Slot 0 alone, over all of the machine's memory.
-  void reset(const Machine& machine);
+  // Slot 0 alone, over all of the machine's memory, in address space `space`.
+  void reset(const Machine& machine, unsigned space = 0);
 
   // The host's capabilities for the guest changed: requests are held against them from now on.
   void set_width(const Machine& machine);
@@ -92,6 +93,11 @@ class Memslots {
   bool move(std::uint64_t id, std::uint64_t gpa, Time now);
   bool set_flags(std::uint64_t id, std::uint64_t flags);
 
+  // One more, or one less, tracks the guest's stores to the page of `gpa`. A slot that is deleted
+  // or moved is tracked by nobody.
+  bool track(std::uint64_t gpa);
+  bool untrack(std::uint64_t gpa);
+
   // [gpa, gpa + pages * 4K) becomes private or shared. False: refused, nothing changed.
   bool set_private(std::uint64_t gpa, std::uint64_t pages, bool is_private, Time now);
   // The bit of `gpa` says that it is of the other kind than it is.
@@ -115,11 +121,22 @@ class Memslots {
     Time since = 0;
   };
   bool is_private(std::uint64_t gpa) const;
+  bool any_private(std::uint64_t gpa, std::uint64_t bytes) const;
+  // Could [gpa, gpa + bytes) of the slot be a module's, which maps with all rights?
+  bool module_may_have(const Memslot& slot, std::uint64_t gpa, std::uint64_t bytes) const;
+  // With these flags, at this place.
+  bool may_show(const Memslot& slot) const {
+    const bool protects = slot.read_only || slot.log_dirty;
+    return !module_ || !protects || !any_private(slot.gpa, slot.bytes);
+  }
+  void forget_trackers(const Memslot& slot);
   void make_pieces();
   bool range_is_free(std::uint64_t gpa, std::uint64_t bytes, std::uint64_t except) const;
 
   std::array<Memslot, kMaxSlots> slots_;  // a dead slot has bytes == 0
   std::uint64_t shared_bit_ = 0;
+  bool module_ = false;                        // private memory is a module's
+  std::map<std::uint64_t, unsigned> tracked_;  // page, by how many
   std::vector<Kind> kinds_;
   std::vector<Memslot> pieces_;
   Memslot nothing_;

@@ -63,9 +63,9 @@ struct NestedWay {
   Time before = kStillThere;  // a combined mapping alone, made before that, can hold it
   Time latest = 0;            // when the last of its entries came
   struct Due {
-    std::uint64_t at = 0, may = 0, must = 0;
+    std::uint64_t at, may, must;
   };
-  std::array<Due, 16> due;  // what it sets
+  std::array<Due, 16> due;  // what it sets; nothing is written to the rest
   unsigned count = 0;
   std::uint64_t leaf_at = 0;  // kHpa: of the entry that maps the page
   std::array<Doubt, 2> doubts;

@@ -109,6 +109,141 @@ TEST_F(OneKind, HasNoAttributes) {
   EXPECT_EQ(reads(exit_at(OutcomeKind::kMmio, kFrame | kShared)), "ok");
 }
 
+// ---- who tracks stores
+
+Op track(std::uint64_t gpa, bool on, unsigned space = 0) {
+  Op op = make_op(Verb::kTrack);
+  set(op, Field::kGpa, gpa);
+  set(op, Field::kValue, on ? 1 : 0);
+  set(op, Field::kSpace, space);
+  return op;
+}
+
+class Slots : public PrivateMemoryTest {
+ protected:
+  static constexpr std::uint64_t kSlot = 1, kThere = 0x8'0000'0000, kRo = slot_flag::kReadOnly,
+                                 kLog = slot_flag::kLogDirty;
+  explicit Slots(std::uint32_t tdp = tdp::kUsual | tdp::kPrivate) : PrivateMemoryTest(tdp) {}
+  // How the host's request ends: "done" or "refused".
+  std::string ask(const Op& op) {
+    Outcome o;
+    o.kind = OutcomeKind::kDone;
+    const std::string done = says(bed_.step(op, o));
+    if (done == "ok") return "done";
+    EXPECT_EQ(done, "wrong-exception/host-request");
+    return "refused";
+  }
+  std::string add(std::uint64_t flags, unsigned space = 0) {
+    Op op = make_op(Verb::kSlotAdd);
+    set(op, Field::kSlot, kSlot);
+    set(op, Field::kGpa, kThere);
+    set(op, Field::kPages, 4);
+    set(op, Field::kHva, kHvaBase);
+    set(op, Field::kFlags, flags);
+    set(op, Field::kSpace, space);
+    return ask(op);
+  }
+  std::string flags(std::uint64_t flags) {
+    Op op = make_op(Verb::kSlotFlags);
+    set(op, Field::kSlot, kSlot);
+    set(op, Field::kFlags, flags);
+    return ask(op);
+  }
+  std::string move(std::uint64_t gpa) {
+    Op op = make_op(Verb::kSlotMove);
+    set(op, Field::kSlot, kSlot);
+    set(op, Field::kGpa, gpa);
+    return ask(op);
+  }
+  std::string remove() {
+    Op op = make_op(Verb::kSlotDelete);
+    set(op, Field::kSlot, kSlot);
+    return ask(op);
+  }
+  std::string share(std::uint64_t pages, bool is_private) {
+    return ask(attributes(kThere, pages, is_private));
+  }
+};
+
+TEST_F(Slots, WithoutAMemslotNobodyTracks) {
+  EXPECT_EQ(ask(track(kThere, true)), "refused");
+  EXPECT_EQ(ask(track(kThere, false)), "refused");
+  EXPECT_EQ(ask(track(kFrame + 8, true)), "done");
+  EXPECT_EQ(ask(track(kFrame, true, 1)), "done") << "each address space has its own";
+}
+
+TEST_F(Slots, AsManyStopAsBegan) {
+  EXPECT_EQ(ask(track(kFrame, true)), "done");
+  EXPECT_EQ(ask(track(kFrame, true)), "done");
+  EXPECT_EQ(ask(track(kFrame, false)), "done");
+  EXPECT_EQ(ask(track(kFrame + 4096, false)), "refused");
+  EXPECT_EQ(ask(track(kFrame, false)), "done");
+  EXPECT_EQ(ask(track(kFrame, false)), "refused");
+}
+
+TEST_F(Slots, DeletionAndMoveEndIt) {
+  ASSERT_EQ(add(0), "done");
+  EXPECT_EQ(ask(track(kThere, true)), "done");
+  EXPECT_EQ(flags(kLog), "done");
+  EXPECT_EQ(ask(track(kThere, false)), "done") << "other flags do not";
+  EXPECT_EQ(ask(track(kThere, true)), "done");
+  ASSERT_EQ(move(kThere + 0x10000), "done");
+  EXPECT_EQ(ask(track(kThere + 0x10000, false)), "refused");
+  ASSERT_EQ(move(kThere), "done");
+  EXPECT_EQ(ask(track(kThere, false)), "refused");
+  EXPECT_EQ(ask(track(kThere, true)), "done");
+  ASSERT_EQ(remove(), "done");
+  ASSERT_EQ(add(0), "done");
+  EXPECT_EQ(ask(track(kThere, false)), "refused");
+}
+
+TEST_F(Slots, TheCoresOwnTablesHaveWhatTheHostWants) {
+  EXPECT_EQ(add(kRo | kLog), "done");
+  EXPECT_EQ(ask(track(kThere, true)), "done");
+  EXPECT_EQ(share(4, true), "done");
+}
+
+// A module maps with all rights and logs nothing.
+class Module : public Slots {
+ protected:
+  Module() : Slots(tdp::kUsual | tdp::kPrivate | tdp::kExternal) {}
+};
+
+TEST_F(Module, PrivateMemoryIsNeitherReadOnlyNorLogged) {
+  for (const std::uint64_t watch : {kRo, kLog}) {
+    EXPECT_EQ(add(watch), "refused");
+    ASSERT_EQ(add(0), "done");
+    EXPECT_EQ(flags(watch), "refused");
+    ASSERT_EQ(share(3, false), "done");
+    EXPECT_EQ(flags(watch), "refused") << "one page is private still";
+    ASSERT_EQ(share(4, false), "done");
+    EXPECT_EQ(flags(watch), "done");
+    EXPECT_EQ(share(1, true), "refused");
+    EXPECT_EQ(ask(attributes(kThere + 0x4000, 4, true)), "done") << "beside it";
+    EXPECT_EQ(move(kThere + 0x2000), "refused");
+    EXPECT_EQ(flags(0), "done");
+    EXPECT_EQ(share(4, true), "done");
+    ASSERT_EQ(remove(), "done");
+  }
+}
+
+TEST_F(Module, PrivateMemoryIsNotTracked) {
+  EXPECT_EQ(ask(track(kFrame, true)), "refused");
+  ASSERT_EQ(add(0), "done");
+  ASSERT_EQ(share(2, false), "done");
+  EXPECT_EQ(ask(track(kThere + 0x1000, true)), "done");
+  EXPECT_EQ(ask(track(kThere + 0x2000, true)), "refused");
+  EXPECT_EQ(share(2, true), "refused");
+  EXPECT_EQ(share(1, true), "done");
+  ASSERT_EQ(ask(track(kThere + 0x1000, false)), "done");
+  EXPECT_EQ(share(2, true), "done");
+}
+
+TEST_F(Module, NothingIsPrivateInSmm) {
+  EXPECT_EQ(add(kRo, 1), "done");
+  EXPECT_EQ(ask(track(kThere, true, 1)), "done");
+}
+
 class IdentityMap : public PrivateMemoryTest {
  protected:
   IdentityMap() : PrivateMemoryTest(tdp::kUsual & ~tdp::kUnrestricted) {}

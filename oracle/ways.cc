@@ -141,9 +141,18 @@ void Ways::begin_way() {
   for (unsigned i = 0; i < of_part_.count; ++i) of_part_.words[i].here = 0;
 }
 
+// Through an alias that is read-only nothing is set for sure (rule table-read-only); where another
+// way goes through one that is not, that one names the word.
 void Ways::sets(std::uint64_t entry_gpa, std::uint64_t bits) {
   if (bits == 0) return;
-  if (Word* word = of_part_.at(state_.memory().slots(), entry_gpa)) word->here |= bits;
+  Word* const word = of_part_.at(state_.memory().slots(), entry_gpa);
+  if (word == nullptr) return;
+  if (!state_.is_writable(entry_gpa)) {
+    word->may |= bits;
+    return;
+  }
+  word->gpa = entry_gpa;
+  word->here |= bits;
 }
 
 void Ways::end_way() {
@@ -159,8 +168,10 @@ void Ways::end_part() {
   found_ = found_ && ways_ != 0;
   for (unsigned i = 0; i < of_part_.count; ++i) {
     const Word& word = of_part_.words[i];
-    if (Word* all = all_.at(state_.memory().slots(), word.gpa))
-      all->may |= word.may, all->must |= word.must;
+    Word* const all = all_.at(state_.memory().slots(), word.gpa);
+    if (all == nullptr) continue;
+    if (state_.is_writable(word.gpa)) all->gpa = word.gpa;
+    all->may |= word.may, all->must |= word.must;
   }
   of_part_.count = 0;
   ways_ = 0;

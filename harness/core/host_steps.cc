@@ -127,16 +127,17 @@ void HostSteps::set_quota(const Op& op) {
   core_.vm().set_quota(op.pages != 0 ? static_cast<mmu::u32>(op.pages) : mmu::kDefaultQuota);
 }
 
-void HostSteps::track(const Op& op) {
+void HostSteps::track(const Op& op, Outcome& out) {
   const auto space = static_cast<mmu::u32>(op.space);
   const mmu::Gfn gfn{op.gpa / kPageSize};
   if (op.value == 0) {
-    core_.vm().untrack_writes(space, gfn);
+    if (!core_.vm().untrack_writes(space, gfn)) refuse(out);
     return;
   }
-  while (core_.vm().track_writes(space, gfn) == mmu::Status::kNoMemory &&
-         host_.memory_comes_back()) {
-  }
+  mmu::Status status;
+  do status = core_.vm().track_writes(space, gfn);
+  while (status == mmu::Status::kNoMemory && host_.memory_comes_back());
+  if (status != mmu::Status::kOk) refuse(out);
 }
 
 // ---- backing memory

@@ -24,7 +24,7 @@ class HostSteps {
   void dirty_get(const Op& op, Outcome& out, OutcomeStream& stream);
   void dirty_clear(const Op& op, Outcome& out);
   void set_quota(const Op& op);
-  void track(const Op& op);  // without a memslot there: nothing
+  void track(const Op& op, Outcome& out);
   void set_attributes(const Op& op, Outcome& out);
   // What an address outside memory is to the guest: a device, or memory of the other kind.
   OutcomeKind exit_at(std::uint64_t gpa) const {

@@ -94,7 +94,7 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
       core_.vm().recover_nx_huge_pages(op.pages);
       return;
     case Verb::kTrack:
-      return host_steps_.track(op);
+      return host_steps_.track(op, out);
     case Verb::kAttributes:
       return host_steps_.set_attributes(op, out);
     case Verb::kReclaim:

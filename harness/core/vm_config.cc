@@ -48,8 +48,10 @@ mmu::VmConfig config_of(const Machine& m) {
   config.tdp.pml = can(tdp::kPml) && !npt;
   config.tdp.nx = can(tdp::kNxe);
   config.tdp.unrestricted = can(tdp::kUnrestricted);
+  config.dirty_ring_limit = 3;  // a trace has no thousand pages to write to
   config.identity_map = mmu::Gpa{kIdentityMap};
   config.shared_bit = shared_bit(m);
+  config.external_private = has_module(m);
   config.vcpus = m.vcpus;
   config.host_levels = m.host_levels;
   if (m.quota != 0) config.quota = m.quota;

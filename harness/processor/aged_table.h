@@ -3,14 +3,17 @@
 
 // A small map from 64-bit keys to values that remembers the order of insertion: the oldest entry
 // goes first when the table is full. Open addressing over a fixed array; no allocation after
-// construction; clear() costs nothing.
+// construction; clear() costs nothing. A table with groups knows which entries share one, too.
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace twinwalk::processor {
 
-template <class Value>
+enum class Groups : bool { kNone, kKept };
+
+template <class Value, Groups kGroups = Groups::kNone>
 class AgedTable {
  public:
   // At most `capacity` entries (1..16384); `limit` may lower that later.
@@ -18,6 +21,7 @@ class AgedTable {
     unsigned slots = 64;
     while (slots < capacity * 4) slots *= 2;
     slots_.resize(slots);
+    if (kGroups == Groups::kKept) chains_.resize(slots);
     mask_ = slots - 1;
     clear();
   }
@@ -25,6 +29,7 @@ class AgedTable {
   void clear() {
     if (++generation_ == 0) {
       for (Slot& s : slots_) s.generation = 0;
+      for (Slot& s : chains_) s.generation = 0;
       generation_ = 1;
     }
     size_ = used_ = 0;
@@ -42,13 +47,16 @@ class AgedTable {
   }
 
   // The entry of `key`, made if need be; an entry that is there already becomes the youngest. What
-  // it holds is left over from before: the caller fills it.
-  Value& insert(std::uint64_t key) {
+  // it holds is left over from before: the caller fills it. `group`: any number, where groups are
+  // kept.
+  Value& insert(std::uint64_t key, std::uint64_t group = 0) {
     unsigned i = place_of(key);
     if (is_taken(i)) {
       const std::uint16_t n = slots_[i].entry;
       unlink(entries_[n]);
       link_youngest(n);
+      leave_group(n);
+      join_group(n, group);
       return entries_[n].value;
     }
     if (size_ == limit_) {
@@ -58,6 +66,7 @@ class AgedTable {
     const std::uint16_t n = take_entry();
     entries_[n].key = key;
     link_youngest(n);
+    join_group(n, group);
     slots_[i] = {generation_, n};
     ++size_;
     return entries_[n].value;
@@ -83,6 +92,19 @@ class AgedTable {
       n = next;
     }
   }
+  // Of one group, in no particular order.
+  template <class Predicate>
+  void erase_in_group_if(std::uint64_t group, Predicate predicate) {
+    static_assert(kGroups == Groups::kKept);
+    const Slot& chain = chains_[home(group)];
+    if (chain.generation != generation_) return;
+    for (std::uint16_t n = chain.entry; n != kNone;) {
+      const Entry& e = entries_[n];
+      const std::uint16_t next = e.group_next;
+      if (e.group == group && predicate(e.key, e.value)) erase(e.key);
+      n = next;
+    }
+  }
   template <class Predicate>
   bool any(Predicate predicate) const {
     for (std::uint16_t n = entries_[kHead].next; n != kHead; n = entries_[n].next) {
@@ -93,7 +115,12 @@ class AgedTable {
 
  private:
   static constexpr std::uint16_t kHead = 0, kNone = 0;  // entry 0 is the list's head, never a value
-  struct Entry {
+  struct Ungrouped {};
+  struct Grouped {
+    std::uint64_t group = 0;
+    std::uint16_t group_next = 0, group_previous = 0;  // of its chain, where others may be, too
+  };
+  struct Entry : std::conditional_t<kGroups == Groups::kKept, Grouped, Ungrouped> {
     std::uint64_t key = 0;
     Value value{};
     std::uint16_t next = 0, previous = 0;
@@ -125,6 +152,26 @@ class AgedTable {
     entries_[e.previous].next = n;
     entries_[kHead].previous = n;
   }
+  void join_group(std::uint16_t n, std::uint64_t group) {
+    if constexpr (kGroups == Groups::kKept) {
+      Slot& chain = chains_[home(group)];
+      if (chain.generation != generation_) chain = {generation_, kNone};
+      Entry& e = entries_[n];
+      e.group = group;
+      e.group_previous = kNone;
+      e.group_next = chain.entry;
+      if (chain.entry != kNone) entries_[chain.entry].group_previous = n;
+      chain.entry = n;
+    }
+  }
+  void leave_group(std::uint16_t n) {
+    if constexpr (kGroups == Groups::kKept) {
+      const Entry& e = entries_[n];
+      (e.group_previous ? entries_[e.group_previous].group_next : chains_[home(e.group)].entry) =
+          e.group_next;
+      if (e.group_next) entries_[e.group_next].group_previous = e.group_previous;
+    }
+  }
   std::uint16_t take_entry() {
     if (free_ == kNone) return static_cast<std::uint16_t>(++used_);
     const std::uint16_t n = free_;
@@ -134,6 +181,7 @@ class AgedTable {
   void release_entry(std::uint16_t n) {
     Entry& e = entries_[n];
     unlink(e);
+    leave_group(n);
     e.next = free_;
     free_ = n;
   }
@@ -152,6 +200,7 @@ class AgedTable {
 
   std::vector<Entry> entries_;
   std::vector<Slot> slots_;
+  std::vector<Slot> chains_;  // the first entry of each
   std::uint32_t generation_ = 0;
   unsigned mask_ = 0, size_ = 0, used_ = 0, limit_;
   std::uint16_t free_ = kNone;

@@ -86,5 +86,49 @@ TEST(AgedTable, BehavesLikeAList) {
   }
 }
 
+// A group is left by erasure, by clear(), by growing too old, and for another by a new insertion.
+TEST(AgedTable, KnowsWhatIsInAGroup) {
+  constexpr unsigned kCapacity = 40;
+  struct Row {
+    std::uint64_t key, group;
+  };
+  AgedTable<std::uint64_t, Groups::kKept> table(kCapacity);
+  std::list<Row> model;
+  std::mt19937_64 random(11);
+  for (std::uint64_t n = 0; n < 200'000; ++n) {
+    const std::uint64_t key = random() % 97, group = random() % 9;
+    switch (random() % 8) {
+      case 0:
+        table.erase(key);
+        model.remove_if([&](const Row& r) { return r.key == key; });
+        break;
+      case 1:
+        table.erase_in_group_if(group, [&](std::uint64_t k, std::uint64_t g) {
+          EXPECT_EQ(g, group);
+          return k % 2 == key % 2;
+        });
+        model.remove_if([&](const Row& r) { return r.group == group && r.key % 2 == key % 2; });
+        break;
+      case 2:
+        if (random() % 32 != 0) break;
+        table.clear();
+        model.clear();
+        break;
+      default:
+        table.insert(key, group) = group;
+        model.remove_if([&](const Row& r) { return r.key == key; });
+        if (model.size() == kCapacity) model.pop_front();
+        model.push_back({key, group});
+    }
+    ASSERT_EQ(table.size(), model.size());
+    auto it = model.begin();
+    const bool differs = table.any([&](std::uint64_t k, std::uint64_t g) {
+      const Row& want = *it++;
+      return want.key != k || want.group != g;
+    });
+    ASSERT_FALSE(differs);
+  }
+}
+
 }  // namespace
 }  // namespace twinwalk::processor

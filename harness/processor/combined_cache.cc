@@ -31,11 +31,22 @@ void CombinedCache::clear() {
   gpa_structures_.clear();
   contexts_.clear();
   chosen_.clear();
+  guest_shifts_ = 0;
+  sizes_ = gpa_sizes_ = gpa_structure_levels_ = {};
+  any_global_ = false;
   age_ = 0;
 }
 
-// Few are ever in use; should they run out, all is forgotten, which is always allowed.
 unsigned CombinedCache::number_of(const Context& context) {
+  unsigned& recent = recent_[context.kind == Context::Kind::kGuestPhysical ? 2
+                             : context.pcid == Context::kGlobal            ? 1
+                                                                           : 0];
+  if (recent >= contexts_.size() || contexts_[recent] != context) recent = seek_number(context);
+  return recent;
+}
+
+// Few are ever in use; should they run out, all is forgotten, which is always allowed.
+unsigned CombinedCache::seek_number(const Context& context) {
   for (std::size_t n = contexts_.size(); n-- > 0;) {
     if (contexts_[n] == context) return static_cast<unsigned>(n);
   }
@@ -45,24 +56,30 @@ unsigned CombinedCache::number_of(const Context& context) {
   return static_cast<unsigned>(contexts_.size() - 1);
 }
 
-const Mapping* CombinedCache::oldest(AgedTable<Mapping>& table, unsigned context,
+template <class Table>
+const Mapping* CombinedCache::oldest(Table& table, Levels sizes, unsigned context,
                                      std::uint64_t address, const Mapping* best) {
-  for (unsigned level = 1; level <= kPageSizes; ++level) {
+  sizes.for_each([&](unsigned level) {
     const Mapping* const m = table.find(page_key(context, address, level));
     if (m && (!best || m->age < best->age)) best = m;
-  }
+  });
   return best;
 }
 
 const Mapping* CombinedCache::find(const Context& context, std::uint64_t gva) {
-  const Mapping* const own = oldest(mappings_, number_of(context), gva, nullptr);
-  return oldest(mappings_, number_of(global_of(context)), gva, own);
+  const Mapping* const own = oldest(mappings_, sizes_, number_of(context), gva, nullptr);
+  const unsigned global = number_of(global_of(context));
+  return any_global_ ? oldest(mappings_, sizes_, global, gva, own) : own;
 }
 
 void CombinedCache::insert(const Context& context, std::uint64_t gva, bool global,
                            const Mapping& mapping) {
   const unsigned number = number_of(global ? global_of(context) : context);
-  Mapping& m = mappings_.insert(page_key(number, gva, mapping.level));
+  Mapping& m =
+      mappings_.insert(page_key(number, gva, mapping.level), group_of(gva, mapping.guest_shift));
+  guest_shifts_ |= std::uint64_t{1} << mapping.guest_shift;
+  sizes_.add(mapping.level);
+  any_global_ |= global;
   m = mapping;
   m.age = ++age_;
 }
@@ -78,11 +95,12 @@ void CombinedCache::insert_structure(const Context& context, std::uint64_t gva, 
 }
 
 const Mapping* CombinedCache::find_gpa(const Context& context, std::uint64_t gpa) {
-  return oldest(gpa_mappings_, number_of(context), gpa, nullptr);
+  return oldest(gpa_mappings_, gpa_sizes_, number_of(context), gpa, nullptr);
 }
 
 void CombinedCache::insert_gpa(const Context& context, std::uint64_t gpa, const Mapping& mapping) {
   Mapping& m = gpa_mappings_.insert(page_key(number_of(context), gpa, mapping.level));
+  gpa_sizes_.add(mapping.level);
   m = mapping;
   m.age = ++age_;
 }
@@ -99,6 +117,7 @@ Found CombinedCache::find_gpa_structure(const Context& context, std::uint64_t gp
 void CombinedCache::insert_gpa_structure(const Context& context, std::uint64_t gpa, unsigned level,
                                          const Structure& structure) {
   gpa_structures_.insert(page_key(number_of(context), gpa, level)) = structure;
+  gpa_structure_levels_.add(level);
 }
 
 bool CombinedCache::covers(std::uint64_t key, const Mapping& mapping, std::uint64_t gva,
@@ -116,10 +135,9 @@ void CombinedCache::drop_structure(const Context& context, std::uint64_t gva, un
 
 void CombinedCache::drop_gpa(const Context& context, std::uint64_t gpa) {
   const unsigned number = number_of(context);
-  for (unsigned level = 1; level <= kPageSizes; ++level)
-    gpa_mappings_.erase(page_key(number, gpa, level));
-  for (unsigned level = 2; level <= kTopLevel; ++level)
-    gpa_structures_.erase(page_key(number, gpa, level));
+  gpa_sizes_.for_each([&](unsigned level) { gpa_mappings_.erase(page_key(number, gpa, level)); });
+  gpa_structure_levels_.for_each(
+      [&](unsigned level) { gpa_structures_.erase(page_key(number, gpa, level)); });
 }
 
 bool CombinedCache::reaches(std::uint64_t pfn, std::uint64_t count) const {

@@ -10,6 +10,7 @@
 // each as translations and as paging-structure entries. AMD tags all of them by ASID. Caches are a
 // vCPU's own. Roots and modes are no tags: a change of either drops nothing by itself.
 
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -30,9 +31,17 @@ struct Context {
   std::uint16_t vpid = 0;  // or ASID; of Intel's guest-physical mappings always 0
   std::uint16_t pcid = 0;
   std::uint64_t ep4ta = kNoEp4ta;  // linear mappings have none
-  friend bool operator==(const Context&, const Context&) = default;
+  friend bool operator==(const Context& a, const Context& b) {
+    return a.ep4ta == b.ep4ta && a.tags() == b.tags();
+  }
 
   bool is_linear() const { return kind == Kind::kOfLinear && ep4ta == kNoEp4ta; }
+
+ private:
+  std::uint64_t tags() const {
+    return static_cast<std::uint64_t>(kind) << 40 | std::uint64_t{vcpu} << 32 |
+           std::uint32_t{vpid} << 16 | pcid;
+  }
 };
 
 struct Mapping {
@@ -40,7 +49,7 @@ struct Mapping {
   std::uint64_t gpa = 0;   // of the page, where that is not the key
   std::uint32_t age = 0;   // grows with each insertion
   std::uint8_t level = 1;  // page size: 1 = 4K, 2 = 2M, 3 = 1G
-  // log2 of the guest's own page, of which this may be a fragment.
+  // log2 of the guest's own page, of which this may be a fragment, and never more.
   std::uint8_t guest_shift = 12;
   std::uint8_t key = 0;  // protection key
   // Their D bits were set when this was cached, or are not kept.
@@ -103,9 +112,14 @@ class CombinedCache {
   template <class Predicate>
   void drop_page(Predicate predicate, std::uint64_t gva, unsigned shift) {
     if (!choose(predicate)) return;
-    mappings_.erase_if([=, this](std::uint64_t key, const Mapping& m) {
+    const auto goes = [=, this](std::uint64_t key, const Mapping& m) {
       return is_chosen(key) && covers(key, m, gva, shift);
-    });
+    };
+    // What covers any of it lies in a page of the guest's that does.
+    if (guest_shifts_ & ((std::uint64_t{1} << shift) - 1)) return mappings_.erase_if(goes);
+    for (std::uint64_t left = guest_shifts_; left; left &= left - 1)
+      mappings_.erase_in_group_if(group_of(gva, static_cast<unsigned>(std::countr_zero(left))),
+                                  goes);
   }
   template <class Predicate>
   void drop_structures(Predicate predicate) {
@@ -130,7 +144,21 @@ class CombinedCache {
   bool reaches(std::uint64_t pfn, std::uint64_t count) const;
 
  private:
-  static constexpr unsigned kPageSizes = 3, kTopLevel = 5;
+  // A set of levels.
+  class Levels {
+   public:
+    void add(unsigned level) { set_ |= 1u << level; }
+    // Calls f(level) for each, from the lowest up.
+    template <class F>
+    void for_each(F f) const {
+      for (unsigned left = set_; left; left &= left - 1)
+        f(static_cast<unsigned>(std::countr_zero(left)));
+    }
+
+   private:
+    unsigned set_ = 0;
+  };
+
   static constexpr std::uint64_t kAddress = 0x01ff'ffff'ffff'ffff;  // what tells addresses apart
   static constexpr unsigned kMostContexts = 1u << 9;  // of 2^14 that a key has room for
 
@@ -143,12 +171,18 @@ class CombinedCache {
   static std::uint64_t page_key(unsigned context, std::uint64_t address, unsigned level) {
     return key_of(context, address, level, shift_of(level));
   }
+  // Mappings by linear address are grouped by the page of the guest's that they are, or are of.
+  static std::uint64_t group_of(std::uint64_t gva, unsigned guest_shift) {
+    return (gva & kAddress) >> guest_shift << 6 | guest_shift;
+  }
   static unsigned context_of(std::uint64_t key) { return key >> 1 & (kMostContexts - 1); }
   static bool covers(std::uint64_t key, const Mapping& mapping, std::uint64_t gva, unsigned shift);
 
   unsigned number_of(const Context& context);
-  const Mapping* oldest(AgedTable<Mapping>& table, unsigned context, std::uint64_t address,
-                        const Mapping* best);
+  unsigned seek_number(const Context& context);
+  template <class Table>
+  static const Mapping* oldest(Table& table, Levels sizes, unsigned context, std::uint64_t address,
+                               const Mapping* best);
   template <class Predicate>
   bool choose(Predicate predicate) {
     bool any = false;
@@ -158,9 +192,15 @@ class CombinedCache {
   }
   bool is_chosen(std::uint64_t key) const { return chosen_[context_of(key)]; }
 
-  AgedTable<Mapping> mappings_, gpa_mappings_;
+  AgedTable<Mapping, Groups::kKept> mappings_;
+  AgedTable<Mapping> gpa_mappings_;
   AgedTable<Structure> structures_, gpa_structures_;
+  // What was inserted since all was dropped: nothing else need be looked for.
+  std::uint64_t guest_shifts_ = 0;  // of mappings_, a bit each
+  Levels sizes_, gpa_sizes_, gpa_structure_levels_;
+  bool any_global_ = false;
   std::vector<Context> contexts_;  // by number
+  unsigned recent_[3] = {};        // numbers: linear, global, guest-physical
   std::vector<char> chosen_;
   std::uint32_t age_ = 0;
 };

@@ -24,8 +24,13 @@ void ThreadedHost::reset(const Machine& machine) {
   memory_.reset(machine.host_page_level);
   dirty_.reset();
   machine_ = machine;
+  module_.remove();
+  if (std::uint64_t root = 0; has_module(machine)) {
+    memory_.alloc_table(root, false);
+    module_.reset(machine, root);
+  }
   for (Vcpu& v : vcpu_) {
-    v.tdp.reset(machine);
+    v.tdp.reset(machine, module_.pointer());
     v.mode.reset();
   }
   live_objects_ = swapped_ = 0;
@@ -219,6 +224,46 @@ void ThreadedHost::flush_tlb(const mmu::FlushRequest& request) {
       vcpu_[v].mode.post(own);
     }
   }
+}
+
+// ---- the module: one at a time. Who fills does not wait for another, but is told to come back
+// (TDX_OPERAND_BUSY); who takes away has to be served.
+
+// The calling thread has the module's lock.
+template <class F>
+void ThreadedHost::have_module(F&& work) {
+  work();
+  if (const char* const refused = module_.take_complaint()) complain(refused);
+}
+
+bool ThreadedHost::link_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) {
+  const std::unique_lock lock(module_lock_, std::try_to_lock);
+  if (!lock) return false;
+  have_module([&] { module_.link(gfn.raw, level, table.raw); });
+  return true;
+}
+
+bool ThreadedHost::set_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) {
+  const std::unique_lock lock(module_lock_, std::try_to_lock);
+  if (!lock) return false;
+  have_module([&] { module_.set_leaf(gfn.raw, pfn.raw); });
+  return true;
+}
+
+void ThreadedHost::remove_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) {
+  {
+    const std::lock_guard lock(module_lock_);
+    have_module([&] { module_.remove_leaf(gfn.raw, pfn.raw); });
+  }
+  flush_tlb({});
+}
+
+void ThreadedHost::free_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) {
+  {
+    const std::lock_guard lock(module_lock_);
+    have_module([&] { module_.free_table(gfn.raw, level, table.raw); });
+  }
+  flush_tlb({});
 }
 
 void ThreadedHost::flush_posted(unsigned vcpu) {

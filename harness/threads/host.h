@@ -14,6 +14,7 @@
 #include "harness/core/core_vm.h"
 #include "harness/core/steps.h"
 #include "harness/core_subject_tdp.h"
+#include "harness/processor/private_module.h"
 #include "harness/threads/dirty_watch.h"
 #include "harness/threads/grace.h"
 #include "harness/threads/guest_mode.h"
@@ -46,6 +47,10 @@ class ThreadedHost final : public CoreHost {
 
   ThreadedMemory& memory() { return memory_; }
   DirtyWatch& dirty() { return dirty_; }
+  // But for the root that is the module's own.
+  std::uint64_t live_tables() const {
+    return memory_.live_tables() - (module_.pointer() != 0 ? 1 : 0);
+  }
   std::uint64_t live_objects() const { return live_objects_; }
   const char* complaint() const { return complaint_ ? complaint_.load() : memory_.complaint(); }
 
@@ -105,6 +110,10 @@ class ThreadedHost final : public CoreHost {
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
   mmu::FrameLookup lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64 token) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
+  bool link_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) override;
+  bool set_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) override;
+  void remove_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) override;
+  void free_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) override;
   mmu::u32 context() const override { return self_.context; }
   void lock(mmu::LockId id) override;
   void unlock(mmu::LockId id) override;
@@ -154,6 +163,8 @@ class ThreadedHost final : public CoreHost {
   };
 
   void complain(const char* what);
+  template <class F>
+  void have_module(F&& work);
   void give_back(const Grace::Freed& freed);
   void flush_posted(unsigned vcpu);
   bool handle_exit(const Op& op, const processor::NestedExit& exit, Outcome& out);
@@ -164,6 +175,9 @@ class ThreadedHost final : public CoreHost {
   ThreadedMemory memory_;
   DirtyWatch dirty_;
   Vcpu vcpu_[kMaxVcpus] = {Vcpu(memory_), Vcpu(memory_), Vcpu(memory_), Vcpu(memory_)};
+  Physical of_module_{memory_};
+  processor::PrivateModule module_{of_module_};
+  std::mutex module_lock_;
   Machine machine_;
   std::mutex slots_lock_;
   std::shared_mutex mmu_lock_;

@@ -121,7 +121,7 @@ bool ThreadedRun::run(const Program& program, unsigned rounds, std::uint64_t see
   host_.no_vcpu_runs();
   core_.destroy();
   host_.finish_readers();
-  if (well && (host_.memory().live_tables() != 0 || host_.live_objects() != 0)) {
+  if (well && (host_.live_tables() != 0 || host_.live_objects() != 0)) {
     why = "leak: tables or objects are left when the VM is gone";
     well = false;
   }

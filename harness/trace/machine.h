@@ -47,11 +47,14 @@ inline constexpr BitName kNames[] = {
 namespace tdp {
 inline constexpr std::uint32_t kAd = 1u << 0, kExecOnly = 1u << 1, k2M = 1u << 2, k1G = 1u << 3,
                                kMbec = 1u << 4, kPml = 1u << 5, kAdvanced = 1u << 6, kNxe = 1u << 7,
-                               kPrivate = 1u << 8, kUnrestricted = 1u << 9;
-inline constexpr std::uint32_t kAll = (1u << 10) - 1, kUsual = kAll & ~(kMbec | kPrivate);
+                               kPrivate = 1u << 8, kUnrestricted = 1u << 9, kExternal = 1u << 10;
+inline constexpr std::uint32_t kAll = (1u << 11) - 1,
+                               kUsual = kAll & ~(kMbec | kPrivate | kExternal);
 inline constexpr BitName kNames[] = {
-    {"ad", kAd},   {"xo", kExecOnly},  {"2m", k2M},   {"1g", k1G},           {"mbec", kMbec},
-    {"pml", kPml}, {"adv", kAdvanced}, {"nxe", kNxe}, {"private", kPrivate}, {"ug", kUnrestricted}};
+    {"ad", kAd},           {"xo", kExecOnly},      {"2m", k2M},
+    {"1g", k1G},           {"mbec", kMbec},        {"pml", kPml},
+    {"adv", kAdvanced},    {"nxe", kNxe},          {"private", kPrivate},
+    {"ug", kUnrestricted}, {"external", kExternal}};
 }  // namespace tdp
 
 // Options of the core under test; each is a neutral change, so none may alter a verdict.
@@ -107,6 +110,10 @@ constexpr std::uint64_t shared_bit(const Machine& m) {
   if (m.core != Dimension::kEpt || !(m.tdp & tdp::kPrivate)) return 0;
   const unsigned translated = m.host_levels == 5 ? 57 : 48;
   return bit((m.maxphyaddr < translated ? m.maxphyaddr : translated) - 1);
+}
+// With tdp=external, too: the tables of private memory are a module's, as those of TDX are.
+constexpr bool has_module(const Machine& m) {
+  return shared_bit(m) != 0 && (m.tdp & tdp::kExternal) != 0;
 }
 // So many ranges of private memory a hypervisor is able to keep; it refuses to make more.
 inline constexpr std::size_t kMostPrivateRanges = 64;

@@ -377,6 +377,7 @@ void reconcile(Machine& machine) {
   if (machine.mode == Mode::kPae || machine.mode == Mode::k4Level || machine.mode == Mode::k5Level)
     machine.features |= feature::kPae;
   if (machine.mode == Mode::k5Level) machine.features |= feature::kLa57;
+  if (machine.tdp & tdp::kExternal) machine.tdp |= tdp::kPrivate;
   if (machine.tdp & tdp::kPrivate) machine.tdp |= tdp::kUnrestricted;
 }
 

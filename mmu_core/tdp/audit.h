@@ -14,8 +14,18 @@ class Auditor {
 
  private:
   using Class = AuditFinding::Class;
-  void report(Class cls, const char* what, const Table* table = nullptr, unsigned index = 0);
-  void report(Class cls, const char* what, Ref ref) { report(cls, what, ref.table, ref.index); }
+  // What must hold, of an entry, a table or all; `otherwise` says what is the matter if it does
+  // not.
+  bool require(bool holds, Class cls, const char* otherwise, const Table* table = nullptr,
+               unsigned index = 0) {
+    if (!holds) [[unlikely]]
+      report(cls, otherwise, table, index);
+    return holds;
+  }
+  bool require(bool holds, Class cls, const char* otherwise, Ref ref) {
+    return require(holds, cls, otherwise, ref.table, ref.index);
+  }
+  void report(Class cls, const char* what, const Table* table, unsigned index);
 
   void check_mixed(const Memslot& slot);
   void check_root(const Table& root);

@@ -5,7 +5,10 @@
 namespace mmu::tdp {
 
 bool Breather::breathe(Iterator& it, Removal& removal) {
-  if (++seen_ < kEntriesAtOnce || !it.has_advanced()) return false;
+  if (++seen_ < kEntriesAtOnce || !it.has_advanced()) {
+    if (seen_ < kEntriesAtOnce && !it.entry()) seen_ += it.pass_empty(kEntriesAtOnce - 1 - seen_);
+    return false;
+  }
   seen_ = 0;
   removal.settle();
   it.note_yield();

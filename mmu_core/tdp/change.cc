@@ -19,14 +19,20 @@ u64 freeze(VmState& vm, Ref ref) {
 
 bool is_mirror(const VmState& vm, Ref ref) { return is_mirror(vm.config, ref.table->key); }
 
-// Nothing leads to the table any more but walks that were in it: they find frozen entries (KVM:
-// handle_removed_pt). A module takes its tables back from the lowest up.
-void take_down(VmState& vm, Table* table, Removal& removal) {
+// How the mmu lock is held. Alone: an empty entry stays empty, for whoever fills one has the lock.
+enum class Held : u8 { kShared, kAlone };
+
+// Nothing leads to the table any more but walks that were in it: they find frozen entries, or
+// nothing (KVM: handle_removed_pt). A module takes its tables back from the lowest up.
+void take_down(VmState& vm, Table* table, Held held, Removal& removal) {
   const bool mirror = is_mirror(vm.config, table->key);
-  for (unsigned i = 0; i < kEntries; ++i) {
+  const auto next = [&](unsigned from) {
+    return held == Held::kAlone ? first_filled(*table, from, kEntries) : from;
+  };
+  for (unsigned i = next(0); i < kEntries; i = next(i + 1)) {
     const Ref ref{table, i};
     const u64 was = freeze(vm, ref);
-    if (is_table(was, table->level)) take_down(vm, ref.child(), removal);
+    if (is_table(was, table->level)) take_down(vm, ref.child(), held, removal);
     if (mirror && is_leaf(was, table->level)) external::remove_leaf(vm, ref, was);
   }
   if (mirror) external::free_table(vm, *table);
@@ -35,12 +41,12 @@ void take_down(VmState& vm, Table* table, Removal& removal) {
   removal.condemn(table);
 }
 
-void changed(VmState& vm, Ref ref, u64 was, u64 now, Removal& removal) {
+void changed(VmState& vm, Ref ref, u64 was, u64 now, Held held, Removal& removal) {
   if (is_frozen(was)) vm.platform.panic("a frozen entry was overwritten");
   if (is_leaf(was, ref.level()) && is_leaf(now, ref.level()) && pfn_of(was) != pfn_of(now))
     vm.platform.panic("a leaf changes its frame without having been zapped");
   if (change_owes_flush(vm.tdp.format, was, now)) removal.owe(ref.gfn(), ref.pages());
-  if (is_table(was, ref.level())) take_down(vm, ref.child(), removal);
+  if (is_table(was, ref.level())) take_down(vm, ref.child(), held, removal);
 }
 
 // Takes the entry for a moment in which nobody else may touch it. False: it holds something else.
@@ -67,7 +73,7 @@ bool try_set_mirrored(VmState& vm, Ref ref, u64 was, u64 leaf) {
 void remove_mirrored(VmState& vm, Ref ref, Removal& removal) {
   const u64 was = freeze(vm, ref);
   if (is_leaf(was, ref.level())) external::remove_leaf(vm, ref, was);
-  changed(vm, ref, was, 0, removal);
+  changed(vm, ref, was, 0, Held::kAlone, removal);
   thaw(ref, 0);
 }
 
@@ -80,20 +86,20 @@ bool try_change(VmState& vm, Ref ref, u64 was, u64 now, Removal& removal) {
     count(vm, TdpEvent::kLostRace, ref.level());
     return false;
   }
-  changed(vm, ref, was, now, removal);
+  changed(vm, ref, was, now, Held::kShared, removal);
   return true;
 }
 
 void remove(VmState& vm, Ref ref, Removal& removal) {
   if (is_mirror(vm, ref)) return remove_mirrored(vm, ref, removal);
   const u64 was = __atomic_exchange_n(ref.word(), u64{0}, __ATOMIC_ACQ_REL);
-  changed(vm, ref, was, 0, removal);
+  changed(vm, ref, was, 0, Held::kAlone, removal);
 }
 
 u64 clear_bits(VmState& vm, Ref ref, u64 bits, Removal& removal) {
   if (is_mirror(vm, ref)) vm.platform.panic("a mirrored entry is changed in place");
   const u64 was = __atomic_fetch_and(ref.word(), ~bits, __ATOMIC_ACQ_REL);
-  changed(vm, ref, was, was & ~bits, removal);
+  changed(vm, ref, was, was & ~bits, Held::kAlone, removal);
   return was;
 }
 

@@ -13,8 +13,11 @@ bool prepare(VcpuState& vcpu) {
   return true;
 }
 
-bool is_half_full(const VcpuState& vcpu) {
-  return vcpu.tdp.ring && vcpu.tdp.ring->count >= DirtyRing::kHalfFull;
+bool is_due(const VcpuState& vcpu) {
+  const u32 limit = vcpu.vm->config.dirty_ring_limit;
+  return vcpu.tdp.ring &&
+         vcpu.tdp.ring->count >=
+             (limit && limit < DirtyRing::kHalfFull ? limit : DirtyRing::kHalfFull);
 }
 
 void push(VcpuState& vcpu, const Memslot& slot, Gfn gfn) {

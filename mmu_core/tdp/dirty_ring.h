@@ -3,7 +3,8 @@
 
 // Options::dirty_ring: the pages that a vCPU makes dirty, in order and beside the dirty log (KVM:
 // kvm_dirty_ring, with its backup bitmap). A page may be there several times. The ring is to be
-// taken before it is full: a vCPU whose ring is half full is not entered. Should it be full all the
+// taken before it is full: a vCPU whose ring is half full, or has what the host wants at most
+// (VmConfig::dirty_ring_limit), is not entered. Should it be full all the
 // same, because the host had the core write for the guest again and again, the log alone knows what
 // came after.
 
@@ -23,7 +24,7 @@ namespace dirty_ring {
 
 // False: no memory. Nothing without the option.
 bool prepare(VcpuState& vcpu);
-bool is_half_full(const VcpuState& vcpu);
+bool is_due(const VcpuState& vcpu);
 // The vCPU has written, or may write from now on; into the ring only if the slot is logged.
 void push(VcpuState& vcpu, const Memslot& slot, Gfn gfn);
 // Into the log and the ring.

@@ -43,6 +43,22 @@ TEST_P(TdpDirtyRing, EachVcpuHasItsOwn) {
   EXPECT_EQ(g_.take_log(), (std::vector{Gfn::of(kPage), Gfn::of(kOther)})) << "and the log has it";
 }
 
+TEST_P(TdpDirtyRing, HostSaysHowManyMayWait) {
+  VmConfig c = config();
+  for (const u32 limit : {2u, 5u, DirtyRing::kRoom}) {
+    c.dirty_ring_limit = limit;
+    TdpGuest g(GetParam(), c);
+    ASSERT_TRUE(g.cpu().enter().ok);
+    ASSERT_EQ(g.set_flags(0, false, true), Status::kOk);
+    u64 pages = 0;
+    while (!g.cpu().enter().ring_full) g.cpu().write_physical(Gpa{pages++ << 12}, 8, 5);
+    EXPECT_EQ(pages, limit < DirtyRing::kHalfFull ? limit : DirtyRing::kHalfFull);
+    Gfn gfn;
+    EXPECT_EQ(g.cpu().take_dirty_ring(&gfn, 1), 1u);
+    EXPECT_TRUE(g.cpu().enter().ok);
+  }
+}
+
 TEST_P(TdpDirtyRing, OldestComesFirst) {
   g_.write(kOther);
   g_.write(kPage);

@@ -48,7 +48,7 @@ EntryState enter(VcpuState& v) {
   if (on_identity_map && !write_identity_map(v)) return e;
   // Last: whether there is a log may change while others run.
   if (!dirty_ring::prepare(v) || !pml::prepare(v, e.pml)) return e;
-  e.ring_full = dirty_ring::is_half_full(v);
+  e.ring_full = dirty_ring::is_due(v);
   if (e.ring_full) return e;
   e.ok = true;
   e.root = v.tdp.root->hpa;

@@ -33,6 +33,18 @@ void Iterator::next() {
   valid_ = false;
 }
 
+unsigned Iterator::pass_empty(unsigned most) {
+  const unsigned from = ref_.index + 1;
+  const u64 in_range = (last_ - ref_.table->base) / ref_.pages() + 1;
+  unsigned end = in_range < kEntries ? static_cast<unsigned>(in_range) : kEntries;
+  if (end - from > most) end = from + most;
+  const unsigned passed = first_filled(*ref_.table, from, end) - from;
+  if (!passed) return 0;
+  ref_.index += passed;
+  reached_ = ref_.gfn();
+  return passed;
+}
+
 bool Iterator::step_down() {
   if (ref_.level() == least_level_) return false;
   entry_ = ref_.load();

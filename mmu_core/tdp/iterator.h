@@ -25,6 +25,10 @@ class Iterator {
 
   bool valid() const { return valid_; }
   void next();
+  // Where it stands is empty: on to the last entry of the table to which `most` calls of next() or
+  // fewer would lead over nothing but empty ones. How many it took. Precondition: nobody else
+  // changes the tables.
+  unsigned pass_empty(unsigned most);
 
   // Where it is, and what the entry held when the walk came to it.
   Ref ref() const { return ref_; }

@@ -75,6 +75,42 @@ TEST_F(TdpIterator, SkipsNothingAndRepeatsNoLeafHoweverOftenItYields) {
   }
 }
 
+// As next() does it one by one: to the same place, and from there on the same way.
+TEST_F(TdpIterator, PassesWhatIsEmptyAsOneByOne) {
+  std::mt19937_64 random(11);
+  u64 passed = 0;
+  for (unsigned i = 0; i < 200; ++i) {
+    const Gfn first{random() % TdpGuest::kPages};
+    const Gfn last{first.raw + random() % (TdpGuest::kPages - first.raw)};
+    const auto most = static_cast<unsigned>(random() % 130);
+    Iterator slow(root(), first, last), fast(root(), first, last);
+    while (slow.valid()) {
+      ASSERT_TRUE(fast.valid());
+      if (!fast.entry()) {
+        const unsigned n = fast.pass_empty(most);
+        ASSERT_LE(n, most);
+        passed += n;
+        for (unsigned k = 0; k < n; ++k) {
+          slow.next();
+          ASSERT_EQ(slow.entry(), 0u) << "passed something";
+        }
+      }
+      ASSERT_EQ(slow.level(), fast.level());
+      ASSERT_EQ(slow.gfn(), fast.gfn());
+      ASSERT_EQ(slow.entry(), fast.entry());
+      ASSERT_EQ(slow.has_advanced(), fast.has_advanced());
+      if (i % 2 == 0 && random() % 16 == 0 && slow.has_advanced()) {
+        slow.note_yield();
+        fast.note_yield();
+      }
+      slow.next();
+      fast.next();
+    }
+    ASSERT_FALSE(fast.valid());
+  }
+  EXPECT_GT(passed, 10'000u);
+}
+
 TEST_F(TdpIterator, GoesNoFurtherThanTheRange) {
   for (Iterator it(root(), Gfn{100}, Gfn{200}); it.valid(); it.next()) {
     EXPECT_LE(it.gfn().raw, 200u);

@@ -41,8 +41,9 @@ void flush(VcpuState& vcpu, u16 index) {
   VmState& vm = *vcpu.vm;
   const unsigned first = index == kFull ? 0 : index + 1u;
   for (unsigned i = first; i < kEntries; ++i) {
+    // What was seen stays so until the hardware overwrites it, and the vCPU is not in the guest.
+    if (__atomic_load_n(&entries[i], __ATOMIC_RELAXED) == kSeen) continue;
     const u64 entry = __atomic_exchange_n(&entries[i], kSeen, __ATOMIC_ACQ_REL);
-    if (entry == kSeen) continue;
     count(vm, TdpEvent::kPmlEntry);
     const Gfn gfn = gfn_of(vm, entry);
     const Memslot* const slot = space_of(vcpu).slots.find(gfn);

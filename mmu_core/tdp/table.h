@@ -69,6 +69,26 @@ struct Ref {
   Table* child() const { return __atomic_load_n(&table->links->child[index], __ATOMIC_ACQUIRE); }
 };
 
+// The first of the entries [from, end) that is not 0; `end` if there is none. Most of most tables
+// is empty: a cache line at once.
+inline unsigned first_filled(const Table& table, unsigned from, unsigned end) {
+  constexpr unsigned kAtOnce = 8;
+  const auto load = [&](unsigned i) { return __atomic_load_n(&table.entry[i], __ATOMIC_RELAXED); };
+  while (from < end) {
+    if (from % kAtOnce == 0 && end - from >= kAtOnce) {
+      u64 any = 0;
+      for (unsigned i = 0; i < kAtOnce; ++i) any |= load(from + i);
+      if (!any) {
+        from += kAtOnce;
+        continue;
+      }
+    }
+    if (load(from)) return from;
+    ++from;
+  }
+  return end;
+}
+
 constexpr unsigned index_at(Gfn gfn, unsigned level) {
   return static_cast<unsigned>(gfn.raw >> (9 * (level - 1))) & (kEntries - 1);
 }
