@@ -31,6 +31,7 @@ namespace walking {
 bool CourseWalker::access() {
   const AccessQuery& q = *a_.context.query;
   const PagingMode& mode = *a_.context.rules->mode;
+  if (chooser_ != nullptr && !g_.knows_root()) pick_loaded();
   gva_[0] = mode.linear(q.gva);
   const bool crosses = (first_byte(q) & (kPageBytes - 1)) + byte_count(q) > kPageBytes;
   out_.by_page = crosses;

@@ -54,8 +54,8 @@ struct SetBits {
 // Open bits (open_bits.h) of an entry that decide what it is, as where A is reserved: a course
 // takes them to be set, or clear.
 struct Doubt {
-  std::uint64_t at = 0, bits = 0;
-  bool set = false;
+  std::uint64_t at, bits;
+  bool set;
   friend bool operator==(const Doubt&, const Doubt&) = default;
 };
 
@@ -66,6 +66,7 @@ struct Course {
   bool undefined = false;      // the manual does not say what happens here; `rule` says why
   bool old = false;            // something that is not in memory now was used
   bool begins_again = false;   // a fault that nobody sees: AMD's processor walks again
+  std::uint8_t loaded = 0;     // which of the roots that may be loaded (GuestState::settle_root)
   std::uint8_t part = 0;       // of an access in two parts the one that ends it
   std::uint8_t parts = 0;      // 0: a non-canonical address
   bool by_page = false;   // of an access that crosses a page addresses are known by their page only
@@ -85,7 +86,7 @@ struct Course {
   std::array<std::uint64_t, kMostLogged> logged;
   unsigned logged_count = 0;
   static constexpr unsigned kMostDoubts = 8;
-  Doubt doubts[kMostDoubts];
+  std::array<Doubt, kMostDoubts> doubts;
   unsigned doubt_count = 0;
 
   void set(std::uint64_t at, std::uint64_t may, std::uint64_t must);

@@ -30,20 +30,33 @@ Step CourseWalker::walk_part(unsigned part) {
   return descend(root, gva, pge);
 }
 
+void CourseWalker::pick_loaded() {
+  std::uint8_t n = 0;
+  for (const GuestRoot& u : g_.roots())
+    if (u.perhaps && u.end == kStillThere && n < kMostLoaded) ++n;
+  out_.loaded = static_cast<std::uint8_t>(pick(n + 1u));
+  unsigned left = out_.loaded;
+  for (const GuestRoot& u : g_.roots())
+    if (left != 0 && u.perhaps && u.end == kStillThere && --left == 0) loaded_ = &u;
+}
+
 void CourseWalker::pick_root(WalkRoot& root, bool pge) {
   const bool nxe = query().registers.efer & efer::kNxe;
   cached_ = &s_.rule_book().at(row_of(query().registers), s_.vcpu(a_.vcpu).nxe_was_on);
   const GuestRoot* usable[16];
   unsigned n = 0;
   for (const GuestRoot& u : g_.roots()) {
-    if (u.end == kStillThere) prefix_.latest_begin = u.begin;
+    if (u.end == kStillThere && u.perhaps == (loaded_ != nullptr)) prefix_.latest_begin = u.begin;
     if (u.end == kStillThere || u.tag.vpid != a_.tag.vpid || u.tag.ep4ta != a_.tag.ep4ta) continue;
     const bool same = u.tag.pcid == a_.tag.pcid;
     if (same ? u.end <= std::min(local_, global_) : !pge || u.end <= global_) continue;
     if (n < 16) usable[n++] = &u;
   }
   const unsigned i = pick(n + 1);
-  if (i == 0) return;
+  if (i == 0) {
+    if (loaded_ != nullptr) root.pdptes = &loaded_->root.pdptes;
+    return;
+  }
   const GuestRoot& u = *usable[i - 1];
   root = {u.root.cr3, s_.latches_pdptes() ? &u.root.pdptes : nullptr};
   now_ = &s_.rule_book().at(u.root.row, nxe);

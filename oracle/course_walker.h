@@ -124,6 +124,8 @@ class CourseWalker {
 
   Step walk_part(unsigned part);
 
+  // Which of the roots that may be loaded is.
+  void pick_loaded();
   void pick_root(WalkRoot& root, bool pge);
 
   Step without_paging(std::uint64_t gpa);
@@ -170,6 +172,7 @@ class CourseWalker {
   CourseNotes* notes_;
   std::uint64_t gva_[2] = {0, 0};
   unsigned part_ = 0;
+  const GuestRoot* loaded_ = nullptr;  // in place of the one in the registers
   Prefix prefix_;
   Time local_ = 0, global_ = 0, structures_ = 0;
   const EntryRules* now_ = nullptr;     // of the root's mode: for entries walked now

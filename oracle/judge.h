@@ -5,6 +5,7 @@
 // then followed, so that the reference's machine stays equal to the subject's.
 
 #include <string>
+#include <vector>
 
 #include "harness/trace/outcome.h"
 #include "harness/trace/program.h"
@@ -35,10 +36,11 @@ void judge_guest_access(MachineState& state, const JudgeInput& in, Counters& cou
 
 // A guest's load of its PDPTE registers through the second dimension.
 struct GuestLoad {
-  bool exited = false;     // it ended in an exit: nothing changed
-  bool undefined = false;  // somewhere the manual does not say what happens
-  std::uint64_t base = 0;  // where they are in physical memory
-  Course course;           // exited: how
+  bool exited = false;                // it ended in an exit: nothing changed
+  bool undefined = false;             // somewhere the manual does not say what happens
+  std::uint64_t base = 0;             // where they are in physical memory
+  std::vector<std::uint64_t> others;  // or there, as well
+  Course course;                      // exited: how
 };
 // Judges what became of it; of several places where they may be, takes the one that suits the
 // outcome.

@@ -36,12 +36,15 @@ class Effects {
                        : courses_ == 0 ? words_[i].must_here
                                        : words_[i].must & words_[i].must_here;
     }
+    loaded_ |= 1u << c.loaded;
     take_log(c);
     take_doubts(c);
     completes_ = completes;
     ++courses_;
   }
   bool any() const { return courses_ != 0; }
+  // As GuestState::settle_root has it.
+  unsigned loaded() const { return loaded_; }
   // Of a course that need not have been taken.
   void take_perhaps(const Course& c) {
     for (unsigned i = 0; i < c.set_count; ++i)
@@ -78,9 +81,10 @@ class Effects {
 
   // What all courses take for settled is.
   void take_doubts(const Course& c) {
-    const Doubt* const last = c.doubts + c.doubt_count;
-    if (courses_ == 0) certain_.assign(c.doubts, last);
-    std::erase_if(certain_, [&](const Doubt& d) { return std::find(c.doubts, last, d) == last; });
+    const auto* const first = c.doubts.begin();
+    const auto* const last = first + c.doubt_count;
+    if (courses_ == 0) certain_.assign(first, last);
+    std::erase_if(certain_, [&](const Doubt& d) { return std::find(first, last, d) == last; });
   }
   static void settle(MachineState& state, const Doubt& d) {
     const std::uint64_t open = state.open_bits(d.at) & d.bits;
@@ -120,6 +124,7 @@ class Effects {
   unsigned count_ = 0, courses_ = 0;
   std::vector<Logged> logged_;
   std::vector<Doubt> certain_;
+  unsigned loaded_ = 0;
   bool completes_ = false;
 };
 
@@ -183,6 +188,7 @@ class GuestJudge {
       // Those walks came first: what they may have set the one that counts may find there.
       begun->apply(state_, guest(), false);
       effects = {};
+      fresh_ = {};
       found = look_for(effects, begun, course);
     }
     const bool fresh = fits_fresh_;
@@ -193,6 +199,7 @@ class GuestJudge {
       return;
     }
     effects.apply(state_, guest(), false);
+    state_.settle_root(vcpu_, effects.loaded());
     settle(course);
     if (out_.kind != VerdictKind::kAgree) return;
     if (course.undefined || wraps()) {
@@ -263,7 +270,6 @@ class GuestJudge {
   // The course to go on with: the fresh one if it fits. False: none does. `begun` is of walks that
   // ended in a fault by what was cached, after which AMD's processor walks again.
   bool look_for(Effects& effects, std::optional<Effects>& begun, Course& course) {
-    fresh_ = {};
     walk_course(access_, nullptr, fresh_);
     fits_fresh_ = fits(fresh_);
     course = fresh_;
@@ -535,6 +541,7 @@ GuestLoad find_guest_load(MachineState& state, const JudgeInput& in, std::uint64
     } else if (!is_exit(got.kind) && suits(state, c.hpa[0], got.kind)) {
       effects.take(c, true);
       if (!there) load.base = c.hpa[0];
+      if (there && c.hpa[0] != load.base) load.others.push_back(c.hpa[0]);
       there = true;
     } else if (!there) {
       load.base = c.hpa[0];

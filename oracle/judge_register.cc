@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "oracle/judge.h"
 #include "oracle/registers.h"
 #include "oracle/rules.h"
@@ -12,6 +14,7 @@ struct PdpteLoad {
   bool due = false;
   bool exited = false;  // to the hypervisor, on the way to them: nothing changes
   PdpteRegisters registers;
+  std::vector<PdpteRegisters> others;  // any of these may be loaded instead
 };
 
 // A and D in memory that may be set or not (open_bits.h) are reserved in a PDPTE: where the write
@@ -50,8 +53,15 @@ PdpteLoad load_pdptes(MachineState& state, const JudgeInput& in, RegisterWrite& 
     load.exited = found.exited || out.kind != VerdictKind::kAgree;
     if (load.exited) return load;
     base = found.base;
+    for (const std::uint64_t other : found.others) {
+      const PdpteRegisters registers = state.pdptes_at(other).registers;
+      const bool new_one =
+          registers != state.pdptes_at(base).registers &&
+          std::find(load.others.begin(), load.others.end(), registers) == load.others.end();
+      if (new_one && load.others.size() < kMostLoaded) load.others.push_back(registers);
+    }
   }
-  if (got == OutcomeKind::kDone) settle_accepted_pdptes(state, base);
+  if (got == OutcomeKind::kDone && load.others.empty()) settle_accepted_pdptes(state, base);
   load.registers = state.pdptes_at(base).registers;
   if (!load.registers.known) {
     w.kind = Kind::kOpen;
@@ -104,6 +114,7 @@ void judge_register(MachineState& state, const JudgeInput& in, Verdict& out) {
       op.reg() == Reg::kCr3 && (now.cr4 & cr4::kPcide) && (op.value & cr3::kNoFlush);
   state.registers_written(op.vcpu, op.reg(), w.after, no_flush,
                           load.due ? &load.registers : nullptr);
+  for (const PdpteRegisters& other : load.others) state.may_have_loaded(op.vcpu, other);
 }
 
 void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out) {
@@ -121,8 +132,9 @@ void judge_sregs(MachineState& state, const JudgeInput& in, Verdict& out) {
     diverge(out, DivergenceClass::kWrongRegister, *w.rule, "sregs", to_text(*in.got),
             accepted ? "done" : "refused");
   }
-  if (accepted)
-    state.registers_set(op.vcpu, w.after, load.due ? &load.registers : nullptr, rules::kSregs);
+  if (!accepted) return;
+  state.registers_set(op.vcpu, w.after, load.due ? &load.registers : nullptr, rules::kSregs);
+  for (const PdpteRegisters& other : load.others) state.may_have_loaded(op.vcpu, other);
 }
 
 void judge_invalidation(MachineState& state, const JudgeInput& in, Verdict& out) {

@@ -79,6 +79,18 @@ PdptesInMemory MachineState::pdptes_at(std::uint64_t cr3) const {
   return out;
 }
 
+void MachineState::may_have_loaded(unsigned vcpu, const PdpteRegisters& pdptes) {
+  VcpuState& v = vcpus_[vcpu];
+  Root root = root_of(v);
+  root.pdptes = pdptes;
+  v.guest.load_root_perhaps(root, current_pcid(v.registers), now_);
+}
+
+void MachineState::settle_root(unsigned vcpu, unsigned used) {
+  VcpuState& v = vcpus_[vcpu];
+  if (const Root* root = v.guest.settle_root(used)) v.pdptes = root->pdptes;
+}
+
 void MachineState::settle_pdpte(unsigned vcpu, unsigned number, bool present) {
   PdpteRegisters& registers = vcpus_[vcpu].pdptes;
   registers.doubtful &= static_cast<std::uint8_t>(~(1u << number));
@@ -443,6 +455,7 @@ void MachineState::vm_exited(unsigned vcpu) {
   VcpuState& v = vcpus_[vcpu];
   v.serialized = now_;
   if (v.guest.vpid() == 0) v.history.drop_everything(now_, rules::kVpid);
+  v.pdptes.known &= v.guest.knows_root();
   v.guest.exit(now_);
   v.history.load_root(root_of(v), current_pcid(v.registers), now_);
 }

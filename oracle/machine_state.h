@@ -184,6 +184,10 @@ class MachineState {
   void registers_written(unsigned vcpu, Reg reg, const Registers& after, bool no_flush,
                          const PdpteRegisters* pdptes);
   // A PDPTE register that was doubtful is so no more.
+  // In guest mode: it may have loaded other PDPTE registers instead.
+  void may_have_loaded(unsigned vcpu, const PdpteRegisters& pdptes);
+  // Of what may have been loaded an access has shown which was (GuestState::settle_root).
+  void settle_root(unsigned vcpu, unsigned used);
   void settle_pdpte(unsigned vcpu, unsigned number, bool present);
   // They are set, all at once, and nothing cached survives, because of `rule`.
   void registers_set(unsigned vcpu, const Registers& after, const PdpteRegisters* pdptes,

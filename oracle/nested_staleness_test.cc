@@ -316,6 +316,60 @@ TEST(Combined, AnEntryThatLeftBeforeItsFrameCameIsNotUsed) {
   EXPECT_EQ(bed.reads_at(kOther), "wrong-frame/fresh");
 }
 
+// --- PDPTE registers, which MOV to CR3 loads through EPT.
+
+// The PDPT's page is moved from a frame with kGva's PDPTE to one without, and CR3 is loaded again.
+class MovedPdptBed : public NestedBed {
+ public:
+  static constexpr std::uint64_t kPdptPage = kPage + 0x2000, kFormer = 0x3500000,
+                                 kPresent = 0x3600000;
+  explicit MovedPdptBed(bool flush = false) : NestedBed(Nesting::kEpt, Mode::kPae) {
+    map_guest();
+    for (std::uint64_t i = 0; i < 4; ++i) {
+      spec.write_word(kFormer + 8 * i, i == 0 ? upper(3) : 0);
+      spec.write_word(kPresent + 8 * i, 0);
+    }
+    put_nested(kPdptPage, 1, kFormer | kUsedEpt);
+    enter();
+    EXPECT_EQ(says(mov(Reg::kCr3, kPdptPage)), "ok");
+    EXPECT_EQ(reads_at(kFrame), "ok");
+    store_nested(kPdptPage, 1, kPresent | kUsedEpt);
+    if (flush) EXPECT_EQ(invept(1, eptp()), "ok");
+    EXPECT_EQ(says(mov(Reg::kCr3, kPdptPage)), "ok");
+  }
+  std::string faults() {
+    Outcome o = fault(kGva, 0);
+    o.path[0] = {};
+    return ends(AccessKind::kRead, o);
+  }
+};
+
+TEST(PdpteRegisters, TheFirstAccessShowsWhichWereLoaded) {
+  MovedPdptBed former;
+  EXPECT_EQ(former.reads_at(kFrame), "ok");
+  EXPECT_EQ(former.reads_at(kFrame), "ok");
+  EXPECT_EQ(former.faults(), "spurious-fault/fresh");
+  MovedPdptBed present;
+  EXPECT_EQ(present.faults(), "ok");
+  EXPECT_EQ(present.faults(), "ok");
+  EXPECT_NE(present.reads_at(kFrame), "ok");
+}
+
+TEST(PdpteRegisters, AfterInveptThePresentOnesAreLoaded) {
+  MovedPdptBed bed(true);
+  EXPECT_NE(bed.reads_at(kFrame), "ok");
+  EXPECT_EQ(bed.faults(), "ok");
+}
+
+TEST(PdpteRegisters, OthersStayOpenUntilAnAccessShowsThem) {
+  MovedPdptBed bed;
+  EXPECT_EQ(says(bed.mov(Reg::kCr3, MovedPdptBed::kPdptPage)), "ok");
+  EXPECT_EQ(bed.reads_at(kFrame), "ok");
+  EXPECT_EQ(says(bed.mov(Reg::kCr3, kInitialCr3)), "ok");
+  EXPECT_EQ(bed.reads_at(kFrame), "ok");
+  EXPECT_EQ(bed.faults(), "stale-after-flush/stale-8");
+}
+
 // --- NPT.
 
 TEST(NptStale, WhatDropsAnAsid) {

@@ -70,9 +70,42 @@ void GuestState::load_root(const Root& root, unsigned pcid, Time now) {
   }
   if (same != nullptr) {
     same->end = kStillThere;
+    same->perhaps = false;
   } else {
     roots_.push_back({root, tag, now, kStillThere});
   }
+}
+
+void GuestState::load_root_perhaps(const Root& root, unsigned pcid, Time now) {
+  roots_.push_back({root, tag(pcid), now, kStillThere, true});
+}
+
+bool GuestState::knows_root() const {
+  return std::none_of(roots_.begin(), roots_.end(),
+                      [](const GuestRoot& r) { return r.perhaps && r.end == kStillThere; });
+}
+
+const Root* GuestState::settle_root(unsigned used) {
+  if (knows_root()) return nullptr;
+  unsigned n = 0;
+  Time loaded = 0;
+  std::erase_if(roots_, [&](const GuestRoot& r) {
+    if (!r.perhaps || r.end != kStillThere) return false;
+    loaded = r.begin;
+    return (used >> ++n & 1) == 0;
+  });
+  if (used & 1) return nullptr;
+  // load_root's was not loaded this time; it may have been before.
+  std::erase_if(roots_, [&](GuestRoot& r) {
+    if (r.perhaps || r.end != kStillThere) return false;
+    r.end = loaded;
+    return r.begin == loaded;
+  });
+  const auto other = std::find_if(roots_.begin(), roots_.end(), [](const GuestRoot& r) {
+    return r.perhaps && r.end == kStillThere;
+  });
+  other->perhaps = false;
+  return &other->root;
 }
 
 bool GuestState::covers(const Drop& d, const GuestTag& tag, std::uint64_t gva) {

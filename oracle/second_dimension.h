@@ -56,11 +56,14 @@ struct Drop {
   }
 };
 
+// So many other roots at most may be loaded instead of one.
+inline constexpr unsigned kMostLoaded = 7;
 // A guest root that was in use under a tag during [begin, end).
 struct GuestRoot {
   Root root;
   GuestTag tag;
   Time begin = 0, end = 0;  // end: kStillThere while it is loaded
+  bool perhaps = false;     // loaded, or another one was: nobody was shown which
 };
 // NPT: a nested root that was in use under an ASID.
 struct NestedRoot {
@@ -99,6 +102,13 @@ class GuestState {
   void leave_and_return(Time now);
 
   void load_root(const Root& root, unsigned pcid, Time now);
+  // It may have been loaded instead of the one that load_root was just given: PDPTE registers, read
+  // through one of several translations.
+  void load_root_perhaps(const Root& root, unsigned pcid, Time now);
+  bool knows_root() const;
+  // Of the roots that may be loaded only those in `used` are: bit 0 stands for load_root's, bit i
+  // for the i-th of the others. The one that takes its place, if another must.
+  const Root* settle_root(unsigned used);
   void drop(const Drop& d) { drops_.push_back(d); }
 
   // The latest invalidation that covers a translation of gva for `tag`, or a global one.
