@@ -102,8 +102,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, NestedSoak, testing::Values(Nesting::kEpt, Nesti
                          [](const auto& param) { return std::string(name_of(param.param)); });
 
 // Few traces: those in which much is stale take the search for courses long. Where it gives up the
-// rest of the trace counts as open, which must stay the exception. Not clean for thousands of
-// traces yet (oracle/README.md, "Not modelled").
+// rest of the trace counts as open, which must stay the exception.
 TEST_P(NestedSoak, ProcessorAgreesWithTheReference) {
   const auto subject = make_own_subject();
   Checker checker(*subject);

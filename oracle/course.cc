@@ -23,7 +23,7 @@ void Course::set(std::uint64_t at, std::uint64_t may, std::uint64_t must) {
 SetBits Course::sets_in(std::uint64_t word) const {
   for (unsigned i = 0; i < set_count; ++i)
     if (sets[i].word == word) return sets[i];
-  return {word};
+  return {word, 0, 0};
 }
 
 namespace walking {
@@ -88,8 +88,10 @@ bool CourseWalker::not_canonical(bool crosses, unsigned half, const bool (&legal
 
 bool CourseWalker::both_parts() {
   if (walk_part(0) == Step::kReject) return false;
+  if (out_.begins_again) return true;
   const Course first = out_;
   if (walk_part(1) == Step::kReject) return false;
+  if (out_.begins_again) return true;
   const bool first_ends = first.kind != OutcomeKind::kOk && first.kind != OutcomeKind::kMmio;
   const bool take_first =
       first_ends ? ends_well() || pick(2) == 0 : ends_well() && first.kind == OutcomeKind::kMmio;

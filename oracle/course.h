@@ -47,8 +47,16 @@ class Chooser {
 // What one course of an access does to memory: bits that become 1. Some may or may not, where what
 // was cached of an entry makes no other difference.
 struct SetBits {
-  std::uint64_t word = 0;  // 8-aligned address of physical memory
-  std::uint64_t may = 0, must = 0;
+  std::uint64_t word;  // 8-aligned address of physical memory
+  std::uint64_t may, must;
+};
+
+// Open bits (open_bits.h) of an entry that decide what it is, as where A is reserved: a course
+// takes them to be set, or clear.
+struct Doubt {
+  std::uint64_t at = 0, bits = 0;
+  bool set = false;
+  friend bool operator==(const Doubt&, const Doubt&) = default;
 };
 
 // One course and what becomes visible of it.
@@ -57,6 +65,7 @@ struct Course {
   const Rule* rule = nullptr;  // what decides
   bool undefined = false;      // the manual does not say what happens here; `rule` says why
   bool old = false;            // something that is not in memory now was used
+  bool begins_again = false;   // a fault that nobody sees: AMD's processor walks again
   std::uint8_t part = 0;       // of an access in two parts the one that ends it
   std::uint8_t parts = 0;      // 0: a non-canonical address
   bool by_page = false;   // of an access that crosses a page addresses are known by their page only
@@ -70,18 +79,30 @@ struct Course {
   std::uint64_t page_bytes = kPageBytes;      // kPageFault: of the page that maps the address
 
   static constexpr unsigned kMostSets = 80, kMostLogged = 12;
-  SetBits sets[kMostSets];
+  // Nothing is written to what is not in use: a search makes many of these.
+  std::array<SetBits, kMostSets> sets;
   unsigned set_count = 0;
-  std::uint64_t logged[kMostLogged];
+  std::array<std::uint64_t, kMostLogged> logged;
   unsigned logged_count = 0;
+  static constexpr unsigned kMostDoubts = 8;
+  Doubt doubts[kMostDoubts];
+  unsigned doubt_count = 0;
 
   void set(std::uint64_t at, std::uint64_t may, std::uint64_t must);
   SetBits sets_in(std::uint64_t word) const;
+  void doubt(const Doubt& d) {
+    if (d.bits != 0 && doubt_count < kMostDoubts) doubts[doubt_count++] = d;
+  }
   std::uint64_t set_in_byte(std::uint64_t at) const {
     return sets_in(at & ~std::uint64_t{7}).must >> 8 * (at & 7) & 0xff;
   }
   std::uint64_t may_set_in_byte(std::uint64_t at) const {
     return sets_in(at & ~std::uint64_t{7}).may >> 8 * (at & 7) & 0xff;
+  }
+  // Of an entry of 4 or 8 bytes.
+  std::uint64_t set_in_entry(std::uint64_t at, unsigned bytes) const {
+    const std::uint64_t must = sets_in(at & ~std::uint64_t{7}).must;
+    return bytes == 8 ? must : must >> 8 * (at & 4) & 0xffff'ffff;
   }
 };
 

@@ -104,7 +104,14 @@ Choice CourseWalker::choose_guest(const Memslot& slot, std::uint64_t at, unsigne
     if (!choices.add({v.value, v.begin, end, true})) break;
     previous = v.begin;
   }
-  return choices[pick(choices.count())];
+  Choice c = choices[pick(choices.count())];
+  // As in a PDPTE, or what EPT may have set where it is not the guest's A or D.
+  if (!c.old && settled != now && (now & pte::kP) &&
+      now_->reserved(now, level) != now_->reserved(settled, level)) {
+    c.doubted = now ^ settled;
+    if (pick(2) == 1) c.value = settled;
+  }
+  return c;
 }
 
 bool CourseWalker::fault_by_structures() const {
@@ -112,9 +119,17 @@ bool CourseWalker::fault_by_structures() const {
   return !prefix_.foreign_root && prefix_.oldest_end > local_ && prefix_.oldest_upper > structures_;
 }
 
+// A combined paging-structure entry holds where the table lies, whatever a violation at its address
+// has dropped since: what the table has now is read there. SDM 3C §"Information That May Be
+// Cached", §"Operations that Invalidate Cached Mappings". Of the first table there is none.
+bool CourseWalker::kept_by_structures(Time above, Time violated) const {
+  return guest_count_ != 0 && above < violated && structures_ < violated;
+}
+
 Step CourseWalker::page_fault(std::uint32_t error_code, const Rule& rule,
                               std::uint64_t page_bytes) {
-  if (prefix_.old_guest && (amd() || s_.profile() == Profile::kKvm)) return Step::kReject;
+  if (prefix_.old_guest && s_.profile() == Profile::kKvm) return Step::kReject;
+  out_.begins_again = prefix_.old_guest && amd();
   // Which comes first, this or the exit of an update of A above, is open.
   const unsigned i = pick(1 + pendings_);
   if (i != 0) return pending_exit(i - 1);
@@ -130,6 +145,14 @@ Step CourseWalker::no_table(std::uint32_t error_code) {
 
 Step CourseWalker::pending_exit(unsigned i) {
   Use use{{}, false, true, eqx::kWrite | eqx::kGvaValid, with_mbec(~advanced()) & ~eqx::kRead};
+  if (pending_[i].old && pick(2) == 1) {
+    // What the entry was read through may be kept with combined mappings alone: the write is
+    // translated anew. Where it succeeds, so does reading, and another course has it.
+    use.needs.all = ept::kW;
+    Translation to;
+    const Step step = translate(pending_[i].gpa, use, to);
+    return step == Step::kGo ? Step::kReject : step;
+  }
   return exit(pending_[i].gpa, use, &pending_[i].rights, false, false, false);
 }
 
@@ -160,6 +183,7 @@ Step CourseWalker::descend(const WalkRoot& root, std::uint64_t gva, bool pge) {
   for (;; --level) {
     const std::uint64_t gpa = mode.entry_gpa(table, gva, level);
     Translation to;
+    const Time above = prefix_.latest_begin;
     const Step step = translate(gpa, table_use(), to);
     if (step != Step::kGo) {
       if (step == Step::kReject || !fault_by_structures()) return Step::kReject;
@@ -174,7 +198,9 @@ Step CourseWalker::descend(const WalkRoot& root, std::uint64_t gva, bool pge) {
     const Choice c = choose_guest(*slot, to.hpa, level, store);
     note({true, false, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level), false,
           gpa, to.hpa, c.value});
-    if (to.before != kStillThere && c.begin >= to.before) return Step::kReject;
+    out_.doubt({to.hpa, c.doubted, (c.value & c.doubted) != 0});
+    if (to.before != kStillThere && c.begin >= to.before && !kept_by_structures(above, to.before))
+      return Step::kReject;
     if (c.old) {
       if (c.end < prefix_.latest_begin) return Step::kReject;
       prefix_.old_guest = out_.old = true;
@@ -212,7 +238,7 @@ void CourseWalker::note_pending(std::uint64_t gpa, const Translation& to, std::u
                                 std::uint64_t due) {
   if (due == 0 || !format_->ept || format_->flags || (to.rights.every & ept::kW)) return;
   if (certain == 0 && pick(2) == 0) return;
-  pending_[pendings_++] = {gpa, to.rights};
+  pending_[pendings_++] = {gpa, to.rights, to.old};
 }
 
 Step CourseWalker::leaf_reached(const Choice& c, unsigned level, std::uint64_t gva, bool pge) {

@@ -13,7 +13,7 @@ constexpr unsigned kMostNestedWays = 1u << 10;
 }  // namespace
 
 std::uint64_t CourseWalker::pick_nested_root() {
-  if (format_->ept || inner_ == nullptr) return root_;
+  if (format_->ept) return root_;
   const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
   const NestedRoot* usable[8];
   unsigned n = 0;
@@ -73,7 +73,7 @@ Step CourseWalker::exit(std::uint64_t gpa, const Use& use, const Rights* rights,
   out_.gpa = gpa;
   out_.final_address = !use.table && (use.says & (format_->ept ? eqx::kFinal : npfec::kFinal));
   if (!format_->ept) {
-    if (walked_old) return Step::kReject;
+    out_.begins_again = walked_old;
     out_.qualification =
         use.says | (rights != nullptr || reserved ? pfec::kP : 0) | (reserved ? pfec::kRsvd : 0);
     out_.defined = use.defined;
@@ -101,7 +101,6 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
                                    std::uint64_t gpa, bool flags, bool write, Time& combined_only) {
   const std::uint64_t hva = Memslots::hva_of(slot, at);
   const std::uint64_t now = s_.memory().image().load(hva);
-  if (inner_ == nullptr) return {now, 0, kStillThere, false};
   const std::uint64_t ad = format_->accessed | format_->dirty;
   const bool plain = format_->is_plain(level);
   const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
@@ -146,15 +145,22 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
     }
     previous = v->begin;
   }
-  const Choice c = choices[inner_->pick(choices.count())];
+  Choice c = choices[inner_->pick(choices.count())];
   if (c.old && c.end <= violated) combined_only = violated;
+  // Where A or D is open that is something else to the second dimension.
+  if (!c.old && settled != now && format_->is_present(now) &&
+      format_->misconfigured(now, level) != format_->misconfigured(settled, level)) {
+    c.doubted = now ^ settled;
+    if (inner_->pick(2) == 1) c.value = settled;
+  }
   return c;
 }
 
+template <bool kFresh>
 bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) {
   NestedNeeds needs = use.needs;
   w.flags = format_->flags;
-  if (w.flags && format_->ept && inner_ != nullptr) {
+  if (!kFresh && w.flags && format_->ept) {
     // Cached while the same tables were used without A and D flags.
     const Time window = a_.ignore_windows ? 0 : g_.guest_physical(a_.tag).time;
     if (g_.without_flags(root_) > window && inner_->pick(2) == 1) {
@@ -163,17 +169,20 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
       if (use.table) needs = format_->read();
     }
   }
-  std::uint64_t table = pick_nested_root();
+  std::uint64_t table = kFresh ? root_ : pick_nested_root();
   w.old |= table != root_;
-  Time latest = inner_ == nullptr ? 0 : g_.first_use(a_.tag, table);
+  Time latest = kFresh ? 0 : g_.first_use(a_.tag, table);
   for (unsigned level = format_->levels;; --level) {
     const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
     const Memslot* slot = s_.memory().slots().find(entry_at);
     w.latest = latest;
     if (slot == nullptr) return w.end = NestedWay::End::kNoTable, true;
-    const Choice c = choose_nested(*slot, entry_at, level, gpa, w.flags, use.write, w.before);
+    const Choice c = kFresh
+                         ? Choice{s_.memory().image().load(Memslots::hva_of(*slot, entry_at))}
+                         : choose_nested(*slot, entry_at, level, gpa, w.flags, use.write, w.before);
     note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
           false, gpa, entry_at, c.value});
+    w.add_doubt({entry_at, c.doubted, (c.value & c.doubted) != 0});
     if (c.old) {
       if (c.end < latest) return false;
       w.old = true;
@@ -211,8 +220,11 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
 
 std::uint64_t CourseWalker::telling_rights(const Use& use, const NestedWay& w) const {
   if (!format_->ept) return 0;
-  if (w.end == NestedWay::End::kDenied) return ept::kR | ept::kW | ept::kX | ept::kUx;
-  return w.end == NestedWay::End::kHpa && use.table && !format_->flags ? ept::kW : 0;
+  constexpr std::uint64_t kAll = ept::kR | ept::kW | ept::kX | ept::kUx;
+  if (w.end == NestedWay::End::kDenied) return kAll;
+  if (w.end != NestedWay::End::kHpa || !use.table || format_->flags) return 0;
+  // Without W an update of the guest's entry exits, and says what is allowed (pending_exit).
+  return w.rights.every & ept::kW ? ept::kW : kAll;
 }
 
 Step CourseWalker::translate(std::uint64_t gpa, const Use& use, Translation& to) {
@@ -223,7 +235,7 @@ Step CourseWalker::translate(std::uint64_t gpa, const Use& use, Translation& to)
   }
   if (chooser_ == nullptr) {
     NestedWay only;
-    walk_nested(gpa, use, only);
+    walk_nested<true>(gpa, use, only);
     return follow(gpa, use, only, to);
   }
   Chooser inner;
@@ -232,7 +244,7 @@ Step CourseWalker::translate(std::uint64_t gpa, const Use& use, Translation& to)
   unsigned looked_at = 0;
   do {
     NestedWay w;
-    if (walk_nested(gpa, use, w) && !ways.add(w, telling_rights(use, w))) break;
+    if (walk_nested<false>(gpa, use, w) && !ways.add(w, telling_rights(use, w))) break;
   } while (inner.advance() && ++looked_at < kMostNestedWays && !inner.too_long());
   inner_ = nullptr;
   if (inner.unfinished()) chooser_->give_up();
@@ -247,6 +259,7 @@ Step CourseWalker::follow(std::uint64_t gpa, const Use& use, const NestedWay& w,
   to.hpa = w.hpa;
   to.before = w.before;
   const bool by_combined = w.before != kStillThere;
+  for (unsigned i = 0; i < w.doubt_count; ++i) out_.doubt(w.doubts[i]);
   switch (w.end) {
     case NestedWay::End::kNoTable:
       out_.gpa = gpa;

@@ -102,10 +102,8 @@ FreshOutcome fresh_in_guest(const MachineState& state, unsigned vcpu, const Acce
     const std::uint64_t gva = i == 0 ? query.gva : (first_byte(query) | (kPageBytes - 1)) + 1;
     const GuestPath path = guest_path(access, gva);
     out.path[i] = path.path;
-    for (unsigned s = 0; completes && s < path.path.count; ++s) {
-      for (unsigned b = 0; b < access.context.rules->mode->entry_bytes; ++b)
-        out.path[i].entry[s] |= c.set_in_byte(path.at[s] + b) << 8 * b;
-    }
+    for (unsigned s = 0; completes && s < path.path.count; ++s)
+      out.path[i].entry[s] |= c.set_in_entry(path.at[s], access.context.rules->mode->entry_bytes);
   }
   return out;
 }

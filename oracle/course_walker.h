@@ -97,7 +97,9 @@ class CourseWalker {
   Choice choose_nested(const Memslot& slot, std::uint64_t at, unsigned level, std::uint64_t gpa,
                        bool flags, bool write, Time& combined_only);
 
-  // One way through the second dimension. False: these choices do not go together.
+  // One way through the second dimension. False: these choices do not go together. Fresh: there is
+  // nothing to choose.
+  template <bool kFresh>
   bool walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w);
 
   // Which rights of a way can be told from others'.
@@ -117,6 +119,7 @@ class CourseWalker {
   struct Pending {
     std::uint64_t gpa = 0;
     Rights rights;
+    bool old = false;  // by a former translation
   };
 
   Step walk_part(unsigned part);
@@ -129,6 +132,10 @@ class CourseWalker {
 
   // A walk through cached upper entries that ends at an entry as it is now.
   bool fault_by_structures() const;
+
+  // Whether what led to a table whose address was violated may have been cached before, the entries
+  // above being there since `above`.
+  bool kept_by_structures(Time above, Time violated) const;
 
   Step page_fault(std::uint32_t error_code, const Rule& rule, std::uint64_t page_bytes);
 

@@ -139,7 +139,7 @@ void list_stale(const GuestAccess& access, const Course& fresh, WalkView& view) 
     FormerEntries notes(access, stale);
     Course c;
     const bool goes = walk_course(access, &chooser, c, &notes);
-    if (!goes || !c.old || c.undefined) continue;
+    if (!goes || !c.old || c.undefined || c.begins_again) continue;
     if (c.kind != OutcomeKind::kPageFault && c.kind != OutcomeKind::kOk) continue;
     if (c.kind == fresh.kind && c.error_code == fresh.error_code && c.hpa[0] == fresh.hpa[0])
       continue;

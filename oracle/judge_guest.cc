@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <optional>
+#include <vector>
 
 #include "oracle/course.h"
 #include "oracle/judge.h"
@@ -33,23 +36,35 @@ class Effects {
                        : courses_ == 0 ? words_[i].must_here
                                        : words_[i].must & words_[i].must_here;
     }
-    for (unsigned i = 0; i < c.logged_count; ++i) ++logged(c.logged[i]);
+    take_log(c);
+    take_doubts(c);
     completes_ = completes;
     ++courses_;
   }
   bool any() const { return courses_ != 0; }
+  // Of a course that need not have been taken.
+  void take_perhaps(const Course& c) {
+    for (unsigned i = 0; i < c.set_count; ++i)
+      if (Word* word = at(c.sets[i].word)) word->may |= c.sets[i].may;
+  }
+  // Something may become 1 that is 0.
+  bool adds_to(const MachineState& state) const {
+    return std::any_of(words_.begin(), words_.begin() + count_,
+                       [&](const Word& w) { return w.may & ~state.load_word(w.word); });
+  }
 
   // `partly`: not all courses were looked at. Then nothing is certain.
   void apply(MachineState& state, GuestState& guest, bool partly) const {
+    // As they were found, before what the courses set.
+    if (!partly)
+      for (const Doubt& d : certain_) settle(state, d);
     for (unsigned i = 0; i < count_; ++i) {
       Word w = words_[i];
       if (partly) w.must = 0;
       apply(state, w);
     }
-    for (unsigned i = 0; i < logged_count_; ++i) {
-      const bool certain = completes_ && !partly && logged_[i].courses == courses_;
-      guest.log.push_back({logged_[i].gpa, certain});
-    }
+    for (const Logged& l : logged_)
+      guest.log.push_back({l.gpa, completes_ && !partly && l.courses == courses_});
   }
 
  private:
@@ -61,6 +76,18 @@ class Effects {
     unsigned courses = 0;
   };
 
+  // What all courses take for settled is.
+  void take_doubts(const Course& c) {
+    const Doubt* const last = c.doubts + c.doubt_count;
+    if (courses_ == 0) certain_.assign(c.doubts, last);
+    std::erase_if(certain_, [&](const Doubt& d) { return std::find(c.doubts, last, d) == last; });
+  }
+  static void settle(MachineState& state, const Doubt& d) {
+    const std::uint64_t open = state.open_bits(d.at) & d.bits;
+    if (!d.set) state.flip_bits(d.at, open, Hand::kOpen);
+    state.settle_bits(d.at, open);
+  }
+
   Word* at(std::uint64_t word) {
     for (unsigned i = 0; i < count_; ++i)
       if (words_[i].word == word) return &words_[i];
@@ -68,12 +95,16 @@ class Effects {
     words_[count_] = {word};
     return &words_[count_++];
   }
-  unsigned& logged(std::uint64_t gpa) {
-    for (unsigned i = 0; i < logged_count_; ++i)
-      if (logged_[i].gpa == gpa) return logged_[i].courses;
-    if (logged_count_ == logged_.size()) return logged_.back().courses;
-    logged_[logged_count_] = {gpa, 0};
-    return logged_[logged_count_++].courses;
+  // Every course logs in its own order: the whole has all of them in it, with some left out.
+  void take_log(const Course& c) {
+    auto next = logged_.begin();
+    for (unsigned i = 0; i < c.logged_count; ++i) {
+      const auto same = [&](const Logged& l) { return l.gpa == c.logged[i]; };
+      auto found = std::find_if(next, logged_.end(), same);
+      if (found == logged_.end()) found = logged_.insert(next, {c.logged[i], 0});
+      ++found->courses;
+      next = found + 1;
+    }
   }
   // What may be set counts as set: then all is known that may be cached from it.
   static void apply(MachineState& state, const Word& w) {
@@ -87,8 +118,8 @@ class Effects {
 
   std::array<Word, 160> words_;
   unsigned count_ = 0, courses_ = 0;
-  std::array<Logged, 32> logged_;
-  unsigned logged_count_ = 0;
+  std::vector<Logged> logged_;
+  std::vector<Doubt> certain_;
   bool completes_ = false;
 };
 
@@ -144,14 +175,17 @@ class GuestJudge {
         store_(stores(query_.kind)) {}
 
   void run() {
-    walk_course(access_, nullptr, fresh_);
-    const bool fresh = fits_fresh_ = fits(fresh_);
     Effects effects;
-    Course course = fresh_;
-    bool found;
-    // Also where the fresh walk has nothing to set: a former one to the same place may.
-    found = search(access_, &effects, course);
-    if (fresh) course = fresh_;
+    std::optional<Effects> begun;
+    Course course;
+    bool found = look_for(effects, begun, course);
+    if (begun && begun->adds_to(state_) && !too_large_) {
+      // Those walks came first: what they may have set the one that counts may find there.
+      begun->apply(state_, guest(), false);
+      effects = {};
+      found = look_for(effects, begun, course);
+    }
+    const bool fresh = fits_fresh_;
     if (!found) return unexplained();
     if (too_large_) {  // the outcome is right, but what else was set is anybody's guess
       state_.lose_track(rules::kTdpStale);
@@ -226,15 +260,41 @@ class GuestJudge {
     return true;
   }
 
+  // The course to go on with: the fresh one if it fits. False: none does. `begun` is of walks that
+  // ended in a fault by what was cached, after which AMD's processor walks again.
+  bool look_for(Effects& effects, std::optional<Effects>& begun, Course& course) {
+    fresh_ = {};
+    walk_course(access_, nullptr, fresh_);
+    fits_fresh_ = fits(fresh_);
+    course = fresh_;
+    // Also where the fresh walk has nothing to set: a former one to the same place may.
+    const bool found = search(access_, &effects, &begun, course);
+    if (fits_fresh_) course = fresh_;
+    return found;
+  }
+
+  // What AMD's processor may have seen and then walked again: a fault that something cached had a
+  // part in. APM 2 §"TLB Management".
+  bool may_begin_again(const Course& c) const {
+    const bool fault = c.kind == OutcomeKind::kPageFault || c.kind == OutcomeKind::kNestedFault;
+    return c.begins_again || (c.old && fault && state_.machine().vendor == Vendor::kAmd);
+  }
+
   // Goes through all courses; false: none fits. `effects` may be null: then the first that does is
   // enough.
-  bool search(const GuestAccess& access, Effects* effects, Course& first) {
+  bool search(const GuestAccess& access, Effects* effects, std::optional<Effects>* begun,
+              Course& first) {
     Chooser chooser;
     bool found = false;
     unsigned n = 0;
     do {
       Course c;
-      if (walk_course(access, &chooser, c) && fits(c)) {
+      const bool goes = walk_course(access, &chooser, c);
+      if (goes && begun != nullptr && may_begin_again(c)) {
+        if (!*begun) begun->emplace();
+        (*begun)->take_perhaps(c);
+      }
+      if (goes && !c.begins_again && fits(c)) {
         if (!found) first = c;
         found = true;
         if (effects == nullptr) return true;
@@ -355,7 +415,7 @@ class GuestJudge {
     GuestAccess without = access_;
     without.ignore_windows = true;
     Course c;
-    if (search(without, nullptr, c) && c.old) {
+    if (search(without, nullptr, nullptr, c) && c.old) {
       const GuestState& g = guest();
       const Cover cover =
           later(g.guest_physical(access_.tag),
@@ -465,7 +525,7 @@ GuestLoad find_guest_load(MachineState& state, const JudgeInput& in, std::uint64
   unsigned n = 0;
   do {
     Course c;
-    if (!walk_pdptes_load(access, gpa, &chooser, c)) continue;
+    if (!walk_pdptes_load(access, gpa, &chooser, c) || c.begins_again) continue;
     load.undefined |= c.undefined;
     if (is_exit(c.kind)) {
       if (!is_exit(got.kind) || !same_exit(got, c)) continue;

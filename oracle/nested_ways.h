@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 
+#include "oracle/course.h"
 #include "oracle/image.h"
 #include "oracle/nested_format.h"
 #include "oracle/walk.h"
@@ -21,6 +22,7 @@ struct Choice {
   Time end = kStillThere;
   bool old = false;
   bool without_flags = false;  // cached while A and D of EPT were not looked at
+  std::uint64_t doubted = 0;  // open bits of it (open_bits.h) that decide what it is: taken as here
 };
 
 // The values that may be in use at one entry; the one that is there now comes first.
@@ -61,14 +63,24 @@ struct NestedWay {
   Time before = kStillThere;  // a combined mapping alone, made before that, can hold it
   Time latest = 0;            // when the last of its entries came
   struct Due {
-    std::uint64_t at = 0, may = 0, must = 0;
+    std::uint64_t at, may, must;
   };
-  std::array<Due, 16> due;  // what it sets
+  std::array<Due, 16> due;  // what it sets; nothing is written to the rest
   unsigned count = 0;
   std::uint64_t leaf_at = 0;  // kHpa: of the entry that maps the page
+  std::array<Doubt, 2> doubts;
+  unsigned doubt_count = 0;
 
   void add_due(std::uint64_t entry_at, std::uint64_t bits) {
     if (bits != 0) due[count++] = {entry_at, bits, bits};
+  }
+  // Past the last one: that it was doubted is forgotten, and it stays open.
+  void add_doubt(const Doubt& d) {
+    if (d.bits != 0 && doubt_count < doubts.size()) doubts[doubt_count++] = d;
+  }
+  bool has_doubt(const Doubt& d) const {
+    return std::find(doubts.begin(), doubts.begin() + doubt_count, d) !=
+           doubts.begin() + doubt_count;
   }
   void drop_due(std::uint64_t entry_at, std::uint64_t bits) {
     if (count == 0 || due[count - 1].at != entry_at) return;
@@ -98,6 +110,11 @@ struct NestedWay {
         due[count++] = {other.due[i].at, other.due[i].may, 0};
       }
     }
+    // What only one of them takes for settled is not.
+    const unsigned had = doubt_count;
+    doubt_count = 0;
+    for (unsigned i = 0; i < had; ++i)
+      if (other.has_doubt(doubts[i])) doubts[doubt_count++] = doubts[i];
     flags = flags || other.flags;
     old = old && other.old;
     before = std::max(before, other.before);
