@@ -12,6 +12,9 @@ void Auditor::run() {
   if (vm_.pages.condemned) report(Class::kLeak, "zapped pages were not freed");
   if (vm_.flush_owed) report(Class::kNotifier, "a flush is owed and was not issued");
   check_invalid_roots();
+  for (const AddressSpace& space : vm_.spaces)
+    if (space.slots.active().logged != space.slots.active().count_logged())
+      report(Class::kCount, "logged memslots differ from a recount");
   for (const VcpuState& v : vm_.vcpu) check_vcpu(v);
   if (vm_.tdp.on) tdp::Auditor(vm_, sink_).run();
 }

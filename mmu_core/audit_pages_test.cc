@@ -25,6 +25,12 @@ TEST_P(AuditPages, IndirectAreAsManyAsCounted) {
   EXPECT_TRUE(complains(Class::kCount, "page counts differ from a recount"));
 }
 
+TEST_P(AuditPages, LoggedSlotsAreAsManyAsCounted) {
+  auto& slots = const_cast<SlotTable&>(vm().spaces[0].slots.active());
+  falsify(slots.logged, slots.logged + 1);
+  EXPECT_TRUE(complains(Class::kCount, "logged memslots differ from a recount"));
+}
+
 TEST_P(AuditPages, EntriesAreAsManyAsCounted) {
   falsify(leaf_page_.used, leaf_page_.used + 1);
   EXPECT_TRUE(complains(Class::kCount, "entry count differs from a recount", {&leaf_page_, 0}));

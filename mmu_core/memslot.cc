@@ -183,6 +183,7 @@ void Memslots::swap_in(u32 id, const Memslot& next) {
   SlotTable& inactive = copy_[1 - active_];
   inactive = active();
   inactive.slot[id] = next;
+  inactive.logged = inactive.count_logged();
   inactive.generation = inactive.generation | kGenerationInProgress;
   active_ = 1 - active_;
 }

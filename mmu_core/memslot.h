@@ -119,7 +119,14 @@ struct Memslot {
 
 struct SlotTable {
   Memslot slot[kMaxMemslots];
+  u32 logged = 0;  // slots with log_dirty: asked at every entry of the guest
   Concurrent<u64> generation = 0;
+
+  u32 count_logged() const {
+    u32 n = 0;
+    for (const Memslot& s : slot) n += s.used && s.log_dirty;
+    return n;
+  }
 };
 inline constexpr u64 kGenerationInProgress = u64{1} << 62;
 // MMIO entries hold no more of a generation than its low bits.

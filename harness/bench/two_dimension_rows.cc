@@ -17,8 +17,7 @@ constexpr std::uint64_t kGva = 0x40'0000'0000;
 constexpr unsigned kRepeats = 7;
 constexpr std::uint64_t kAccessed = pte::kA | pte::kD;
 
-// The first access to each page meets an EPT violation, the second none. Few pages: the simulated
-// processor looks through all that it has cached for what a violation drops.
+// The first access to each page meets an EPT violation, the second none.
 void ept_fault(RowSet& rows, double plain_ns) {
   constexpr unsigned kPages = 256;
   Machine machine;

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # Sourced by test.sh: which lines of the core fuzzing and the corpus reach. Uses $source, $build, pass and fail.
 
-# Ten minutes of fuzzing, half of them on shadow paging; then what that found and the traces of the project once more
-# through a build that counts lines. What is not reached stands in $build/uncovered.txt, and why in the README of the
-# folder: shadow paging with what both have in common, and two dimensions.
+# Ten minutes of fuzzing, half of them on shadow paging; then what that found, the traces of the project and, for a
+# twentieth of that time, programs with real threads once more through a build that counts lines. What is not reached
+# stands in $build/uncovered.txt, and why in the README of the folder: shadow paging with what both have in common, and
+# two dimensions.
 step_coverage() {
   local seconds=${TWINWALK_COVERAGE_SECONDS:-600} log=$build/coverage.log out=$build/coverage-fuzz
   local tools bin=$build/coverage/bin counts=$build/coverage/counts config share
@@ -19,19 +20,20 @@ step_coverage() {
   done
   if ! {
     cmake -S "$source" --preset coverage -B "$build/coverage" "${compiler[@]}" -DTWINWALK_FUZZ=ON &&
-      cmake --build "$build/coverage" --target twinwalk shadow_fuzzer &&
+      cmake --build "$build/coverage" --target twinwalk shadow_fuzzer thread_soak &&
       LLVM_PROFILE_FILE=$counts/run.profraw "$bin/twinwalk" run "$source/corpus/seed" "$source/corpus/regress" &&
       replay_found &&
+      LLVM_PROFILE_FILE=$counts/threads.profraw "$bin/thread_soak" --config tdp-smp --seconds $((seconds / 20)) \
+        --out "$out/threads" "$source"/corpus/seed/tdp-*.walk &&
       "llvm-profdata$tools" merge -o "$counts/all" "$counts"/*.profraw
   } >>"$log" 2>&1; then
     fail "coverage of the core" "$log"
     return
   fi
-  local show=(-object "$bin/twinwalk" "$bin/shadow_fuzzer" "-instr-profile=$counts/all")
+  local show=(-object "$bin/twinwalk" "$bin/shadow_fuzzer" "$bin/thread_soak" "-instr-profile=$counts/all")
   : >"$build/uncovered.txt"
   covers 95 "the core's lines" "$source/mmu_core"
-  # No trace has private memory, a sixth of these lines.
-  covers 80 "its lines for two dimensions" "$source/mmu_core/tdp"
+  covers 95 "its lines for two dimensions" "$source/mmu_core/tdp"
 }
 
 # What fuzzing found, each configuration by itself. Uses $configs, $counts, $bin and $out.

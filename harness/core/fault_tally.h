@@ -8,6 +8,7 @@
 // page itself is reached. An access that gets nowhere comes back to a fault that it has had: there
 // are no more different ones than pages on its path times ways to touch them.
 
+#include <array>
 #include <cstdint>
 
 namespace twinwalk {
@@ -22,19 +23,21 @@ class FaultTally {
   // Counts one more. Returns how often this fault has been met now.
   unsigned count(const CoreFault& fault) {
     unsigned i = 0;
-    while (i < used_ && (met_[i].fault.page != fault.page || met_[i].fault.what != fault.what)) ++i;
+    while (i < used_ && (met_[i].page != fault.page || met_[i].what != fault.what)) ++i;
     if (i == kMost) return ++others_;
-    if (i == used_) met_[used_++] = {fault, 0};
+    if (i == used_) met_[used_++] = {fault.page, fault.what, 0};
     return ++met_[i].times;
   }
 
  private:
   static constexpr unsigned kMost = 64;  // all beyond count as one
   struct Met {
-    CoreFault fault;
-    unsigned times = 0;
+    std::uint64_t page;
+    std::uint32_t what;
+    unsigned times;
   };
-  Met met_[kMost];
+  std::array<Met, kMost>
+      met_;  // every access has a tally, and few of them a fault: none is cleared
   unsigned used_ = 0, others_ = 0;
 };
 

@@ -8,8 +8,7 @@ namespace {
 
 bool logging(const VmState& vm) {
   for (const AddressSpace& space : vm.spaces)
-    for (const Memslot& slot : space.slots.active().slot)
-      if (slot.used && slot.log_dirty) return true;
+    if (space.slots.active().logged) return true;
   return false;
 }
 

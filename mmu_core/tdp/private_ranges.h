@@ -18,7 +18,6 @@ class PrivateRanges {
   bool contains(Gfn gfn) const;
   // Are these pages all of one kind?
   bool uniform(Gfn first, u64 pages) const;
-  bool empty() const { return count_ == 0; }
 
  private:
   struct Range {

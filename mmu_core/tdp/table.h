@@ -51,8 +51,6 @@ struct Table {
   u32 refs = 0;
 
   Table* next = nullptr;  // roots: VmState's list. Else: to be freed (removed.h)
-
-  bool is_root() const { return parent == nullptr; }
 };
 
 // One entry.
