@@ -110,12 +110,19 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
   const auto without_flags = [&](const Version& v) {
     return unflagged > std::max(window, v.begin);
   };
+  const auto flagged = [&](std::uint64_t v) { return !flags || plain || (v & format_->accessed); };
   const auto cacheable = [&](const Version& v) {
     return format_->is_present(v.value) && !format_->misconfigured(v.value, level) &&
-           (!flags || plain || (v.value & format_->accessed) || without_flags(v));
+           (flagged(v.value) || without_flags(v));
   };
+  // Of what refers to a table D says nothing.
   const auto complete = [&](std::uint64_t v) {
-    return !flags || plain || ((v & format_->accessed) && (!write || (v & format_->dirty)));
+    const bool store = flags && !plain && write && format_->is_leaf(v, level);
+    return flagged(v) && (!store || (v & format_->dirty));
+  };
+  // Beyond a violation at that gpa only in combined mappings made before.
+  const auto survives = [&](Time end) {
+    return end > violated || (violated > local_ && prefix_.latest_begin < violated);
   };
   const std::uint64_t settled = now & ~s_.open_bits(at);
   Choices choices(now, s_.now());
@@ -126,7 +133,7 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
     if (v->end == kStillThere) {
       if (!cacheable(*v)) continue;
       last.begin = previous = v->begin;
-      if (!complete(settled) && without_flags(*v))
+      if (!complete(settled) && without_flags(*v) && survives(unflagged))
         choices.add({v->value, v->begin, unflagged, true, true});
       continue;
     }
@@ -137,13 +144,15 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
       last.begin = previous = v->begin;
       continue;
     }
-    if (v->end <= violated && !(violated > local_ && prefix_.latest_begin < violated)) continue;
-    const bool lacks = !complete(v->value) && without_flags(*v);
-    if (!choices.add(
-            {v->value, v->begin, lacks ? std::min(v->end, unflagged) : v->end, true, lacks})) {
-      break;
+    const Time without = std::min(v->end, unflagged);
+    if (!complete(v->value) && without_flags(*v) && survives(without)) {
+      if (!choices.add({v->value, v->begin, without, true, true})) break;
+      previous = v->begin;
     }
-    previous = v->begin;
+    if (flagged(v->value) && survives(v->end)) {
+      if (!choices.add({v->value, v->begin, v->end, true})) break;
+      previous = v->begin;
+    }
   }
   Choice c = choices[inner_->pick(choices.count())];
   if (c.old && c.end <= violated) combined_only = violated;
