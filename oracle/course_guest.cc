@@ -136,7 +136,7 @@ bool CourseWalker::fault_by_structures() const {
 // has dropped since: what the table has now is read there. SDM 3C §"Information That May Be
 // Cached", §"Operations that Invalidate Cached Mappings". Of the first table there is none.
 bool CourseWalker::kept_by_structures(Time above, Time violated) const {
-  return guest_count_ != 0 && above < violated && structures_ < violated;
+  return guest_count_ != 0 && above <= violated && structures_ < violated;
 }
 
 Step CourseWalker::page_fault(std::uint32_t error_code, const Rule& rule,
@@ -212,7 +212,7 @@ Step CourseWalker::descend(const WalkRoot& root, std::uint64_t gva, bool pge) {
     note({true, false, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level), false,
           gpa, to.hpa, c.value});
     out_.doubt({to.hpa, c.doubted, (c.value & c.doubted) != 0});
-    if (to.before != kStillThere && c.begin >= to.before && !kept_by_structures(above, to.before))
+    if (to.before != kStillThere && c.begin > to.before && !kept_by_structures(above, to.before))
       return Step::kReject;
     if (c.old) {
       if (c.end < prefix_.latest_begin) return Step::kReject;

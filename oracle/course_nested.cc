@@ -122,7 +122,7 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
   };
   // Beyond a violation at that gpa only in combined mappings made before.
   const auto survives = [&](Time end) {
-    return end > violated || (violated > local_ && prefix_.latest_begin < violated);
+    return end > violated || (violated > local_ && prefix_.latest_begin <= violated);
   };
   const std::uint64_t settled = now & ~s_.open_bits(at);
   Choices choices(now, s_.now());
@@ -165,6 +165,15 @@ Choice CourseWalker::choose_nested(const Memslot& slot, std::uint64_t at, unsign
   return c;
 }
 
+void CourseWalker::note_dropped(DroppedStructures& dropped, const Choice& c, unsigned level,
+                                std::uint64_t gpa) const {
+  if (a_.ignore_windows) return;
+  const std::uint64_t bytes = std::uint64_t{1} << NestedFormat::shift(level);
+  const Time violated = g_.violation_within(a_.tag, gpa, bytes).time;
+  dropped.kept_below(violated);
+  if (c.old && c.end <= violated) dropped.add(violated, c.end);
+}
+
 template <bool kFresh>
 bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) {
   NestedNeeds needs = use.needs;
@@ -181,6 +190,7 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
   std::uint64_t table = kFresh ? root_ : pick_nested_root();
   w.old |= table != root_;
   Time latest = kFresh ? 0 : g_.first_use(a_.tag, table);
+  DroppedStructures dropped;
   for (unsigned level = format_->levels;; --level) {
     const std::uint64_t entry_at = format_->entry_at(table, gpa, level);
     const Memslot* slot = s_.memory().slots().find(entry_at);
@@ -192,6 +202,7 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
     note({false, !use.table, static_cast<std::uint8_t>(part_), static_cast<std::uint8_t>(level),
           false, gpa, entry_at, c.value});
     w.add_doubt({entry_at, c.doubted, (c.value & c.doubted) != 0});
+    if (!kFresh && !dropped.goes_on_with(c.begin)) return false;
     if (c.old) {
       if (c.end < latest) return false;
       w.old = true;
@@ -212,7 +223,12 @@ bool CourseWalker::walk_nested(std::uint64_t gpa, const Use& use, NestedWay& w) 
       w.add_due(entry_at, wants & ~settled);
     }
     table = format_->frame(c.value, level);
-    if (!leaf) continue;
+    if (!leaf) {
+      if (!kFresh && (c.old || dropped.any())) note_dropped(dropped, c, level, gpa);
+      continue;
+    }
+    // All of what a combined mapping has was there when it was made.
+    if (w.before != kStillThere && latest > w.before) return false;
     if ((~w.rights.every & needs.all) | (w.rights.any & needs.none)) {
       w.drop_due(entry_at, format_->dirty);
       return w.end = NestedWay::End::kDenied, true;

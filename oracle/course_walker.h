@@ -97,6 +97,10 @@ class CourseWalker {
   Choice choose_nested(const Memslot& slot, std::uint64_t at, unsigned level, std::uint64_t gpa,
                        bool flags, bool write, Time& combined_only);
 
+  // Above the leaf: what a violation has left of it.
+  void note_dropped(DroppedStructures& dropped, const Choice& c, unsigned level,
+                    std::uint64_t gpa) const;
+
   // One way through the second dimension. False: these choices do not go together. Fresh: there is
   // nothing to choose.
   template <bool kFresh>

@@ -19,12 +19,12 @@ struct PdpteLoad {
 
 // A and D in memory that may be set or not (open_bits.h) are reserved in a PDPTE: where the write
 // was accepted they were clear.
-void settle_accepted_pdptes(MachineState& state, std::uint64_t cr3) {
+void settle_accepted_pdptes(MachineState& state, std::uint64_t first) {
   if (!state.anything_open()) return;
-  const PdptesInMemory pdptes = state.pdptes_at(cr3);
+  const PdptesInMemory pdptes = state.pdptes_at(first);
   if (!pdptes.registers.known) return;
   for (unsigned i = 0; i < 4; ++i) {
-    const std::uint64_t entry = pdptes.registers.entry[i], at = gpa_of_pdpte(cr3, i);
+    const std::uint64_t entry = pdptes.registers.entry[i], at = first + 8 * i;
     if (pdptes.open[i] == 0 || !(entry & pte::kP)) continue;
     state.flip_bits(at, pdptes.open[i] & entry, Hand::kOpen);
     state.settle_open(at, 8);
@@ -47,9 +47,9 @@ PdpteLoad load_pdptes(MachineState& state, const JudgeInput& in, RegisterWrite& 
   load.due = state.latches_pdptes() && w.loads_pdptes &&
              (w.kind == Kind::kAccept || w.kind == Kind::kOpen);
   if (!load.due) return load;
-  std::uint64_t base = w.after.cr3;
+  std::uint64_t base = gpa_of_pdpte(w.after.cr3, 0);
   if (state.vcpu(in.step->what.vcpu).guest.active()) {
-    const GuestLoad found = find_guest_load(state, in, gpa_of_pdpte(base, 0), pdptes_suit, out);
+    const GuestLoad found = find_guest_load(state, in, base, pdptes_suit, out);
     load.exited = found.exited || out.kind != VerdictKind::kAgree;
     if (load.exited) return load;
     base = found.base;

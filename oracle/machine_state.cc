@@ -55,7 +55,7 @@ void MachineState::reset(const Machine& machine, Profile profile) {
 
 PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
   if (!latches_pdptes()) return {};
-  const PdptesInMemory pdptes = pdptes_at(cr3);
+  const PdptesInMemory pdptes = pdptes_at(gpa_of_pdpte(cr3, 0));
   PdpteRegisters registers = pdptes.registers;
   for (unsigned i = 0; i < 4; ++i) {
     std::uint64_t& entry = registers.entry[i];
@@ -69,10 +69,10 @@ PdpteRegisters MachineState::pdptes_at_start(std::uint64_t cr3) const {
   return registers;
 }
 
-PdptesInMemory MachineState::pdptes_at(std::uint64_t cr3) const {
+PdptesInMemory MachineState::pdptes_at(std::uint64_t first) const {
   PdptesInMemory out;
   for (unsigned i = 0; i < 4; ++i) {
-    const std::uint64_t at = gpa_of_pdpte(cr3, i);
+    const std::uint64_t at = first + 8ull * i;
     out.registers.known &= memory().read(at, out.registers.entry[i]);
     out.open[i] = open_bits(at);
   }

@@ -139,8 +139,8 @@ class MachineState {
     if (change != 0) flip_bits(gpa, change, change & ~open_bits(gpa) ? Hand::kWalker : Hand::kOpen);
   }
 
-  // As they are at `cr3` now.
-  PdptesInMemory pdptes_at(std::uint64_t cr3) const;
+  // As they are in memory now, the first at `first`.
+  PdptesInMemory pdptes_at(std::uint64_t first) const;
 
   bool is_memory(std::uint64_t gpa) const { return slots().find(gpa) != nullptr; }
   // Private where it says shared, or the reverse.

@@ -52,6 +52,36 @@ struct Use {
   std::uint64_t defined = ~std::uint64_t{0};
 };
 
+// Former entries above the leaf whose paging-structure entry a violation nearby has dropped: what
+// is below must have been walked before, and be kept by a smaller structure entry that the
+// violation did not drop, or as a translation. SDM 3C §"Operations that Invalidate Cached
+// Mappings".
+class DroppedStructures {
+ public:
+  bool any() const { return count_ != 0; }
+  void add(Time violated, Time end) { at_[count_++] = {violated, end}; }
+  // An entry below that came at `begin`; what the walk that was violated has set came before that.
+  // False: it was never walked with those.
+  bool goes_on_with(Time begin) const {
+    return std::all_of(at_.begin(), at_.begin() + count_,
+                       [=](const Dropped& d) { return begin <= d.violated; });
+  }
+  // Below, the latest violation that drops a structure entry is `violated`.
+  void kept_below(Time violated) {
+    unsigned left = 0;
+    for (unsigned i = 0; i < count_; ++i)
+      if (violated >= at_[i].end) at_[left++] = at_[i];
+    count_ = left;
+  }
+
+ private:
+  struct Dropped {
+    Time violated, end;
+  };
+  std::array<Dropped, kMaxLevels> at_;
+  unsigned count_ = 0;
+};
+
 // One way of a guest-physical address through the second dimension.
 struct NestedWay {
   enum class End : std::uint8_t { kHpa, kNotPresent, kBad, kDenied, kNoTable };

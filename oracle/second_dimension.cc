@@ -148,10 +148,11 @@ Cover GuestState::guest_physical(const GuestTag& tag) const {
   return {};
 }
 
-Cover GuestState::violation(const GuestTag& tag, std::uint64_t gpa) const {
+Cover GuestState::violation_within(const GuestTag& tag, std::uint64_t gpa,
+                                   std::uint64_t bytes) const {
   for (auto d = drops_.rbegin(); d != drops_.rend(); ++d) {
     if (d->what != Drop::What::kGuestPhysical || d->bytes == 0) continue;
-    if ((d->ep4ta == Drop::kAny || d->ep4ta == tag.ep4ta) && d->covers_address(gpa))
+    if ((d->ep4ta == Drop::kAny || d->ep4ta == tag.ep4ta) && ((d->page ^ gpa) & ~(bytes - 1)) == 0)
       return {d->time, d->rule};
   }
   return {};

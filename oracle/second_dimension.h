@@ -118,7 +118,12 @@ class GuestState {
   Cover structures(const GuestTag& tag, std::uint64_t gva) const;
   // Of guest-physical mappings: INVEPT; a violation at that gpa.
   Cover guest_physical(const GuestTag& tag) const;
-  Cover violation(const GuestTag& tag, std::uint64_t gpa) const;
+  Cover violation(const GuestTag& tag, std::uint64_t gpa) const {
+    return violation_within(tag, gpa, kPageBytes);
+  }
+  // The latest violation at any gpa of those `bytes` around that one: it drops the paging-structure
+  // entry for all of them.
+  Cover violation_within(const GuestTag& tag, std::uint64_t gpa, std::uint64_t bytes) const;
 
   const std::vector<GuestRoot>& roots() const { return roots_; }
   // When the second dimension was first used: EPT by its EP4TA, NPT by root and ASID.

@@ -77,5 +77,86 @@ TEST(Violation, ATableIsOutOfReachWhereNoStructureIsCached) {
   EXPECT_EQ(bed.ends(AccessKind::kRead, bed.at_table(eqx::kRead)), "ok");
 }
 
+// --- Its neighbours.
+
+constexpr std::uint64_t kUsedEpt = kRwxWb | ept::kA | ept::kD, kUsedTable = kRwx | ept::kA;
+constexpr std::uint64_t kNext = kPage + 0x1000, kFar = kPage + 0x200000;  // 2M further
+constexpr std::uint64_t kNextGva = kGva + 0x1000, kFarGva = kGva + 0x2000, kAt = NestedBed::kOther;
+constexpr std::uint64_t kFarTable = 0x17d000, kOtherTable = 0x17e000, kOtherDirectory = 0x17f000;
+
+// kPage was used by kGva, kNext and kFar were not; then EPT's way to them changes, to one that does
+// not map kPage.
+class NeighboursBed : public NestedBed {
+ public:
+  NeighboursBed() : NestedBed(Nesting::kEpt) {
+    put_nested(kFar, 2, kFarTable | kUsedTable);
+    map_guest();
+    put(kNextGva, 1, kNext | kLeafUsed);
+    put(kFarGva, 1, kFar | kLeafUsed);
+    enter();
+    EXPECT_EQ(access_ok(AccessKind::kWrite, kGva), "ok");
+    for (const std::uint64_t at : {kOtherTable, kOtherDirectory})
+      for (std::uint64_t i = 0; i < 16; ++i) spec.write_word(at + 8 * i, 0);
+  }
+  void change_directory() { store_nested(kPage, 2, kOtherTable | kUsedTable); }
+  void change_directory_pointer() {
+    spec.write_word(kOtherDirectory, nested(0, 2));
+    store_nested(kPage, 3, kOtherDirectory | kUsedTable);
+  }
+  void violate() { EXPECT_EQ(ends(AccessKind::kRead, fresh(AccessKind::kRead, kGva)), "ok"); }
+  void map_next() { write(nested_at(kNext, 1), kAt | kUsedEpt); }
+  void map_far() { write(kFarTable + (kFar >> 12 & 511) * 8, kAt | kUsedEpt); }
+};
+
+TEST(Violation, DropsTheStructuresThatItsNeighboursUse) {
+  NeighboursBed none;
+  none.change_directory();
+  none.map_next();
+  EXPECT_EQ(none.reads_at(kAt, kNextGva), "ok");
+  NeighboursBed bed;
+  bed.change_directory();
+  bed.violate();
+  bed.map_next();
+  EXPECT_EQ(bed.reads_at(kAt, kNextGva), "missed-fault/ept-present");
+}
+
+TEST(Violation, LeavesTheTranslationsOfItsNeighbours) {
+  NeighboursBed bed;
+  bed.change_directory();
+  bed.map_next();
+  bed.violate();
+  EXPECT_EQ(bed.reads_at(kAt, kNextGva), "ok");
+}
+
+// The entry for the 2M around kFar is no part of kPage's way.
+TEST(Violation, LeavesSmallerStructuresThatItDoesNotUse) {
+  NeighboursBed bed;
+  bed.change_directory_pointer();
+  bed.violate();
+  bed.map_far();
+  EXPECT_EQ(bed.reads_at(kAt, kFarGva), "ok");
+  bed.map_next();
+  EXPECT_EQ(bed.reads_at(kAt, kNextGva), "missed-fault/ept-present");
+}
+
+// Of a large page smaller parts may be cached: those elsewhere do not translate the address that
+// was violated. SDM 3A §"Details of TLB Use".
+TEST(Violation, LeavesPartsOfALargePageElsewhere) {
+  NestedBed bed(Nesting::kEpt);
+  bed.put_nested(kPage, 2, kFrame | kUsedEpt | ept::kPs);
+  bed.map_guest();
+  bed.put(kNextGva, 1, kNext | kLeafUsed);
+  bed.enter();
+  EXPECT_EQ(bed.access_ok(AccessKind::kWrite, kGva), "ok");
+  bed.store_nested(kPage, 2,
+                   NestedBed::kOther | (kUsedEpt & ~ept::kR & ~ept::kW & ~ept::kX) | ept::kPs);
+  EXPECT_EQ(bed.reads_at(kFrame), "ok");
+  EXPECT_EQ(bed.ends(AccessKind::kRead, bed.fresh(AccessKind::kRead, kGva)), "ok");
+  EXPECT_NE(bed.reads_at(kFrame), "ok");
+  EXPECT_EQ(bed.reads_at(kFrame + 0x1000, kNextGva), "ok");
+  EXPECT_EQ(bed.invept(1, bed.eptp()), "ok");
+  EXPECT_EQ(bed.reads_at(kFrame + 0x1000, kNextGva), "stale-after-flush/invept");
+}
+
 }  // namespace
 }  // namespace twinwalk::oracle
