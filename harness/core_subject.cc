@@ -174,22 +174,11 @@ void CoreSubject::add_complaints() {
 }
 
 SkipReason CoreSubject::why_not(const Op& op) const {
-  if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
+  const SkipReason by_none = why_no_core(op, machine_);
+  if (by_none != SkipReason::kNone) return by_none;
   switch (op.verb) {
     case Verb::kMov:
       return why_not_mov(op);
-    case Verb::kEptMap:
-    case Verb::kNptMap:
-    case Verb::kPmlGet:
-    case Verb::kVmEnter:
-    case Verb::kVmExit:
-    case Verb::kInvept:
-    case Verb::kInvvpid:
-      return SkipReason::kNestedNotSupported;
-    case Verb::kAsyncDone:
-      return SkipReason::kVerbNotSupported;
-    case Verb::kSmm:  // no processor has both
-      return shared_bit(machine_) != 0 ? SkipReason::kFeatureNotSupported : SkipReason::kNone;
     case Verb::kPrefault:
     case Verb::kNxRecover:
       return two_dimensions() ? SkipReason::kNone : SkipReason::kVerbNotSupported;

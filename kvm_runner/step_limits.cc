@@ -58,19 +58,12 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
   if (why_not_machine(machine) != SkipReason::kNone) return why_not_machine(machine);
+  if (is_of_hypervisor(op.verb)) return SkipReason::kNestedNotSupported;
   switch (op.verb) {
     case Verb::kMov:
       return why_not_mov(op, machine, now, host);
     case Verb::kInvpcid:
       return why_not_feature(feature::kInvpcid, machine, host);
-    case Verb::kEptMap:
-    case Verb::kNptMap:
-    case Verb::kPmlGet:
-    case Verb::kVmEnter:
-    case Verb::kVmExit:
-    case Verb::kInvept:
-    case Verb::kInvvpid:
-      return SkipReason::kNestedNotSupported;
     case Verb::kInit:
     case Verb::kSmm:
     case Verb::kAsyncDone:

@@ -51,6 +51,8 @@ class AccessJudge {
   void run_defined();
   void tell_observer();
   bool fresh_matches();
+  // A load that completes may have been begun before, by another way, and read A or D that it set.
+  void open_what_was_set_before();
   // A load that completes shows A and D bits of the words it reads that were open.
   void settle_loaded();
   Loaded loaded_from(const Landing& landing) const;

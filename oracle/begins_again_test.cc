@@ -1,8 +1,10 @@
-// AMD's processor never delivers a fault that something cached had a part in: it walks again. What
-// the walk before has set stays.
+// AMD's processor never delivers a fault that something cached had a part in: it walks again. With
+// two dimensions an access that exits to the hypervisor begins again. What the walk before has set
+// stays.
 
 #include <gtest/gtest.h>
 
+#include "oracle/mode_bed.h"
 #include "oracle/nested_bed.h"
 
 namespace twinwalk::oracle {
@@ -119,6 +121,53 @@ TEST(BeginsAgain, NoReservedBitIsInDoubtOnceTheFormerWayIsGone) {
   bed.flush();
   EXPECT_EQ(bed.faults(), "spurious-fault/fresh");
   EXPECT_EQ(bed.reads_at(kFrame), "ok");
+}
+
+// A guest on the core's tables: its directory led to a former page table, and the access loads the
+// former table's entry.
+class ExitsBed : public ModeBed {
+ public:
+  static constexpr std::uint64_t kLoaded = 0x5000, kTable = 0x180000, kBelow = 0x60000;
+  explicit ExitsBed(Dimension core) : ModeBed(machine_on(core), Profile::kArchitecture) {
+    map_at(kLoaded, 1, kTable | kLeafUsed);
+    spec.write_word(former(), kBelow | kPwu);
+    spec.write_word(kTable + 8 * 6, kBelow | kPwua);
+    put(kLoaded, 2, kTable | kPwua);
+    EXPECT_EQ(access_ok(AccessKind::kRead, kLoaded + 0x1000), "ok");  // the directory was walked
+    store_entry(kLoaded, 2, upper(2));
+  }
+  static std::uint64_t former() { return kTable + 8 * 5; }
+  std::string loads(std::uint64_t set) {
+    const std::uint64_t gva = kLoaded | (former() & 0xfff);
+    Outcome o = through(AccessKind::kRead, gva, former());
+    o.value = kBelow | kPwu | set;
+    return says(access(AccessKind::kRead, gva, o));
+  }
+
+ private:
+  static Machine machine_on(Dimension core) {
+    Machine m = machine_in(Mode::k4Level);
+    m.core = core;
+    return m;
+  }
+};
+
+TEST(BeginsAgain, AnAccessThatExitedMayLoadWhatItHadSet) {
+  EXPECT_EQ(ExitsBed(Dimension::kEpt).loads(0), "ok");
+  EXPECT_EQ(ExitsBed(Dimension::kEpt).loads(pte::kA), "ok");
+  EXPECT_EQ(ExitsBed(Dimension::kEpt).loads(pte::kA | pte::kD), "wrong-value/data") << "no store";
+  EXPECT_EQ(ExitsBed(Dimension::kEpt).loads(pte::kG), "wrong-value/data");
+}
+
+TEST(BeginsAgain, NotOnceTheGuestHasInvalidated) {
+  ExitsBed bed(Dimension::kEpt);
+  bed.invlpg(ExitsBed::kLoaded);
+  EXPECT_EQ(bed.loads(pte::kA), "wrong-value/data");
+}
+
+TEST(BeginsAgain, WithOneDimensionNothingExits) {
+  EXPECT_EQ(ExitsBed(Dimension::kShadow).loads(0), "ok");
+  EXPECT_EQ(ExitsBed(Dimension::kShadow).loads(pte::kA), "wrong-value/data");
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ void AccessJudge::run_wrapping() {
 }
 
 void AccessJudge::run_defined() {
+  open_what_was_set_before();
   if (state_.anything_open()) [[unlikely]] {
     settle_loaded();
     settle_open_pdptes();
@@ -89,6 +90,17 @@ bool AccessJudge::fresh_matches() {
     default:
       return true;
   }
+}
+
+void AccessJudge::open_what_was_set_before() {
+  if (kvm() || fresh_.kind != OutcomeKind::kOk || got_.kind != OutcomeKind::kOk) return;
+  if (query().kind == AccessKind::kWrite || got_.value == fresh_.value) [[likely]]
+    return;
+  Ways ways(state_, seen_);
+  ways.of_earlier_beginnings();
+  ways.for_each([this](std::uint64_t gpa, std::uint64_t may, std::uint64_t) {
+    set_or_leave_open(gpa, may, 0);
+  });
 }
 
 void AccessJudge::settle_loaded() {

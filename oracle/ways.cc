@@ -27,6 +27,10 @@ void Ways::of_completion(const std::uint64_t (&landing)[2]) {
     end_part();
     add_walk_beside();
   }
+  of_earlier_beginnings();
+}
+
+void Ways::of_earlier_beginnings() {
   for (unsigned i = 0; restarts() && i < seen_.fresh.parts; ++i) of_part_unseen(i);
 }
 

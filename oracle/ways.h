@@ -22,6 +22,8 @@ class Ways final : private StaleVisitor {
   // The ways of a completed access whose parts went to `landing`, and those by which it may have
   // been begun before.
   void of_completion(const std::uint64_t (&landing)[2]);
+  // Those alone by which the access may have been begun before.
+  void of_earlier_beginnings();
   // The stale ways to the #PF that was seen, in `part`; and, of an access in two parts, all ways of
   // the other, which may have been done by then. Where the access may have been begun more than
   // once (an interrupt or an exit between its parts, or before a device answered) also those by

@@ -18,6 +18,16 @@ enum class Attempt : std::uint8_t {
   kHopeless,  // something is broken: trying again leads nowhere
 };
 
+// Why no host of the core executes that step.
+constexpr SkipReason why_no_core(const Op& op, const Machine& machine) {
+  if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
+  if (is_of_hypervisor(op.verb)) return SkipReason::kNestedNotSupported;
+  if (op.verb == Verb::kAsyncDone) return SkipReason::kVerbNotSupported;
+  // No processor has both.
+  if (op.verb == Verb::kSmm && shared_bit(machine) != 0) return SkipReason::kFeatureNotSupported;
+  return SkipReason::kNone;
+}
+
 class CoreHost : public mmu::Platform {
  public:
   // Why this subject does not execute a step; kNone if it does.

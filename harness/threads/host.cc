@@ -62,24 +62,14 @@ void ThreadedHost::complain(const char* what) {
 // ---- steps
 
 SkipReason ThreadedHost::why_not(const Op& op) const {
-  if (op.vcpu >= machine_.vcpus) return SkipReason::kVcpuNotThere;
+  const SkipReason by_none = why_no_core(op, machine_);
+  if (by_none != SkipReason::kNone) return by_none;
   switch (op.verb) {
-    case Verb::kEptMap:
-    case Verb::kNptMap:
-    case Verb::kPmlGet:
-    case Verb::kVmEnter:
-    case Verb::kVmExit:
-    case Verb::kInvept:
-    case Verb::kInvvpid:
-      return SkipReason::kNestedNotSupported;
     // The capabilities are every vCPU's at once, as KVM has them fixed before one runs; a host that
     // fails allocations does so for whoever comes first.
     case Verb::kCpuid:
     case Verb::kFailAlloc:
-    case Verb::kAsyncDone:
       return SkipReason::kVerbNotSupported;
-    case Verb::kSmm:  // no processor has both
-      return shared_bit(machine_) != 0 ? SkipReason::kFeatureNotSupported : SkipReason::kNone;
     default:
       return SkipReason::kNone;
   }

@@ -71,6 +71,22 @@ enum class Verb : std::uint8_t {
   kCount,
 };
 
+// Those of the trace as hypervisor.
+constexpr bool is_of_hypervisor(Verb verb) {
+  switch (verb) {
+    case Verb::kEptMap:
+    case Verb::kNptMap:
+    case Verb::kPmlGet:
+    case Verb::kVmEnter:
+    case Verb::kVmExit:
+    case Verb::kInvept:
+    case Verb::kInvvpid:
+      return true;
+    default:
+      return false;
+  }
+}
+
 enum class AccessKind : std::uint8_t { kRead, kWrite, kFetch, kRmw };
 enum class Writer : std::uint8_t {
   kGuest,  // a guest instruction that the hypervisor emulates (as KVM's emulator_write_phys)
