@@ -270,7 +270,8 @@ Step CourseWalker::leaf_reached(const Choice& c, unsigned level, std::uint64_t g
     set_guest_flags(false);
     return page_fault(check.error_code, rules::kRights, bytes);
   }
-  if (c.old && stores(query().kind) && !(c.value & pte::kD)) return Step::kReject;
+  const bool lacks_dirty = c.old && stores(query().kind) && !(c.value & pte::kD);
+  if (lacks_dirty && !format_->ept) return Step::kReject;
   // Whether what was cached with XD still denies fetches is open.
   if (prefix_.cached_xd && query().kind == AccessKind::kFetch && pick(2) == 1) {
     set_guest_flags(false);
@@ -278,8 +279,12 @@ Step CourseWalker::leaf_reached(const Choice& c, unsigned level, std::uint64_t g
                       rules::kNoExecute, bytes);
   }
   out_.page_bytes = bytes;
-  set_guest_flags(true);
-  return land(rules.mode->frame(c.value, level, true) | (gva & (bytes - 1)), true);
+  set_guest_flags(!lacks_dirty);
+  const Step step = land(rules.mode->frame(c.value, level, true) | (gva & (bytes - 1)), true);
+  // Without D the processor walks again, unless the combined mapping already denies the store: its
+  // rights are those of both. SDM 3C §"Information That May Be Cached".
+  const bool denied = step == Step::kEnd && out_.rule == &rules::kEptRights;
+  return lacks_dirty && !denied ? Step::kReject : step;
 }
 
 Step CourseWalker::land(std::uint64_t gpa, bool paging) {

@@ -77,6 +77,26 @@ TEST(Violation, ATableIsOutOfReachWhereNoStructureIsCached) {
   EXPECT_EQ(bed.ends(AccessKind::kRead, bed.at_table(eqx::kRead)), "ok");
 }
 
+// A combined mapping has the rights of both: where EPT's deny the store it does not matter that the
+// guest's D is clear in it. Without that the processor walks again, and finds no page.
+TEST(Violation, ByACombinedMappingWithoutTheGuestsDirtyFlag) {
+  for (const bool writable : {false, true}) {
+    NestedBed bed(Nesting::kEpt);
+    const std::uint64_t bits = kRwxWb & ~(writable ? 0u : ept::kW);
+    bed.put_nested(kPage, 1, kFrame | bits | ept::kA | ept::kD);
+    bed.map_guest(kPage | kPwua);
+    bed.enter();
+    EXPECT_EQ(bed.access_ok(AccessKind::kRead, kGva), "ok");
+    bed.store_entry(kGva, 1, 0);
+    const std::uint64_t says = eqx::kWrite | eqx::kReadable | eqx::kExecutable | eqx::kGvaValid |
+                               eqx::kFinal | eqx::kGuestUser | eqx::kGuestWritable;
+    EXPECT_EQ(bed.ends(AccessKind::kWrite, bed.violation(says, kPage, kGva)),
+              writable ? "wrong-exception/present" : "ok");
+    // The violation has dropped it, and so has the #PF of the reference's own walk.
+    EXPECT_NE(bed.ends(AccessKind::kWrite, bed.violation(says, kPage, kGva)), "ok");
+  }
+}
+
 // --- Its neighbours.
 
 constexpr std::uint64_t kUsedEpt = kRwxWb | ept::kA | ept::kD, kUsedTable = kRwx | ept::kA;
