@@ -1,6 +1,7 @@
 #include "oracle/second_dimension.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "oracle/image.h"
 #include "oracle/rules.h"
@@ -114,35 +115,35 @@ bool GuestState::covers(const Drop& d, const GuestTag& tag, std::uint64_t gva) {
 }
 
 Cover GuestState::translation(const GuestTag& tag, std::uint64_t gva) const {
-  for (auto d = drops_.rbegin(); d != drops_.rend(); ++d) {
-    if (d->what != Drop::What::kCombined || !covers(*d, tag, gva)) continue;
-    if (d->pcid == Drop::kAny || d->pcid == tag.pcid) return {d->time, d->rule};
+  for (const Drop& d : std::views::reverse(drops_)) {
+    if (d.what != Drop::What::kCombined || !covers(d, tag, gva)) continue;
+    if (d.pcid == Drop::kAny || d.pcid == tag.pcid) return {d.time, d.rule};
   }
   return {};
 }
 
 Cover GuestState::global_translation(const GuestTag& tag, std::uint64_t gva) const {
-  for (auto d = drops_.rbegin(); d != drops_.rend(); ++d) {
-    if (d->what != Drop::What::kCombined || d->keeps_globals || !covers(*d, tag, gva)) continue;
-    if (!d->globals_of_pcid_only || d->pcid == tag.pcid) return {d->time, d->rule};
+  for (const Drop& d : std::views::reverse(drops_)) {
+    if (d.what != Drop::What::kCombined || d.keeps_globals || !covers(d, tag, gva)) continue;
+    if (!d.globals_of_pcid_only || d.pcid == tag.pcid) return {d.time, d.rule};
   }
   return {};
 }
 
 Cover GuestState::structures(const GuestTag& tag, std::uint64_t gva) const {
-  for (auto d = drops_.rbegin(); d != drops_.rend(); ++d) {
-    if (d->what == Drop::What::kGuestPhysical || !covers(*d, tag, gva)) continue;
-    if (d->pcid == Drop::kAny || d->pcid == tag.pcid) return {d->time, d->rule};
+  for (const Drop& d : std::views::reverse(drops_)) {
+    if (d.what == Drop::What::kGuestPhysical || !covers(d, tag, gva)) continue;
+    if (d.pcid == Drop::kAny || d.pcid == tag.pcid) return {d.time, d.rule};
   }
   return {};
 }
 
 Cover GuestState::guest_physical(const GuestTag& tag) const {
-  for (auto d = drops_.rbegin(); d != drops_.rend(); ++d) {
-    if (d->what != Drop::What::kGuestPhysical || d->bytes != 0) continue;
-    if ((d->vpid == Drop::kAny || d->vpid == tag.vpid) &&
-        (d->ep4ta == Drop::kAny || d->ep4ta == tag.ep4ta)) {
-      return {d->time, d->rule};
+  for (const Drop& d : std::views::reverse(drops_)) {
+    if (d.what != Drop::What::kGuestPhysical || d.bytes != 0) continue;
+    if ((d.vpid == Drop::kAny || d.vpid == tag.vpid) &&
+        (d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta)) {
+      return {d.time, d.rule};
     }
   }
   return {};
@@ -150,10 +151,10 @@ Cover GuestState::guest_physical(const GuestTag& tag) const {
 
 Cover GuestState::violation_within(const GuestTag& tag, std::uint64_t gpa,
                                    std::uint64_t bytes) const {
-  for (auto d = drops_.rbegin(); d != drops_.rend(); ++d) {
-    if (d->what != Drop::What::kGuestPhysical || d->bytes == 0) continue;
-    if ((d->ep4ta == Drop::kAny || d->ep4ta == tag.ep4ta) && ((d->page ^ gpa) & ~(bytes - 1)) == 0)
-      return {d->time, d->rule};
+  for (const Drop& d : std::views::reverse(drops_)) {
+    if (d.what != Drop::What::kGuestPhysical || d.bytes == 0) continue;
+    if ((d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta) && ((d.page ^ gpa) & ~(bytes - 1)) == 0)
+      return {d.time, d.rule};
   }
   return {};
 }
