@@ -452,7 +452,8 @@ void BareSubject::invlpga(const Op& op, Outcome& out) {
     return;
   }
   const auto asid = static_cast<std::uint32_t>(op.value);
-  if (asid >> 16 == 0) processor_.invlpga(op.vcpu, static_cast<std::uint16_t>(asid), op.gva);
+  if (asid >> 16 == 0)
+    processor_.invlpga(cpus_[op.vcpu].registers, op.vcpu, static_cast<std::uint16_t>(asid), op.gva);
 }
 
 void BareSubject::take_log(const Op& op, Outcome& out, OutcomeStream& stream) {

@@ -128,7 +128,7 @@ void CoreTdp::executed(const Op& op, const Registers& before, const Registers& a
       // Intercepted, as all of SVM is: of its own ASID the hypervisor does it (KVM treats it as
       // INVLPG).
       if (static_cast<std::uint32_t>(op.value) == 0)
-        processor_.invlpga(static_cast<std::uint8_t>(op.vcpu), kVpid, op.gva);
+        processor_.invlpga(after, static_cast<std::uint8_t>(op.vcpu), kVpid, op.gva);
       return;
     default:
       return;

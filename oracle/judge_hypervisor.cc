@@ -120,7 +120,7 @@ void judge_invlpga(MachineState& state, const JudgeInput& in, Verdict& out) {
   v.guest.drop({.time = state.now(),
                 .rule = &rules::kInvlpga,
                 .vpid = asid,
-                .page = op.gva,
+                .page = kModes[row_of(v.registers)].linear(op.gva),
                 .bytes = kPageBytes});
 }
 

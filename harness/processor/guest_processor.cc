@@ -460,7 +460,9 @@ void GuestProcessor::tlb_control(std::uint8_t vcpu, std::uint16_t asid, unsigned
 }
 
 // APM 3 §"INVLPGA": of that ASID, whatever the PCID.
-void GuestProcessor::invlpga(std::uint8_t vcpu, std::uint16_t asid, std::uint64_t gva) {
+void GuestProcessor::invlpga(const Registers& by, std::uint8_t vcpu, std::uint16_t asid,
+                             std::uint64_t gva) {
+  if (kGuestFormats[guest_mode(by)].is_legacy()) gva &= 0xffff'ffff;
   invvpid(vcpu, 0, asid, gva);
 }
 

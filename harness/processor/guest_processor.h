@@ -81,7 +81,7 @@ class GuestProcessor final : public FrameReaders {
   void drop_vpid_0(std::uint8_t vcpu);
   // AMD's TLB_CONTROL at VMRUN, and INVLPGA.
   void tlb_control(std::uint8_t vcpu, std::uint16_t asid, unsigned command);
-  void invlpga(std::uint8_t vcpu, std::uint16_t asid, std::uint64_t gva);
+  void invlpga(const Registers& by, std::uint8_t vcpu, std::uint16_t asid, std::uint64_t gva);
   // Everything of that vCPU: what no processor keeps through a reset.
   void drop_vcpu(std::uint8_t vcpu);
   void drop_all() { cache_.clear(); }

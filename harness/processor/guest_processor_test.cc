@@ -476,6 +476,18 @@ TEST_F(GuestTlbTest, InvpcidOfOneAddress) {
   EXPECT_EQ(read(), "ok 0xe");
 }
 
+// APM 3 "INVLPGA": the address size says how much of rAX counts.
+TEST_F(GuestTlbTest, InvlpgaOutsideLongModeHas32BitAddresses) {
+  for (const Mode mode : {Mode::kPae, Mode::k4Level}) {
+    in_mode(mode, Vendor::kAmd);
+    mapped();
+    EXPECT_EQ(read(), "ok 0xd");
+    memory.store(guest_entry(kGva), 4, (kData + 4096) | kPwu | 0x60);
+    processor.invlpga(controls.registers, 0, 1, kGva | bit(32));
+    EXPECT_EQ(read(), mode == Mode::kPae ? "ok 0xe" : "ok 0xd");
+  }
+}
+
 TEST_F(GuestTlbTest, AsidsAndTheirCommands) {
   in_mode(Mode::k4Level, Vendor::kAmd);
   mapped();
@@ -483,7 +495,7 @@ TEST_F(GuestTlbTest, AsidsAndTheirCommands) {
   nested(kData) = kGuestRam + kData + 4096 | kPwu;
   controls.nested.pointer = kRoot;  // nCR3 is no tag
   EXPECT_EQ(read(), "ok 0xd");
-  processor.invlpga(0, 1, kGva);
+  processor.invlpga(controls.registers, 0, 1, kGva);
   EXPECT_EQ(read(), "ok 0xd");  // by the guest-physical mapping
   processor.tlb_control(0, 1, 0);
   processor.tlb_control(0, 2, 3);
