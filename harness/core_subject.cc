@@ -50,9 +50,9 @@ class CoreSubject final : public CoreRun {
     processor_.flush({});
     tdp_.drop_all();
   }
-  // But for the root that is the module's own.
+  // With all that a module still has, but for the root, which is its own.
   std::uint64_t live_tables() const override {
-    return memory_.live_tables() - (module_.pointer() != 0 ? 1 : 0);
+    return memory_.live_tables() + module_.held() - (module_.pointer() != 0 ? 1 : 0);
   }
   std::uint64_t live_objects() const override { return objects_.live(); }
   void add_complaints() override;

@@ -24,6 +24,7 @@ void PrivateModule::reset(const Machine& machine, std::uint64_t root) {
   pointer_ = root | kWriteBack | (levels - 1) << 3 | (flags ? bit(6) : 0);
   link_ = kRights | (by_mode ? bit(10) : 0);
   leaf_ = link_ | kWriteBack << 3 | (flags ? kFlags : 0);
+  held_ = 0;
   complaint_ = nullptr;
 }
 
@@ -41,13 +42,17 @@ std::uint64_t PrivateModule::entry_at(std::uint64_t gfn, unsigned level) {
 }
 
 // The processor may set flags meanwhile; what does not change and cannot be written is no table.
-void PrivateModule::replace(std::uint64_t at, std::uint64_t now) {
+bool PrivateModule::replace(std::uint64_t at, std::uint64_t now) {
   std::uint64_t was = memory_.load_nested(at);
   while (!memory_.update_nested(at, was, now)) {
     const std::uint64_t is = memory_.load_nested(at);
-    if (is == was) return complain("what the module is to write in is no table any more");
+    if (is == was) {
+      complain("what the module is to write in is no table any more");
+      return false;
+    }
     was = is;
   }
+  return true;
 }
 
 void PrivateModule::link(std::uint64_t gfn, unsigned level, std::uint64_t table) {
@@ -56,14 +61,14 @@ void PrivateModule::link(std::uint64_t gfn, unsigned level, std::uint64_t table)
   if (memory_.load_nested(at) != 0) return complain("the module is to link a table over another");
   if (gfn % (std::uint64_t{1} << shift_of(level + 1)) != 0)
     return complain("the module is to link a table in the middle of what it translates");
-  replace(at, table | link_);
+  if (replace(at, table | link_)) ++held_;
 }
 
 void PrivateModule::set_leaf(std::uint64_t gfn, std::uint64_t pfn) {
   const std::uint64_t at = entry_at(gfn, 1);
   if (at == 0) return;
   if (memory_.load_nested(at) != 0) return complain("the module is to map a page over another");
-  replace(at, pfn << 12 | leaf_);
+  if (replace(at, pfn << 12 | leaf_)) ++held_;
 }
 
 void PrivateModule::remove_leaf(std::uint64_t gfn, std::uint64_t pfn) {
@@ -71,7 +76,7 @@ void PrivateModule::remove_leaf(std::uint64_t gfn, std::uint64_t pfn) {
   if (at == 0) return;
   if ((memory_.load_nested(at) & ~kFlags) != ((pfn << 12 | leaf_) & ~kFlags))
     return complain("the module is to remove a page that it does not map there");
-  replace(at, 0);
+  if (replace(at, 0)) --held_;
 }
 
 void PrivateModule::free_table(std::uint64_t gfn, unsigned level, std::uint64_t table) {
@@ -82,7 +87,7 @@ void PrivateModule::free_table(std::uint64_t gfn, unsigned level, std::uint64_t 
   for (std::uint64_t i = 0; i < kEntries; ++i)
     if (memory_.load_nested(table + 8 * i) != 0)
       return complain("the module is to free a table that is in use");
-  replace(at, 0);
+  if (replace(at, 0)) --held_;
 }
 
 void PrivateModule::complain(const char* what) {

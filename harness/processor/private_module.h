@@ -19,7 +19,7 @@ class PrivateModule {
  public:
   explicit PrivateModule(PhysicalMemory& memory) : memory_(memory) {}
 
-  void remove() { pointer_ = 0; }
+  void remove() { pointer_ = held_ = 0; }
   // `root`: a zeroed table. Precondition: has_module(machine).
   void reset(const Machine& machine, std::uint64_t root);
   // EPT_POINTER; 0: there is no module.
@@ -31,17 +31,21 @@ class PrivateModule {
   void remove_leaf(std::uint64_t gfn, std::uint64_t pfn);
   void free_table(std::uint64_t gfn, unsigned level, std::uint64_t table);
 
+  // Tables and pages that it has, but for the root.
+  std::uint64_t held() const { return held_; }
   // The first thing that it refused since the last time; null if there is none.
   const char* take_complaint();
 
  private:
   // Where the entry of `level` for `gfn` lies; 0, and a complaint, if no path leads there.
   std::uint64_t entry_at(std::uint64_t gfn, unsigned level);
-  void replace(std::uint64_t at, std::uint64_t now);
+  // False, and a complaint: no table is there any more.
+  bool replace(std::uint64_t at, std::uint64_t now);
   void complain(const char* what);
 
   PhysicalMemory& memory_;
   std::uint64_t pointer_ = 0, leaf_ = 0, link_ = 0;  // 0: none; bits of an entry
+  std::uint64_t held_ = 0;
   const char* complaint_ = nullptr;
 };
 

@@ -73,11 +73,13 @@ TEST_P(ModuleTest, ProcessorReachesWhatItMaps) {
   EXPECT_TRUE(reaches(kGfn, hpa)) << "with every right";
   EXPECT_EQ(hpa, kFrame << 12);
   EXPECT_FALSE(reaches(kGfn + 1, hpa));
+  EXPECT_EQ(module.held(), levels());
   module.remove_leaf(kGfn, kFrame);
   EXPECT_FALSE(reaches(kGfn, hpa));
   for (unsigned level = 1; level < levels(); ++level) free_table(level);
   fine();
   EXPECT_EQ(entry(levels()), 0u);
+  EXPECT_EQ(module.held(), 0u);
 }
 
 TEST_P(ModuleTest, NothingIsLogged) {

@@ -47,9 +47,9 @@ class ThreadedHost final : public CoreHost {
 
   ThreadedMemory& memory() { return memory_; }
   DirtyWatch& dirty() { return dirty_; }
-  // But for the root that is the module's own.
+  // With all that a module still has, but for the root, which is its own.
   std::uint64_t live_tables() const {
-    return memory_.live_tables() - (module_.pointer() != 0 ? 1 : 0);
+    return memory_.live_tables() + module_.held() - (module_.pointer() != 0 ? 1 : 0);
   }
   std::uint64_t live_objects() const { return live_objects_; }
   const char* complaint() const { return complaint_ ? complaint_.load() : memory_.complaint(); }
