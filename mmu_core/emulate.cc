@@ -84,8 +84,11 @@ bool exchange(GuestMemory& memory, const Part& part, u64 old, u64 value) {
   return memory.compare_exchange(*part.slot, word_at, 8, word, fresh) == GuestMemory::Result::kOk;
 }
 
-void track(VcpuState& vcpu, const Part& part) {
+// The guest's store is done.
+void note_stored(VcpuState& vcpu, const Part& part) {
   VmState& vm = *vcpu.vm;
+  const Gpa own = space_of(vcpu).slots.without_shared_bit(part.gpa);
+  if (vcpu.tdp.ring) dirty_ring::push(vcpu, *part.slot, Gfn::of(own));
   Locked lock(vm, LockId::kMmu);
   pt_write::track(vm, vcpu.role.space(), part.gpa, part.size);
   zap::commit(vm);
@@ -108,9 +111,7 @@ void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
   VmState& vm = *vcpu.vm;
   if (!store(space_of(vcpu).memory, part, value))
     vm.platform.panic("emulated store failed after it was checked");
-  const Gpa own = space_of(vcpu).slots.without_shared_bit(part.gpa);
-  if (vcpu.tdp.ring) dirty_ring::push(vcpu, *part.slot, Gfn::of(own));
-  track(vcpu, part);
+  note_stored(vcpu, part);
 }
 
 unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
@@ -185,7 +186,7 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
     if (parts == 1) {
       if (!exchange(space.memory, part[0], r.value, value))
         return left_undone(EmulateResult::Kind::kRetry, part[0].gpa);
-      track(vcpu, part[0]);
+      note_stored(vcpu, part[0]);
       return r;
     }
   }

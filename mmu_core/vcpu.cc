@@ -11,6 +11,7 @@
 #include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
 #include "mmu_core/sync.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/hardware.h"
 #include "mmu_core/vcpu_setup.h"
 #include "mmu_core/zap.h"
@@ -213,6 +214,12 @@ EmulateResult Vcpu::emulate(Gva gva, Access access, unsigned size, u64 value, bo
 
 EmulateResult Vcpu::write_physical(Gpa gpa, unsigned size, u64 value) {
   const SlotsInUse slots(state_->vm->platform);
+  // Perhaps before the vCPU was ever entered.
+  if (state_->vm->tdp.on && !dirty_ring::prepare(*state_)) {
+    EmulateResult none;
+    none.kind = EmulateResult::Kind::kNoMemory;
+    return none;
+  }
   return emulate::physical_write(*state_, gpa, size, value);
 }
 

@@ -65,6 +65,8 @@ void CoreRun::start() {
   readers_.reset();
   swap_out(0, 0);
   core_.create(*this, machine_, options_.state_counters);
+  steps_.reset();
+  steps_.set_overlapping(false);
 }
 
 void CoreRun::run_steps(const Program& program, OutcomeStream& out) {
@@ -98,6 +100,7 @@ std::size_t CoreRun::run_group() {
     return end;
   }
   if (!overlaps_) begin_overlaps();
+  steps_.set_overlapping(true);
   const std::uint32_t vcpus = vcpus_of(op);
   interleaver_.enter_vcpus(vcpus);
   note_begin(current_);
@@ -105,6 +108,7 @@ std::size_t CoreRun::run_group() {
   note_end(current_);
   interleaver_.leave_vcpus(vcpus);
   interleaver_.finish();
+  steps_.set_overlapping(false);
   return end;
 }
 

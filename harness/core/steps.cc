@@ -63,6 +63,7 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kInit:
       return core_.init(op.vcpu, op.type != 0);
     case Verb::kNewVcpu:
+      if (rings_.on()) empty_dirty_ring(op.vcpu);
       return core_.recreate(host_, op.vcpu);
     case Verb::kCpuid:
       if (!core_.set_cpuid(op)) {
@@ -74,7 +75,9 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kSlotDelete:
     case Verb::kSlotMove:
     case Verb::kSlotFlags:
-      return host_steps_.change_slot(op, out);
+      host_steps_.change_slot(op, out);
+      if (op.verb == Verb::kSlotMove && op.slot < kMaxSlots) rings_.moved(op.slot, op.space);
+      return;
     case Verb::kInvalidate:
     case Verb::kRemap:
     case Verb::kProtect:
@@ -84,7 +87,8 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kHugeCollapse:
       return host_steps_.change_host_page(op, out);
     case Verb::kDirtyGet:
-      return host_steps_.dirty_get(op, out, stream);
+      host_steps_.dirty_get(op, out, stream);
+      return check_dirty_rings(op, out, stream);
     case Verb::kDirtyClear:
       return host_steps_.dirty_clear(op, out);
     case Verb::kPrefault:
@@ -125,13 +129,26 @@ void CoreSteps::access(const Op& op, Outcome& out) {
   host_.finish_access(op, out);
 }
 
-// The trace collects the log by `dirty-get`, which has it all; the ring need only be emptied.
 // False: nothing was in it.
-bool CoreSteps::empty_dirty_ring(const Op& op) {
+bool CoreSteps::empty_dirty_ring(unsigned vcpu) {
   mmu::Gfn gfns[64];
   bool any = false;
-  while (vcpu(op).take_dirty_ring(gfns, 64) != 0) any = true;
+  while (const mmu::u32 n = core_.vcpu(vcpu).take_dirty_ring(gfns, 64)) {
+    any = true;
+    for (mmu::u32 i = 0; rings_.on() && i < n; ++i) rings_.take(gfns[i].raw);
+  }
   return any;
+}
+
+// The trace has collected the log by `dirty-get`: nothing may be there that no ring had.
+void CoreSteps::check_dirty_rings(const Op& op, const Outcome& out, const OutcomeStream& stream) {
+  if (!rings_.on() || overlapping_ || out.kind == OutcomeKind::kRefused) return;
+  for (unsigned v = 0; v < core_.machine().vcpus; ++v) empty_dirty_ring(v);
+  bool all = true;
+  const bool moved = rings_.was_moved(op.slot, op.space);
+  for (std::uint32_t i = 0; i < out.extra_count; ++i)
+    all &= rings_.had(stream.extra[out.extra_begin + i], op.space);
+  if (!all && !moved) complaints_.add(Complaint::kAuditDirty, "a page of the log was in no vCPU's ring");
 }
 
 bool CoreSteps::try_access(const Op& op, Outcome& out) {
@@ -140,7 +157,7 @@ bool CoreSteps::try_access(const Op& op, Outcome& out) {
     fault_[op.vcpu] = {};
     const mmu::EntryState entry = vcpu(op).enter();
     if (entry.ring_full) {
-      if (!empty_dirty_ring(op)) met = tally.count({});
+      if (!empty_dirty_ring(op.vcpu)) met = tally.count({});
       continue;
     }
     if (!entry.ok) {

@@ -8,6 +8,7 @@
 #include "harness/core/complaints.h"
 #include "harness/core/core_host.h"
 #include "harness/core/core_vm.h"
+#include "harness/core/dirty_rings.h"
 #include "harness/core/fault_tally.h"
 #include "harness/core/host_steps.h"
 #include "harness/core/slot_map.h"
@@ -26,7 +27,11 @@ class CoreSteps {
         host_steps_(core, slots, host),
         refault_bound_(refault_bound) {}
 
+  // Of a run whose steps this object executes, all of them.
+  void reset() { rings_.reset(core_.machine()); }
   void execute(const Op& op, Outcome& out, OutcomeStream& stream);
+  // Steps that overlap: a page may be in the log and not yet in a ring.
+  void set_overlapping(bool overlapping) { overlapping_ = overlapping; }
 
   // For CoreHost::attempt: the core answers a #PF of the processor. True: the access is over.
   bool answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_t error_code, Outcome& out);
@@ -50,7 +55,8 @@ class CoreSteps {
  private:
   void access(const Op& op, Outcome& out);
   bool try_access(const Op& op, Outcome& out);
-  bool empty_dirty_ring(const Op& op);
+  bool empty_dirty_ring(unsigned vcpu);
+  void check_dirty_rings(const Op& op, const Outcome& out, const OutcomeStream& stream);
   void guest_store(const Op& op, Outcome& out);
   void get(const Op& op, Outcome& out);
   mmu::Vcpu& vcpu(const Op& op) { return core_.vcpu(op.vcpu); }
@@ -61,7 +67,8 @@ class CoreSteps {
   HostSteps host_steps_;
   const unsigned refault_bound_;
   CoreFault fault_[kMaxVcpus];  // that the access at hand met last; nothing: a turn without one
-  bool core_ran_ = false;
+  DirtyRings rings_;
+  bool core_ran_ = false, overlapping_ = false;
 };
 
 }  // namespace twinwalk

@@ -59,6 +59,25 @@ TEST_P(TdpDirtyRing, HostSaysHowManyMayWait) {
   }
 }
 
+TEST_P(TdpDirtyRing, WhatTheCoreStoresForTheGuestIsThere) {
+  ASSERT_EQ(g_.cpu().write_physical(kOther, 8, 1).kind, EmulateResult::Kind::kDone);
+  EXPECT_EQ(take(), std::vector{Gfn::of(kOther)});
+  ASSERT_TRUE(g_.cpu().set_sregs(Sregs{cr0::kPe | cr0::kEt, 0, 0, 0}));  // a gva is a gpa
+  ASSERT_EQ(g_.cpu().emulate(Gva{kPage.raw}, Access::kRmw, 8, 1, false).kind,
+            EmulateResult::Kind::kDone);
+  EXPECT_EQ(take(), std::vector{Gfn::of(kPage)});
+}
+
+TEST_P(TdpDirtyRing, StoreComesBeforeTheFirstEntry) {
+  VmConfig c = config();
+  TdpGuest g(GetParam(), c);
+  ASSERT_EQ(g.set_flags(0, false, true), Status::kOk);
+  ASSERT_EQ(g.cpu().write_physical(kPage, 8, 1).kind, EmulateResult::Kind::kDone);
+  Gfn gfn;
+  EXPECT_EQ(g.cpu().take_dirty_ring(&gfn, 1), 1u);
+  EXPECT_EQ(gfn, Gfn::of(kPage));
+}
+
 TEST_P(TdpDirtyRing, OldestComesFirst) {
   g_.write(kOther);
   g_.write(kPage);
