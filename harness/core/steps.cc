@@ -148,7 +148,8 @@ void CoreSteps::check_dirty_rings(const Op& op, const Outcome& out, const Outcom
   const bool moved = rings_.was_moved(op.slot, op.space);
   for (std::uint32_t i = 0; i < out.extra_count; ++i)
     all &= rings_.had(stream.extra[out.extra_begin + i], op.space);
-  if (!all && !moved) complaints_.add(Complaint::kAuditDirty, "a page of the log was in no vCPU's ring");
+  if (!all && !moved)
+    complaints_.add(Complaint::kAuditDirty, "a page of the log was in no vCPU's ring");
 }
 
 bool CoreSteps::try_access(const Op& op, Outcome& out) {
