@@ -149,6 +149,37 @@ void removal_meets_access(Sketch& s) {
   s.touch(gva);
 }
 
+// A removal so long that it lets others in half-way: the host takes again what it has taken
+// already, and what it is yet to take.
+void removal_meets_host(Sketch& s) {
+  const std::uint64_t gva = s.pool_gva() & ~(2 * kMib - 1), gpa = s.rng().pick(kLargeFrames);
+  const std::uint64_t hva = kHvaBase + gpa, far = gva + 0x1000 * s.rng().below(512);
+  s.map_large(gva, gpa, 2);
+  s.touch(gva);
+  s.on_vcpu(s.other_vcpu(), [&] { s.touch(far); });
+  switch (s.rng().below(5)) {
+    case 0:
+      s.say(phrase::attributes(gpa & ~shared_bit(s.machine()), 512, s.rng().flip()));
+      break;
+    case 1:
+      s.say(phrase::protect(hva, 512, false));
+      break;
+    case 2:
+      change_slot(s);
+      break;
+    default:
+      s.say(phrase::host_range(s.rng().flip() ? Verb::kRemap : Verb::kInvalidate, hva,
+                               512 * (1 + s.rng().below(2))));
+      break;
+  }
+  s.inside(s.rng().chance(3, 4) ? Point::kMidWalk : s.rng().pick(kInARemoval), s.vcpu(), [&] {
+    change_backing(s, s.rng().chance(2, 3) ? hva : hva + (far - gva));
+    if (s.rng().chance(1, 3)) s.touch(gva);
+  });
+  s.touch(gva);
+  s.touch(far);
+}
+
 // A store to a table, and another vCPU in the middle of what the core does about it.
 void table_store_meets_access(Sketch& s) {
   const std::uint64_t gva = s.mapped_page();
@@ -195,6 +226,7 @@ constexpr Idiom kIdioms[] = {
     {"two-faults", 4, two_faults},
     {"fault-meets-edit", 4, fault_meets_edit},
     {"removal-meets-access", 4, removal_meets_access},
+    {"removal-meets-host", 2, removal_meets_host},
     {"table-store-meets-access", 3, table_store_meets_access},
     {"rmw-meets-store", 2, rmw_meets_store},
     {"log-meets-store", 2, log_meets_store},

@@ -105,10 +105,15 @@ void AccessJudge::adopt_path() {
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     if (!seen_.has_path(i)) continue;
     const Walk& w = fresh_.part[i].walk;
-    for (unsigned s = 0; s < w.count && s < got_.path[i].count; ++s) {
-      show(w.entry_gpa[s], got_.path[i].entry[s]);
-      state_.settle_open(w.entry_gpa[s], entry_bytes());
-    }
+    const auto adopt = [&](unsigned begin, unsigned end) {
+      for (unsigned s = begin; s < end && s < got_.path[i].count; ++s) {
+        show(w.entry_gpa[s], got_.path[i].entry[s]);
+        state_.settle_open(w.entry_gpa[s], entry_bytes());
+      }
+    };
+    // No flag is set in a PDPTE: one that has A now is an entry below, too, perhaps by another gfn.
+    adopt(w.plain, w.count);
+    adopt(0, w.plain);
   }
 }
 
