@@ -141,11 +141,11 @@ class CoreSubject final : public CoreRun {
 SkipReason CoreSubject::prepare(const Machine& machine) {
   memory_.reset(machine.host_page_level);
   objects_.reset();
+  module_.remove();
   if (machine.core == Dimension::kShadow) {
     processor_.reset(machine);
     memory_.set_readers(&processor_);
   } else {
-    module_.remove();
     if (has_module(machine)) {
       std::uint64_t root = 0;
       if (memory_.alloc_table(root) == nullptr) return SkipReason::kModeNotSupported;

@@ -104,6 +104,16 @@ TEST_F(CoreSubjectTest, SkipsWhatItCannotDo) {
   EXPECT_EQ(word, seed_word(0x5008));
 }
 
+TEST_F(CoreSubjectTest, AModuleGoesWithItsMachine) {
+  const std::string private_page = "map gva=0x400000 gpa=0x5000\naccess read gva=0x400000\n";
+  const std::string module = "machine core=ept memory=64M vcpus=1 tdp=ad|private|ug|external";
+  for (const char* next : {"machine core=shadow memory=64M vcpus=1",
+                           "machine core=ept memory=64M vcpus=1", module.c_str()}) {
+    EXPECT_EQ(run(private_page, module).kind, OutcomeKind::kOk);
+    EXPECT_EQ(run(private_page, next).kind, OutcomeKind::kOk) << next;
+  }
+}
+
 TEST_F(CoreSubjectTest, StartsInTheMachinesMode) {
   const std::string map_and_read = "map gva=0xc0400000 gpa=0x5000\naccess read gva=0xc0400008\n";
   const std::string value = to_text(run("map gva=0x400000 gpa=0x5000\naccess read gva=0x400008\n"));

@@ -1,7 +1,6 @@
 #include "oracle/second_dimension.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "oracle/image.h"
 #include "oracle/rules.h"
@@ -115,7 +114,8 @@ bool GuestState::covers(const Drop& d, const GuestTag& tag, std::uint64_t gva) {
 }
 
 Cover GuestState::translation(const GuestTag& tag, std::uint64_t gva) const {
-  for (const Drop& d : std::views::reverse(drops_)) {
+  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
+    const Drop& d = *at;
     if (d.what != Drop::What::kCombined || !covers(d, tag, gva)) continue;
     if (d.pcid == Drop::kAny || d.pcid == tag.pcid) return {d.time, d.rule};
   }
@@ -123,7 +123,8 @@ Cover GuestState::translation(const GuestTag& tag, std::uint64_t gva) const {
 }
 
 Cover GuestState::global_translation(const GuestTag& tag, std::uint64_t gva) const {
-  for (const Drop& d : std::views::reverse(drops_)) {
+  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
+    const Drop& d = *at;
     if (d.what != Drop::What::kCombined || d.keeps_globals || !covers(d, tag, gva)) continue;
     if (!d.globals_of_pcid_only || d.pcid == tag.pcid) return {d.time, d.rule};
   }
@@ -131,7 +132,8 @@ Cover GuestState::global_translation(const GuestTag& tag, std::uint64_t gva) con
 }
 
 Cover GuestState::structures(const GuestTag& tag, std::uint64_t gva) const {
-  for (const Drop& d : std::views::reverse(drops_)) {
+  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
+    const Drop& d = *at;
     if (d.what == Drop::What::kGuestPhysical || !covers(d, tag, gva)) continue;
     if (d.pcid == Drop::kAny || d.pcid == tag.pcid) return {d.time, d.rule};
   }
@@ -139,7 +141,8 @@ Cover GuestState::structures(const GuestTag& tag, std::uint64_t gva) const {
 }
 
 Cover GuestState::guest_physical(const GuestTag& tag) const {
-  for (const Drop& d : std::views::reverse(drops_)) {
+  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
+    const Drop& d = *at;
     if (d.what != Drop::What::kGuestPhysical || d.bytes != 0) continue;
     if ((d.vpid == Drop::kAny || d.vpid == tag.vpid) &&
         (d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta)) {
@@ -151,7 +154,8 @@ Cover GuestState::guest_physical(const GuestTag& tag) const {
 
 Cover GuestState::violation_within(const GuestTag& tag, std::uint64_t gpa,
                                    std::uint64_t bytes) const {
-  for (const Drop& d : std::views::reverse(drops_)) {
+  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
+    const Drop& d = *at;
     if (d.what != Drop::What::kGuestPhysical || d.bytes == 0) continue;
     if ((d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta) && ((d.page ^ gpa) & ~(bytes - 1)) == 0)
       return {d.time, d.rule};

@@ -19,7 +19,10 @@ class PrivateModule {
  public:
   explicit PrivateModule(PhysicalMemory& memory) : memory_(memory) {}
 
-  void remove() { pointer_ = held_ = 0; }
+  void remove() {
+    pointer_ = held_ = 0;
+    complaint_ = nullptr;
+  }
   // `root`: a zeroed table. Precondition: has_module(machine).
   void reset(const Machine& machine, std::uint64_t root);
   // EPT_POINTER; 0: there is no module.
