@@ -85,6 +85,7 @@ bool ThreadedRun::run(const Program& program, unsigned rounds, std::uint64_t see
   {
     std::latch start(static_cast<std::ptrdiff_t>(workers.size()));
     std::vector<std::thread> threads;
+    threads.reserve(workers.size());
     for (Worker& worker : workers) {
       threads.emplace_back([this, &worker, &start] {
         host_.adopt_thread(worker.context, core_, worker.steps, worker.seed);
