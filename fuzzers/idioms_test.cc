@@ -33,14 +33,14 @@ Machine machine_of(Mode mode) {
   return m;
 }
 
-void sample(const Idiom& idiom, Mode mode, int times,
+void sample(const Idiom& idiom, const Machine& machine, int times,
             const std::function<void(const Written&)>& see) {
   Rng rng(11);
   Written w;
-  w.before.begin(machine_of(mode));
+  w.before.begin(machine);
   for (int i = 0; i < times; ++i) {
     w.ops.clear();
-    w.after.begin(machine_of(mode));
+    w.after.begin(machine);
     Sketch sketch(rng, w.after, w.ops);
     idiom.write(sketch);
     see(w);
@@ -55,10 +55,14 @@ const Idiom& named(std::string_view name) {
 }
 
 // How often, of kTimes.
-int shown(std::string_view name, Mode mode, const std::function<bool(const Written&)>& shows) {
+int shown(std::string_view name, const Machine& machine,
+          const std::function<bool(const Written&)>& shows) {
   int n = 0;
-  sample(named(name), mode, kTimes, [&](const Written& w) { n += shows(w); });
+  sample(named(name), machine, kTimes, [&](const Written& w) { n += shows(w); });
   return n;
+}
+int shown(std::string_view name, Mode mode, const std::function<bool(const Written&)>& shows) {
+  return shown(name, machine_of(mode), shows);
 }
 
 bool any(const Written& w, const std::function<bool(const Op&)>& is) {
@@ -99,7 +103,7 @@ TEST_P(InEachMode, EveryIdiomIsLegalBoundedAndVaries) {
   for (const auto& list : all_idioms()) {
     for (const Idiom& idiom : list) {
       std::set<std::string> texts;
-      sample(idiom, GetParam(), 100, [&](const Written& w) {
+      sample(idiom, machine_of(GetParam()), 100, [&](const Written& w) {
         ASSERT_FALSE(w.ops.empty()) << idiom.name;
         ASSERT_LE(w.ops.size(), kMaxIdiomOps) << idiom.name;
         Trace t;
@@ -120,49 +124,38 @@ TEST_P(InEachMode, EveryIdiomIsLegalBoundedAndVaries) {
   }
 }
 
-TEST(Idioms, APageIsUsedByBothKindsOfAddress) {
+Machine machine_with_private_memory(std::uint32_t tdp) {
   Machine m = machine_of(Mode::k4Level);
   m.core = Dimension::kEpt;
-  m.tdp |= tdp::kPrivate;
+  m.tdp |= tdp::kPrivate | tdp;
+  return m;
+}
+
+TEST(Idioms, APageIsUsedByBothKindsOfAddress) {
+  const Machine m = machine_with_private_memory(0);
   const std::uint64_t shared = shared_bit(m);
-  Rng rng(5);
-  int both = 0;
-  for (int i = 0; i < kTimes; ++i) {
-    Survey survey;
-    survey.begin(m);
-    std::vector<Op> ops;
-    Sketch sketch(rng, survey, ops);
-    named("private-and-shared").write(sketch);
+  const int both = shown("private-and-shared", m, [shared](const Written& w) {
     bool converts = false, maps_shared = false, reaches_private = false;
-    for (const Op& op : ops) {
+    for (const Op& op : w.ops) {
       converts |= op.verb == Verb::kAttributes && op.value == 0;
       maps_shared |= op.verb == Verb::kMap && (op.gpa & shared);
       reaches_private |= op.verb == Verb::kMap && !(op.gpa & shared);
     }
-    both += converts && maps_shared && reaches_private;
-  }
+    return converts && maps_shared && reaches_private;
+  });
   EXPECT_GT(both, kTimes / 2);
 }
 
 TEST(Idioms, WatchedMemoryIsAskedToBecomePrivate) {
-  Machine m = machine_of(Mode::k4Level);
-  m.core = Dimension::kEpt;
-  m.tdp |= tdp::kPrivate | tdp::kExternal;
-  Rng rng(5);
-  int asked = 0;
-  for (int i = 0; i < kTimes; ++i) {
-    Survey survey;
-    survey.begin(m);
-    std::vector<Op> ops;
-    Sketch sketch(rng, survey, ops);
-    named("watched-memory").write(sketch);
+  const Machine m = machine_with_private_memory(tdp::kExternal);
+  const int asked = shown("watched-memory", m, [](const Written& w) {
     bool watched = false, becomes = false;
-    for (const Op& op : ops) {
+    for (const Op& op : w.ops) {
       watched |= op.verb == Verb::kTrack || (op.verb == Verb::kSlotFlags && op.flags != 0);
       becomes |= watched && op.verb == Verb::kAttributes && op.value != 0;
     }
-    asked += becomes;
-  }
+    return becomes;
+  });
   EXPECT_GT(asked, kTimes / 2);
 }
 
@@ -685,7 +678,7 @@ TEST(OverlapIdioms, RunOneOperationInsideAnother) {
   for (const Idiom& idiom : overlap_idioms()) {
     for (const Mode mode : kAllModes) {
       int overlaps = 0;
-      sample(idiom, mode, 50, [&](const Written& w) {
+      sample(idiom, machine_of(mode), 50, [&](const Written& w) {
         ASSERT_FALSE(w.ops.empty());
         EXPECT_EQ(w.ops[0].point, Point::kNone) << idiom.name;
         overlaps += any(w, [](const Op& op) { return op.point != Point::kNone; });
