@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "harness/bench/first_access.h"
 #include "harness/bench/measure.h"
 #include "harness/bench/plain_walker.h"
 #include "harness/bench/row_set.h"
@@ -104,22 +105,8 @@ void walk_and_mix(RowSet& rows) {
 }
 
 void shadow_fault(RowSet& rows, double plain_ns) {
-  constexpr unsigned kPages = 2048;
-  Workload set_up(machine_without_prefetch());
-  for (unsigned i = 0; i < kPages; ++i) {
-    set_up.map(kGva + i * 0x1000u, kDataGpa + i * 0x1000u, kAccessed);
-  }
-  Workload cold = set_up;
-  for (unsigned i = 0; i < kPages; ++i) cold.access(AccessKind::kRead, kGva + i * 0x1000u);
-  Workload warm = cold;
-  for (unsigned i = 0; i < kPages; ++i) warm.access(AccessKind::kRead, kGva + i * 0x1000u);
-  Session session;
-  const double first = beyond_ns(
-      kRepeats, kPages, [&] { session.run(cold.program()); },
-      [&] { session.run(set_up.program()); });
-  const double second = beyond_ns(
-      kRepeats, kPages, [&] { session.run(warm.program()); }, [&] { session.run(cold.program()); });
-  rows.at_most("shadow-fault", first - second, "ns", plain_ns, 300);
+  const double ns = first_access_ns(machine_without_prefetch(), 2048, kRepeats);
+  rows.at_most("shadow-fault", ns, "ns", plain_ns, 300);
 }
 
 // Each write meets a present shadow entry; an access in between keeps the table from counting as

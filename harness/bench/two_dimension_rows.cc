@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "harness/bare_subject.h"
+#include "harness/bench/first_access.h"
 #include "harness/bench/measure.h"
 #include "harness/bench/plain_walker.h"
 #include "harness/bench/row_set.h"
@@ -19,24 +20,9 @@ constexpr std::uint64_t kAccessed = pte::kA | pte::kD;
 
 // The first access to each page meets an EPT violation, the second none.
 void ept_fault(RowSet& rows, double plain_ns) {
-  constexpr unsigned kPages = 256;
   Machine machine;
   machine.core = Dimension::kEpt;
-  Workload set_up(machine);
-  for (unsigned i = 0; i < kPages; ++i)
-    set_up.map(kGva + i * 0x1000u, kDataGpa + i * 0x1000u, kAccessed);
-  Workload cold = set_up;
-  for (unsigned i = 0; i < kPages; ++i) cold.access(AccessKind::kRead, kGva + i * 0x1000u);
-  Workload warm = cold;
-  for (unsigned i = 0; i < kPages; ++i) warm.access(AccessKind::kRead, kGva + i * 0x1000u);
-  Session session;
-  const double first = beyond_ns(
-      4 * kRepeats, kPages, [&] { session.run(cold.program()); },
-      [&] { session.run(set_up.program()); });
-  const double second = beyond_ns(
-      4 * kRepeats, kPages, [&] { session.run(warm.program()); },
-      [&] { session.run(cold.program()); });
-  rows.at_most("ept-fault", first - second, "ns", plain_ns, 300);
+  rows.at_most("ept-fault", first_access_ns(machine, 256, 4 * kRepeats), "ns", plain_ns, 300);
 }
 
 // A guest on EPT that the workload itself writes: each page that it uses mapped to itself, by an
