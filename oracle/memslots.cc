@@ -47,11 +47,7 @@ void Memslots::reset(const Machine& machine, unsigned space) {
   make_pieces();
 }
 
-bool Memslots::is_private(std::uint64_t gpa) const {
-  for (const Kind& k : kinds_)
-    if (gpa < k.end) return k.is_private;
-  return false;
-}
+bool Memslots::is_private(std::uint64_t gpa) const { return any_private(gpa, 1); }
 
 bool Memslots::any_private(std::uint64_t gpa, std::uint64_t bytes) const {
   std::uint64_t begin = 0;

@@ -6,6 +6,15 @@
 #include "oracle/rules.h"
 
 namespace twinwalk::oracle {
+namespace {
+
+template <class Predicate>
+Cover latest(const std::vector<Drop>& drops, Predicate matches) {
+  const auto found = std::find_if(drops.rbegin(), drops.rend(), matches);
+  return found != drops.rend() ? Cover{found->time, found->rule} : Cover{};
+}
+
+}  // namespace
 
 void GuestState::reset() {
   active_ = false;
@@ -114,53 +123,40 @@ bool GuestState::covers(const Drop& d, const GuestTag& tag, std::uint64_t gva) {
 }
 
 Cover GuestState::translation(const GuestTag& tag, std::uint64_t gva) const {
-  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
-    const Drop& d = *at;
-    if (d.what != Drop::What::kCombined || !covers(d, tag, gva)) continue;
-    if (d.pcid == Drop::kAny || d.pcid == tag.pcid) return {d.time, d.rule};
-  }
-  return {};
+  return latest(drops_, [&](const Drop& d) {
+    return d.what == Drop::What::kCombined && covers(d, tag, gva) &&
+           (d.pcid == Drop::kAny || d.pcid == tag.pcid);
+  });
 }
 
 Cover GuestState::global_translation(const GuestTag& tag, std::uint64_t gva) const {
-  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
-    const Drop& d = *at;
-    if (d.what != Drop::What::kCombined || d.keeps_globals || !covers(d, tag, gva)) continue;
-    if (!d.globals_of_pcid_only || d.pcid == tag.pcid) return {d.time, d.rule};
-  }
-  return {};
+  return latest(drops_, [&](const Drop& d) {
+    return d.what == Drop::What::kCombined && !d.keeps_globals && covers(d, tag, gva) &&
+           (!d.globals_of_pcid_only || d.pcid == tag.pcid);
+  });
 }
 
 Cover GuestState::structures(const GuestTag& tag, std::uint64_t gva) const {
-  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
-    const Drop& d = *at;
-    if (d.what == Drop::What::kGuestPhysical || !covers(d, tag, gva)) continue;
-    if (d.pcid == Drop::kAny || d.pcid == tag.pcid) return {d.time, d.rule};
-  }
-  return {};
+  return latest(drops_, [&](const Drop& d) {
+    return d.what != Drop::What::kGuestPhysical && covers(d, tag, gva) &&
+           (d.pcid == Drop::kAny || d.pcid == tag.pcid);
+  });
 }
 
 Cover GuestState::guest_physical(const GuestTag& tag) const {
-  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
-    const Drop& d = *at;
-    if (d.what != Drop::What::kGuestPhysical || d.bytes != 0) continue;
-    if ((d.vpid == Drop::kAny || d.vpid == tag.vpid) &&
-        (d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta)) {
-      return {d.time, d.rule};
-    }
-  }
-  return {};
+  return latest(drops_, [&](const Drop& d) {
+    return d.what == Drop::What::kGuestPhysical && d.bytes == 0 &&
+           (d.vpid == Drop::kAny || d.vpid == tag.vpid) &&
+           (d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta);
+  });
 }
 
 Cover GuestState::violation_within(const GuestTag& tag, std::uint64_t gpa,
                                    std::uint64_t bytes) const {
-  for (auto at = drops_.rbegin(); at != drops_.rend(); ++at) {
-    const Drop& d = *at;
-    if (d.what != Drop::What::kGuestPhysical || d.bytes == 0) continue;
-    if ((d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta) && ((d.page ^ gpa) & ~(bytes - 1)) == 0)
-      return {d.time, d.rule};
-  }
-  return {};
+  return latest(drops_, [&](const Drop& d) {
+    return d.what == Drop::What::kGuestPhysical && d.bytes != 0 &&
+           (d.ep4ta == Drop::kAny || d.ep4ta == tag.ep4ta) && ((d.page ^ gpa) & ~(bytes - 1)) == 0;
+  });
 }
 
 Time GuestState::first_use(const GuestTag& tag, std::uint64_t root) const {
