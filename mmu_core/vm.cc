@@ -10,6 +10,7 @@
 #include "mmu_core/slots_in_use.h"
 #include "mmu_core/state.h"
 #include "mmu_core/tdp/attributes.h"
+#include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/hardware.h"
 #include "mmu_core/tdp/roots.h"
 #include "mmu_core/tdp/split.h"
@@ -27,6 +28,8 @@ void configure(VmState& vm, const VmConfig& config) {
   if (vm.config.quota < least) vm.config.quota = least;
   if (vm.config.host_levels < 3) vm.config.host_levels = 3;
   if (vm.config.host_levels > kMaxLevels) vm.config.host_levels = kMaxLevels;
+  u32& ring_limit = vm.config.dirty_ring_limit;
+  if (ring_limit == 0 || ring_limit > DirtyRing::kHalfFull) ring_limit = DirtyRing::kHalfFull;
   vm.own_reserved = shadow_reserved_bits(config.caps);
   vm.tdp.on = config.translation != Translation::kShadow;
   if (vm.tdp.on) vm.tdp.format = tdp::make_format(vm.config);

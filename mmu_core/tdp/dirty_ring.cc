@@ -14,10 +14,7 @@ bool prepare(VcpuState& vcpu) {
 }
 
 bool is_due(const VcpuState& vcpu) {
-  const u32 limit = vcpu.vm->config.dirty_ring_limit;
-  return vcpu.tdp.ring &&
-         vcpu.tdp.ring->count >=
-             (limit && limit < DirtyRing::kHalfFull ? limit : DirtyRing::kHalfFull);
+  return vcpu.tdp.ring && vcpu.tdp.ring->count >= vcpu.vm->config.dirty_ring_limit;
 }
 
 void push(VcpuState& vcpu, const Memslot& slot, Gfn gfn) {

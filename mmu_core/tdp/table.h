@@ -50,7 +50,7 @@ struct Table {
   bool to_be_emptied = false;        // invalid, and the VM's own reference is still there
   u32 refs = 0;
 
-  Table* next = nullptr;  // roots: VmState's list. Else: to be freed (removed.h)
+  Table* next = nullptr;  // roots: VmState's list. Else: to be freed (removal.h)
 };
 
 // One entry.
