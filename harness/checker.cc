@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "harness/expectation.h"
+#include "harness/trace/stored_words.h"
 
 namespace twinwalk {
 namespace {
@@ -193,21 +194,11 @@ void Checker::judge_step(std::uint32_t index, const Outcome& got, const Trace* t
   deliver(index, trace, report, result);
 }
 
-// Which words of memory a step stored to, for the comparison of images. Entries that the walker
-// changed were compared with the outcome already.
 void Checker::note_stores(const Op& op, const Outcome& got) {
-  const auto note = [this](std::uint64_t gpa) {
+  each_stored(op, got, [this](std::uint64_t gpa) {
     const std::uint64_t word = gpa & ~std::uint64_t{7};
-    if (gpa != kUnknownGpa && (stored_.empty() || stored_.back() != word)) stored_.push_back(word);
-  };
-  if (op.verb == Verb::kWrite && got.kind == OutcomeKind::kDone) {
-    note(op.gpa);
-    note(op.gpa + op.size - 1);
-  } else if (op.verb == Verb::kAccess && got.kind == OutcomeKind::kOk &&
-             (op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw)) {
-    note(got.gpa[0]);
-    note(got.gpa[1]);
-  }
+    if (stored_.empty() || stored_.back() != word) stored_.push_back(word);
+  });
 }
 
 // Counts a divergence and hands verdict_ on.

@@ -190,7 +190,6 @@ void encode_reply(const Reply& reply, std::vector<std::uint8_t>& out) {
   put_numbers(w, s.begun);
   w.number(s.complaint_text.size());
   for (const char c : s.complaint_text) w.byte(static_cast<unsigned char>(c));
-  w.byte(reply.has_image);
   w.number(reply.image.size());
   std::uint64_t last = 0;
   for (const ImageWord& i : reply.image) {
@@ -212,7 +211,6 @@ bool decode_reply(std::span<const std::uint8_t> bytes, Reply& reply) {
   get_numbers(r, s.begun);
   s.complaint_text.resize(r.count());
   for (char& c : s.complaint_text) c = static_cast<char>(r.byte());
-  reply.has_image = r.byte() != 0;
   reply.image.resize(r.count());
   std::uint64_t last = 0;
   for (ImageWord& i : reply.image) {

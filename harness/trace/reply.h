@@ -21,13 +21,12 @@ struct ImageWord {
 
 struct Reply {
   OutcomeStream outcomes;
-  bool has_image = false;
-  // The words of the image that are not what seed_word() has there, by gpa.
+  // The words that were stored to (stored_words.h), as they are at the end, by gpa; those that the
+  // subject cannot read are left out.
   std::vector<ImageWord> image;
   void clear() {
     outcomes.clear();
     image.clear();
-    has_image = false;
   }
 };
 

@@ -52,7 +52,6 @@ Reply any_reply(Random& random) {
     if (random() % 2) s.begun.push_back(static_cast<std::uint32_t>(random()));
   }
   if (random() % 2) s.complaint_text = std::string("a\0b\n", 4);
-  reply.has_image = random() % 2 != 0;
   std::uint64_t gpa = 0;
   for (std::size_t n = random() % 5; n; --n)
     reply.image.push_back({gpa += 8 * (random() % 1000), random()});
@@ -85,7 +84,6 @@ void expect_same(const Reply& a, const Reply& b) {
   EXPECT_EQ(a.outcomes.ended, b.outcomes.ended);
   EXPECT_EQ(a.outcomes.begun, b.outcomes.begun);
   EXPECT_EQ(a.outcomes.complaint_text, b.outcomes.complaint_text);
-  EXPECT_EQ(a.has_image, b.has_image);
   EXPECT_EQ(a.image, b.image);
 }
 

@@ -8,7 +8,7 @@ namespace twinwalk {
 namespace {
 
 constexpr std::string_view kMark = "TW1 ", kSum = " *";
-constexpr std::string_view kWords[] = {"host", "trace", "ran", "note", "bye"};
+constexpr std::string_view kWords[] = {"do", "host", "trace", "ran", "seen", "note", "bye"};
 constexpr std::string_view kDigits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -4,9 +4,11 @@
 // What goes over a serial line between here and a subject that runs elsewhere: lines that are known
 // among a console's other output, and known to be whole.
 //
-//   TW1 host 0 <what it runs on, as text>      *crc
+//   TW1 do 3 <command, as text>                *crc
+//   TW1 host 3 <what it runs on, as text>      *crc     at the start; the answer to a command
 //   TW1 trace 17 <base64 of a trace's file form> *crc
 //   TW1 ran 17 <base64 of a reply>             *crc
+//   TW1 seen 17 <base64 of counters>           *crc     before it, where counters were asked for
 //   TW1 note 17 <text>                         *crc     for people
 //   TW1 bye 0                                  *crc     nothing follows
 //
@@ -20,13 +22,13 @@
 
 namespace twinwalk {
 
-enum class LogWord : std::uint8_t { kHost, kTrace, kRan, kNote, kBye };
+enum class LogWord : std::uint8_t { kDo, kHost, kTrace, kRan, kSeen, kNote, kBye };
 std::string_view name_of(LogWord word);
 
 struct LogLine {
   LogWord word = LogWord::kNote;
   std::uint64_t number = 0;
-  std::string text;  // host, note: as it is; trace, ran: base64
+  std::string text;  // trace, ran, seen: base64; else as it is
 };
 
 // With its newline. What a line cannot hold (control characters) becomes a space.

@@ -1,0 +1,169 @@
+// The far end in an emulated host: runs programs on that kernel's /dev/kvm.
+//
+//   as process 1   the whole user space of the host: mounts, loads modules, serves the port that
+//   the
+//                  kernel command line names (twinwalk.port=/dev/ttyS1), then switches the host off
+//   otherwise      serves standard input and output: `twinwalk-agent`
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "kvm_runner/agent/kernel_log.h"
+#include "kvm_runner/agent/kernel_module.h"
+#include "kvm_runner/remote/answer.h"
+#include "kvm_runner/subjects.h"
+
+namespace twinwalk::agent {
+namespace {
+
+// A subject whose host's kernel is watched while it runs.
+class WatchedSubject final : public Subject {
+ public:
+  explicit WatchedSubject(std::unique_ptr<Subject> subject) : subject_(std::move(subject)) {}
+  const SubjectInfo& info() const override { return subject_->info(); }
+  void run(const Program& program, OutcomeStream& out) override {
+    subject_->run(program, out);
+    const std::string complaint = log_.take_complaint();
+    if (complaint.empty() || out.steps.empty()) return;
+    out.steps.back().complaint = Complaint::kTrap;
+    out.complaint_text = complaint;
+  }
+  bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
+    return subject_->read_image(gpa, word);
+  }
+
+ private:
+  std::unique_ptr<Subject> subject_;
+  KernelLog log_;
+};
+
+class LinuxHost final : public remote::FarEnd {
+ public:
+  Subject* subject() override {
+    if (subject_ == nullptr) open();
+    return subject_.get();
+  }
+
+  //   kvm NAME [PARAMETER...]   loads that module of KVM in place of the one that is there
+  //   describe
+  bool carry_out(const std::string& command) override {
+    std::istringstream words(command);
+    std::string verb, name, parameters;
+    words >> verb >> name;
+    std::getline(words >> std::ws, parameters);
+    if (verb == "describe") return true;
+    if (verb != "kvm") return false;
+    subject_.reset();
+    why_.clear();
+    for (const char* other : {"kvm-amd", "kvm-intel"}) {
+      if (!unload_module(other, why_)) return true;
+    }
+    load_module(name, parameters, why_);
+    return true;
+  }
+
+  std::string describe() override {
+    return subject() != nullptr ? subject_->info().version : "no KVM: " + why_;
+  }
+
+ private:
+  void open() {
+    std::string why;
+    auto subject = make_kvm_subject(why);
+    if (subject != nullptr) {
+      subject_ = std::make_unique<WatchedSubject>(std::move(subject));
+    } else if (why_.empty()) {
+      why_ = why;
+    }
+  }
+
+  std::unique_ptr<Subject> subject_;
+  std::string why_;
+};
+
+std::string word_of_command_line(const std::string& key) {
+  std::ifstream in("/proc/cmdline");
+  for (std::string word; in >> word;) {
+    if (word.compare(0, key.size() + 1, key + "=") == 0) return word.substr(key.size() + 1);
+  }
+  return {};
+}
+
+int open_port(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  termios raw{};
+  if (fd >= 0 && tcgetattr(fd, &raw) == 0) {
+    cfmakeraw(&raw);
+    cfsetspeed(&raw, B115200);
+    tcsetattr(fd, TCSANOW, &raw);
+  }
+  return fd;
+}
+
+void mount_all() {
+  for (const char* folder : {"/proc", "/sys", "/dev"}) mkdir(folder, 0755);
+  mount("proc", "/proc", "proc", 0, nullptr);
+  mount("sysfs", "/sys", "sysfs", 0, nullptr);
+  mount("devtmpfs", "/dev", "devtmpfs", 0, nullptr);
+}
+
+// In the order in which they need each other; what KVM's own module needs besides is not in all
+// kernels a module.
+void load_common_modules() {
+  for (const char* name : {"irqbypass", "rng-core", "ccp", "kvm"}) {
+    std::string why;
+    if (!load_module(name, "", why)) std::fprintf(stderr, "twinwalk: %s\n", why.c_str());
+  }
+}
+
+// What Bochs takes for the power button; harmless elsewhere.
+void press_power_button_of_bochs() {
+  const int port = open("/dev/port", O_WRONLY | O_CLOEXEC);
+  for (const char c : std::string("Shutdown")) {
+    if (port >= 0 && pwrite(port, &c, 1, 0x8900) != 1) break;
+  }
+}
+
+int serve_host() {
+  mount_all();
+  load_common_modules();
+  LinuxHost host;
+  const std::string port = word_of_command_line("twinwalk.port");
+  const int fd = open_port(port.empty() ? "/dev/ttyS1" : port);
+  if (fd >= 0) {
+    remote::LineChannel channel(fd, fd);
+    remote::serve(host, channel);
+    tcdrain(fd);
+  } else {
+    std::fprintf(stderr, "twinwalk: %s: %s\n", port.c_str(), std::strerror(errno));
+  }
+  press_power_button_of_bochs();
+  reboot(RB_POWER_OFF);
+  return 1;
+}
+
+int serve_pipes() {
+  LinuxHost host;
+  remote::LineChannel channel(STDIN_FILENO, STDOUT_FILENO);
+  remote::serve(host, channel);
+  return 0;
+}
+
+}  // namespace
+}  // namespace twinwalk::agent
+
+int main() {
+  return getpid() == 1 ? twinwalk::agent::serve_host() : twinwalk::agent::serve_pipes();
+}

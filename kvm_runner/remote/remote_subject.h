@@ -1,0 +1,67 @@
+#ifndef TWINWALK_KVM_RUNNER_REMOTE_REMOTE_SUBJECT_H_
+#define TWINWALK_KVM_RUNNER_REMOTE_REMOTE_SUBJECT_H_
+
+// The near end: a subject whose programs run elsewhere.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "harness/subject.h"
+#include "harness/trace/reply.h"
+
+namespace twinwalk::remote {
+
+// One program's answer, or why there is none.
+struct Answer {
+  Reply reply;
+  bool there = false;
+  // Not there: the host died or hung over this program (`why`: its last words), which is the
+  // program's doing and a finding; else what was missing, which is nobody's.
+  bool died = false;
+  std::string why;
+  std::vector<std::uint8_t> seen;  // counters, where the far end has them
+};
+
+// Where programs run. A link may be slow to start and fast with many programs at once.
+class Link {
+ public:
+  virtual ~Link() = default;
+  // What it runs on, for result lines; known from the start.
+  virtual std::string describe() const = 0;
+  // Replaces `answers`: one a program. After a death it goes on with the next program on a new
+  // start.
+  virtual void run(std::span<const Program> programs, std::vector<Answer>& answers) = 0;
+};
+
+class RemoteSubject final : public Subject {
+ public:
+  RemoteSubject(std::unique_ptr<Link> link, SubjectInfo info);
+
+  const SubjectInfo& info() const override { return info_; }
+  // Runs them all at once; the next calls of run() with these programs, in this order, have their
+  // answers already.
+  void prefetch(std::vector<Program> programs);
+  void run(const Program& program, OutcomeStream& out) override;
+  bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
+
+  Link& link() { return *link_; }
+  // Of the last run.
+  const Answer& last() const { return last_; }
+
+ private:
+  bool take_prefetched(const Program& program);
+
+  std::unique_ptr<Link> link_;
+  SubjectInfo info_;
+  std::vector<Program> programs_;  // prefetched
+  std::vector<Answer> answers_;
+  std::size_t next_ = 0;
+  Answer last_;
+};
+
+}  // namespace twinwalk::remote
+
+#endif  // TWINWALK_KVM_RUNNER_REMOTE_REMOTE_SUBJECT_H_
