@@ -63,7 +63,8 @@ const std::vector<Arrow>& arrows() {
       {"kvm_runner/vmx_image/",
        {"kvm_runner/", "harness/trace/", "harness/core/", "harness/subject.h", "mmu_core/"}},
       // Tests on real MMUs hold what they saw against the reference.
-      {"kvm_runner/testing/", {"kvm_runner/", "harness/trace/", "harness/subject.h", "oracle/"}},
+      {"kvm_runner/testing/",
+       {"kvm_runner/", "harness/trace/", "harness/subject.h", "harness/testing/", "oracle/"}},
       {"reports/", {"reports/", "harness/trace/"}},
       // Tests of the traces themselves.
       {"corpus/", {"harness/"}},
