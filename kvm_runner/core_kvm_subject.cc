@@ -20,7 +20,7 @@ constexpr std::uint32_t kCoreFeatures = feature::k1G | feature::kPge | feature::
 bool CoreKvmSubject::open(std::string& why) {
   if (!host_.open(why) || !arena_.open(why)) return false;
   if ((host_.features() & feature::kNx) == 0) return why = "the host offers no NX", false;
-  info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true};
+  info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true, {}};
   return true;
 }
 

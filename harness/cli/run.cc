@@ -140,7 +140,7 @@ int skip_all(const RunOptions& options, const std::vector<NamedTrace>& traces,
     ++summary.skip;
     ResultLine line;
     line.trace = named.path;
-    line.subject = options.subject;
+    line.subject = options.under_test.subject;
     line.verdict = name_of(VerdictKind::kSkip);
     line.got = why;
     if (options.json) print("{}\n", to_json(line));
@@ -148,7 +148,7 @@ int skip_all(const RunOptions& options, const std::vector<NamedTrace>& traces,
   if (options.json) {
     print("{}\n", to_json(summary));
   } else {
-    print("{} traces skipped: subject {}: {}\n", summary.traces, options.subject, why);
+    print("{} traces skipped: subject {}: {}\n", summary.traces, options.under_test.subject, why);
   }
   return kExitGood;
 }
@@ -157,7 +157,7 @@ int skip_all(const RunOptions& options, const std::vector<NamedTrace>& traces,
 
 int run(const RunOptions& options) {
   const References references = parse_references(options.references);
-  const NamedSubject named = make_subject(options.subject);
+  const NamedSubject named = make_subject(options.under_test);
   const auto traces = load_traces(options.paths, options.raw ? Input::kRaw : Input::kAny);
   if (named.subject == nullptr) return skip_all(options, traces, named.why_not);
   const auto unicorn = start_unicorn(references);

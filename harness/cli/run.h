@@ -4,11 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "harness/cli/subjects.h"
+
 namespace twinwalk::cli {
 
 struct RunOptions {
   std::vector<std::string> paths;
-  std::string subject = "core";
+  SubjectWords under_test;
   std::string references;  // as --reference has them; empty: all that can be had
   bool raw = false;
   bool json = false;

@@ -26,10 +26,23 @@ void stand_in(const Answer& answer, std::size_t steps, OutcomeStream& out) {
   out.complaint_text = answer.why;
 }
 
+// What describe() (answer.h) made of it.
+SubjectInfo info_of(std::string name, std::string text) {
+  SubjectInfo info{std::move(name), "", Profile::kKvm, true, {}};
+  for (const Vendor vendor : {Vendor::kIntel, Vendor::kAmd}) {
+    const std::string word = "vendor=" + std::string(name_of(vendor)) + " ";
+    if (text.compare(0, word.size(), word) != 0) continue;
+    info.vendor = vendor;
+    text.erase(0, word.size());
+  }
+  info.version = std::move(text);
+  return info;
+}
+
 }  // namespace
 
-RemoteSubject::RemoteSubject(std::unique_ptr<Link> link, SubjectInfo info)
-    : link_(std::move(link)), info_(std::move(info)) {}
+RemoteSubject::RemoteSubject(std::unique_ptr<Link> link, std::string name)
+    : link_(std::move(link)), info_(info_of(std::move(name), link_->describe())) {}
 
 void RemoteSubject::prefetch(std::vector<Program> programs) {
   programs_ = std::move(programs);
@@ -38,7 +51,11 @@ void RemoteSubject::prefetch(std::vector<Program> programs) {
 }
 
 bool RemoteSubject::take_prefetched(const Program& program) {
-  if (next_ == programs_.size() || !same(programs_[next_], program)) return false;
+  const auto first = programs_.begin() + static_cast<std::ptrdiff_t>(next_);
+  const auto found =
+      std::find_if(first, programs_.end(), [&](const Program& p) { return same(p, program); });
+  if (found == programs_.end()) return false;
+  next_ = static_cast<std::size_t>(found - programs_.begin());
   last_ = std::move(answers_[next_++]);
   return true;
 }
