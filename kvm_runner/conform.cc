@@ -15,8 +15,7 @@ namespace {
 Trace parse_case(const ConformFeature& feature, const ConformCase& c, const SubjectInfo& info) {
   ParseResult parsed = parse(c.text, fmt::format("{}/{}", feature.name, c.name));
   if (!parsed) throw std::logic_error(to_text(*parsed.error));
-  Machine& machine = parsed.trace.machine;
-  if (info.vendor && machine.vendor == Machine{}.vendor) machine.vendor = *info.vendor;
+  fit_to_host(parsed.trace, info);
   return std::move(parsed.trace);
 }
 
@@ -100,6 +99,11 @@ std::string to_json(const ConformLine& line) {
   json["checks"] = line.checks;
   json["why"] = line.why;
   return json.dump();
+}
+
+void fit_to_host(Trace& trace, const SubjectInfo& info) {
+  Machine& machine = trace.machine;
+  if (info.vendor && machine.vendor == Machine{}.vendor) machine.vendor = *info.vendor;
 }
 
 std::vector<Trace> conform_traces(Mode mode, const SubjectInfo& info) {

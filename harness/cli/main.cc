@@ -81,6 +81,7 @@ void add_run(CLI::App& app, int& code) {
                    "spec (always), unicorn; both where they can be had if not given");
   verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
   verb->add_flag("--json", options->json, "one JSON object a line, the summary last");
+  verb->add_flag("--fit", options->fit, "a machine that says no vendor is one of the host's");
   verb->callback([options, &code] { code = run(*options); });
 }
 

@@ -14,6 +14,7 @@ struct RunOptions {
   std::string references;  // as --reference has them; empty: all that can be had
   bool raw = false;
   bool json = false;
+  bool fit = false;  // machines that say no vendor are of the host's
 };
 
 // `run`: replays traces; a line for every operation that is not `agree`, then the summary. Exit 0

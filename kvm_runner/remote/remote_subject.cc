@@ -26,15 +26,20 @@ void stand_in(const Answer& answer, std::size_t steps, OutcomeStream& out) {
   out.complaint_text = answer.why;
 }
 
+// Takes `word` and the space behind it off the front.
+bool take(std::string& text, const std::string& word) {
+  if (text.compare(0, word.size() + 1, word + " ") != 0) return false;
+  text.erase(0, word.size() + 1);
+  return true;
+}
+
 // What describe() (answer.h) made of it.
 SubjectInfo info_of(std::string name, std::string text) {
   SubjectInfo info{std::move(name), "", Profile::kKvm, true, {}};
   for (const Vendor vendor : {Vendor::kIntel, Vendor::kAmd}) {
-    const std::string word = "vendor=" + std::string(name_of(vendor)) + " ";
-    if (text.compare(0, word.size(), word) != 0) continue;
-    info.vendor = vendor;
-    text.erase(0, word.size());
+    if (take(text, "vendor=" + std::string(name_of(vendor)))) info.vendor = vendor;
   }
+  if (take(text, "hardware-walks")) info.profile = Profile::kArchitecture;
   info.version = std::move(text);
   return info;
 }
