@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "harness/guest_tables.h"
 #include "harness/host_memory.h"
 #include "harness/processor/guest_processor.h"
 #include "harness/processor/guest_registers.h"
+#include "harness/trace/guest_tables.h"
 
 namespace twinwalk {
 namespace {

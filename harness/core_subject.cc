@@ -1,6 +1,7 @@
 #include "harness/core_subject.h"
 
 #include "harness/core/access_shape.h"
+#include "harness/core/allocation_failures.h"
 #include "harness/core/run.h"
 #include "harness/core_subject_tdp.h"
 #include "harness/guest_view.h"
@@ -15,9 +16,6 @@ namespace twinwalk {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
-// Injected allocation failures that one trace can make the core retry through; the host finds
-// memory after that.
-constexpr unsigned kMostFailures = 256;
 
 class CoreSubject final : public CoreRun {
  public:
@@ -58,7 +56,7 @@ class CoreSubject final : public CoreRun {
   void add_complaints() override;
 
   // ---- CoreHost
-  SkipReason why_not(const Op& op) const override;
+  SkipReason why_not(const Op& op) const override { return why_not_core(op); }
   Attempt attempt(const Op& op, const mmu::EntryState& entry, Outcome& out) override;
   void finish_access(const Op& op, Outcome& out) override;
   void executed(const Op& op, const Registers& before) override;
@@ -81,10 +79,9 @@ class CoreSubject final : public CoreRun {
   void huge_split(std::uint64_t hva) override { memory_.huge_split(hva); }
   void huge_collapse(std::uint64_t hva) override { memory_.huge_collapse(hva); }
   void fail_allocations(std::uint64_t after, std::uint64_t count) override {
-    fail_after_ = after;
-    fail_count_ = count;
+    failures_.ask(after, count);
   }
-  bool memory_comes_back() override;
+  bool memory_comes_back() override { return failures_.come_back(); }
 
   // ---- mmu::Platform
   bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;
@@ -115,9 +112,7 @@ class CoreSubject final : public CoreRun {
   void free_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) override;
 
   bool two_dimensions() const { return machine_.core != Dimension::kShadow; }
-  bool allocation_fails();
-  SkipReason why_not_mov(const Op& op) const;
-  SkipReason why_not_pkru(const Op& op) const;
+  bool allocation_fails() { return failures_.next_fails(); }
   bool handle_fault(const Op& op, const processor::Result& fault, Outcome& out);
   Attempt attempt_tdp(const Op& op, const mmu::EntryState& entry, Outcome& out);
   bool handle_exit(const Op& op, const processor::NestedExit& exit, Outcome& out);
@@ -132,8 +127,7 @@ class CoreSubject final : public CoreRun {
   processor::PrivateModule module_;
   CoreTdp tdp_;
   GuestView view_[kSpaces];
-  std::uint64_t fail_after_ = 0, fail_count_ = 0;
-  unsigned failures_ = 0, failures_seen_ = 0;
+  AllocationFailures failures_;
 };
 
 // ---- a run
@@ -154,8 +148,7 @@ SkipReason CoreSubject::prepare(const Machine& machine) {
     tdp_.reset(machine, module_.pointer());
     memory_.set_readers(tdp_.readers());
   }
-  fail_after_ = fail_count_ = 0;
-  failures_ = failures_seen_ = 0;
+  failures_.reset();
   if (machine.core == Dimension::kBare) return SkipReason::kModeNotSupported;
   if (machine.core == Dimension::kNpt && machine.vendor != Vendor::kAmd)
     return SkipReason::kModeNotSupported;
@@ -171,35 +164,6 @@ void CoreSubject::add_complaints() {
   if (!memory_.complained()) return;
   const char* what = memory_.complaint_what();
   complaints_.put_first(memory_.take_complaint(), what);
-}
-
-SkipReason CoreSubject::why_not(const Op& op) const {
-  const SkipReason by_none = why_no_core(op, machine_);
-  if (by_none != SkipReason::kNone) return by_none;
-  switch (op.verb) {
-    case Verb::kMov:
-      return why_not_mov(op);
-    case Verb::kPrefault:
-    case Verb::kNxRecover:
-      return two_dimensions() ? SkipReason::kNone : SkipReason::kVerbNotSupported;
-    case Verb::kGet:
-      return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;
-    case Verb::kInvpcid:
-      return machine_now().has(feature::kInvpcid) ? SkipReason::kNone
-                                                  : SkipReason::kFeatureNotSupported;
-    default:
-      return SkipReason::kNone;
-  }
-}
-
-SkipReason CoreSubject::why_not_mov(const Op& op) const {
-  return op.reg() == Reg::kPkru ? why_not_pkru(op) : SkipReason::kNone;
-}
-
-// RDPKRU and WRPKRU.
-SkipReason CoreSubject::why_not_pkru(const Op& op) const {
-  const bool there = machine_now().has(feature::kPku) && (registers_of(op).cr4 & cr4::kPke);
-  return there ? SkipReason::kNone : SkipReason::kFeatureNotSupported;
 }
 
 // Width of the guest's linear addresses, whatever tables the hardware walks.
@@ -327,25 +291,6 @@ void CoreSubject::finish_access(const Op& op, Outcome& out) {
     out.gpa[i] = kIdentityMap + (hva - kIdentityMapHva);
     steps().restore_identity_map();
   }
-}
-
-bool CoreSubject::memory_comes_back() {
-  const bool injected = failures_ != failures_seen_;
-  failures_seen_ = failures_;
-  if (failures_ >= kMostFailures) fail_after_ = fail_count_ = 0;
-  return injected;
-}
-
-// Of tables and objects alike, as the trace asked for.
-bool CoreSubject::allocation_fails() {
-  if (fail_after_) {
-    --fail_after_;
-    return false;
-  }
-  if (!fail_count_) return false;
-  --fail_count_;
-  ++failures_;
-  return true;
 }
 
 // ---- mmu::Platform

@@ -1,6 +1,6 @@
 #include "harness/guest_view.h"
 
-#include "harness/guest_tables.h"
+#include "harness/trace/guest_tables.h"
 
 namespace twinwalk {
 

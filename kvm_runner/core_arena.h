@@ -35,6 +35,10 @@ class CoreArena {
   // A zeroed page; nullptr when exhausted.
   std::uint64_t* alloc_table(std::uint64_t& hpa);
   bool free_table(std::uint64_t hpa);  // false: no live table
+  bool is_table(std::uint64_t hpa) const {
+    const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPageBytes;
+    return number < table_live_.size() && table_live_[number];
+  }
   // What the core keeps with a table; null where none is.
   void set_descriptor(std::uint64_t hpa, void* descriptor);
   void* descriptor_of(std::uint64_t hpa) const;
@@ -64,6 +68,7 @@ class CoreArena {
   std::uint64_t word(std::uint64_t offset) const;
 
  private:
+  static constexpr std::uint64_t kPageBytes = 4096;
   static constexpr std::uint64_t kNoPage = ~std::uint64_t{0};
   struct Page {
     std::uint64_t hpa = 0;  // 0: not touched since the start, or since it was discarded

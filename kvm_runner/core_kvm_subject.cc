@@ -1,19 +1,17 @@
 #include "kvm_runner/core_kvm_subject.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kvm_runner/backing.h"
 #include "kvm_runner/layout.h"
-#include "kvm_runner/step_limits.h"
 #include "kvm_runner/subjects.h"
 
 namespace twinwalk::kvm {
 namespace {
 
-// What the core does in software, on a host that has none of it.
-constexpr std::uint32_t kCoreFeatures = feature::k1G | feature::kPge | feature::kPcid |
-                                        feature::kInvpcid | feature::kPse | feature::kPse36 |
-                                        feature::kPae;
+// The processor runs 64-bit stubs: guests in the other modes hang below its root, too.
+constexpr std::uint8_t kLeastLevels = 4;
 
 }  // namespace
 
@@ -28,11 +26,18 @@ SkipReason CoreKvmSubject::prepare(const Machine& machine) {
   vm_.reset();
   arena_.reset();
   lender_.reset();
-  broken_ = false;
-  image_valid_ = machine.core == Dimension::kShadow &&
-                 machine.host_maxphyaddr <= host_.maxphyaddr() && open_vm(machine);
-  if (!image_valid_) return SkipReason::kHostLacksFeature;
-  return why_not_machine(machine);
+  failures_.reset();
+  broken_ = image_valid_ = false;
+  if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
+  if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
+  // The host is what it is, and not what the trace says.
+  machine_.host_levels = std::max(machine.host_levels, kLeastLevels);
+  machine_.host_maxphyaddr =
+      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, host_.maxphyaddr()));
+  image_valid_ = machine.maxphyaddr <= host_.maxphyaddr() &&
+                 (machine_.host_levels <= kLeastLevels || has_host(feature::kLa57)) &&
+                 open_vm(machine_);
+  return image_valid_ ? SkipReason::kNone : SkipReason::kHostLacksFeature;
 }
 
 // Its processor: everything that the host has, MAXPHYADDR as the core believes, WP and NXE on.
@@ -44,10 +49,10 @@ bool CoreKvmSubject::open_vm(const Machine& machine) {
   processor.features = host_.features();
   Registers registers;
   registers.cr3 = CoreArena::kArenaBase;
-  registers.cr4 = cr4::kPae | cr4::kPge;
+  registers.cr4 = kCr4;
   std::string why;
   vm_ = Vm::create(host_, processor, registers, why);
-  for (unsigned v = 0; v < machine.vcpus; ++v) loaded_cr3_[v] = loaded_pcid_[v] = 0;
+  loaded_ = {};
   return vm_ &&
          vm_->set_slot(0, CoreArena::kArenaBase, CoreArena::kArenaBytes, arena_.memory(), 0) == 0;
 }
@@ -59,25 +64,21 @@ void CoreKvmSubject::after_run(bool trapped) {
 
 SkipReason CoreKvmSubject::why_not(const Op& op) const {
   if (broken_) return SkipReason::kSubjectStopped;
-  const Registers now = op.vcpu < machine_.vcpus ? registers_of(op) : Registers{};
-  const SkipReason reason = kvm::why_not(op, machine_, now, host_.features() | kCoreFeatures);
+  const SkipReason reason = why_not_core(op);
   if (reason != SkipReason::kNone) return reason;
   switch (op.verb) {
     case Verb::kHugeSplit:  // these belong to the simulated host
     case Verb::kHugeCollapse:
-    case Verb::kFailAlloc:
       return SkipReason::kHostLacksFeature;
-    case Verb::kAccess:
-      return is_out_of_reach(op) ? SkipReason::kHostLacksFeature : SkipReason::kNone;
     default:
       return SkipReason::kNone;
   }
 }
 
-bool CoreKvmSubject::read_word(std::uint64_t gpa, std::uint64_t& word) const {
-  const SlotView* slot = slots_[0].find(gpa);
+bool CoreKvmSubject::Memory::read_word(std::uint64_t gpa, std::uint64_t& word) const {
+  const SlotView* slot = subject_.slots_[space_].find(gpa);
   if (slot == nullptr) return false;
-  word = arena_.word(slot->hva_of(gpa) - kHvaBase);
+  word = subject_.arena_.word(slot->hva_of(gpa) - kHvaBase);
   return true;
 }
 
@@ -121,6 +122,7 @@ void CoreKvmSubject::protect(std::uint64_t hva, std::uint64_t pages, bool writab
 // Whatever the reach: the hardware here stays in IA-32e mode, where CR3 has 64 bits.
 bool CoreKvmSubject::alloc_table(mmu::TableReach, mmu::Hpa& hpa, mmu::u64*& ptr) {
   std::uint64_t at = 0;
+  if (failures_.next_fails()) return false;
   ptr = arena_.alloc_table(at);
   hpa = mmu::Hpa{at};
   return ptr != nullptr;
@@ -175,8 +177,7 @@ mmu::FrameLookup CoreKvmSubject::lookup_frame(mmu::Hva hva, bool write) {
 void CoreKvmSubject::flush_tlb(const mmu::FlushRequest& request) {
   (void)request;
   vm_->zap_translations();
-  for (unsigned v = 0; v < machine_.vcpus; ++v)
-    loaded_cr3_[v] = 0;  // the next entry flushes before it runs
+  for (Loaded& l : loaded_) l.cr3 = 0;  // the next entry flushes before it runs
 }
 
 }  // namespace twinwalk::kvm

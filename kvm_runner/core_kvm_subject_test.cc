@@ -5,6 +5,7 @@
 
 #include "harness/trace/content.h"
 #include "kvm_runner/subjects.h"
+#include "kvm_runner/testing/soak.h"
 #include "kvm_runner/testing/subject_probe.h"
 
 namespace twinwalk::kvm {
@@ -111,7 +112,66 @@ TEST_F(CoreKvmSubjectTest, BackingChangesReachTheProcessor) {
 
 TEST_F(CoreKvmSubjectTest, WhatTheProcessorLacksIsSkipped) {
   EXPECT_EQ(last("access read gva=0xffffff8000000000\n"), "skip host-lacks-feature");
-  EXPECT_EQ(last("fail-alloc after=0\n"), "skip host-lacks-feature");
+  EXPECT_EQ(last("huge-split hva=0x7f0000000000\n"), "skip host-lacks-feature");
+  EXPECT_EQ(last("machine core=ept\naccess read gva=0x400000\n"), "skip mode-not-supported");
+}
+
+// The same page in each mode that hangs below a root of four levels.
+TEST_F(CoreKvmSubjectTest, EveryModeReadsThroughTheCoresTables) {
+  for (const char* mode : {"none", "32-bit", "pae", "4-level"}) {
+    for (const char* cpl : {"0", "3"}) {
+      const Seen seen =
+          run(std::string("machine mode=") + mode +
+              "\nmap gva=0x5000 gpa=0x5000\naccess read gva=0x5008 cpl=" + cpl + "\n");
+      EXPECT_EQ(seen.last().kind, OutcomeKind::kOk) << mode;
+      EXPECT_EQ(seen.last().value, seed_word(0x5008)) << mode;
+    }
+  }
+}
+
+TEST_F(CoreKvmSubjectTest, PathHasTheEntriesOfTheMode) {
+  const auto entries = [&](const char* mode) {
+    return run(std::string("machine mode=") + mode +
+               "\nmap gva=0x400000 gpa=0x5000\naccess read gva=0x400000\n")
+        .last()
+        .path[0]
+        .count;
+  };
+  EXPECT_EQ(entries("none"), 0);
+  EXPECT_EQ(entries("32-bit"), 2);
+  EXPECT_EQ(entries("pae"), 3);
+}
+
+TEST_F(CoreKvmSubjectTest, LegacyAddressesRunOnFrom4GiBToZero) {
+  const Seen seen =
+      run("machine mode=32-bit\nmap gva=0xfffff000 gpa=0x5000\nmap gva=0x0 gpa=0x6000\n"
+          "access read gva=0xfffffffc cpl=3\n");
+  EXPECT_EQ(seen.last().value, seed_word(0x5ff8) >> 32 | seed_word(0x6000) << 32);
+  EXPECT_EQ(last("machine mode=32-bit\nmap gva=0xfffff000 gpa=0x5000\n"
+                 "access read gva=0xfffffffc cpl=3\n"),
+            "#PF ec=u cr2=0x0");
+}
+
+TEST_F(CoreKvmSubjectTest, ModeChangesOnTheWay) {
+  EXPECT_EQ(run("machine mode=none\naccess write gva=0x5000 value=0x77\n"
+                "mov cr4=pae\nmov efer=lme|nxe\nmov cr0=pe|et|ne|wp|pg\n"
+                "map gva=0x7f0000000000 gpa=0x5000\naccess read gva=0x7f0000000000 cpl=3\n")
+                .last()
+                .value,
+            0x77u);
+}
+
+TEST_F(CoreKvmSubjectTest, RandomTracesOfEveryModeAgreeWithTheReference) {
+  RandomTraceOptions options;
+  options.modes = options.events = true;
+  const SoakTotals totals = soak(*subject_, options, 300, [](Machine& machine) {
+    machine.core = Dimension::kShadow;
+    machine.maxphyaddr = std::min<std::uint8_t>(machine.maxphyaddr, 36);
+    machine.host_levels = 3;
+  });
+  EXPECT_GT(totals.checks, 2 * totals.skipped);
+  RecordProperty("skipped",
+                 std::to_string(totals.skipped) + " of " + std::to_string(totals.checks));
 }
 
 }  // namespace

@@ -60,8 +60,7 @@ class FetchLender {
       Lent word{key, 0};
       if (!original(key, word.original)) return false;
       const bool is_seed = word.original == seed_word(key);
-      const auto* end = path.entry + path.count;
-      if (!is_seed && std::find(path.entry, end, word.original) != end) return false;
+      if (!is_seed && has_entry(path, word.original)) return false;
       lent_.push_back(word);
       return true;
     };
@@ -93,6 +92,14 @@ class FetchLender {
   }
 
  private:
+  // An entry of the walk is that word, or one of four bytes is half of it.
+  static bool has_entry(const Path& path, std::uint64_t word) {
+    const auto* end = path.entry + path.count;
+    return std::any_of(path.entry, end, [&](std::uint64_t entry) {
+      return entry == word || entry == (word & 0xffff'ffff) || entry == word >> 32;
+    });
+  }
+
   static constexpr std::size_t kMost = 64;
   struct Landing {
     std::uint64_t gva_page, key_page;

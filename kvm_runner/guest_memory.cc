@@ -1,5 +1,6 @@
 #include "kvm_runner/guest_memory.h"
 
+#include "harness/trace/content.h"
 #include "kvm_runner/backing.h"
 #include "kvm_runner/layout.h"
 
@@ -46,28 +47,23 @@ bool SlotTable::may_add(const Op& op) const {
   return fits(op.slot, op.gpa, bytes);
 }
 
-GuestWalk walk(const WordReader& memory, std::uint64_t cr3, std::uint64_t gva) {
+GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64_t gva) {
   GuestWalk out;
-  std::uint64_t table = cr3 & pte::kAddressMask;
-  for (unsigned level = 4; level >= 1; --level) {
-    const unsigned shift = 12 + 9 * (level - 1);
-    const std::uint64_t at = table + (gva >> shift & 511) * 8;
-    std::uint64_t entry = 0;
-    if (!memory.read_word(at, entry)) return out;
-    out.path.entry[out.path.count++] = entry;
-    out.meets_runner |= !memory.is_trace_word(at);
-    if ((entry & pte::kP) == 0) return out;
-    out.entries_seen |= entry;
-    const std::uint64_t page_mask = (std::uint64_t{1} << shift) - 1;
-    const bool large = (level == 2 || level == 3) && (entry & pte::kPs) != 0;
-    out.large_1g |= large && level == 3;
-    if (level == 1 || large) {
-      out.complete = true;
-      out.gpa = (entry & pte::kAddressMask & ~page_mask) | (gva & page_mask);
-      return out;
-    }
-    table = entry & pte::kAddressMask;
+  auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
+    std::uint64_t word = 0;
+    if (!memory.read_word(at & ~std::uint64_t{7}, word)) return false;
+    entry = extract(word, at & 7, bytes);
+    out.meets_runner |= !memory.is_trace_word(at & ~std::uint64_t{7});
+    return true;
+  };
+  out.gpa = walk_guest_tables(registers, gva, read, out.path);
+  out.complete = out.gpa != kUnknownGpa;
+  for (unsigned i = 0; i < out.path.count; ++i) {
+    if ((out.path.entry[i] & pte::kP) != 0) out.entries_seen |= out.path.entry[i];
   }
+  const Mode mode = mode_of(registers.cr0, registers.cr4, registers.efer);
+  const unsigned levels = mode == Mode::k5Level ? 5 : mode == Mode::k4Level ? 4 : 0;
+  out.large_1g = out.complete && levels != 0 && out.path.count == levels - 2;
   return out;
 }
 

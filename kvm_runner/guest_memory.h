@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "harness/trace/guest_tables.h"
 #include "harness/trace/machine.h"
 #include "harness/trace/op.h"
 #include "harness/trace/outcome.h"
@@ -69,13 +70,28 @@ struct GuestWalk {
   bool meets_runner = false;       // an entry of the runner's on the way
 };
 
-inline bool canonical(std::uint64_t gva) {
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << 16) >> 16) == gva;
+inline bool canonical(std::uint64_t gva, unsigned bits = 48) {
+  const unsigned unused = 64 - bits;
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(gva << unused) >> unused) == gva;
 }
 
-// Walks the 4-level tables below CR3 for a canonical gva. SDM 3A "4-Level Paging and 5-Level
-// Paging".
-GuestWalk walk(const WordReader& memory, std::uint64_t cr3, std::uint64_t gva);
+// Outside IA-32e mode linear addresses are taken modulo 2^32.
+inline bool is_legacy(const Registers& r) {
+  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
+  return mode != Mode::k4Level && mode != Mode::k5Level;
+}
+inline std::uint64_t linear(const Registers& r, std::uint64_t gva) {
+  return is_legacy(r) ? gva & 0xffff'ffff : gva;
+}
+// Whether an access to that byte is no #GP.
+inline bool canonical(const Registers& r, std::uint64_t gva) {
+  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
+  return is_legacy(r) || canonical(gva, mode == Mode::k5Level ? 57 : 48);
+}
+
+// Walks the guest's tables in the mode of its registers, for a gva that is canonical there. With
+// paging off the walk is complete at once.
+GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64_t gva);
 
 }  // namespace twinwalk::kvm
 

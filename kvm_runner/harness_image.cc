@@ -23,6 +23,7 @@ void put64(unsigned char* at, std::uint64_t value) { std::memcpy(at, &value, siz
 void build_tables(std::uint64_t* words) {
   const auto table = [&](unsigned page) { return words + page * (kPage / 8); };
   const std::uint64_t leaf = pte::kP | pte::kW | pte::kA | pte::kD;
+  table(kPml4)[kRootIndex] = root_entry(4);
   table(kPdpt)[kHarnessLinear >> 30 & 511] = harness_gpa(kPd) | kTableBits;
   const unsigned first = kHarnessLinear >> 21 & 511;
   table(kPd)[first] = harness_gpa(kPt) | kTableBits;

@@ -119,6 +119,8 @@ bool Host::open(std::string& why) {
   }
   smaller_maxphyaddr_ = ioctl(fd_, KVM_CHECK_EXTENSION, KVM_CAP_SMALLER_MAXPHYADDR) > 0;
   emulates_supervisor_ = access("/sys/module/kvm_pvm", F_OK) == 0;
+  // It walks its guests' tables with the host's own paging mode, whatever CPUID says.
+  if (emulates_supervisor_) features_ &= ~feature::kLa57;
   version_ = describe_host(shadows_);
   return true;
 }

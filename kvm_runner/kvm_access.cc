@@ -36,7 +36,7 @@ KvmSubject::Halves KvmSubject::split(const Op& op) const {
   if (size > room) halves.half[halves.count++] = {gva + room, size - room, {}};
   for (unsigned i = 0; i < halves.count; ++i) {
     Half& half = halves.half[i];
-    if (canonical(half.gva)) half.walk = walk(memory_, registers_[op.vcpu].cr3, half.gva);
+    if (canonical(half.gva)) half.walk = walk(memory_, registers_[op.vcpu], half.gva);
   }
   return halves;
 }
@@ -138,7 +138,7 @@ void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
     if (!canonical(half.gva)) continue;
-    out.path[i] = walk(memory_, registers(op).cr3, half.gva).path;
+    out.path[i] = walk(memory_, registers(op), half.gva).path;
   }
 }
 

@@ -215,9 +215,10 @@ void Vm::read_exception(unsigned index, StubExit& out) {
   if (out.vector == kVectorBp && is_in_user_code(out.rip)) out.kind = StubExit::Kind::kDone;
 }
 
-void Vm::set_cr3(unsigned vcpu, std::uint64_t value) {
+void Vm::set_paging(unsigned vcpu, std::uint64_t cr3, std::uint64_t cr4) {
   kvm_run* run = cpus_[vcpu].run;
-  run->s.regs.sregs.cr3 = value;
+  run->s.regs.sregs.cr3 = cr3;
+  run->s.regs.sregs.cr4 = cr4;
   run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 }
 

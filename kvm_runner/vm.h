@@ -75,8 +75,9 @@ class Vm {
   // Runs one stub to its end; loads from addresses without memslot see mmio_word.
   StubExit run(unsigned vcpu, const Call& call);
 
-  // Sets CR3 from outside, as KVM_SET_SREGS does: for callers that own the whole linear space.
-  void set_cr3(unsigned vcpu, std::uint64_t value);
+  // Sets CR3 and CR4 from outside, as KVM_SET_SREGS does: for callers that own the whole linear
+  // space.
+  void set_paging(unsigned vcpu, std::uint64_t cr3, std::uint64_t cr4);
   // The control registers as the last exit left them.
   const kvm_sregs& sregs(unsigned vcpu) const { return cpus_[vcpu].run->s.regs.sregs; }
 

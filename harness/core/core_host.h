@@ -28,6 +28,30 @@ constexpr SkipReason why_no_core(const Op& op, const Machine& machine) {
   return SkipReason::kNone;
 }
 
+// The same, with what depends on the vCPU as it is: `now` is the machine with the capabilities that
+// it has by then, `registers` are those of the step's vCPU.
+constexpr SkipReason why_no_core(const Op& op, const Machine& machine, const Machine& now,
+                                 const Registers& registers) {
+  const SkipReason by_none = why_no_core(op, machine);
+  if (by_none != SkipReason::kNone) return by_none;
+  const auto unless = [](bool there) {
+    return there ? SkipReason::kNone : SkipReason::kFeatureNotSupported;
+  };
+  switch (op.verb) {
+    case Verb::kMov:
+    case Verb::kGet:  // WRPKRU and RDPKRU
+      return unless(op.reg() != Reg::kPkru ||
+                    (now.has(feature::kPku) && (registers.cr4 & cr4::kPke)));
+    case Verb::kInvpcid:
+      return unless(now.has(feature::kInvpcid));
+    case Verb::kPrefault:
+    case Verb::kNxRecover:
+      return machine.core != Dimension::kShadow ? SkipReason::kNone : SkipReason::kVerbNotSupported;
+    default:
+      return SkipReason::kNone;
+  }
+}
+
 class CoreHost : public mmu::Platform {
  public:
   // Why this subject does not execute a step; kNone if it does.

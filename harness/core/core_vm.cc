@@ -1,19 +1,20 @@
 #include "harness/core/core_vm.h"
 
-#include <cstdlib>
 #include <new>
 
 #include "harness/core/vm_config.h"
 #include "harness/trace/schema.h"
 
 namespace twinwalk {
+namespace {
 
-CoreVm::CoreVm()
-    : storage_(std::aligned_alloc(64, (mmu::Vm::object_size() + 63) & ~std::uint64_t{63})) {
-  if (storage_ == nullptr) throw std::bad_alloc();
-}
+constexpr std::align_val_t kAlignment{64};
 
-CoreVm::~CoreVm() { std::free(storage_); }
+}  // namespace
+
+CoreVm::CoreVm() : storage_(::operator new(mmu::Vm::object_size(), kAlignment)) {}
+
+CoreVm::~CoreVm() { ::operator delete(storage_, kAlignment); }
 
 void CoreVm::create(mmu::Platform& platform, const Machine& machine, mmu::u8* state_counters) {
   machine_ = machine;

@@ -1,10 +1,8 @@
 #include "harness/core/fibers.h"
 
-#include <sys/mman.h>
-
-#include <cerrno>
 #include <cstdlib>
-#include <system_error>
+
+#include "harness/core/fiber_stack.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -23,11 +21,6 @@
 #endif
 
 namespace twinwalk {
-namespace {
-
-constexpr std::size_t kStackBytes = std::size_t{256} << 10, kGuardBytes = 4096;
-
-}  // namespace
 
 // Leaves what a function must preserve on the stack, notes the stack pointer in *from, and goes on
 // with the stack pointer `to`. System V ABI, "Register Usage"; the floating-point control words are
@@ -56,6 +49,18 @@ twinwalk_switch_stacks:
 .size twinwalk_switch_stacks, . - twinwalk_switch_stacks
 )");
 
+// Where a new stack is switched to: what start() left in two of the registers above.
+extern "C" void twinwalk_enter_fiber();
+asm(R"(
+.p2align 4
+.type twinwalk_enter_fiber, @function
+twinwalk_enter_fiber:
+  mov %rbx, %rdi
+  call *%rbp
+  ud2
+.size twinwalk_enter_fiber, . - twinwalk_enter_fiber
+)");
+
 struct Fibers::Stacks {
   void* pointer[kMost + 1] = {};  // of each stack that is not in use
   std::uint8_t* stack[kMost + 1] = {};
@@ -72,11 +77,7 @@ struct Fibers::Stacks {
 
 Fibers::Fibers() : stacks_(std::make_unique<Stacks>()) {
   for (unsigned n = 1; n <= kMost; ++n) {
-    void* const area = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (area == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "fiber stack");
-    mprotect(area, kGuardBytes, PROT_NONE);  // the lowest page: an overflow stops here
-    stacks_->stack[n] = static_cast<std::uint8_t*>(area);
+    stacks_->stack[n] = take_fiber_stack();
 #ifdef TWINWALK_FIBERS_TSAN
     stacks_->thread[n] = __tsan_create_fiber(0);
 #endif
@@ -85,7 +86,7 @@ Fibers::Fibers() : stacks_(std::make_unique<Stacks>()) {
 
 Fibers::~Fibers() {
   for (unsigned n = 1; n <= kMost; ++n) {
-    munmap(stacks_->stack[n], kStackBytes);
+    give_fiber_stack_back(stacks_->stack[n]);
 #ifdef TWINWALK_FIBERS_TSAN
     __tsan_destroy_fiber(stacks_->thread[n]);
 #endif
@@ -99,7 +100,7 @@ void Fibers::switch_to(unsigned context, [[maybe_unused]] bool for_good) {
 #ifdef TWINWALK_FIBERS_ASAN
   stacks_->left = from;
   const void* const bottom = context == 0 ? stacks_->main_stack : stacks_->stack[context];
-  const std::size_t bytes = context == 0 ? stacks_->main_bytes : kStackBytes;
+  const std::size_t bytes = context == 0 ? stacks_->main_bytes : kFiberStackBytes;
   __sanitizer_start_switch_fiber(for_good ? nullptr : &stacks_->fake[from], bottom, bytes);
 #endif
 #ifdef TWINWALK_FIBERS_TSAN
@@ -124,8 +125,7 @@ void Fibers::arrived() {
 #endif
 }
 
-void Fibers::enter() {
-  Fibers& self = *starting_;
+void Fibers::enter(Fibers& self) {
   self.arrived();
   const unsigned me = self.current_;
   self.body_[me](self.argument_[me]);
@@ -142,15 +142,16 @@ unsigned Fibers::start(Body body, void* argument) {
   body_[n] = body;
   argument_[n] = argument;
   // As if it had called twinwalk_switch_stacks() from where nothing returns to: six registers, then
-  // the address to go to; below it, as after a call, the stack is aligned to 16 bytes but for 8.
-  auto* const top = reinterpret_cast<std::uintptr_t*>(stacks_->stack[n] + kStackBytes);
-  std::uintptr_t* const first = top - 8;
-  for (unsigned i = 0; i < 8; ++i) first[i] = 0;
-  first[6] = reinterpret_cast<std::uintptr_t>(&Fibers::enter);
+  // the address to go to, where the stack is aligned to 16 bytes.
+  auto* const top = reinterpret_cast<std::uintptr_t*>(stacks_->stack[n] + kFiberStackBytes);
+  std::uintptr_t* const first = top - 9;
+  for (unsigned i = 0; i < 9; ++i) first[i] = 0;
+  first[4] = reinterpret_cast<std::uintptr_t>(this);            // rbx
+  first[5] = reinterpret_cast<std::uintptr_t>(&Fibers::enter);  // rbp
+  first[6] = reinterpret_cast<std::uintptr_t>(&twinwalk_enter_fiber);
   stacks_->pointer[n] = first;
   state_[n] = State::kWaiting;
   ++alive_;
-  starting_ = this;
   resume(n);
   return n;
 }

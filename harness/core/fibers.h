@@ -51,7 +51,7 @@ class Fibers {
   enum class State : std::uint8_t { kFree, kRunning, kWaiting };
   struct Stacks;
 
-  static void enter();
+  static void enter(Fibers& self);
   void switch_to(unsigned context, bool for_good);
   void arrived();
 
@@ -60,7 +60,6 @@ class Fibers {
   unsigned resumed_by_[kMost + 1] = {};
   Body body_[kMost + 1] = {};
   void* argument_[kMost + 1] = {};
-  static inline thread_local Fibers* starting_ = nullptr;  // for enter(), which takes no argument
   unsigned current_ = 0, alive_ = 0;
   bool deserted_ = false;
 };

@@ -48,6 +48,10 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   // What the host's memory has to say about the step.
   virtual void add_complaints() {}
 
+  // Why no host of the core executes that step as things are now.
+  SkipReason why_not_core(const Op& op) const {
+    return why_no_core(op, machine_, machine_now(), core_.registers(op.vcpu % kMaxVcpus));
+  }
   const Registers& registers_of(const Op& op) const { return core_.registers(op.vcpu); }
   // The address space of that vCPU, and the capabilities of its processor, as they are now.
   unsigned space_of(const Op& op) const { return core_.in_smm(op.vcpu) ? 1 : 0; }

@@ -1,5 +1,5 @@
-#ifndef TWINWALK_HARNESS_GUEST_TABLES_H_
-#define TWINWALK_HARNESS_GUEST_TABLES_H_
+#ifndef TWINWALK_HARNESS_TRACE_GUEST_TABLES_H_
+#define TWINWALK_HARNESS_TRACE_GUEST_TABLES_H_
 
 // The guest's own tables as they are in memory, for Outcome::path.
 
@@ -80,4 +80,4 @@ std::uint64_t walk_guest_tables(const Registers& r, std::uint64_t gva, Reader& r
 
 }  // namespace twinwalk
 
-#endif  // TWINWALK_HARNESS_GUEST_TABLES_H_
+#endif  // TWINWALK_HARNESS_TRACE_GUEST_TABLES_H_
