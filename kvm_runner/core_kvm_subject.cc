@@ -18,7 +18,7 @@ bool CoreKvmSubject::open(std::string& why) {
   if (!host_.open(why) || !mapping_.open(why)) return false;
   arena_.use(mapping_.place());
   if ((host_.features() & feature::kNx) == 0) return why = "the host offers no NX", false;
-  info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true};
+  info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true, {}};
   return true;
 }
 
