@@ -29,6 +29,7 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
   core_ran_ = true;
   switch (op.verb) {
     case Verb::kMov: {
+      host_.execute_and_exit(op);
       const Registers before = core_.registers(op.vcpu);
       if (!core_.write_register(op.vcpu, op.reg(), op.value)) {
         out.kind = OutcomeKind::kGp;
@@ -42,9 +43,11 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kWrite:
       return op.writer() == Writer::kHost ? host_steps_.store(op, out) : guest_store(op, out);
     case Verb::kInvlpg:
+      host_.execute_and_exit(op);
       vcpu(op).invlpg(mmu::Gva{op.gva});
       return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kInvpcid:
+      host_.execute_and_exit(op);
       if (!vcpu(op).invpcid(op.type, op.pcid, mmu::Gva{op.gva})) {
         out.kind = OutcomeKind::kGp;
         return;
@@ -57,6 +60,7 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
       }
       return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kGet:
+      host_.execute_and_exit(op);
       return get(op, out);
     case Verb::kSmm:
       return core_.set_smm(op.vcpu, op.value != 0);
