@@ -52,20 +52,30 @@ CaseVerdict verdict(std::uint64_t diverge, std::uint64_t known, std::uint64_t sk
   return {1, diverge, known, skip, std::move(why)};
 }
 
-TEST(Conform, EveryCaseParsesAndIsNamedOnce) {
-  for (const ConformFeature& feature : conform_features(Mode::k4Level)) {
+class ConformMode : public testing::TestWithParam<Mode> {};
+INSTANTIATE_TEST_SUITE_P(Modes, ConformMode,
+                         testing::Values(Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level,
+                                         Mode::k5Level),
+                         [](const auto& param) {
+                           std::string name(name_of(param.param));
+                           name.erase(std::remove(name.begin(), name.end(), '-'), name.end());
+                           return name;
+                         });
+
+TEST_P(ConformMode, EveryCaseParsesAndIsNamedOnce) {
+  EXPECT_GE(conform_features(GetParam()).size(), 9u);
+  for (const ConformFeature& feature : conform_features(GetParam())) {
     std::vector<std::string> names;
     for (const ConformCase& c : feature.cases()) {
       const ParseResult parsed = parse(c.text, c.name);
-      EXPECT_TRUE(parsed) << feature.name << ": " << (parsed.error ? to_text(*parsed.error) : "");
+      ASSERT_TRUE(parsed) << feature.name << ": " << (parsed.error ? to_text(*parsed.error) : "");
+      EXPECT_EQ(parsed.trace.machine.mode, GetParam()) << feature.name << "/" << c.name;
       EXPECT_EQ(std::count(names.begin(), names.end(), c.name), 0) << feature.name << "/" << c.name;
       names.push_back(c.name);
     }
     EXPECT_FALSE(names.empty()) << feature.name;
   }
 }
-
-TEST(Conform, ModeWithoutSuiteHasNoRows) { EXPECT_THAT(conform_features(Mode::kPae), IsEmpty()); }
 
 TEST(Conform, AgreementPasses) {
   const ConformLine line = mmio_line(verdict(0, 0, 0), verdict(0, 0, 0));
