@@ -3,6 +3,7 @@
 
 // Whatever MMU is under test: maps a whole program to a stream of outcomes.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct SubjectInfo {
   Profile profile = Profile::kKvm;
   // Has not all modes and verbs that a machine of version 1 has: what it skips it skips by nature.
   bool partial = false;
+  // The only vendor of whose machines it can be one; none: any.
+  std::optional<Vendor> vendor = {};
 };
 
 // Told when a run gets to certain steps: for those who time a part of it.

@@ -12,9 +12,10 @@ namespace twinwalk {
 namespace {
 
 // Traces of the suite are part of the program: one that does not parse is a mistake in it.
-Trace parse_case(const ConformFeature& feature, const ConformCase& c) {
+Trace parse_case(const ConformFeature& feature, const ConformCase& c, const SubjectInfo& info) {
   ParseResult parsed = parse(c.text, fmt::format("{}/{}", feature.name, c.name));
   if (!parsed) throw std::logic_error(to_text(*parsed.error));
+  fit_to_host(parsed.trace, info);
   return std::move(parsed.trace);
 }
 
@@ -68,6 +69,19 @@ std::vector<std::string> distinct(std::span<const ConformLine> lines, Key key) {
   return all;
 }
 
+// Why rows are as they are; a reason that several rows have is told once.
+void append_reasons(std::span<const ConformLine> lines, std::string& out) {
+  const auto reason_of = [](const ConformLine& line) { return column_of(line) + ": " + line.why; };
+  for (const std::string& reason : distinct(lines, reason_of)) {
+    std::string rows;
+    for (const ConformLine& line : lines) {
+      if (line.why.empty() || reason_of(line) != reason) continue;
+      rows += fmt::format("{}{}", rows.empty() ? "" : ", ", line.feature);
+    }
+    if (!rows.empty()) out += fmt::format("{}\n    ({})\n", reason, rows);
+  }
+}
+
 }  // namespace
 
 std::string_view name_of(ConformResult result) {
@@ -87,6 +101,19 @@ std::string to_json(const ConformLine& line) {
   return json.dump();
 }
 
+void fit_to_host(Trace& trace, const SubjectInfo& info) {
+  Machine& machine = trace.machine;
+  if (info.vendor && machine.vendor == Machine{}.vendor) machine.vendor = *info.vendor;
+}
+
+std::vector<Trace> conform_traces(Mode mode, const SubjectInfo& info) {
+  std::vector<Trace> traces;
+  for (const ConformFeature& feature : conform_features(mode)) {
+    for (const ConformCase& c : feature.cases()) traces.push_back(parse_case(feature, c, info));
+  }
+  return traces;
+}
+
 std::vector<ConformLine> conform(Subject& subject, std::string_view host, Mode mode,
                                  const ConformJudge& judge,
                                  const std::function<void(const ConformLine&)>& on_line) {
@@ -98,7 +125,7 @@ std::vector<ConformLine> conform(Subject& subject, std::string_view host, Mode m
     row.line.host = host;
     row.line.mode = name_of(mode);
     for (const ConformCase& c : feature.cases())
-      add(row, c, judge(parse_case(feature, c), subject));
+      add(row, c, judge(parse_case(feature, c, subject.info()), subject));
     conclude(row);
     lines.push_back(std::move(row.line));
     if (on_line) on_line(lines.back());
@@ -111,7 +138,7 @@ std::string conform_matrix(std::span<const ConformLine> lines) {
   const std::vector<std::string> columns = distinct(lines, column_of),
                                  features = distinct(lines, feature_of);
   std::string out = fmt::format("{:<22}", "feature");
-  for (const std::string& column : columns) out += fmt::format("  {:<22}", column);
+  for (const std::string& column : columns) out += fmt::format("  {:<26}", column);
   out += '\n';
   for (const std::string& feature : features) {
     out += fmt::format("{:<22}", feature);
@@ -121,14 +148,11 @@ std::string conform_matrix(std::span<const ConformLine> lines) {
         if (line.feature != feature || column_of(line) != column) continue;
         cell = fmt::format("{} {}", name_of(line.result), line.checks);
       }
-      out += fmt::format("  {:<22}", cell);
+      out += fmt::format("  {:<26}", cell);
     }
     out += '\n';
   }
-  for (const ConformLine& line : lines) {
-    if (!line.why.empty())
-      out += fmt::format("{} on {}: {}\n", line.feature, line.subject, line.why);
-  }
+  append_reasons(lines, out);
   return out;
 }
 

@@ -30,6 +30,13 @@ struct ConformFeature {
 // The rows for a paging mode, in the order of the matrix; empty for a mode that has none yet.
 std::span<const ConformFeature> conform_features(Mode mode);
 
+// Makes the trace one for that subject's host: a machine that says no other vendor is one of the
+// vendor that the host has.
+void fit_to_host(Trace& trace, const SubjectInfo& info);
+
+// All traces of a mode as conform() runs them on a subject of that kind, in order.
+std::vector<Trace> conform_traces(Mode mode, const SubjectInfo& info);
+
 // What the judge found in one case.
 struct CaseVerdict {
   std::uint64_t checks = 0;

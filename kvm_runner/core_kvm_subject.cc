@@ -18,7 +18,7 @@ constexpr std::uint8_t kLeastLevels = 4;
 bool CoreKvmSubject::open(std::string& why) {
   if (!host_.open(why) || !arena_.open(why)) return false;
   if ((host_.features() & feature::kNx) == 0) return why = "the host offers no NX", false;
-  info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true};
+  info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true, {}};
   return true;
 }
 

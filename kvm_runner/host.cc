@@ -29,6 +29,7 @@ constexpr FeatureBit kFeatureBits[] = {
     {feature::kInvpcid, 7, Output::kEbx, 10},     {feature::kSmap, 7, Output::kEbx, 20},
     {feature::kPku, 7, Output::kEcx, 3},          {feature::kLa57, 7, Output::kEcx, 16},
     {feature::kNx, 0x80000001, Output::kEdx, 20}, {feature::k1G, 0x80000001, Output::kEdx, 26},
+    {feature::kSvm, 0x80000001, Output::kEcx, 2},
 };
 
 std::uint32_t& output_of(kvm_cpuid_entry2& entry, Output output) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <set>
 #include <stdexcept>
 
 #include "harness/trace/json_field.h"
@@ -18,8 +19,9 @@ namespace {
 using json = json_field::Json;
 
 constexpr std::string_view kFacts[] = {
-    "verb",       "class",        "field",     "access",         "register",        "cpl",
-    "root-index", "crosses-edge", "high-half", "lacked-cr4-bit", "after-torn-store"};
+    "verb",      "class",          "field",           "access",     "register",
+    "cpl",       "ec-change",      "ec-rsvd",         "root-index", "crosses-edge",
+    "high-half", "lacked-cr4-bit", "after-torn-store"};
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -92,12 +94,51 @@ KnownCondition parse_condition(const json& object) {
   return condition;
 }
 
+std::vector<std::string> words_of(const json& object) {
+  std::vector<std::string> words;
+  if (object.contains("hosts") && object["hosts"].is_array()) {
+    for (const json& word : object["hosts"]) {
+      if (word.is_string()) words.push_back(word.get<std::string>());
+    }
+  }
+  if (words.empty() || words.size() != object["hosts"].size())
+    throw std::runtime_error("\"hosts\" is a list of words, at least one");
+  return words;
+}
+
+// "#PF ec=A|B cr2=C": the bits' names and the rest; false for any other text.
+bool split_fault(std::string_view text, std::set<std::string>& bits, std::string_view& address) {
+  constexpr std::string_view kStart = "#PF ec=", kAddress = " cr2=";
+  const std::size_t at = text.find(kAddress);
+  if (text.substr(0, kStart.size()) != kStart || at == text.npos) return false;
+  address = text.substr(at);
+  std::string_view names = text.substr(kStart.size(), at - kStart.size());
+  while (!names.empty() && names != "0") {
+    const std::size_t end = names.find('|');
+    bits.emplace(names.substr(0, end));
+    names.remove_prefix(end == names.npos ? names.size() : end + 1);
+  }
+  return true;
+}
+
+std::string error_code_change(const Verdict& verdict) {
+  std::set<std::string> got, allowed;
+  std::string_view got_at, allowed_at;
+  if (!split_fault(verdict.got, got, got_at) ||
+      !split_fault(verdict.allowed, allowed, allowed_at) || got_at != allowed_at) {
+    return "";
+  }
+  std::string change;
+  for (const std::string& bit : allowed) change += got.count(bit) != 0 ? "" : "-" + bit;
+  for (const std::string& bit : got) change += allowed.count(bit) != 0 ? "" : "+" + bit;
+  return change;
+}
+
 KnownDeviation parse_entry(const json& object) {
   constexpr std::size_t kKeys = 9;
   KnownDeviation entry;
   entry.id = json_field::text(object, "id");
   entry.subject = json_field::text(object, "subject");
-  entry.host = json_field::text(object, "host");
   entry.rule = json_field::text(object, "rule");
   entry.right = json_field::text(object, "right");
   entry.citation = json_field::text(object, "citation");
@@ -105,14 +146,20 @@ KnownDeviation parse_entry(const json& object) {
   entry.neighbour = json_field::text(object, "neighbour");
   if (!object.contains("when") || !object["when"].is_array() || object["when"].empty() ||
       object.size() != kKeys) {
-    throw std::runtime_error(
-        fmt::format("entry \"{}\": a list \"when\" and the eight texts, nothing else", entry.id));
+    throw std::runtime_error(fmt::format(
+        "entry \"{}\": lists \"hosts\" and \"when\" and the seven texts, nothing else", entry.id));
   }
+  entry.hosts = words_of(object);
   for (const json& condition : object["when"]) entry.when.push_back(parse_condition(condition));
   return entry;
 }
 
 }  // namespace
+
+bool runs_on(const KnownDeviation& entry, const SubjectInfo& subject) {
+  return std::any_of(entry.hosts.begin(), entry.hosts.end(),
+                     [&](const std::string& word) { return has_word(subject.version, word); });
+}
 
 std::string fact_of(const DivergentStep& s, std::string_view name) {
   const Op& op = op_of(s, s.index);
@@ -123,6 +170,11 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "access") return access ? std::string(name_of(op.access())) : "";
   if (name == "register") return mov ? std::string(name_of(op.reg())) : "";
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
+  if (name == "ec-change") return error_code_change(s.verdict);
+  if (name == "ec-rsvd") {
+    const Outcome& got = s.outcomes.steps[s.index];
+    return got.kind == OutcomeKind::kPageFault && (got.error_code & pfec::kRsvd) != 0 ? "1" : "0";
+  }
   if (name == "root-index") return access ? std::to_string(op.gva >> 39 & 511) : "";
   if (name == "crosses-edge")
     return access && kvm::canonical(op.gva) != kvm::canonical(last_byte(op)) ? "1" : "0";
@@ -150,7 +202,7 @@ const KnownDeviations& KnownDeviations::built_in() {
 
 std::string_view KnownDeviations::covering(const DivergentStep& s) const {
   for (const KnownDeviation& entry : entries_) {
-    if (entry.subject != s.subject.name || !has_word(s.subject.version, entry.host)) continue;
+    if (entry.subject != s.subject.name || !runs_on(entry, s.subject)) continue;
     const auto holds = [&](const KnownCondition& c) { return fact_of(s, c.fact) == c.is; };
     if (std::all_of(entry.when.begin(), entry.when.end(), holds)) return entry.id;
   }

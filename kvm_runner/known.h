@@ -31,7 +31,8 @@ struct KnownCondition {
 struct KnownDeviation {
   std::string id;
   std::string subject;  // "kvm"
-  std::string host;     // word that the subject's version must contain, "kvm_pvm"
+  std::vector<std::string>
+      hosts;  // words of which the subject's version must contain one, "kvm_pvm"
   std::vector<KnownCondition> when;
   std::string rule, right, citation;  // the rule, who is right by it, where it stands
   std::string trace, neighbour;       // files in corpus/known
@@ -41,6 +42,9 @@ struct KnownDeviation {
 //   verb, class, field     of step and verdict, as named in traces and results
 //   access, register       of the step, empty for other verbs
 //   cpl                    at which the access ran: 0, 3
+//   ec-change              of a #PF whose error code alone is wrong: the bits that it lacks and
+//                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
+//   ec-rsvd                1: a #PF with RSVD was got
 //   root-index             of the gva in the root table: 0 .. 511
 //   crosses-edge           1: the access begins or ends, but not both, at a canonical address
 //   high-half              1: the value written has bits above 31
@@ -48,6 +52,9 @@ struct KnownDeviation {
 //                          access on a vCPU whose CR4 took such a value last
 //   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
 std::string fact_of(const DivergentStep& step, std::string_view name);
+
+// Whether the entry is about the host that the subject runs on.
+bool runs_on(const KnownDeviation& entry, const SubjectInfo& subject);
 
 class KnownDeviations {
  public:

@@ -11,7 +11,8 @@ namespace twinwalk::kvm {
 
 bool KvmSubject::open(std::string& why) {
   if (!host_.open(why) || !memory_.open(why)) return false;
-  info_ = {"kvm", host_.version(), Profile::kKvm, true};
+  info_ = {"kvm", host_.version(), host_.shadows() ? Profile::kKvm : Profile::kArchitecture, true,
+           host_.vendor()};
   return true;
 }
 

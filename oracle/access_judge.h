@@ -79,6 +79,7 @@ class AccessJudge {
   void settle_entries(const Ways* ways);
   void deliver_fault(unsigned which);
   bool settle_fresh_fault();
+  void leave_canonical_half_open();
   void adopt_fresh();
 
   // --- A and D, and what else a step leaves in the entries, in judge_entries.cc.
@@ -133,6 +134,7 @@ class AccessJudge {
   bool accept_fault_before_gp();
   // A table without memory, or A/D due in a read-only one: #PF with P=0 (or RSVD for the former).
   bool accept_open_table();
+  bool device_was_asked_for_table() const;
   bool fault_of_open_table() const;
   bool fault_of_some_part() const;
   bool accept_stale();

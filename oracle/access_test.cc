@@ -183,6 +183,37 @@ TEST_P(Access, NoFaultOfAMappedPageAtTheEdgeOfCanonicalSpace) {
                  "canonical");
 }
 
+TEST_P(Access, TheCanonicalHalfMayHaveBeenWalkedBeforeTheGeneralProtection) {
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 4), Testbed::kPdpt | kPwu);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 3), Testbed::kPd | kPwu);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 2), Testbed::kPt | kPwu);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 1), kOther | kPwu);
+  Outcome o;
+  o.kind = OutcomeKind::kGp;
+  expect_agree(bed.access(AccessKind::kWrite, kEdge, o));
+  for (unsigned level = 1; level <= 4; ++level) {
+    const std::uint64_t gpa = Testbed::entry_gpa(kEdge, level);
+    const std::uint64_t differs = bed.spec.read_word(gpa) ^ (bed.spec.read_word(gpa) & ~pte::kA);
+    EXPECT_EQ(bed.spec.open_bits(gpa, bed.spec.read_word(gpa)) & differs, differs) << level;
+    EXPECT_EQ(bed.spec.read_word(gpa) & pte::kD, 0u) << "nothing was stored";
+    EXPECT_EQ(bed.spec.open_bits(gpa, bed.spec.read_word(gpa)) & ~pte::kA, 0u);
+  }
+}
+
+TEST_P(Access, ATableWithoutMemoryFaultsOrAsksTheDeviceThere) {
+  constexpr std::uint64_t kNowhere = std::uint64_t{1} << 32;
+  bed.spec.write_word(Testbed::entry_gpa(kGva, 2), kNowhere | kPwu | pte::kA);
+  Outcome o;
+  o.kind = OutcomeKind::kMmio;
+  bed.fill_path(kGva, o.path[0]);
+  o.gpa[0] = kNowhere + (kGva >> 12 & 511) * 8;
+  const Verdict asked = bed.access(AccessKind::kRead, kGva, o);
+  const bool by_hardware = GetParam() == Profile::kArchitecture;
+  EXPECT_EQ(asked.kind, by_hardware ? VerdictKind::kUnspecified : VerdictKind::kDiverge);
+  o.gpa[0] = kNowhere + 4096;
+  EXPECT_EQ(bed.access(AccessKind::kRead, kGva, o).kind, VerdictKind::kDiverge);
+}
+
 TEST_P(Access, CrossingStoresInBothFrames) {
   bed.spec.write_word(Testbed::entry_gpa(kGva + 0x1000, 1), kOther | kPwu);
   const Outcome o = bed.fresh(AccessKind::kWrite, kGva + 0xffc);

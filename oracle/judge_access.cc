@@ -234,7 +234,10 @@ void AccessJudge::deliver_fault(unsigned which) {
 }
 
 bool AccessJudge::settle_fresh_fault() {
-  if (fresh_.kind != OutcomeKind::kPageFault) return true;  // #GP: nothing was walked
+  if (fresh_.kind != OutcomeKind::kPageFault) {
+    leave_canonical_half_open();
+    return true;
+  }
   bool unchanged = true;
   for (unsigned i = 0; i < fresh_.parts; ++i) unchanged &= !seen_.has_path(i) || path_equals(i);
   Ways ways(state_, seen_);
@@ -247,6 +250,15 @@ bool AccessJudge::settle_fresh_fault() {
   leave_walks_apart_open();
   deliver_fault(fresh_.which);
   return true;
+}
+
+// The #GP of one half comes when it comes: the other half may have been walked by then.
+void AccessJudge::leave_canonical_half_open() {
+  FreshAccess half;
+  if (!walk_canonical_half(state_, context_, half) || half.part[half.which].faults) return;
+  const Walk& walk = half.part[half.which].walk;
+  for (unsigned s = 0; s < walk.count; ++s)
+    set_or_leave_open(walk.entry_gpa[s], owed_bits(walk, s, false), 0);
 }
 
 void AccessJudge::adopt_fresh() {

@@ -27,6 +27,13 @@ bool AccessJudge::accept_fault_before_gp() {
 
 bool AccessJudge::accept_open_table() {
   if (!fresh_.table_without_memory && !fresh_.table_read_only) return false;
+  if (device_was_asked_for_table()) {
+    if (changes_are_lawful(true)) adopt_path();
+    leave_walks_apart_open();
+    unspecified(out_, rules::kTableMmio, "outcome", to_text(got_),
+                to_text(to_outcome(context_, fresh_)));
+    return true;
+  }
   if (got_.kind != OutcomeKind::kPageFault) return false;
   const bool known =
       fault_of_open_table() || (fresh_.kind == OutcomeKind::kPageFault && fault_of_some_part());
@@ -41,6 +48,19 @@ bool AccessJudge::accept_open_table() {
   const Rule& rule = fresh_.table_without_memory ? rules::kTableMmio : rules::kTableReadOnly;
   unspecified(out_, rule, "outcome", to_text(got_), to_text(to_outcome(context_, fresh_)));
   return true;
+}
+
+// A second dimension without memory for a table exits to the device there. The core of a shadow has
+// no such exit: its walker reads the table itself.
+bool AccessJudge::device_was_asked_for_table() const {
+  if (kvm() || got_.kind != OutcomeKind::kMmio || !fresh_.table_without_memory) return false;
+  for (unsigned i = 0; i < fresh_.parts; ++i) {
+    const Walk& walk = fresh_.part[i].walk;
+    if (walk.stop != Stop::kNoMemory || walk.count == 0) continue;
+    const std::uint64_t table = walk.entry[walk.count - 1] & pte::kAddressMask;
+    if (table / kPageBytes == got_.gpa[0] / kPageBytes) return true;
+  }
+  return false;
 }
 
 bool AccessJudge::fault_of_open_table() const {

@@ -17,19 +17,34 @@
 namespace twinwalk::cli {
 namespace {
 
-void refuse_what_is_not_there(const ConformOptions& options) {
-  static constexpr std::string_view kLater[] = {"qemu-svm", "bochs-vmx", "vmx-kvm"};
-  if (std::find(std::begin(kLater), std::end(kLater), options.host) != std::end(kLater)) {
-    throw Failure(fmt::format("--host {}: not available in this version", options.host));
+constexpr Mode kModes[] = {Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level};
+
+std::vector<Mode> modes_of(const ConformOptions& options) {
+  std::vector<Mode> modes;
+  std::string allowed;
+  for (const Mode mode : kModes) {
+    if (conform_features(mode).empty()) continue;
+    allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", name_of(mode));
+    if (options.mode.empty() || options.mode == name_of(mode)) modes.push_back(mode);
   }
-  if (options.host != "local") {
-    throw Failure(fmt::format("--host: found `{}`; allowed: local", options.host));
+  if (modes.empty())
+    throw Failure(fmt::format("--mode: found `{}`; allowed: {}", options.mode, allowed));
+  return modes;
+}
+
+// The subjects that are asked for, each a column of the matrix a mode.
+std::vector<SubjectWords> columns_of(const ConformOptions& options) {
+  std::vector<SubjectWords> columns;
+  if (options.host == "local") {
+    for (const char* word : {"core", "core-kvm", "kvm"}) {
+      if (options.subject.empty() || options.subject == word) columns.push_back({word, "local"});
+    }
+    if (columns.empty()) columns.push_back({options.subject, "local"});  // a word to be refused
+    return columns;
   }
-  if (options.mode != name_of(Mode::k4Level)) {
-    throw Failure(
-        fmt::format("--mode: found `{}`; allowed: {}", options.mode, name_of(Mode::k4Level)));
-  }
-  if (options.reload_module) throw Failure("--reload-module: not available in this version");
+  for (const hosts::HostVariant* variant : variants_of(options.host, options.subject))
+    columns.push_back({std::string(variant->subject), label_of(*variant)});
+  return columns;
 }
 
 // Tells of the first divergence, accepted one or skipped step, in that order of weight.
@@ -57,21 +72,33 @@ CaseVerdict judge(const Trace& trace, Subject& subject) {
   return verdict;
 }
 
-// The column of a subject that this machine cannot run: skipped, never a pass.
-std::vector<ConformLine> skipped_column(const ConformOptions& options, const std::string& subject,
+// The column of a subject that cannot be run here: skipped, never a pass.
+std::vector<ConformLine> skipped_column(const SubjectWords& words, Mode mode,
                                         const std::string& why) {
   std::vector<ConformLine> lines;
-  for (const ConformFeature& feature : conform_features(Mode::k4Level)) {
+  for (const ConformFeature& feature : conform_features(mode)) {
     ConformLine line;
     line.feature = feature.name;
-    line.subject = subject;
-    line.host = options.host;
-    line.mode = options.mode;
+    line.subject = words.subject;
+    line.host = words.host;
+    line.mode = name_of(mode);
     line.result = ConformResult::kSkip;
     line.why = why;
     lines.push_back(std::move(line));
   }
   return lines;
+}
+
+// Everything that will be asked of a subject elsewhere, which does it faster at once.
+void prefetch(remote::RemoteSubject& subject, std::span<const Mode> modes) {
+  std::vector<Program> programs;
+  Lowering lowering;
+  for (const Mode mode : modes) {
+    for (const Trace& trace : conform_traces(mode, subject.info())) {
+      if (requirements_hold(trace)) lowering.lower(trace, programs.emplace_back());
+    }
+  }
+  subject.prefetch(std::move(programs));
 }
 
 void write_results(const std::string& folder, const std::vector<ConformLine>& lines) {
@@ -93,24 +120,26 @@ void write_results(const std::string& folder, const std::vector<ConformLine>& li
 }  // namespace
 
 int conform(const ConformOptions& options) {
-  refuse_what_is_not_there(options);
-  std::vector<std::string> subjects = {"core", "core-kvm", "kvm"};
-  if (!options.subject.empty()) subjects = {options.subject};
-
+  if (options.reload_module) throw Failure("--reload-module: not available in this version");
+  const std::vector<Mode> modes = modes_of(options);
   std::vector<ConformLine> lines;
   const auto on_line = [&](const ConformLine& line) {
     if (options.json) print("{}\n", to_json(line));
   };
-  for (const std::string& word : subjects) {
-    const NamedSubject named = make_subject(word);
-    std::vector<ConformLine> column;
-    if (named.subject != nullptr) {
-      column = twinwalk::conform(*named.subject, options.host, Mode::k4Level, judge, on_line);
-    } else {
-      column = skipped_column(options, word, named.why_not);
-      for (const ConformLine& line : column) on_line(line);
+  for (const SubjectWords& words : columns_of(options)) {
+    const NamedSubject named = make_subject(words);
+    if (auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(named.subject.get()))
+      prefetch(*elsewhere, modes);
+    for (const Mode mode : modes) {
+      std::vector<ConformLine> column;
+      if (named.subject != nullptr) {
+        column = twinwalk::conform(*named.subject, words.host, mode, judge, on_line);
+      } else {
+        column = skipped_column(words, mode, named.why_not);
+        for (const ConformLine& line : column) on_line(line);
+      }
+      lines.insert(lines.end(), column.begin(), column.end());
     }
-    lines.insert(lines.end(), column.begin(), column.end());
   }
   if (!options.json) write_out(conform_matrix(lines));
   if (!options.out.empty()) write_results(options.out, lines);

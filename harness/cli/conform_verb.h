@@ -6,9 +6,9 @@
 namespace twinwalk::cli {
 
 struct ConformOptions {
-  std::string subject;  // empty: core, core-kvm and kvm
+  std::string subject;  // empty: all that the host has
   std::string host = "local";
-  std::string mode = "4-level";
+  std::string mode;  // empty: all
   bool reload_module = false;
   bool json = false;
   std::string out;  // folder for the lines, the matrix and the traces that failed; empty: none

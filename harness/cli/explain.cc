@@ -227,16 +227,16 @@ void tell_end(const NamedTrace& named, const SubjectInfo& info, const Probe& end
 
 }  // namespace
 
-int explain(const std::string& path, const std::string& subject) {
+int explain(const std::string& path, const SubjectWords& words) {
   const NamedTrace named = load_trace(path, Input::kAny);
-  const NamedSubject under_test = make_subject(subject);
+  const NamedSubject under_test = make_subject(words);
   if (under_test.subject == nullptr) {
-    throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));
+    throw Failure(fmt::format("subject {}: {}", words.subject, under_test.why_not));
   }
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
   accept_host_deviations(checker);
-  if (subject == "core") {
+  if (words.subject == "core") {
     const Probe alive = probe(checker, named.trace);
     if (!alive.survived) {
       tell_end(named, info_on(*under_test.subject, named.trace.machine), alive);

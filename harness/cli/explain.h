@@ -3,12 +3,14 @@
 
 #include <string>
 
+#include "harness/cli/subjects.h"
+
 namespace twinwalk::cli {
 
 // `explain`: one trace, operation by operation: the guest's walk by the reference and what the
 // subject left behind side by side, entries decoded; the rule that decides, with its citation; of a
 // divergence what was got, what was allowed, and why. Always exit 0.
-int explain(const std::string& path, const std::string& subject);
+int explain(const std::string& path, const SubjectWords& words);
 
 }  // namespace twinwalk::cli
 

@@ -67,16 +67,21 @@ void add_decode(CLI::App& app, int& code) {
   verb->callback([names, raw, &code] { code = decode_trace(names->file, names->out, *raw); });
 }
 
+void add_subject_words(CLI::App* verb, SubjectWords& words) {
+  verb->add_option("--subject", words.subject, "what is under test: core, bare, kvm or core-kvm");
+  verb->add_option("--host", words.host, "where it runs: local, or " + host_names());
+}
+
 void add_run(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand("run", "Replays traces and checks every operation");
   auto options = std::make_shared<RunOptions>();
   verb->add_option("PATH", options->paths, "traces, or folders of *.walk")->required();
-  verb->add_option("--subject", options->subject,
-                   "what is under test: core, bare, kvm or core-kvm");
+  add_subject_words(verb, options->under_test);
   verb->add_option("--reference", options->references,
                    "spec (always), unicorn; both where they can be had if not given");
   verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
   verb->add_flag("--json", options->json, "one JSON object a line, the summary last");
+  verb->add_flag("--fit", options->fit, "a machine that says no vendor is one of the host's");
   verb->callback([options, &code] { code = run(*options); });
 }
 
@@ -84,20 +89,19 @@ void add_minimise(CLI::App& app, int& code) {
   CLI::App* verb =
       app.add_subcommand("minimise", "Writes the smallest trace with the same divergence class");
   auto names = add_file_and_output(verb);
-  auto subject = std::make_shared<std::string>("core");
-  verb->add_option("--subject", *subject, "what is under test: core, bare, kvm or core-kvm");
-  verb->callback(
-      [names, subject, &code] { code = minimise_trace(names->file, *subject, names->out); });
+  auto words = std::make_shared<SubjectWords>();
+  add_subject_words(verb, *words);
+  verb->callback([names, words, &code] { code = minimise_trace(names->file, *words, names->out); });
 }
 
 void add_explain(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand(
       "explain", "Tells a trace step by step: both walks, the rule that decides, its citation");
   auto file = std::make_shared<std::string>();
-  auto subject = std::make_shared<std::string>("core");
+  auto words = std::make_shared<SubjectWords>();
   verb->add_option("FILE", *file, "a trace, text or binary; - is standard input")->required();
-  verb->add_option("--subject", *subject, "what is under test: core, bare, kvm or core-kvm");
-  verb->callback([file, subject, &code] { code = explain(*file, *subject); });
+  add_subject_words(verb, *words);
+  verb->callback([file, words, &code] { code = explain(*file, *words); });
 }
 
 void add_bench(CLI::App& app, int& code) {
@@ -152,8 +156,9 @@ void add_conform(CLI::App& app, int& code) {
       app.add_subcommand("conform", "The conformance suite, as a matrix of features by subjects");
   auto options = std::make_shared<ConformOptions>();
   verb->add_option("--subject", options->subject, "core, core-kvm or kvm; all if not given");
-  verb->add_option("--host", options->host, "local");
-  verb->add_option("--mode", options->mode, "4-level");
+  verb->add_option("--host", options->host, "where: local, or " + host_names());
+  verb->add_option("--mode", options->mode,
+                   "one guest mode alone: none, 32-bit, pae, 4-level, 5-level");
   verb->add_flag("--reload-module", options->reload_module)->group("");
   verb->add_flag("--json", options->json, "one JSON object a feature and subject");
   verb->add_option("--out", options->out, "folder for lines, matrix and traces that failed");

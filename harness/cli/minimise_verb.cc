@@ -37,21 +37,21 @@ Trace smallest_of_core(Checker& checker, const Trace& trace, const Probe& first)
 
 }  // namespace
 
-int minimise_trace(const std::string& path, const std::string& subject, const std::string& out) {
+int minimise_trace(const std::string& path, const SubjectWords& words, const std::string& out) {
   const NamedTrace named = load_trace(path, Input::kAny);
-  const NamedSubject under_test = make_subject(subject);
+  const NamedSubject under_test = make_subject(words);
   if (under_test.subject == nullptr) {
-    throw Failure(fmt::format("subject {}: {}", subject, under_test.why_not));
+    throw Failure(fmt::format("subject {}: {}", words.subject, under_test.why_not));
   }
   // A disagreement between the references shows only if both are asked.
   const auto unicorn = start_unicorn(parse_references(""));
   Checker checker(*under_test.subject, unicorn.get());
   accept_host_deviations(checker);
-  const bool alone = subject == "core";
+  const bool alone = words.subject == "core";
   const Probe first =
       alone ? probe(checker, named.trace) : Probe{true, checker.check(named.trace).divergence, {}};
   if (first.divergence == DivergenceClass::kNone) {
-    throw Failure(fmt::format("{}: does not diverge on subject {}", path, subject));
+    throw Failure(fmt::format("{}: does not diverge on subject {}", path, words.subject));
   }
   // Asking Unicorn on every attempt would only cost time where its answer is not the divergence.
   if (first.divergence != DivergenceClass::kReferenceDisagreement) checker.set_unicorn(nullptr);

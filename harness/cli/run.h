@@ -4,14 +4,17 @@
 #include <string>
 #include <vector>
 
+#include "harness/cli/subjects.h"
+
 namespace twinwalk::cli {
 
 struct RunOptions {
   std::vector<std::string> paths;
-  std::string subject = "core";
+  SubjectWords under_test;
   std::string references;  // as --reference has them; empty: all that can be had
   bool raw = false;
   bool json = false;
+  bool fit = false;  // machines that say no vendor are of the host's
 };
 
 // `run`: replays traces; a line for every operation that is not `agree`, then the summary. Exit 0

@@ -25,8 +25,41 @@ namespace {
 
 }  // namespace
 
-NamedSubject make_subject(const std::string& word) {
+std::string label_of(const hosts::HostVariant& variant) {
+  return fmt::format("{}:{}", variant.host, variant.name);
+}
+
+std::string host_names() {
+  std::string names;
+  for (const hosts::HostVariant& variant : hosts::host_variants()) {
+    if (names.find(variant.host) == names.npos)
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", variant.host);
+  }
+  return names;
+}
+
+std::vector<const hosts::HostVariant*> variants_of(const std::string& host,
+                                                   const std::string& subject) {
+  std::vector<const hosts::HostVariant*> found;
+  bool host_is_known = false;
+  for (const hosts::HostVariant& variant : hosts::host_variants()) {
+    const bool named = host == variant.host || host == label_of(variant);
+    host_is_known |= named;
+    if (named && (subject.empty() || subject == variant.subject)) found.push_back(&variant);
+  }
+  if (!host_is_known)
+    throw Failure(fmt::format("--host: found `{}`; allowed: local, {}", host, host_names()));
+  if (found.empty()) throw Failure(fmt::format("--host {} has no subject {}", host, subject));
+  return found;
+}
+
+NamedSubject make_subject(const SubjectWords& words) {
+  const std::string& word = words.subject;
   NamedSubject named;
+  if (words.host != "local") {
+    named.subject = hosts::start_variant(*variants_of(words.host, word).front(), named.why_not);
+    return named;
+  }
   if (word == "core") {
     named.subject = make_own_subject();
   } else if (word == "bare") {

@@ -5,9 +5,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "harness/checker.h"
 #include "harness/subject.h"
+#include "kvm_runner/hosts/hosts.h"
 #include "oracle/unicorn/client.h"
 
 namespace twinwalk::cli {
@@ -16,8 +18,21 @@ struct NamedSubject {
   std::unique_ptr<Subject> subject;  // null: this machine cannot run it
   std::string why_not;
 };
-// "core", "bare", "kvm" or "core-kvm"; throws Failure for any other word.
-NamedSubject make_subject(const std::string& word);
+
+// The words of --subject and --host: "core", "bare", "kvm", "core-kvm" on "local", or what an
+// emulated host has (kvm_runner/hosts/hosts.h), whose variant may be named: "qemu-svm:npt=1".
+struct SubjectWords {
+  std::string subject = "core", host = "local";
+};
+// Throws Failure for any other words.
+NamedSubject make_subject(const SubjectWords& words);
+
+// The variants of `host` that have the subject, all of them for an empty word; throws Failure if
+// there is no such host, or it has none.
+std::vector<const hosts::HostVariant*> variants_of(const std::string& host,
+                                                   const std::string& subject);
+std::string label_of(const hosts::HostVariant& variant);  // "qemu-svm:npt=1"
+std::string host_names();                                 // of the emulated ones, for help
 
 // Lets the checker take what its subject's host is known to do wrong (corpus/known/kvm.json) for
 // known.

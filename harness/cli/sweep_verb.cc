@@ -113,7 +113,7 @@ int run_sweep_verb(const SweepOptionsOfVerb& words) {
   parse_mode(words.mode, options);
   options.only = words.block;
   const bool nested = options.nesting != Nesting::kNone;
-  const NamedSubject subject = make_subject(nested ? "bare" : "core");
+  const NamedSubject subject = make_subject({nested ? "bare" : "core", "local"});
   const auto unicorn = nested ? nullptr : start_unicorn(parse_references(""));
   options.unicorn = unicorn.get();
   options.stop = &stop_asked;

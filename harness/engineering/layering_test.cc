@@ -59,6 +59,9 @@ const std::vector<Arrow>& arrows() {
       {"fuzzers/", {"fuzzers/", "harness/"}},
       {"kvm_runner/", {"kvm_runner/", "harness/trace/", "harness/subject.h"}},
       {"kvm_runner/core_kvm", {"kvm_runner/", "harness/trace/", "harness/core/", "mmu_core/"}},
+      // The core on bare metal, with what it needs of a system.
+      {"kvm_runner/vmx_image/",
+       {"kvm_runner/", "harness/trace/", "harness/core/", "harness/subject.h", "mmu_core/"}},
       // Tests on real MMUs hold what they saw against the reference.
       {"kvm_runner/testing/",
        {"kvm_runner/", "harness/trace/", "harness/subject.h", "harness/testing/", "oracle/"}},

@@ -75,7 +75,9 @@ class LinuxHost final : public remote::FarEnd {
   }
 
   std::string describe() override {
-    return subject() != nullptr ? subject_->info().version : "no KVM: " + why_;
+    if (subject() == nullptr) return "no KVM: " + why_;
+    const SubjectInfo& info = subject_->info();
+    return remote::describe(info);
   }
 
  private:

@@ -90,6 +90,13 @@ void answer(Subject& subject, const Program& program, Reply& reply) {
   }
 }
 
+std::string describe(const SubjectInfo& info) {
+  std::string text;
+  if (info.vendor) text = std::string("vendor=") + std::string(name_of(*info.vendor)) + " ";
+  if (info.profile == Profile::kArchitecture) text += "hardware-walks ";
+  return text + info.version;
+}
+
 void serve(FarEnd& far_end, LineChannel& channel) {
   Server server(far_end, channel);
   server.introduce(0);

@@ -15,6 +15,11 @@ namespace twinwalk::remote {
 // Runs the program; the reply has the words of the image that its steps stored to.
 void answer(Subject& subject, const Program& program, Reply& reply);
 
+// The text of a `host` line, and what it says of the subject besides the version: "vendor=amd
+// hardware-walks ...": whose machines it has, and that the guest's own tables are walked by
+// hardware.
+std::string describe(const SubjectInfo& info);
+
 // What a far end is to its server.
 class FarEnd {
  public:

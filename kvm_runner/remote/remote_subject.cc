@@ -26,10 +26,28 @@ void stand_in(const Answer& answer, std::size_t steps, OutcomeStream& out) {
   out.complaint_text = answer.why;
 }
 
+// Takes `word` and the space behind it off the front.
+bool take(std::string& text, const std::string& word) {
+  if (text.compare(0, word.size() + 1, word + " ") != 0) return false;
+  text.erase(0, word.size() + 1);
+  return true;
+}
+
+// What describe() (answer.h) made of it.
+SubjectInfo info_of(std::string name, std::string text) {
+  SubjectInfo info{std::move(name), "", Profile::kKvm, true, {}};
+  for (const Vendor vendor : {Vendor::kIntel, Vendor::kAmd}) {
+    if (take(text, "vendor=" + std::string(name_of(vendor)))) info.vendor = vendor;
+  }
+  if (take(text, "hardware-walks")) info.profile = Profile::kArchitecture;
+  info.version = std::move(text);
+  return info;
+}
+
 }  // namespace
 
-RemoteSubject::RemoteSubject(std::unique_ptr<Link> link, SubjectInfo info)
-    : link_(std::move(link)), info_(std::move(info)) {}
+RemoteSubject::RemoteSubject(std::unique_ptr<Link> link, std::string name)
+    : link_(std::move(link)), info_(info_of(std::move(name), link_->describe())) {}
 
 void RemoteSubject::prefetch(std::vector<Program> programs) {
   programs_ = std::move(programs);
@@ -38,7 +56,11 @@ void RemoteSubject::prefetch(std::vector<Program> programs) {
 }
 
 bool RemoteSubject::take_prefetched(const Program& program) {
-  if (next_ == programs_.size() || !same(programs_[next_], program)) return false;
+  const auto first = programs_.begin() + static_cast<std::ptrdiff_t>(next_);
+  const auto found =
+      std::find_if(first, programs_.end(), [&](const Program& p) { return same(p, program); });
+  if (found == programs_.end()) return false;
+  next_ = static_cast<std::size_t>(found - programs_.begin());
   last_ = std::move(answers_[next_++]);
   return true;
 }

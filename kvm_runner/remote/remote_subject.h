@@ -38,11 +38,12 @@ class Link {
 
 class RemoteSubject final : public Subject {
  public:
-  RemoteSubject(std::unique_ptr<Link> link, SubjectInfo info);
+  // `name`: the word of --subject.
+  RemoteSubject(std::unique_ptr<Link> link, std::string name);
 
   const SubjectInfo& info() const override { return info_; }
   // Runs them all at once; the next calls of run() with these programs, in this order, have their
-  // answers already.
+  // answers already; some may be left out.
   void prefetch(std::vector<Program> programs);
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;

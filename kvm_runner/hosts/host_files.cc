@@ -1,0 +1,42 @@
+#include "kvm_runner/hosts/host_files.h"
+
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+namespace twinwalk::hosts {
+namespace {
+
+std::filesystem::path own_folder() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+}
+
+}  // namespace
+
+std::string host_folder() {
+  const char* build = std::getenv("TWINWALK_BUILD_DIR");
+  if (build != nullptr && *build != '\0') return std::string(build) + "/hosts";
+  return (own_folder().parent_path().parent_path() / "hosts").string();
+}
+
+std::string host_file(const std::string& name, std::string& why) {
+  const std::string path = host_folder() + "/" + name;
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) return path;
+  why = path + " is not there; `./twinwalk conform --host ...` makes it";
+  return {};
+}
+
+std::string identity_of(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) return path;
+  return path + ":" + std::to_string(status.st_size) + ":" + std::to_string(status.st_mtim.tv_sec) +
+         "." + std::to_string(status.st_mtim.tv_nsec);
+}
+
+std::string sibling(const std::string& name) { return (own_folder() / name).string(); }
+
+}  // namespace twinwalk::hosts

@@ -1,0 +1,24 @@
+#ifndef TWINWALK_KVM_RUNNER_HOSTS_HOST_FILES_H_
+#define TWINWALK_KVM_RUNNER_HOSTS_HOST_FILES_H_
+
+// Where what the emulated hosts boot from lies: the launcher puts it there (prepare.sh).
+
+#include <string>
+
+namespace twinwalk::hosts {
+
+// The folder `hosts` of the build folder: TWINWALK_BUILD_DIR, else two above the program's own.
+std::string host_folder();
+
+// A file of it; empty, and why, if it is not there.
+std::string host_file(const std::string& name, std::string& why);
+
+// What tells one state of a file from another without reading it: name, size, time of change.
+std::string identity_of(const std::string& path);
+
+// Path of a program that is built beside this one.
+std::string sibling(const std::string& name);
+
+}  // namespace twinwalk::hosts
+
+#endif  // TWINWALK_KVM_RUNNER_HOSTS_HOST_FILES_H_

@@ -1,0 +1,28 @@
+#ifndef TWINWALK_KVM_RUNNER_HOSTS_HOSTS_H_
+#define TWINWALK_KVM_RUNNER_HOSTS_HOSTS_H_
+
+// The hosts besides this machine, by the words of `--host`.
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "kvm_runner/remote/remote_subject.h"
+
+namespace twinwalk::hosts {
+
+// One way to run a subject on a host: a column of the conformance matrix.
+struct HostVariant {
+  std::string_view host;     // "qemu-svm"
+  std::string_view subject;  // "kvm"
+  std::string_view name;     // "npt=0": what tells it from the others of that host
+};
+std::span<const HostVariant> host_variants();
+
+// Starts it. Null, and why, if it cannot be had here.
+std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why);
+
+}  // namespace twinwalk::hosts
+
+#endif  // TWINWALK_KVM_RUNNER_HOSTS_HOSTS_H_
