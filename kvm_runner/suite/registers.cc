@@ -60,16 +60,16 @@ Cases mode_changes(const Paging& p) {
     const Paging& other = paging_of(mode);
     const bool la57 = mode == Mode::k5Level || p.mode == Mode::k5Level;
     const std::string use = "access read gva=0x405000 cpl=$\naccess write gva=0x405008 cpl=$\n";
+    const char* const here = "map gva=0x405000 gpa=0x405000\n";
     const std::string there = enter(other, "0x200000") + "map gva=0x405000 gpa=0x407000\n" + use;
     const char* features =
         la57 ? "features=nx|1g|pge|pcid|invpcid|smep|smap|pku|la57|pse|pse36|pae" : "";
-    const std::string name(twinwalk::name_of(mode));
-    add_both_rings(cases, p, "to-" + name + "-and-back",
-                   "map gva=0x405000 gpa=0x405000\n" + use + there + enter(p, "0x100000") + use,
+    const std::string_view name = twinwalk::name_of(mode);
+    add_both_rings(cases, p, fmt::format("to-{}-and-back", name),
+                   fmt::format("{}{}{}{}{}", here, use, there, enter(p, "0x100000"), use),
                    features);
-    add_both_rings(cases, p, "to-" + name + "-on-the-same-tables",
-                   "map gva=0x405000 gpa=0x405000\n" + use + enter(other, "0x100000") + use,
-                   features);
+    add_both_rings(cases, p, fmt::format("to-{}-on-the-same-tables", name),
+                   fmt::format("{}{}{}{}", here, use, enter(other, "0x100000"), use), features);
   }
   return cases;
 }

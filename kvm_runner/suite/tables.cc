@@ -290,8 +290,8 @@ Cases pdptes(const Paging& p) {
   for (const char* bit : {"w", "u", "a", "d", "ps", "g", "pwt", "pcd", "0x200", "0x10000000000",
                           "0x10000000000000", "xd"}) {
     add_both_rings(cases, p, fmt::format("bit-{}", bit),
-                   head + p.store(at, fmt::format("{:#x}|p|{}", p.table(2), bit)) +
-                       "mov cr3=0x100000\n" + use);
+                   fmt::format("{}{}mov cr3=0x100000\n{}", head,
+                               p.store(at, fmt::format("{:#x}|p|{}", p.table(2), bit)), use));
   }
   add_both_rings(
       cases, p, "not-present-hides-reserved",
@@ -304,10 +304,10 @@ Cases pdptes(const Paging& p) {
                         Way{"pse", "mov cr4=pae|pse\n"}, Way{"wp", "mov cr0=pe|et|ne|pg\n"},
                         Way{"cd", "mov cr0=pe|et|ne|wp|cd|pg\n"}}) {
     add_both_rings(cases, p, fmt::format("unmapped-{}", way.name),
-                   head + use + p.store(at, "0x0") + way.text + use);
+                   fmt::format("{}{}{}{}{}", head, use, p.store(at, "0x0"), way.text, use));
     add_both_rings(cases, p, fmt::format("present-{}", way.name),
-                   head + p.store(at + 8, Paging::entry(p.table(2), "p")) + way.text +
-                       "access read gva=0x80000000 cpl=$\n");
+                   fmt::format("{}{}{}access read gva=0x80000000 cpl=$\n", head,
+                               p.store(at + 8, Paging::entry(p.table(2), "p")), way.text));
   }
   add_both_rings(cases, p, "array-in-the-middle-of-a-page",
                  head + p.store(0x2000a8, Paging::entry(p.table(2), "p")) + "mov cr3=0x2000a0\n" +
