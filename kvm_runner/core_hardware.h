@@ -30,7 +30,6 @@ class CoreHardware : public CoreRun {
 
  protected:
   CoreHardware() : CoreRun({}) {}
-  ~CoreHardware() = default;
 
   // ---- what a processor supplies
   virtual bool has_host(std::uint32_t feature) const = 0;

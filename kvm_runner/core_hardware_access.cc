@@ -165,7 +165,7 @@ StubExit CoreHardware::run_below(const Op& op, const mmu::EntryState& entry, con
     }
   }
   root[kRootIndex] = runner_entry(entry.levels);
-  const StubExit exit = run_in_guest(op, entry, call);
+  StubExit exit = run_in_guest(op, entry, call);
   root[kRootIndex] = original;
   if (beyond != nullptr) *beyond = 0;
   return exit;

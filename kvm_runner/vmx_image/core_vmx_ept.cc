@@ -101,24 +101,10 @@ std::uint64_t* CoreVmxSubject::planting_place(unsigned space, std::uint64_t cr3)
   return reinterpret_cast<std::uint64_t*>(arena_.frame_at(hpa) + hva % kvm::kPage);
 }
 
-// Memory as the trace has it, by which a walk tells whether it meets the runner's entry.
-class CoreVmxSubject::PlantedView final : public kvm::WordReader {
- public:
-  PlantedView(const CoreVmxSubject& subject, unsigned space, std::uint64_t planted)
-      : subject_(subject), space_(space), planted_(planted) {}
-  bool read_word(std::uint64_t gpa, std::uint64_t& word) const override {
-    return Memory(subject_, space_).read_word(gpa, word);
-  }
-  bool is_trace_word(std::uint64_t gpa) const override {
-    std::uint64_t hva = 0;
-    return !subject_.hva_of(space_, gpa, hva) || hva != planted_;
-  }
-
- private:
-  const CoreVmxSubject& subject_;
-  const unsigned space_;
-  const std::uint64_t planted_;  // hva
-};
+bool CoreVmxSubject::PlantedView::is_trace_word(std::uint64_t gpa) const {
+  std::uint64_t hva = 0;
+  return !subject_.hva_of(space_, gpa, hva) || hva != planted_;
+}
 
 // Where the runner would be seen, and where the guest's tables mean something else to this
 // processor than to the trace's.
@@ -176,7 +162,7 @@ kvm::StubExit CoreVmxSubject::run_below(const Op& op, const mmu::EntryState& ent
   if (place == nullptr) panic("no root to plant the runner's entry in");
   const std::uint64_t original = *place;
   *place = runner_root_entry(kRunnerGpa);
-  const kvm::StubExit exit = run_in_guest(op, entry, call);
+  kvm::StubExit exit = run_in_guest(op, entry, call);
   *place = original;
   return exit;
 }

@@ -54,7 +54,21 @@ class CoreVmxSubject final : public kvm::CoreHardware {
   void complain_if_not_exited(const Op& op, const Exit& exit);
 
   // Two dimensions (core_vmx_ept.cc).
-  class PlantedView;
+  // Memory as the trace has it, by which a walk tells whether it meets the runner's entry.
+  class PlantedView final : public kvm::WordReader {
+   public:
+    PlantedView(const CoreVmxSubject& subject, unsigned space, std::uint64_t planted)
+        : subject_(subject), space_(space), planted_(planted) {}
+    bool read_word(std::uint64_t gpa, std::uint64_t& word) const override {
+      return Memory(subject_, space_).read_word(gpa, word);
+    }
+    bool is_trace_word(std::uint64_t gpa) const override;
+
+   private:
+    const CoreVmxSubject& subject_;
+    const unsigned space_;
+    const std::uint64_t planted_;  // hva
+  };
   SkipReason prepare_ept(const Machine& machine);
   Entry ept_entry(const Registers& registers, const mmu::EntryState& entry) const;
   std::uint64_t* runner_word(unsigned page);
