@@ -1,5 +1,6 @@
 #include "kvm_runner/core_hardware.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kvm_runner/backing.h"
@@ -14,6 +15,14 @@ void CoreHardware::reset_host() {
   broken_ = image_valid_ = false;
 }
 
+// The host is what it is, and not what the trace says.
+bool CoreHardware::fit_maxphyaddr(const Machine& machine, unsigned own) {
+  narrower_host_ = machine.host_maxphyaddr > own;
+  machine_.host_maxphyaddr =
+      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, own));
+  return machine.maxphyaddr <= own;
+}
+
 SkipReason CoreHardware::why_not(const Op& op) const {
   if (broken_) return SkipReason::kSubjectStopped;
   const SkipReason reason = why_not_core(op);
@@ -22,6 +31,9 @@ SkipReason CoreHardware::why_not(const Op& op) const {
     case Verb::kHugeSplit:  // these belong to the simulated host
     case Verb::kHugeCollapse:
       return SkipReason::kHostLacksFeature;
+    case Verb::kCpuid:  // the core refuses what its host has not
+      return narrower_host_ && op.value > machine_.host_maxphyaddr ? SkipReason::kHostLacksFeature
+                                                                   : SkipReason::kNone;
     default:
       return SkipReason::kNone;
   }

@@ -51,8 +51,11 @@ class CoreHardware : public CoreRun {
   // With two dimensions: the core has injected a #PF into the guest.
   virtual void fault_injected(unsigned vcpu) { (void)vcpu; }
 
-  // At the start of prepare() and in after_run().
+  // In prepare(), first; and what there follows from the processor's MAXPHYADDR. False: the trace
+  // wants more.
   void reset_host();
+  bool fit_maxphyaddr(const Machine& machine, unsigned own);
+  // In after_run().
   void end_run(bool trapped) {
     if (trapped || broken_) image_valid_ = false;
   }
@@ -118,6 +121,8 @@ class CoreHardware : public CoreRun {
   Attempt resolve(const Op& op, const StubExit& exit, Outcome& out);
   Attempt resolve_exception(const Op& op, const StubExit& exit, Outcome& out);
   Attempt resolve_second_dimension(const Op& op, const NestedExit& exit, Outcome& out);
+  bool is_canonical(const Op& op) const;
+  Attempt resolve_not_canonical(const Op& op, const mmu::TdpFault& fault, Outcome& out);
   void finish_native(const Op& op, const StubExit& exit, Outcome& out);
   Attempt finish_fetch(const Op& op, const StubExit& exit, Outcome& out);
   std::uint64_t translate(const mmu::EntryState& entry, std::uint64_t address) const;
@@ -134,7 +139,8 @@ class CoreHardware : public CoreRun {
   };
 
   AllocationFailures failures_;
-  bool broken_ = false;  // no step can be executed any more
+  bool narrower_host_ = false;  // than the trace says
+  bool broken_ = false;         // no step can be executed any more
   FetchLender lender_;
   std::vector<Candidate> candidates_;
 };

@@ -27,11 +27,8 @@ SkipReason CoreKvmSubject::prepare(const Machine& machine) {
   reset_host();
   if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
   if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
-  // The host is what it is, and not what the trace says.
   machine_.host_levels = std::max(machine.host_levels, kLeastLevels);
-  machine_.host_maxphyaddr =
-      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, host_.maxphyaddr()));
-  image_valid_ = machine.maxphyaddr <= host_.maxphyaddr() &&
+  image_valid_ = fit_maxphyaddr(machine, host_.maxphyaddr()) &&
                  (machine_.host_levels <= kLeastLevels || has_host(feature::kLa57)) &&
                  open_vm(machine_);
   return image_valid_ ? SkipReason::kNone : SkipReason::kHostLacksFeature;

@@ -184,9 +184,21 @@ bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_
   return twinwalk::answer_fault(vcpu(op), op, fault_gva, error_code, out);
 }
 
-bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
+void CoreSteps::note_tdp_fault(const Op& op, const mmu::TdpFault& fault) {
   core_ran_ = true;
   fault_[op.vcpu] = {fault.gpa.raw & ~(mmu::kPageSize - 1), kind_of(fault)};
+}
+
+mmu::FaultResult::Kind CoreSteps::handle_tdp_fault(const Op& op, const mmu::TdpFault& fault) {
+  note_tdp_fault(op, fault);
+  const mmu::FaultResult r = vcpu(op).handle_tdp_fault(fault);
+  if (r.kind != mmu::FaultResult::Kind::kLater) return r.kind;
+  vcpu(op).async_page_ready(r.token);  // it has nothing else to do meanwhile
+  return mmu::FaultResult::Kind::kRetry;
+}
+
+bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
+  note_tdp_fault(op, fault);
   if (!twinwalk::answer_tdp_fault(vcpu(op), op, fault, out)) return false;
   // What the emulator met at another address than the processor the core did not name.
   const bool exits = out.kind == OutcomeKind::kMmio || out.kind == OutcomeKind::kMemoryFault;

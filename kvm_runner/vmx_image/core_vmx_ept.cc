@@ -222,7 +222,7 @@ bool CoreVmxSubject::execute_in_guest(const Op& op, const Registers& before) {
         ended.nested.kind == kvm::NestedExit::Kind::kViolation
             ? fault_of_violation(ended.nested.gpa, ended.nested.qualification, 0)
             : fault_of_misconfiguration(ended.nested.gpa, 0);
-    if (vcpu_of(op).handle_tdp_fault(fault).kind != mmu::FaultResult::Kind::kRetry) return false;
+    if (steps().handle_tdp_fault(op, fault) != mmu::FaultResult::Kind::kRetry) return false;
   }
   return false;
 }

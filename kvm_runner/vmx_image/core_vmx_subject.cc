@@ -45,11 +45,8 @@ SkipReason CoreVmxSubject::prepare(const Machine& machine) {
   processor_.flush_all();
   for (std::uint16_t& pcid : loaded_pcid_) pcid = 0;
   if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
-  // The host is what it is, and not what the trace says.
-  const unsigned own = processor_.capabilities().maxphyaddr;
-  if (machine.maxphyaddr > own) return SkipReason::kHostLacksFeature;
-  machine_.host_maxphyaddr =
-      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, own));
+  if (!fit_maxphyaddr(machine, processor_.capabilities().maxphyaddr))
+    return SkipReason::kHostLacksFeature;
   SkipReason reason = SkipReason::kModeNotSupported;
   if (machine.core == Dimension::kShadow) reason = prepare_shadow(machine);
   if (machine.core == Dimension::kEpt) reason = prepare_ept(machine);
