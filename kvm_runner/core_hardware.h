@@ -53,7 +53,7 @@ class CoreHardware : public CoreRun {
 
   // In prepare(), first; and what there follows from the processor's MAXPHYADDR. False: the trace
   // wants more.
-  void reset_host();
+  void reset_host(const Machine& machine);
   bool fit_maxphyaddr(const Machine& machine, unsigned own);
   // In after_run().
   void end_run(bool trapped) {
@@ -73,6 +73,8 @@ class CoreHardware : public CoreRun {
   void invalidate(std::uint64_t hva, std::uint64_t pages) override;
   void remap(std::uint64_t hva, std::uint64_t pages) override;
   void protect(std::uint64_t hva, std::uint64_t pages, bool writable) override;
+  void huge_split(std::uint64_t hva) override { arena_.huge_split(hva - kHvaBase); }
+  void huge_collapse(std::uint64_t hva) override { arena_.huge_collapse(hva - kHvaBase); }
   void fail_allocations(std::uint64_t after, std::uint64_t count) override {
     failures_.ask(after, count);
   }
@@ -114,6 +116,9 @@ class CoreHardware : public CoreRun {
   bool image_valid_ = false;
 
  private:
+  template <class AtPage, class AtRegion>
+  void by_region(std::uint64_t hva, std::uint64_t pages, AtPage at_page, AtRegion at_region);
+
   // Accesses (core_hardware_access.cc).
   bool lacks_check(const Op& op, const mmu::EntryState& entry) const;
   bool is_out_of_reach(const Op& op, const mmu::EntryState& entry) const;

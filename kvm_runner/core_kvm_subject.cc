@@ -24,7 +24,7 @@ bool CoreKvmSubject::open(std::string& why) {
 
 SkipReason CoreKvmSubject::prepare(const Machine& machine) {
   vm_.reset();
-  reset_host();
+  reset_host(machine);
   if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
   if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
   machine_.host_levels = std::max(machine.host_levels, kLeastLevels);

@@ -41,7 +41,7 @@ CoreVmxSubject::CoreVmxSubject(Processor& processor, const kvm::CoreArena::Place
 }
 
 SkipReason CoreVmxSubject::prepare(const Machine& machine) {
-  reset_host();
+  reset_host(machine);
   processor_.flush_all();
   for (std::uint16_t& pcid : loaded_pcid_) pcid = 0;
   if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
