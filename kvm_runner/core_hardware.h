@@ -104,7 +104,7 @@ class CoreHardware : public CoreRun {
     const CoreHardware& subject_;
     const unsigned space_;
   };
-  GuestWalk walk_own(const Op& op, std::uint64_t gva) const;
+  GuestWalk walk_own(const Op& op, const mmu::EntryState& entry, std::uint64_t gva) const;
 
   // Puts the runner's own entry into the root that the processor walks for as long as the stub
   // runs: the core's audit never sees it. By default into the core's shadow root.

@@ -71,9 +71,13 @@ void CoreHardware::finish_access(const Op& op, Outcome& out) {
   if (crosses(op)) out.path[1] = walk(memory, r, second_page(op)).path;
 }
 
-GuestWalk CoreHardware::walk_own(const Op& op, std::uint64_t gva) const {
+// As the processor walks the guest's tables where it does.
+GuestWalk CoreHardware::walk_own(const Op& op, const mmu::EntryState& entry,
+                                 std::uint64_t gva) const {
   const Registers& r = registers_of(op);
-  return canonical(r, gva) ? walk(Memory(*this, space_of(op)), r, gva) : GuestWalk{};
+  if (!canonical(r, gva)) return {};
+  const Memory memory(*this, space_of(op));
+  return entry.pdptes_valid ? walk_latched(memory, r, entry.pdpte, gva) : walk(memory, r, gva);
 }
 
 // Of an address by the core's tables, as the processor will find it if it has nothing older; kNoKey
@@ -98,7 +102,7 @@ std::uint64_t CoreHardware::landing_of(const Op& op, const mmu::EntryState& entr
                                        std::uint64_t gva) {
   std::uint64_t address = gva;
   if (two_dimensions()) {
-    const GuestWalk own = walk_own(op, gva);
+    const GuestWalk own = walk_own(op, entry, gva);
     if (!own.complete) return FetchLender::kNoKey;
     address = own.gpa;
   }
@@ -130,15 +134,18 @@ void CoreHardware::note_landings(const Op& op, Outcome& out) {
   for (const Candidate& c : candidates_) {
     std::uint64_t offset = 0;
     if (frame_word(c.hpa) == c.before || out.gpa[c.part] != kUnknownGpa) continue;
-    if (arena_.offset_of(c.hpa, offset))
-      out.gpa[c.part] = slots_[space_of(op)].only_gpa_of(kHvaBase + offset);
+    if (!arena_.offset_of(c.hpa, offset)) continue;
+    const std::uint64_t hva = kHvaBase + offset, in_map = hva - kIdentityMapHva;
+    out.gpa[c.part] = has_identity_map(machine_) && in_map < kPage
+                          ? kIdentityMap + in_map
+                          : slots_[space_of(op)].only_gpa_of(hva);
   }
 }
 
 // Any word can be lent, entries of the guest's as well where the processor walks the core's only.
 bool CoreHardware::choose_fetch_words(const Op& op, const mmu::EntryState& entry) {
   const std::uint64_t gva = linear(registers_of(op), op.gva) & ~std::uint64_t{7};
-  const Path path = two_dimensions() ? walk_own(op, gva).path : Path{};
+  const Path path = two_dimensions() ? walk_own(op, entry, gva).path : Path{};
   const auto original = [&](std::uint64_t hpa, std::uint64_t& word) {
     word = frame_word(hpa);
     return true;
@@ -287,7 +294,7 @@ Attempt CoreHardware::finish_fetch(const Op& op, const StubExit& exit, Outcome& 
   out.kind = OutcomeKind::kOk;
   out.value = found->original;
   std::uint64_t offset = 0;
-  const GuestWalk fresh = walk_own(op, op.gva);
+  const GuestWalk fresh = walk_own(op, {}, op.gva);
   const SlotView* slot = fresh.complete ? slots_[space_of(op)].find(fresh.gpa) : nullptr;
   const std::uint64_t today = slot != nullptr ? slot->hva_of(fresh.gpa) - kHvaBase : 0;
   if (slot != nullptr && arena_.offset_of(found->key, offset) &&

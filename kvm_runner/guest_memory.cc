@@ -5,6 +5,29 @@
 #include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
+namespace {
+
+// The same memory to a processor in PAE mode: the four PDPTEs are those that it has latched, which
+// the walk finds where kLatchedCr3 points.
+class LatchedPdptes final : public WordReader {
+ public:
+  static constexpr std::uint64_t kLatchedCr3 = 0xffff'ffe0;
+
+  LatchedPdptes(const WordReader& memory, const std::uint64_t (&pdpte)[4])
+      : memory_(memory), pdpte_(pdpte) {}
+  bool read_word(std::uint64_t gpa, std::uint64_t& word) const override {
+    if (gpa - kLatchedCr3 >= 32) return memory_.read_word(gpa, word);
+    word = pdpte_[(gpa - kLatchedCr3) / 8];
+    return true;
+  }
+  bool is_trace_word(std::uint64_t gpa) const override { return memory_.is_trace_word(gpa); }
+
+ private:
+  const WordReader& memory_;
+  const std::uint64_t (&pdpte_)[4];
+};
+
+}  // namespace
 
 void SlotTable::reset(const Machine& machine) {
   slots_ = {};
@@ -65,6 +88,12 @@ GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64
   const unsigned levels = mode == Mode::k5Level ? 5 : mode == Mode::k4Level ? 4 : 0;
   out.large_1g = out.complete && levels != 0 && out.path.count == levels - 2;
   return out;
+}
+
+GuestWalk walk_latched(const WordReader& memory, Registers registers,
+                       const std::uint64_t (&pdpte)[4], std::uint64_t gva) {
+  registers.cr3 = LatchedPdptes::kLatchedCr3;
+  return walk(LatchedPdptes(memory, pdpte), registers, gva);
 }
 
 }  // namespace twinwalk::kvm

@@ -92,6 +92,9 @@ inline bool canonical(const Registers& r, std::uint64_t gva) {
 // Walks the guest's tables in the mode of its registers, for a gva that is canonical there. With
 // paging off the walk is complete at once.
 GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64_t gva);
+// With the PDPTEs that the processor has latched: in PAE mode only.
+GuestWalk walk_latched(const WordReader& memory, Registers registers,
+                       const std::uint64_t (&pdpte)[4], std::uint64_t gva);
 
 }  // namespace twinwalk::kvm
 

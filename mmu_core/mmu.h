@@ -67,7 +67,7 @@ struct Options {
 };
 
 inline constexpr u32 kMaxVcpus = 4;
-inline constexpr u32 kMaxMemslots = 9;      // of one address space; one is for the host itself
+inline constexpr u32 kMaxMemslots = 10;     // of one address space; two are for the host itself
 inline constexpr u32 kAddressSpaces = 2;    // 0: outside SMM, 1: inside
 inline constexpr u32 kDefaultQuota = 1024;  // shadow pages
 // Of a VM of so many vCPUs; a smaller one is raised to this. See reclaim.h.

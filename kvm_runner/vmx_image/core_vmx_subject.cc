@@ -96,27 +96,26 @@ Entry CoreVmxSubject::shadow_entry(const Op& op, const mmu::EntryState& entry) {
 
 kvm::StubExit CoreVmxSubject::run_in_guest(const Op& op, const mmu::EntryState& entry,
                                            const kvm::StubCall& call) {
-  const bool nested = entry.tdp_pointer != 0;
-  Entry e = nested ? ept_entry(registers_of(op), entry) : shadow_entry(op, entry);
+  Entry e = shadow_entry(op, entry);
   e.rip = linear_of(call.stub, call.cpl);
   e.cpl = call.cpl;
   e.ac = call.ac;
   e.registers.rdi = call.rdi;
   e.registers.rsi = call.rsi;
-  const Exit exit = processor_.run(op.vcpu, e);
-  if (e.pml != 0) steps().flush_pml(op, exit.pml_index);
-  return stub_exit_of(exit);
+  return stub_exit_of(processor_.run(op.vcpu, e));
 }
 
 // On a root that leads to the stubs and nowhere else: these exits come before any translation.
 void CoreVmxSubject::execute_and_exit(const Op& op) {
   if (machine_.core != Dimension::kShadow) return;
   const bool moves = op.verb == Verb::kMov, reads = op.verb == Verb::kGet;
-  if ((moves || reads) && !is_control(op.reg()) && op.reg() != Reg::kEfer) return;
+  if (moves && !is_control(op.reg()) && op.reg() != Reg::kEfer) return;
   kvm::Stub stub = kvm::Stub::kWriteCr0;
   std::uint64_t rdi = op.value, rsi = 0;
-  if (reads) return;
-  if (op.verb == Verb::kInvlpg) {
+  if (reads && op.reg() != Reg::kCr3) return;  // of CR0 and CR4 the guest reads what it may see
+  if (reads) {
+    stub = kvm::Stub::kReadCr3;
+  } else if (op.verb == Verb::kInvlpg) {
     stub = kvm::Stub::kInvlpg;
     rdi = op.gva;
   } else if (op.verb == Verb::kInvpcid) {
@@ -147,7 +146,7 @@ void CoreVmxSubject::execute_and_exit(const Op& op) {
 // SDM 3D "Exit Qualification for Control-Register Accesses": register, then access type, then
 // operand.
 void CoreVmxSubject::complain_if_not_exited(const Op& op, const Exit& exit) {
-  constexpr unsigned kRdi = 7;
+  constexpr unsigned kRdi = 7, kMoveFrom = 1;  // into RAX, 0
   const auto is_move_to = [&](unsigned control) {
     return exit.reason == ExitReason::kCrAccess && exit.qualification == (control | kRdi << 8) &&
            exit.registers.rdi == op.value;
@@ -158,6 +157,8 @@ void CoreVmxSubject::complain_if_not_exited(const Op& op, const Exit& exit) {
   bool exited = false;
   if (!exit.entered) {
     exited = false;
+  } else if (op.verb == Verb::kGet) {
+    exited = exit.reason == ExitReason::kCrAccess && exit.qualification == (3 | kMoveFrom << 4);
   } else if (op.verb == Verb::kInvlpg) {
     exited = exit.reason == ExitReason::kInvlpg && exit.qualification == op.gva;
   } else if (op.verb == Verb::kInvpcid) {

@@ -15,6 +15,7 @@
 
 #include "kvm_runner/core_hardware.h"
 #include "kvm_runner/vmx_image/processor.h"
+#include "kvm_runner/vmx_image/runner_pages.h"
 
 namespace twinwalk::vmx {
 
@@ -34,6 +35,7 @@ class CoreVmxSubject final : public kvm::CoreHardware {
   void started(mmu::Vm& vm) override;
   void after_run(bool trapped) override { end_run(trapped); }
   SkipReason why_not(const Op& op) const override;
+  void finish_access(const Op& op, Outcome& out) override;
   void execute_and_exit(const Op& op) override;
   void executed(const Op& op, const Registers& before) override;
   // mmu::Platform
@@ -73,7 +75,16 @@ class CoreVmxSubject final : public kvm::CoreHardware {
   Entry ept_entry(const Registers& registers, const mmu::EntryState& entry) const;
   std::uint64_t* runner_word(unsigned page);
   bool hva_of(unsigned space, std::uint64_t gpa, std::uint64_t& hva) const;
-  std::uint64_t* planting_place(unsigned space, std::uint64_t cr3);
+  std::uint64_t* word_at(unsigned space, std::uint64_t gpa);
+  struct Planting {
+    std::uint64_t* word = nullptr;  // null: nothing is planted
+    std::uint64_t mask = 0, original = 0;
+    void undo();
+  };
+  bool plant(unsigned space, const RunnerEntry& entry, Planting& planting);
+  static void load_call(const Registers& registers, const kvm::StubCall& call, Entry& entry);
+  kvm::StubExit run_in_tables(const Op& op, const mmu::EntryState& entry,
+                              const kvm::StubCall& call);
   bool execute_in_guest(const Op& op, const Registers& before);
 
   Processor& processor_;

@@ -88,7 +88,8 @@ void Vcpu::write_controls(const Entry& entry) {
   if (!ept) primary |= primary::kInvlpg | primary::kCr3Load | primary::kCr3Store;
   std::uint32_t secondary = secondary::kInvpcid;
   if (c.has_vpid()) secondary |= secondary::kVpid;
-  if (ept) secondary |= secondary::kEpt | secondary::kUnrestricted;
+  if (ept) secondary |= secondary::kEpt;
+  if (ept && entry.unrestricted) secondary |= secondary::kUnrestricted;
   if (ept && entry.mbec) secondary |= secondary::kMbec;
   if (entry.pml != 0) secondary |= secondary::kPml;
   std::uint32_t entry_controls = entry_control::kLoadEfer;

@@ -27,7 +27,7 @@ struct Entry {
   std::uint8_t cpl = 0;
   bool ac = false;
   std::uint64_t eptp = 0;  // 0: one dimension; MOV to and from CR3, INVLPG and INVPCID exit then
-  bool mbec = false;
+  bool unrestricted = false, mbec = false;
   bool pdptes_valid = false;
   std::uint64_t pdpte[4] = {};
   std::uint64_t pml = 0;  // 0: off
