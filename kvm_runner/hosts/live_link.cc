@@ -32,7 +32,8 @@ bool LiveLink::open(std::string& why) {
   host_ = plan_.start(why);
   if (host_ == nullptr) return false;
   channel_ = std::make_unique<LineChannel>(host_->port(), host_->port());
-  if (!command("describe", why)) return close(), false;
+  const bool there = host_->boots() ? await(0, nullptr, why) : command("describe", why);
+  if (!there) return close(), false;
   for (const std::string& text : plan_.commands) {
     if (!command(text, why)) return close(), false;
   }
