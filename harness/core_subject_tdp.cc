@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "harness/core/ept_exit.h"
 #include "harness/trace/x86.h"
 
 namespace twinwalk {
@@ -74,37 +75,26 @@ bool CoreTdp::nested_path(unsigned vcpu, std::uint64_t gpa, NestedPath& path) co
 }
 
 mmu::TdpFault CoreTdp::fault_of(const NestedExit& exit) const {
-  mmu::TdpFault fault;
-  fault.gpa = mmu::Gpa{exit.gpa};
-  fault.is_private = shared_bit_ != 0 && (exit.gpa & shared_bit_) == 0;
   const std::uint64_t q = exit.qualification;
   switch (exit.kind) {
-    case NestedExit::Kind::kEptViolation: {
-      constexpr std::uint64_t kRights =
-          eqx::kReadable | eqx::kWritable | eqx::kExecutable | eqx::kUserExecutable;
-      fault.read = q & eqx::kRead;
-      fault.write = q & eqx::kWrite;
-      fault.fetch = q & eqx::kFetch;
-      fault.present = q & kRights;
-      fault.table = (q & eqx::kGvaValid) && !(q & eqx::kFinal);
-      fault.user_fetch = fault.fetch && (q & eqx::kGuestUser);
-      break;
-    }
+    case NestedExit::Kind::kEptViolation:
+      return fault_of_violation(exit.gpa, q, shared_bit_);
     case NestedExit::Kind::kEptMisconfig:
-      fault.reserved = fault.present = true;
-      break;
-    case NestedExit::Kind::kNestedFault:
+      return fault_of_misconfiguration(exit.gpa, shared_bit_);
+    case NestedExit::Kind::kNestedFault: {
+      mmu::TdpFault fault = fault_at(exit.gpa, shared_bit_);
       fault.present = q & pfec::kP;
       fault.write = q & pfec::kW;
       fault.fetch = q & pfec::kI;
       fault.read = !fault.write && !fault.fetch;
       fault.reserved = q & pfec::kRsvd;
       fault.table = q & npfec::kTable;
-      break;
+      return fault;
+    }
     case NestedExit::Kind::kPageLogFull:
       break;
   }
-  return fault;
+  return {};
 }
 
 mmu::u16 CoreTdp::take_log_index(unsigned vcpu) {

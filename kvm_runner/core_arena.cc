@@ -1,8 +1,5 @@
 #include "kvm_runner/core_arena.h"
 
-#include <sys/mman.h>
-
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
@@ -13,23 +10,9 @@ namespace twinwalk::kvm {
 
 CoreArena::~CoreArena() {
   for (const auto& [object, bytes] : objects_) std::free(object);
-  if (memory_ != nullptr) munmap(memory_, kArenaBytes);
-}
-
-bool CoreArena::open(std::string& why) {
-  void* memory = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) {
-    why = std::string("mmap: ") + std::strerror(errno);
-    return false;
-  }
-  memory_ = static_cast<unsigned char*>(memory);
-  return true;
 }
 
 void CoreArena::reset() {
-  madvise(memory_, frames_used_ * kPage, MADV_DONTNEED);
-  madvise(memory_ + kFrameBytes, next_table_ * kPage, MADV_DONTNEED);
   pages_.clear();
   owners_.clear();
   free_frames_.clear();
@@ -45,7 +28,7 @@ void CoreArena::reset() {
 // finds it as it was.
 std::uint64_t* CoreArena::alloc_table(std::uint64_t& hpa) {
   std::uint64_t number = next_table_;
-  if (number < kTableBytes / kPage) {
+  if (number < place_.table_bytes / kPage) {
     ++next_table_;
     table_live_.push_back(true);
     descriptors_.push_back(nullptr);
@@ -58,13 +41,13 @@ std::uint64_t* CoreArena::alloc_table(std::uint64_t& hpa) {
     return nullptr;
   }
   ++live_tables_;
-  hpa = kArenaBase + kFrameBytes + number * kPage;
+  hpa = place_.hpa + place_.frame_bytes + number * kPage;
   std::memset(table_at(hpa), 0, kPage);
   return table_at(hpa);
 }
 
 bool CoreArena::free_table(std::uint64_t hpa) {
-  const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPage;
+  const std::uint64_t number = (hpa - place_.hpa - place_.frame_bytes) / kPage;
   if (hpa % kPage != 0 || number >= table_live_.size() || !table_live_[number]) return false;
   table_live_[number] = false;
   free_tables_.push_back(number);
@@ -73,12 +56,12 @@ bool CoreArena::free_table(std::uint64_t hpa) {
 }
 
 void CoreArena::set_descriptor(std::uint64_t hpa, void* descriptor) {
-  const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPage;
+  const std::uint64_t number = (hpa - place_.hpa - place_.frame_bytes) / kPage;
   if (number < descriptors_.size()) descriptors_[number] = descriptor;
 }
 
 void* CoreArena::descriptor_of(std::uint64_t hpa) const {
-  const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPage;
+  const std::uint64_t number = (hpa - place_.hpa - place_.frame_bytes) / kPage;
   return number < descriptors_.size() && table_live_[number] ? descriptors_[number] : nullptr;
 }
 
@@ -99,14 +82,14 @@ bool CoreArena::free_object(void* object, std::uint64_t bytes) {
 }
 
 bool CoreArena::is_guest(std::uint64_t hpa, unsigned size) const {
-  const std::uint64_t number = (hpa - kArenaBase) / kPage;
-  return hpa >= kArenaBase && number < owners_.size() && owners_[number] != kNoPage &&
+  const std::uint64_t number = (hpa - place_.hpa) / kPage;
+  return hpa >= place_.hpa && number < owners_.size() && owners_[number] != kNoPage &&
          hpa % kPage + size <= kPage;
 }
 
 std::uint64_t CoreArena::take_frame() {
   std::uint64_t number = frames_used_;
-  if (number < kFrameBytes / kPage) {
+  if (number < place_.frame_bytes / kPage) {
     ++frames_used_;
     owners_.push_back(kNoPage);
   } else if (!free_frames_.empty()) {
@@ -115,11 +98,11 @@ std::uint64_t CoreArena::take_frame() {
   } else {
     return 0;
   }
-  return kArenaBase + number * kPage;
+  return place_.hpa + number * kPage;
 }
 
 void CoreArena::drop_frame(std::uint64_t hpa) {
-  const std::uint64_t number = (hpa - kArenaBase) / kPage;
+  const std::uint64_t number = (hpa - place_.hpa) / kPage;
   owners_[number] = kNoPage;
   free_frames_.push_back(number);
 }
@@ -130,7 +113,7 @@ std::uint64_t CoreArena::frame_of(std::uint64_t offset) {
   if (page.hpa != 0) return page.hpa;
   page.hpa = take_frame();
   if (page.hpa == 0) return 0;
-  owners_[(page.hpa - kArenaBase) / kPage] = base;
+  owners_[(page.hpa - place_.hpa) / kPage] = base;
   auto* words = reinterpret_cast<std::uint64_t*>(frame_at(page.hpa));
   for (std::uint64_t i = 0; i < kPage / 8; ++i) words[i] = page.zero ? 0 : seed_word(base + 8 * i);
   return page.hpa;
@@ -138,7 +121,7 @@ std::uint64_t CoreArena::frame_of(std::uint64_t offset) {
 
 bool CoreArena::offset_of(std::uint64_t hpa, std::uint64_t& offset) const {
   if (!is_guest(hpa, 1)) return false;
-  offset = owners_[(hpa - kArenaBase) / kPage] + hpa % kPage;
+  offset = owners_[(hpa - place_.hpa) / kPage] + hpa % kPage;
   return true;
 }
 
@@ -158,7 +141,7 @@ void CoreArena::move_frame(std::uint64_t offset) {
   std::memcpy(frame_at(fresh), frame_at(page.hpa), kPage);
   drop_frame(page.hpa);
   page.hpa = fresh;
-  owners_[(fresh - kArenaBase) / kPage] = offset & ~(kPage - 1);
+  owners_[(fresh - place_.hpa) / kPage] = offset & ~(kPage - 1);
 }
 
 void CoreArena::discard(std::uint64_t offset) {
@@ -172,7 +155,7 @@ std::uint64_t CoreArena::word(std::uint64_t offset) const {
   if (found == pages_.end()) return seed_word(offset);
   const Page& page = found->second;
   if (page.hpa == 0) return page.zero ? 0 : seed_word(offset);
-  return *reinterpret_cast<const std::uint64_t*>(memory_ + (page.hpa - kArenaBase) +
+  return *reinterpret_cast<const std::uint64_t*>(place_.memory + (page.hpa - place_.hpa) +
                                                  (offset & (kPage - 8)));
 }
 

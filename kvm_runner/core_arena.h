@@ -1,14 +1,13 @@
 #ifndef TWINWALK_KVM_RUNNER_CORE_ARENA_H_
 #define TWINWALK_KVM_RUNNER_CORE_ARENA_H_
 
-// The core's host-physical memory for subject `core-kvm`: one piece of this process, which is also
-// the guest-physical memory of the VM whose processor walks the core's tables.
+// The core's host-physical memory where a processor walks the core's tables: one piece of memory,
+// which that processor has at other addresses than this program perhaps.
 //
-//   hpa  kArenaBase .. + kFrameBytes   guest frames
-//        .. + kTableBytes              page tables of the core
+//   hpa  place.hpa .. + frame_bytes   guest frames
+//        .. + table_bytes             page tables of the core
 
 #include <cstdint>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -16,34 +15,37 @@ namespace twinwalk::kvm {
 
 class CoreArena {
  public:
-  static constexpr std::uint64_t kArenaBase = std::uint64_t{4} << 30;
-  static constexpr std::uint64_t kFrameBytes = std::uint64_t{224} << 20,
-                                 kTableBytes = std::uint64_t{32} << 20;
-  static constexpr std::uint64_t kArenaBytes = kFrameBytes + kTableBytes;
+  struct Place {
+    unsigned char* memory = nullptr;
+    std::uint64_t hpa = 0;  // of its first byte; not 0
+    std::uint64_t frame_bytes = 0, table_bytes = 0;
+    std::uint64_t bytes() const { return frame_bytes + table_bytes; }
+  };
 
   CoreArena() = default;
   ~CoreArena();
   CoreArena(const CoreArena&) = delete;
   CoreArena& operator=(const CoreArena&) = delete;
 
-  bool open(std::string& why);
+  // Before anything else. The memory is the caller's, and may hold anything.
+  void use(const Place& place) { place_ = place; }
+  const Place& place() const { return place_; }
   // Nothing is allocated and every hva page holds its seed. No VM may be using the memory.
   void reset();
-  unsigned char* memory() { return memory_; }
 
   // ---- tables and objects
   // A zeroed page; nullptr when exhausted.
   std::uint64_t* alloc_table(std::uint64_t& hpa);
   bool free_table(std::uint64_t hpa);  // false: no live table
   bool is_table(std::uint64_t hpa) const {
-    const std::uint64_t number = (hpa - kArenaBase - kFrameBytes) / kPageBytes;
+    const std::uint64_t number = (hpa - place_.hpa - place_.frame_bytes) / kPageBytes;
     return number < table_live_.size() && table_live_[number];
   }
   // What the core keeps with a table; null where none is.
   void set_descriptor(std::uint64_t hpa, void* descriptor);
   void* descriptor_of(std::uint64_t hpa) const;
-  std::uint64_t* table_at(std::uint64_t hpa) {
-    return reinterpret_cast<std::uint64_t*>(memory_ + (hpa - kArenaBase));
+  std::uint64_t* table_at(std::uint64_t hpa) const {
+    return reinterpret_cast<std::uint64_t*>(place_.memory + (hpa - place_.hpa));
   }
   void* alloc_object(std::uint64_t bytes);
   bool free_object(void* object, std::uint64_t bytes);
@@ -53,7 +55,7 @@ class CoreArena {
   // ---- guest frames
   // [hpa, hpa + size) lies in one frame that a guest page has now.
   bool is_guest(std::uint64_t hpa, unsigned size) const;
-  unsigned char* frame_at(std::uint64_t hpa) { return memory_ + (hpa - kArenaBase); }
+  unsigned char* frame_at(std::uint64_t hpa) const { return place_.memory + (hpa - place_.hpa); }
 
   // Offsets are positions in hva space, from kHvaBase. The frame of the page, made at first touch;
   // 0 when exhausted.
@@ -77,7 +79,7 @@ class CoreArena {
   std::uint64_t take_frame();
   void drop_frame(std::uint64_t hpa);
 
-  unsigned char* memory_ = nullptr;
+  Place place_;
   std::unordered_map<std::uint64_t, Page> pages_;  // by offset / 4K
   std::vector<std::uint64_t> owners_;              // by frame number: offset of its page, kNoPage
   std::vector<std::uint64_t> free_frames_, free_tables_;

@@ -1,9 +1,8 @@
 #include "kvm_runner/core_kvm_subject.h"
 
 #include <algorithm>
-#include <cstring>
 
-#include "kvm_runner/backing.h"
+#include "harness/core/access_shape.h"
 #include "kvm_runner/layout.h"
 #include "kvm_runner/subjects.h"
 
@@ -16,7 +15,8 @@ constexpr std::uint8_t kLeastLevels = 4;
 }  // namespace
 
 bool CoreKvmSubject::open(std::string& why) {
-  if (!host_.open(why) || !arena_.open(why)) return false;
+  if (!host_.open(why) || !mapping_.open(why)) return false;
+  arena_.use(mapping_.place());
   if ((host_.features() & feature::kNx) == 0) return why = "the host offers no NX", false;
   info_ = {"core-kvm", "in-tree core on " + host_.version(), Profile::kKvm, true, {}};
   return true;
@@ -24,10 +24,7 @@ bool CoreKvmSubject::open(std::string& why) {
 
 SkipReason CoreKvmSubject::prepare(const Machine& machine) {
   vm_.reset();
-  arena_.reset();
-  lender_.reset();
-  failures_.reset();
-  broken_ = image_valid_ = false;
+  reset_host();
   if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
   if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
   // The host is what it is, and not what the trace says.
@@ -48,130 +45,64 @@ bool CoreKvmSubject::open_vm(const Machine& machine) {
   processor.maxphyaddr = machine.host_maxphyaddr;
   processor.features = host_.features();
   Registers registers;
-  registers.cr3 = CoreArena::kArenaBase;
+  registers.cr3 = arena_.place().hpa;
   registers.cr4 = kCr4;
   std::string why;
   vm_ = Vm::create(host_, processor, registers, why);
   loaded_ = {};
-  return vm_ &&
-         vm_->set_slot(0, CoreArena::kArenaBase, CoreArena::kArenaBytes, arena_.memory(), 0) == 0;
+  const CoreArena::Place& place = arena_.place();
+  return vm_ && vm_->set_slot(0, place.hpa, place.bytes(), place.memory, 0) == 0;
 }
 
 void CoreKvmSubject::after_run(bool trapped) {
   vm_.reset();
-  if (trapped || broken_) image_valid_ = false;
+  end_run(trapped);
 }
 
-SkipReason CoreKvmSubject::why_not(const Op& op) const {
-  if (broken_) return SkipReason::kSubjectStopped;
-  const SkipReason reason = why_not_core(op);
-  if (reason != SkipReason::kNone) return reason;
-  switch (op.verb) {
-    case Verb::kHugeSplit:  // these belong to the simulated host
-    case Verb::kHugeCollapse:
-      return SkipReason::kHostLacksFeature;
-    default:
-      return SkipReason::kNone;
+// What the processor checks the core's entries with. It has no tags: another PCID is another
+// address space.
+void CoreKvmSubject::load_paging(const Op& op, const mmu::EntryState& entry) {
+  Loaded& loaded = loaded_[op.vcpu];
+  Loaded wanted{entry.root.raw, kCr4, entry.pcid, loaded.pkru};
+  if (entry.levels == 5) wanted.cr4 |= cr4::kLa57;
+  // Where the host has no such check this access does not need it: lacks_check().
+  if (entry.smep && has_host(feature::kSmep)) wanted.cr4 |= cr4::kSmep;
+  if (entry.smap && has_host(feature::kSmap)) wanted.cr4 |= cr4::kSmap;
+  if (entry.pke && has_host(feature::kPku)) wanted.cr4 |= cr4::kPke;
+  const bool flushed = loaded.cr3 == 0;
+  if (!flushed && loaded.pcid != wanted.pcid) vm_->zap_translations();
+  if (loaded.cr3 != wanted.cr3 || loaded.cr4 != wanted.cr4)
+    vm_->set_paging(op.vcpu, wanted.cr3, wanted.cr4);
+  if (flushed) vm_->run(op.vcpu, {Stub::kFlushAll, 0, 0, 0, false});
+  if ((wanted.cr4 & cr4::kPke) != 0 && loaded.pkru != registers_of(op).pkru) {
+    wanted.pkru = registers_of(op).pkru;
+    vm_->run(op.vcpu, {Stub::kWritePkru, wanted.pkru, 0, 0, false});
   }
+  loaded = wanted;
 }
 
-bool CoreKvmSubject::Memory::read_word(std::uint64_t gpa, std::uint64_t& word) const {
-  const SlotView* slot = subject_.slots_[space_].find(gpa);
-  if (slot == nullptr) return false;
-  word = subject_.arena_.word(slot->hva_of(gpa) - kHvaBase);
-  return true;
+StubExit CoreKvmSubject::run_in_guest(const Op& op, const mmu::EntryState& entry,
+                                      const StubCall& call) {
+  load_paging(op, entry);
+  return vm_->run(op.vcpu, call);
 }
 
-// ---- the host's memory
-
-bool CoreKvmSubject::backs(std::uint64_t hva, std::uint64_t pages) const {
-  return hva >= kHvaBase && pages <= Backing::kSpan / kPage &&
-         hva - kHvaBase <= Backing::kSpan - pages * kPage;
+// A KVM that emulates CPL 0: a page-crossing store there stores its first part before it translates
+// the second, an access that crosses the edge of the canonical addresses faults like any other, and
+// entry 256 of the root is its own at CPL 3.
+bool CoreKvmSubject::is_beyond(const Op& op, const mmu::EntryState&) const {
+  if (!host_.emulates_supervisor()) return false;
+  const Registers& r = registers_of(op);
+  const std::uint64_t first = linear(r, op.gva), last = linear(r, op.gva + op.size - 1);
+  const bool supervisor = r.cpl == 0;
+  if (!supervisor && (first >> 39 & 511) == 256) return true;
+  return crosses(op) && ((supervisor && stores(op)) || canonical(r, first) != canonical(r, last));
 }
 
-bool CoreKvmSubject::is_protected(std::uint64_t hva) const {
-  return arena_.is_shared(hva - kHvaBase);
-}
-
-void CoreKvmSubject::break_cow(std::uint64_t hva) { arena_.move_frame(hva - kHvaBase); }
-
-bool CoreKvmSubject::poke(std::uint64_t hva, unsigned size, std::uint64_t value) {
-  const std::uint64_t hpa = arena_.frame_of(hva - kHvaBase);
-  if (hpa == 0) {
-    broken_ = true;
-    return false;
-  }
-  std::memcpy(arena_.frame_at(hpa + hva % kPage), &value, size);
-  return true;
-}
-
-void CoreKvmSubject::invalidate(std::uint64_t hva, std::uint64_t pages) {
-  for (std::uint64_t i = 0; i < pages; ++i) arena_.discard(hva - kHvaBase + i * kPage);
-}
-
-void CoreKvmSubject::remap(std::uint64_t hva, std::uint64_t pages) {
-  for (std::uint64_t i = 0; i < pages; ++i) arena_.move_frame(hva - kHvaBase + i * kPage);
-}
-
-void CoreKvmSubject::protect(std::uint64_t hva, std::uint64_t pages, bool writable) {
-  for (std::uint64_t i = 0; i < pages; ++i) arena_.share(hva - kHvaBase + i * kPage, !writable);
-}
-
-// ---- mmu::Platform
-
-// Whatever the reach: the hardware here stays in IA-32e mode, where CR3 has 64 bits.
-bool CoreKvmSubject::alloc_table(mmu::TableReach, mmu::Hpa& hpa, mmu::u64*& ptr) {
-  std::uint64_t at = 0;
-  if (failures_.next_fails()) return false;
-  ptr = arena_.alloc_table(at);
-  hpa = mmu::Hpa{at};
-  return ptr != nullptr;
-}
-
-void CoreKvmSubject::free_table(mmu::Hpa hpa) {
-  if (!arena_.free_table(hpa.raw)) panic("free_table of something that is no live table");
-}
-
-void* CoreKvmSubject::alloc_object(mmu::u64 size) { return arena_.alloc_object(size); }
-
-void CoreKvmSubject::free_object(void* object, mmu::u64 size) {
-  if (!arena_.free_object(object, size))
-    panic("free_object of something that is no live object of that size");
-}
-
-mmu::u64 CoreKvmSubject::read_guest(mmu::Hpa hpa, unsigned size) {
-  mmu::u64 value = 0;
-  if (!arena_.is_guest(hpa.raw, size)) {
-    complaints_.add(Complaint::kEscape, "the core read a frame that is not the guest's");
-    return 0;
-  }
-  std::memcpy(&value, arena_.frame_at(hpa.raw), size);
-  return value;
-}
-
-void CoreKvmSubject::write_guest(mmu::Hpa hpa, unsigned size, mmu::u64 value) {
-  if (!arena_.is_guest(hpa.raw, size))
-    return complaints_.add(Complaint::kEscape, "the core wrote a frame that is not the guest's");
-  std::memcpy(arena_.frame_at(hpa.raw), &value, size);
-}
-
-bool CoreKvmSubject::cmpxchg_guest(mmu::Hpa hpa, unsigned size, mmu::u64 expected,
-                                   mmu::u64 desired) {
-  if (read_guest(hpa, size) != expected) return false;
-  write_guest(hpa, size, desired);
-  return true;
-}
-
-mmu::FrameLookup CoreKvmSubject::lookup_frame(mmu::Hva hva, bool write) {
-  mmu::FrameLookup found;
-  if (!backs(hva.raw & ~(kPage - 1), 1)) return found;
-  if (write) steps().break_cow(hva.raw);
-  const std::uint64_t hpa = arena_.frame_of(hva.raw - kHvaBase);
-  if (hpa == 0) return found;
-  found.kind = mmu::FrameLookup::Kind::kFrame;
-  found.pfn = mmu::Pfn{hpa / kPage};
-  found.writable = !is_protected(hva.raw);
-  return found;
+// A processor checks read-modify-write as a store from the start; an emulator reads first.
+std::uint32_t CoreKvmSubject::error_code_of(const Op& op, const StubExit& exit) const {
+  const bool reads_first = host_.emulates_supervisor() && op.access() == AccessKind::kRmw;
+  return exit.error_code | (reads_first ? pfec::kW : 0);
 }
 
 void CoreKvmSubject::flush_tlb(const mmu::FlushRequest& request) {

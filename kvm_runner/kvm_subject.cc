@@ -127,6 +127,7 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
     case StubExit::Kind::kHang:
       stop(out, Complaint::kLiveness, exit.why);
       return false;
+    case StubExit::Kind::kSecondDimension:  // KVM keeps these to itself
     case StubExit::Kind::kBroken:
       stop(out, exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why);
       return false;

@@ -13,37 +13,10 @@
 #include "harness/trace/machine.h"
 #include "kvm_runner/host.h"
 #include "kvm_runner/layout.h"
-#include "kvm_runner/payload/payload.h"
+#include "kvm_runner/stub_call.h"
 #include "kvm_runner/watchdog.h"
 
 namespace twinwalk::kvm {
-
-// The first exit to the device model that a stub had.
-struct DeviceAccess {
-  bool seen = false;
-  bool write = false;
-  std::uint64_t gpa = 0;
-};
-
-// How a stub came back.
-struct StubExit {
-  enum class Kind : std::uint8_t {
-    kDone,
-    kException,  // vector, error_code, cr2, rip
-    kHang,       // the watchdog ended it
-    kBroken,     // shutdown, emulation failure, ...: `why`; the vCPU is not to be used any more
-  } kind = Kind::kDone;
-  unsigned vector = 0;
-  std::uint32_t error_code = 0;
-  std::uint64_t cr2 = 0, rip = 0;
-  std::uint64_t rax = 0;  // as the stub left it
-  DeviceAccess device;
-  bool shutdown = false;  // kBroken: a triple fault
-  std::string why;
-};
-
-inline constexpr unsigned kVectorDb = 1, kVectorBp = 3, kVectorUd = 6, kVectorSs = 12,
-                          kVectorGp = 13, kVectorPf = 14;
 
 class Vm {
  public:
@@ -66,12 +39,7 @@ class Vm {
   // no guest uses. KVM: kvm_arch_flush_shadow_memslot zaps all shadow pages.
   void zap_translations();
 
-  struct Call {
-    Stub stub = Stub::kLoad8;
-    std::uint64_t rdi = 0, rsi = 0;
-    std::uint8_t cpl = 0;
-    bool ac = false;
-  };
+  using Call = StubCall;
   // Runs one stub to its end; loads from addresses without memslot see mmio_word.
   StubExit run(unsigned vcpu, const Call& call);
 

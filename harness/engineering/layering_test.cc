@@ -58,7 +58,7 @@ const std::vector<Arrow>& arrows() {
       {"harness/engineering/", {"harness/engineering/"}},
       {"fuzzers/", {"fuzzers/", "harness/"}},
       {"kvm_runner/", {"kvm_runner/", "harness/trace/", "harness/subject.h"}},
-      {"kvm_runner/core_kvm", {"kvm_runner/", "harness/trace/", "harness/core/", "mmu_core/"}},
+      {"kvm_runner/core_", {"kvm_runner/", "harness/trace/", "harness/core/", "mmu_core/"}},
       // The core on bare metal, with what it needs of a system.
       {"kvm_runner/vmx_image/",
        {"kvm_runner/", "harness/trace/", "harness/core/", "harness/subject.h", "mmu_core/"}},
