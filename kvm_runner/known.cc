@@ -18,10 +18,25 @@ namespace {
 
 using json = json_field::Json;
 
-constexpr std::string_view kFacts[] = {
-    "verb",      "class",          "field",           "access",     "register",
-    "cpl",       "ec-change",      "ec-rsvd",         "root-index", "crosses-edge",
-    "high-half", "lacked-cr4-bit", "after-torn-store"};
+constexpr std::string_view kFacts[] = {"verb",
+                                       "class",
+                                       "field",
+                                       "access",
+                                       "register",
+                                       "cpl",
+                                       "rule",
+                                       "got-kind",
+                                       "wp",
+                                       "smap",
+                                       "nxe",
+                                       "path-xd",
+                                       "ec-change",
+                                       "ec-rsvd",
+                                       "root-index",
+                                       "crosses-edge",
+                                       "high-half",
+                                       "lacked-cr4-bit",
+                                       "after-torn-store"};
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -56,6 +71,29 @@ bool after_torn_store(const DivergentStep& s) {
   }
   return false;
 }
+
+// What a register of the step's vCPU holds before the step, by the writes that were taken.
+std::uint64_t register_at(const DivergentStep& s, Reg reg) {
+  const unsigned vcpu = op_of(s, s.index).vcpu;
+  for (std::uint32_t i = s.index; i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    const bool taken = s.outcomes.steps[i].kind == OutcomeKind::kDone;
+    if (earlier.verb == Verb::kMov && earlier.vcpu == vcpu && earlier.reg() == reg && taken)
+      return earlier.value;
+  }
+  return value_of(initial_registers(s.program.machine), reg);
+}
+
+bool path_has(const DivergentStep& s, std::uint64_t bits) {
+  for (const Path& path : s.outcomes.steps[s.index].path) {
+    for (unsigned i = 0; i < path.count; ++i) {
+      if ((path.entry[i] & bits) != 0) return true;
+    }
+  }
+  return false;
+}
+
+std::string flag(bool set) { return set ? "1" : "0"; }
 
 bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Reg::kCr4; }
 
@@ -170,6 +208,12 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "access") return access ? std::string(name_of(op.access())) : "";
   if (name == "register") return mov ? std::string(name_of(op.reg())) : "";
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
+  if (name == "rule") return s.verdict.rule != nullptr ? std::string(s.verdict.rule->id) : "";
+  if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
+  if (name == "wp") return flag((register_at(s, Reg::kCr0) & cr0::kWp) != 0);
+  if (name == "smap") return flag((register_at(s, Reg::kCr4) & cr4::kSmap) != 0);
+  if (name == "nxe") return flag((register_at(s, Reg::kEfer) & efer::kNxe) != 0);
+  if (name == "path-xd") return flag(path_has(s, pte::kXd));
   if (name == "ec-change") return error_code_change(s.verdict);
   if (name == "ec-rsvd") {
     const Outcome& got = s.outcomes.steps[s.index];

@@ -88,7 +88,7 @@ TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
 }
 
 // Ids under which the divergences of a trace of corpus/known fall.
-std::vector<std::string> ids_in(const std::string& file, Subject& subject) {
+std::vector<std::string> ids_in(const std::string& file, Subject& subject, bool whole) {
   std::vector<std::string> ids;
   ParseResult loaded = load_trace(TWINWALK_SOURCE_DIR "/corpus/known/" + file);
   EXPECT_TRUE(loaded) << (loaded.error ? to_text(*loaded.error) : "");
@@ -96,7 +96,7 @@ std::vector<std::string> ids_in(const std::string& file, Subject& subject) {
   fit_to_host(loaded.trace, subject.info());
   const CaseVerdict verdict = kvm::judge_by_spec(
       loaded.trace, subject, [&](const kvm::JudgedStep& step) { ids.emplace_back(step.known); });
-  EXPECT_EQ(verdict.skip, 0u) << file;
+  if (whole) EXPECT_EQ(verdict.skip, 0u) << file;
   return ids;
 }
 
@@ -106,9 +106,11 @@ TEST(KnownDeviations, EachReproducesOnItsHostAndItsNeighbourAgrees) {
   if (!subject) GTEST_SKIP() << why;
   unsigned checked = 0;
   for (const KnownDeviation& known : KnownDeviations::built_in().entries()) {
-    EXPECT_THAT(ids_in(known.neighbour, *subject), IsEmpty()) << known.id;
-    if (!runs_on(known, subject->info())) continue;
-    const auto ids = ids_in(known.trace, *subject);
+    // Another host need not have what the traces are about.
+    const bool here = runs_on(known, subject->info());
+    EXPECT_THAT(ids_in(known.neighbour, *subject, here), IsEmpty()) << known.id;
+    if (!here) continue;
+    const auto ids = ids_in(known.trace, *subject, true);
     EXPECT_THAT(ids, Not(IsEmpty())) << known.id << " does not reproduce";
     EXPECT_THAT(ids, Each(known.id));
     ++checked;

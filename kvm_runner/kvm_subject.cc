@@ -11,8 +11,9 @@ namespace twinwalk::kvm {
 
 bool KvmSubject::open(std::string& why) {
   if (!host_.open(why) || !memory_.open(why)) return false;
-  info_ = {"kvm", host_.version(), host_.shadows() ? Profile::kKvm : Profile::kArchitecture, true,
-           host_.vendor()};
+  info_ = {
+      "kvm", host_.version(), host_.shadows() ? Profile::kKvmOnProcessor : Profile::kArchitecture,
+      true,  host_.vendor(),  {}};
   return true;
 }
 

@@ -17,6 +17,8 @@ constexpr HostVariant kVariants[] = {
 
 std::span<const HostVariant> host_variants() { return kVariants; }
 
+bool is_slow(std::string_view host) { return host.substr(0, 9) == "bochs-vmx"; }
+
 std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why) {
   std::unique_ptr<remote::Link> link;
   if (variant.host == "qemu-svm") link = start_qemu_svm(std::string(variant.name), why);

@@ -104,6 +104,7 @@ std::size_t LiveLink::ask(std::span<const Program> programs, std::size_t first,
       channel_->send(trace_line(base + sent, programs[sent]));
     next_ = base + sent;
     if (!await(base + i, &answers[i], why)) return i;
+    tell_progress(i + 1);
   }
   return programs.size();
 }
