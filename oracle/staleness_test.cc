@@ -593,7 +593,7 @@ TEST(ShadowOnProcessor, KeepsWhatTheShadowKeepsAndWhatTheProcessorKeeps) {
   };
   EXPECT_EQ(read_old(), "ok");
   bed.invlpg(kGva);
-  EXPECT_EQ(read_old(), "stale-after-flush/stale-2");
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-6");
 }
 
 TEST(ShadowOnProcessor, KeepsWhatTheHostEditedUnannounced) {
