@@ -12,8 +12,10 @@ CoreArena::~CoreArena() {
   for (const auto& [object, bytes] : objects_) std::free(object);
 }
 
-void CoreArena::reset() {
+void CoreArena::reset(bool huge_pages) {
+  huge_pages_ = huge_pages;
   pages_.clear();
+  regions_.clear();
   owners_.clear();
   free_frames_.clear();
   free_tables_.clear();
@@ -107,16 +109,72 @@ void CoreArena::drop_frame(std::uint64_t hpa) {
   free_frames_.push_back(number);
 }
 
+// A 2M page: fresh frames only. What is passed over to get to its beginning serves single pages.
+std::uint64_t CoreArena::take_run() {
+  constexpr std::uint64_t kFrames = kRegionBytes / kPage;
+  const std::uint64_t skipped = (kRegionBytes - place_.hpa % kRegionBytes) % kRegionBytes / kPage;
+  std::uint64_t first = frames_used_;
+  while (first % kFrames != skipped % kFrames) ++first;
+  if (first + kFrames > place_.frame_bytes / kPage) return 0;
+  for (std::uint64_t n = frames_used_; n < first; ++n) free_frames_.push_back(n);
+  frames_used_ = first + kFrames;
+  owners_.resize(frames_used_, kNoPage);
+  return place_.hpa + first * kPage;
+}
+
+// The page as it is in its region, which has been made.
+CoreArena::Page& CoreArena::page_at(std::uint64_t offset) {
+  make_region(offset);
+  return pages_[offset / kPage];
+}
+
+// What the page holds, as bytes of the frame at hpa.
+void CoreArena::fill(const Page& page, std::uint64_t offset, std::uint64_t hpa) const {
+  if (page.hpa != 0) {
+    std::memcpy(frame_at(hpa), frame_at(page.hpa), kPage);
+    return;
+  }
+  auto* words = reinterpret_cast<std::uint64_t*>(frame_at(hpa));
+  for (std::uint64_t i = 0; i < kPage / 8; ++i)
+    words[i] = page.zero ? 0 : seed_word(offset + 8 * i);
+}
+
+void CoreArena::give_frame(Page& page, std::uint64_t offset, std::uint64_t hpa) {
+  fill(page, offset, hpa);
+  if (page.hpa != 0) drop_frame(page.hpa);
+  page.hpa = hpa;
+  owners_[(hpa - place_.hpa) / kPage] = offset;
+}
+
+// All pages of the region get frames of one run, if there is one.
+void CoreArena::move_into_run(Region& region, std::uint64_t offset) {
+  const std::uint64_t base = offset & ~(kRegionBytes - 1), run = take_run();
+  if (run == 0) return;
+  for (std::uint64_t at = 0; at < kRegionBytes; at += kPage)
+    give_frame(pages_[(base + at) / kPage], base + at, run + at);
+  region.huge = true;
+}
+
+CoreArena::Region& CoreArena::make_region(std::uint64_t offset) {
+  Region& region = regions_[offset / kRegionBytes];
+  if (region.made) return region;
+  region.made = true;
+  if (region.zero) {
+    const std::uint64_t base = offset & ~(kRegionBytes - 1);
+    for (std::uint64_t at = 0; at < kRegionBytes; at += kPage)
+      pages_[(base + at) / kPage].zero = true;
+  }
+  if (huge_pages_) move_into_run(region, offset);
+  return region;
+}
+
 std::uint64_t CoreArena::frame_of(std::uint64_t offset) {
   const std::uint64_t base = offset & ~(kPage - 1);
-  Page& page = pages_[base / kPage];
+  Page& page = page_at(base);
   if (page.hpa != 0) return page.hpa;
-  page.hpa = take_frame();
-  if (page.hpa == 0) return 0;
-  owners_[(page.hpa - place_.hpa) / kPage] = base;
-  auto* words = reinterpret_cast<std::uint64_t*>(frame_at(page.hpa));
-  for (std::uint64_t i = 0; i < kPage / 8; ++i) words[i] = page.zero ? 0 : seed_word(base + 8 * i);
-  return page.hpa;
+  const std::uint64_t hpa = take_frame();
+  if (hpa != 0) give_frame(page, base, hpa);
+  return hpa;
 }
 
 bool CoreArena::offset_of(std::uint64_t hpa, std::uint64_t& offset) const {
@@ -130,29 +188,72 @@ bool CoreArena::is_shared(std::uint64_t offset) const {
   return found != pages_.end() && found->second.shared;
 }
 
-void CoreArena::share(std::uint64_t offset, bool shared) { pages_[offset / kPage].shared = shared; }
+void CoreArena::share(std::uint64_t offset, bool shared) { page_at(offset).shared = shared; }
 
 void CoreArena::move_frame(std::uint64_t offset) {
-  Page& page = pages_[offset / kPage];
+  make_region(offset).huge = false;
+  Page& page = page_at(offset);
   page.shared = false;
   if (page.hpa == 0) return;
   const std::uint64_t fresh = take_frame();
-  if (fresh == 0) return;
-  std::memcpy(frame_at(fresh), frame_at(page.hpa), kPage);
-  drop_frame(page.hpa);
-  page.hpa = fresh;
-  owners_[(fresh - place_.hpa) / kPage] = offset & ~(kPage - 1);
+  if (fresh != 0) give_frame(page, offset & ~(kPage - 1), fresh);
 }
 
 void CoreArena::discard(std::uint64_t offset) {
-  Page& page = pages_[offset / kPage];
+  make_region(offset).huge = false;
+  Page& page = page_at(offset);
   if (page.hpa != 0) drop_frame(page.hpa);
   page = {0, true, false};
 }
 
+void CoreArena::move_region(std::uint64_t offset) {
+  Region& region = make_region(offset);
+  const std::uint64_t base = offset & ~(kRegionBytes - 1);
+  const bool huge = region.huge;
+  region.huge = false;
+  if (huge) move_into_run(region, offset);
+  for (std::uint64_t at = 0; at < kRegionBytes; at += kPage) {
+    if (!region.huge) move_frame(base + at);
+    pages_[(base + at) / kPage].shared = false;
+  }
+}
+
+void CoreArena::discard_region(std::uint64_t offset) {
+  const std::uint64_t base = offset & ~(kRegionBytes - 1);
+  for (std::uint64_t at = 0; at < kRegionBytes; at += kPage) {
+    const auto found = pages_.find((base + at) / kPage);
+    if (found == pages_.end()) continue;
+    if (found->second.hpa != 0) drop_frame(found->second.hpa);
+    pages_.erase(found);
+  }
+  regions_[offset / kRegionBytes] = {false, false, true};
+}
+
+bool CoreArena::is_huge(std::uint64_t offset) const {
+  const auto found = regions_.find(offset / kRegionBytes);
+  return found != regions_.end() && found->second.huge;
+}
+
+void CoreArena::huge_split(std::uint64_t offset) { make_region(offset).huge = false; }
+
+// One protection a huge page.
+void CoreArena::huge_collapse(std::uint64_t offset) {
+  Region& region = make_region(offset);
+  if (region.huge) return;
+  const std::uint64_t base = offset & ~(kRegionBytes - 1);
+  for (std::uint64_t at = 0; at < kRegionBytes; at += kPage) {
+    if (is_shared(base + at) != is_shared(base)) return;
+  }
+  move_into_run(region, offset);
+}
+
 std::uint64_t CoreArena::word(std::uint64_t offset) const {
   const auto found = pages_.find(offset / kPage);
-  if (found == pages_.end()) return seed_word(offset);
+  if (found == pages_.end()) {
+    const auto region = regions_.find(offset / kRegionBytes);
+    return region != regions_.end() && region->second.zero ? 0
+                                                           : seed_word(offset & ~std::uint64_t{7});
+  }
   const Page& page = found->second;
   if (page.hpa == 0) return page.zero ? 0 : seed_word(offset);
   return *reinterpret_cast<const std::uint64_t*>(place_.memory + (page.hpa - place_.hpa) +

@@ -31,7 +31,8 @@ class CoreArena {
   void use(const Place& place) { place_ = place; }
   const Place& place() const { return place_; }
   // Nothing is allocated and every hva page holds its seed. No VM may be using the memory.
-  void reset();
+  // `huge_pages`: the host backs its memory by 2M pages as long as it finds them.
+  void reset(bool huge_pages);
 
   // ---- tables and objects
   // A zeroed page; nullptr when exhausted.
@@ -57,8 +58,8 @@ class CoreArena {
   bool is_guest(std::uint64_t hpa, unsigned size) const;
   unsigned char* frame_at(std::uint64_t hpa) const { return place_.memory + (hpa - place_.hpa); }
 
-  // Offsets are positions in hva space, from kHvaBase. The frame of the page, made at first touch;
-  // 0 when exhausted.
+  // Offsets are positions in hva space, from kHvaBase; a region is 2M of it, aligned. The frame of
+  // the page, made at first touch; 0 when exhausted.
   std::uint64_t frame_of(std::uint64_t offset);
   // Its position in hva space; false if no page has that frame.
   bool offset_of(std::uint64_t hpa, std::uint64_t& offset) const;
@@ -66,22 +67,42 @@ class CoreArena {
   void share(std::uint64_t offset, bool shared);
   void move_frame(std::uint64_t offset);  // contents go to a new frame, not shared
   void discard(std::uint64_t offset);     // zeroes at the next touch
+  // The same of a whole region, which stays or becomes one 2M page if one is free.
+  void move_region(std::uint64_t offset);
+  void discard_region(std::uint64_t offset);
+  // Whether it lies in a 2M page of the host's; its pages then are one run of frames, 2M-aligned.
+  bool is_huge(std::uint64_t offset) const;
+  void huge_split(std::uint64_t offset);     // frames stay
+  void huge_collapse(std::uint64_t offset);  // contents move to a 2M page if one is free
   // The 8-aligned word at a position of hva space; makes no frame.
   std::uint64_t word(std::uint64_t offset) const;
 
  private:
-  static constexpr std::uint64_t kPageBytes = 4096;
+  static constexpr std::uint64_t kPageBytes = 4096, kRegionBytes = std::uint64_t{2} << 20;
   static constexpr std::uint64_t kNoPage = ~std::uint64_t{0};
   struct Page {
     std::uint64_t hpa = 0;  // 0: not touched since the start, or since it was discarded
     bool zero = false, shared = false;
   };
+  struct Region {
+    bool made = false;  // pages have frames of their own, or of a run
+    bool huge = false;  // then: they are one run
+    bool zero = false;  // !made: holds zeroes
+  };
   std::uint64_t take_frame();
+  std::uint64_t take_run();
   void drop_frame(std::uint64_t hpa);
+  Page& page_at(std::uint64_t offset);
+  Region& make_region(std::uint64_t offset);
+  void give_frame(Page& page, std::uint64_t offset, std::uint64_t hpa);
+  void move_into_run(Region& region, std::uint64_t offset);
+  void fill(const Page& page, std::uint64_t offset, std::uint64_t hpa) const;
 
   Place place_;
-  std::unordered_map<std::uint64_t, Page> pages_;  // by offset / 4K
-  std::vector<std::uint64_t> owners_;              // by frame number: offset of its page, kNoPage
+  bool huge_pages_ = false;
+  std::unordered_map<std::uint64_t, Page> pages_;      // by offset / 4K
+  std::unordered_map<std::uint64_t, Region> regions_;  // by offset / 2M
+  std::vector<std::uint64_t> owners_;  // by frame number: offset of its page, kNoPage
   std::vector<std::uint64_t> free_frames_, free_tables_;
   std::vector<bool> table_live_;
   std::vector<void*> descriptors_;  // of tables

@@ -1,5 +1,6 @@
 #include "kvm_runner/core_hardware.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kvm_runner/backing.h"
@@ -7,11 +8,19 @@
 
 namespace twinwalk::kvm {
 
-void CoreHardware::reset_host() {
-  arena_.reset();
+void CoreHardware::reset_host(const Machine& machine) {
+  arena_.reset(machine.host_page_level > 1);
   lender_.reset();
   failures_.reset();
   broken_ = image_valid_ = false;
+}
+
+// The host is what it is, and not what the trace says.
+bool CoreHardware::fit_maxphyaddr(const Machine& machine, unsigned own) {
+  narrower_host_ = machine.host_maxphyaddr > own;
+  machine_.host_maxphyaddr =
+      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, own));
+  return machine.maxphyaddr <= own;
 }
 
 SkipReason CoreHardware::why_not(const Op& op) const {
@@ -19,9 +28,9 @@ SkipReason CoreHardware::why_not(const Op& op) const {
   const SkipReason reason = why_not_core(op);
   if (reason != SkipReason::kNone) return reason;
   switch (op.verb) {
-    case Verb::kHugeSplit:  // these belong to the simulated host
-    case Verb::kHugeCollapse:
-      return SkipReason::kHostLacksFeature;
+    case Verb::kCpuid:  // the core refuses what its host has not
+      return narrower_host_ && op.value > machine_.host_maxphyaddr ? SkipReason::kHostLacksFeature
+                                                                   : SkipReason::kNone;
     default:
       return SkipReason::kNone;
   }
@@ -57,16 +66,47 @@ bool CoreHardware::poke(std::uint64_t hva, unsigned size, std::uint64_t value) {
   return true;
 }
 
+// Pages of a region that the range has all of are one to the host: at_region(offset); the others
+// are not: at_page(offset).
+template <class AtPage, class AtRegion>
+void CoreHardware::by_region(std::uint64_t hva, std::uint64_t pages, AtPage at_page,
+                             AtRegion at_region) {
+  constexpr std::uint64_t kRegion = std::uint64_t{2} << 20;
+  std::uint64_t at = hva - kHvaBase;
+  for (const std::uint64_t end = at + pages * kPage; at < end;) {
+    const bool whole = at % kRegion == 0 && end - at >= kRegion;
+    if (whole) {
+      at_region(at);
+    } else {
+      at_page(at);
+    }
+    at += whole ? kRegion : kPage;
+  }
+}
+
 void CoreHardware::invalidate(std::uint64_t hva, std::uint64_t pages) {
-  for (std::uint64_t i = 0; i < pages; ++i) arena_.discard(hva - kHvaBase + i * kPage);
+  by_region(
+      hva, pages, [this](std::uint64_t at) { arena_.discard(at); },
+      [this](std::uint64_t at) { arena_.discard_region(at); });
 }
 
 void CoreHardware::remap(std::uint64_t hva, std::uint64_t pages) {
-  for (std::uint64_t i = 0; i < pages; ++i) arena_.move_frame(hva - kHvaBase + i * kPage);
+  by_region(
+      hva, pages, [this](std::uint64_t at) { arena_.move_frame(at); },
+      [this](std::uint64_t at) { arena_.move_region(at); });
 }
 
+// A huge page has one protection.
 void CoreHardware::protect(std::uint64_t hva, std::uint64_t pages, bool writable) {
-  for (std::uint64_t i = 0; i < pages; ++i) arena_.share(hva - kHvaBase + i * kPage, !writable);
+  by_region(
+      hva, pages,
+      [&](std::uint64_t at) {
+        arena_.huge_split(at);
+        arena_.share(at, !writable);
+      },
+      [&](std::uint64_t at) {
+        for (unsigned i = 0; i < 512; ++i) arena_.share(at + i * kPage, !writable);
+      });
 }
 
 // ---- mmu::Platform
@@ -122,6 +162,7 @@ mmu::FrameLookup CoreHardware::lookup_frame(mmu::Hva hva, bool write) {
   found.kind = mmu::FrameLookup::Kind::kFrame;
   found.pfn = mmu::Pfn{hpa / kPage};
   found.writable = !is_protected(hva.raw);
+  found.host_level = arena_.is_huge(hva.raw - kHvaBase) ? 2 : 1;
   return found;
 }
 

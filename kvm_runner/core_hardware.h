@@ -30,7 +30,6 @@ class CoreHardware : public CoreRun {
 
  protected:
   CoreHardware() : CoreRun({}) {}
-  ~CoreHardware() = default;
 
   // ---- what a processor supplies
   virtual bool has_host(std::uint32_t feature) const = 0;
@@ -52,8 +51,11 @@ class CoreHardware : public CoreRun {
   // With two dimensions: the core has injected a #PF into the guest.
   virtual void fault_injected(unsigned vcpu) { (void)vcpu; }
 
-  // At the start of prepare() and in after_run().
-  void reset_host();
+  // In prepare(), first; and what there follows from the processor's MAXPHYADDR. False: the trace
+  // wants more.
+  void reset_host(const Machine& machine);
+  bool fit_maxphyaddr(const Machine& machine, unsigned own);
+  // In after_run().
   void end_run(bool trapped) {
     if (trapped || broken_) image_valid_ = false;
   }
@@ -71,6 +73,8 @@ class CoreHardware : public CoreRun {
   void invalidate(std::uint64_t hva, std::uint64_t pages) override;
   void remap(std::uint64_t hva, std::uint64_t pages) override;
   void protect(std::uint64_t hva, std::uint64_t pages, bool writable) override;
+  void huge_split(std::uint64_t hva) override { arena_.huge_split(hva - kHvaBase); }
+  void huge_collapse(std::uint64_t hva) override { arena_.huge_collapse(hva - kHvaBase); }
   void fail_allocations(std::uint64_t after, std::uint64_t count) override {
     failures_.ask(after, count);
   }
@@ -112,6 +116,9 @@ class CoreHardware : public CoreRun {
   bool image_valid_ = false;
 
  private:
+  template <class AtPage, class AtRegion>
+  void by_region(std::uint64_t hva, std::uint64_t pages, AtPage at_page, AtRegion at_region);
+
   // Accesses (core_hardware_access.cc).
   bool lacks_check(const Op& op, const mmu::EntryState& entry) const;
   bool is_out_of_reach(const Op& op, const mmu::EntryState& entry) const;
@@ -119,6 +126,8 @@ class CoreHardware : public CoreRun {
   Attempt resolve(const Op& op, const StubExit& exit, Outcome& out);
   Attempt resolve_exception(const Op& op, const StubExit& exit, Outcome& out);
   Attempt resolve_second_dimension(const Op& op, const NestedExit& exit, Outcome& out);
+  bool is_canonical(const Op& op) const;
+  Attempt resolve_not_canonical(const Op& op, const mmu::TdpFault& fault, Outcome& out);
   void finish_native(const Op& op, const StubExit& exit, Outcome& out);
   Attempt finish_fetch(const Op& op, const StubExit& exit, Outcome& out);
   std::uint64_t translate(const mmu::EntryState& entry, std::uint64_t address) const;
@@ -135,7 +144,8 @@ class CoreHardware : public CoreRun {
   };
 
   AllocationFailures failures_;
-  bool broken_ = false;  // no step can be executed any more
+  bool narrower_host_ = false;  // than the trace says
+  bool broken_ = false;         // no step can be executed any more
   FetchLender lender_;
   std::vector<Candidate> candidates_;
 };

@@ -165,7 +165,7 @@ StubExit CoreHardware::run_below(const Op& op, const mmu::EntryState& entry, con
     }
   }
   root[kRootIndex] = runner_entry(entry.levels);
-  const StubExit exit = run_in_guest(op, entry, call);
+  StubExit exit = run_in_guest(op, entry, call);
   root[kRootIndex] = original;
   if (beyond != nullptr) *beyond = 0;
   return exit;
@@ -222,8 +222,27 @@ Attempt CoreHardware::resolve_second_dimension(const Op& op, const NestedExit& e
   const mmu::TdpFault fault = exit.kind == NestedExit::Kind::kViolation
                                   ? fault_of_violation(exit.gpa, exit.qualification, shared)
                                   : fault_of_misconfiguration(exit.gpa, shared);
+  if (!is_canonical(op)) return resolve_not_canonical(op, fault, out);
   if (!steps().answer_tdp_fault(op, fault, out)) return Attempt::kAgain;
   if (out.kind == OutcomeKind::kPageFault) fault_injected(op.vcpu);
+  return Attempt::kOver;
+}
+
+// All bytes of it.
+bool CoreHardware::is_canonical(const Op& op) const {
+  const Registers& r = registers_of(op);
+  const std::uint64_t last = op.access() == AccessKind::kFetch ? op.gva : op.gva + op.size - 1;
+  return canonical(r, op.gva) && canonical(r, last);
+}
+
+// What faulted is the fetch of the stub, or the canonical half. An emulator that has to do that
+// instruction looks at its addresses first: #GP.
+Attempt CoreHardware::resolve_not_canonical(const Op& op, const mmu::TdpFault& fault,
+                                            Outcome& out) {
+  using Kind = mmu::FaultResult::Kind;
+  const Kind kind = steps().handle_tdp_fault(op, fault);
+  if (kind != Kind::kEmulate && kind != Kind::kMmio) return Attempt::kAgain;
+  out.kind = OutcomeKind::kGp;
   return Attempt::kOver;
 }
 

@@ -24,14 +24,11 @@ bool CoreKvmSubject::open(std::string& why) {
 
 SkipReason CoreKvmSubject::prepare(const Machine& machine) {
   vm_.reset();
-  reset_host();
+  reset_host(machine);
   if (machine.core != Dimension::kShadow) return SkipReason::kModeNotSupported;
   if (machine.nested != Nesting::kNone) return SkipReason::kNestedNotSupported;
-  // The host is what it is, and not what the trace says.
   machine_.host_levels = std::max(machine.host_levels, kLeastLevels);
-  machine_.host_maxphyaddr =
-      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, host_.maxphyaddr()));
-  image_valid_ = machine.maxphyaddr <= host_.maxphyaddr() &&
+  image_valid_ = fit_maxphyaddr(machine, host_.maxphyaddr()) &&
                  (machine_.host_levels <= kLeastLevels || has_host(feature::kLa57)) &&
                  open_vm(machine_);
   return image_valid_ ? SkipReason::kNone : SkipReason::kHostLacksFeature;
@@ -48,7 +45,7 @@ bool CoreKvmSubject::open_vm(const Machine& machine) {
   registers.cr3 = arena_.place().hpa;
   registers.cr4 = kCr4;
   std::string why;
-  vm_ = Vm::create(host_, processor, registers, why);
+  vm_ = Vm::create(host_, processor, {}, registers, why);
   loaded_ = {};
   const CoreArena::Place& place = arena_.place();
   return vm_ && vm_->set_slot(0, place.hpa, place.bytes(), place.memory, 0) == 0;

@@ -112,7 +112,7 @@ TEST_F(CoreKvmSubjectTest, BackingChangesReachTheProcessor) {
 
 TEST_F(CoreKvmSubjectTest, WhatTheProcessorLacksIsSkipped) {
   EXPECT_EQ(last("access read gva=0xffffff8000000000\n"), "skip host-lacks-feature");
-  EXPECT_EQ(last("huge-split hva=0x7f0000000000\n"), "skip host-lacks-feature");
+  EXPECT_EQ(last("access read gva=0x400000 implicit=1\n"), "skip host-lacks-feature");
   EXPECT_EQ(last("machine core=ept\naccess read gva=0x400000\n"), "skip mode-not-supported");
 }
 

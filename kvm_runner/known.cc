@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "harness/trace/followed_registers.h"
 #include "harness/trace/json_field.h"
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
@@ -36,7 +37,8 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "crosses-edge",
                                        "high-half",
                                        "lacked-cr4-bit",
-                                       "after-torn-store"};
+                                       "after-torn-store",
+                                       "mode"};
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -72,18 +74,6 @@ bool after_torn_store(const DivergentStep& s) {
   return false;
 }
 
-// What a register of the step's vCPU holds before the step, by the writes that were taken.
-std::uint64_t register_at(const DivergentStep& s, Reg reg) {
-  const unsigned vcpu = op_of(s, s.index).vcpu;
-  for (std::uint32_t i = s.index; i-- > 0;) {
-    const Op& earlier = op_of(s, i);
-    const bool taken = s.outcomes.steps[i].kind == OutcomeKind::kDone;
-    if (earlier.verb == Verb::kMov && earlier.vcpu == vcpu && earlier.reg() == reg && taken)
-      return earlier.value;
-  }
-  return value_of(initial_registers(s.program.machine), reg);
-}
-
 bool path_has(const DivergentStep& s, std::uint64_t bits) {
   for (const Path& path : s.outcomes.steps[s.index].path) {
     for (unsigned i = 0; i < path.count; ++i) {
@@ -94,6 +84,21 @@ bool path_has(const DivergentStep& s, std::uint64_t bits) {
 }
 
 std::string flag(bool set) { return set ? "1" : "0"; }
+
+// The registers of the step's vCPU, by the writes that were taken.
+FollowedRegisters registers_at(const DivergentStep& s) {
+  FollowedRegisters registers;
+  registers.reset(s.program.machine);
+  for (std::uint32_t i = 0; i < s.index; ++i) {
+    const Op& op = op_of(s, i);
+    if (op.vcpu != op_of(s, s.index).vcpu || s.outcomes.steps[i].kind != OutcomeKind::kDone)
+      continue;
+    if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
+    if (op.verb == Verb::kSregs) registers.set(op);
+    if (op.verb == Verb::kInit) registers.init();
+  }
+  return registers;
+}
 
 bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Reg::kCr4; }
 
@@ -210,10 +215,11 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
   if (name == "rule") return s.verdict.rule != nullptr ? std::string(s.verdict.rule->id) : "";
   if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
-  if (name == "wp") return flag((register_at(s, Reg::kCr0) & cr0::kWp) != 0);
-  if (name == "smap") return flag((register_at(s, Reg::kCr4) & cr4::kSmap) != 0);
-  if (name == "nxe") return flag((register_at(s, Reg::kEfer) & efer::kNxe) != 0);
+  if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
+  if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
+  if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);
   if (name == "path-xd") return flag(path_has(s, pte::kXd));
+  if (name == "mode") return std::string(name_of(registers_at(s).mode()));
   if (name == "ec-change") return error_code_change(s.verdict);
   if (name == "ec-rsvd") {
     const Outcome& got = s.outcomes.steps[s.index];

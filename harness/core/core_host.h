@@ -63,6 +63,9 @@ class CoreHost : public mmu::Platform {
   // The access is over and was no #GP: fills in what is read from memory afterwards.
   virtual void finish_access(const Op& op, Outcome& out) = 0;
 
+  // A register write, an invalidation or the reading of a register, which the core is about to
+  // carry out: where the instruction is an exit of the processor's, the vCPU executes it now.
+  virtual void execute_and_exit(const Op& op) { (void)op; }
   // The vCPU has executed that step's instruction, or its capabilities have changed: what its
   // processor does by itself. `before`: its registers before.
   virtual void executed(const Op& op, const Registers& before) { (void)op, (void)before; }

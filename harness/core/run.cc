@@ -65,6 +65,7 @@ void CoreRun::start() {
   readers_.reset();
   swap_out(0, 0);
   core_.create(*this, machine_, options_.state_counters);
+  started(core_.vm());
   steps_.reset();
   steps_.set_overlapping(false);
 }

@@ -40,6 +40,8 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
 
   // The host as a trace finds it. Why no step can be executed on this machine, kNone if some can.
   virtual SkipReason prepare(const Machine& machine) = 0;
+  // The VM is there, and no step has been executed.
+  virtual void started(mmu::Vm& vm) { (void)vm; }
   virtual void before_tear_down() {}
   // After every run that began; `trapped`: it ended in a panic of the core.
   virtual void after_run(bool trapped) { (void)trapped; }
@@ -78,6 +80,8 @@ class CoreRun : protected CoreHost, public Subject, private Interleaver::Runner 
   SlotMaps slots_;
   Complaints complaints_;
   CoreSteps& steps() { return steps_; }
+  // For a host whose processor executes more than accesses.
+  mmu::Vcpu& vcpu_of(const Op& op) { return core_.vcpu(op.vcpu); }
 
  private:
   void start();

@@ -29,6 +29,7 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
   core_ran_ = true;
   switch (op.verb) {
     case Verb::kMov: {
+      host_.execute_and_exit(op);
       const Registers before = core_.registers(op.vcpu);
       if (!core_.write_register(op.vcpu, op.reg(), op.value)) {
         out.kind = OutcomeKind::kGp;
@@ -42,9 +43,11 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
     case Verb::kWrite:
       return op.writer() == Writer::kHost ? host_steps_.store(op, out) : guest_store(op, out);
     case Verb::kInvlpg:
+      host_.execute_and_exit(op);
       vcpu(op).invlpg(mmu::Gva{op.gva});
       return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kInvpcid:
+      host_.execute_and_exit(op);
       if (!vcpu(op).invpcid(op.type, op.pcid, mmu::Gva{op.gva})) {
         out.kind = OutcomeKind::kGp;
         return;
@@ -57,6 +60,7 @@ void CoreSteps::execute(const Op& op, Outcome& out, OutcomeStream& stream) {
       }
       return host_.executed(op, core_.registers(op.vcpu));
     case Verb::kGet:
+      host_.execute_and_exit(op);
       return get(op, out);
     case Verb::kSmm:
       return core_.set_smm(op.vcpu, op.value != 0);
@@ -180,9 +184,21 @@ bool CoreSteps::answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_
   return twinwalk::answer_fault(vcpu(op), op, fault_gva, error_code, out);
 }
 
-bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
+void CoreSteps::note_tdp_fault(const Op& op, const mmu::TdpFault& fault) {
   core_ran_ = true;
   fault_[op.vcpu] = {fault.gpa.raw & ~(mmu::kPageSize - 1), kind_of(fault)};
+}
+
+mmu::FaultResult::Kind CoreSteps::handle_tdp_fault(const Op& op, const mmu::TdpFault& fault) {
+  note_tdp_fault(op, fault);
+  const mmu::FaultResult r = vcpu(op).handle_tdp_fault(fault);
+  if (r.kind != mmu::FaultResult::Kind::kLater) return r.kind;
+  vcpu(op).async_page_ready(r.token);  // it has nothing else to do meanwhile
+  return mmu::FaultResult::Kind::kRetry;
+}
+
+bool CoreSteps::answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out) {
+  note_tdp_fault(op, fault);
   if (!twinwalk::answer_tdp_fault(vcpu(op), op, fault, out)) return false;
   // What the emulator met at another address than the processor the core did not name.
   const bool exits = out.kind == OutcomeKind::kMmio || out.kind == OutcomeKind::kMemoryFault;

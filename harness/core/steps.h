@@ -37,6 +37,9 @@ class CoreSteps {
   bool answer_fault(const Op& op, std::uint64_t fault_gva, std::uint32_t error_code, Outcome& out);
   // The same of an exit for want of a second-dimension translation.
   bool answer_tdp_fault(const Op& op, const mmu::TdpFault& fault, Outcome& out);
+  // What the core makes of such an exit of an instruction that it is not to do itself: kRetry, or
+  // why the processor cannot.
+  mmu::FaultResult::Kind handle_tdp_fault(const Op& op, const mmu::TdpFault& fault);
   // The vCPU's page-modification log at an exit.
   void restore_identity_map() { host_steps_.restore_identity_map(); }
   void flush_pml(const Op& op, mmu::u16 index) { vcpu(op).flush_pml(index); }
@@ -59,6 +62,7 @@ class CoreSteps {
   void check_dirty_rings(const Op& op, const Outcome& out, const OutcomeStream& stream);
   void guest_store(const Op& op, Outcome& out);
   void get(const Op& op, Outcome& out);
+  void note_tdp_fault(const Op& op, const mmu::TdpFault& fault);
   mmu::Vcpu& vcpu(const Op& op) { return core_.vcpu(op.vcpu); }
 
   CoreVm& core_;

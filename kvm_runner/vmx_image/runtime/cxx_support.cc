@@ -17,6 +17,7 @@ namespace {
 
 }  // namespace
 
+// The names are not ours to choose. NOLINTBEGIN(bugprone-reserved-identifier)
 extern "C" {
 // Of a library's type; its address is all that matters.
 void* __dso_handle = nullptr;
@@ -37,6 +38,8 @@ void __throw_out_of_range(const char* what) { stop(what); }
 void __throw_out_of_range_fmt(const char* what, ...) { stop(what); }
 void __throw_bad_function_call() { stop("bad_function_call"); }
 }  // namespace std
+
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace twinwalk {
 

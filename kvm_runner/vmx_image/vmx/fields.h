@@ -8,7 +8,7 @@
 
 namespace twinwalk::vmx {
 
-enum class Field : std::uint32_t {
+enum class VmcsField : std::uint32_t {
   // 16 bits
   kVpid = 0x0000,
   kGuestEs = 0x0800,  // then CS, SS, DS, FS, GS, LDTR, TR, each 2 further on
@@ -102,8 +102,8 @@ enum class Field : std::uint32_t {
 };
 
 // The n-th of fields that come in a row.
-constexpr Field field_after(Field first, unsigned n) {
-  return static_cast<Field>(static_cast<std::uint32_t>(first) + 2 * n);
+constexpr VmcsField field_after(VmcsField first, unsigned n) {
+  return static_cast<VmcsField>(static_cast<std::uint32_t>(first) + 2 * n);
 }
 
 namespace pin {

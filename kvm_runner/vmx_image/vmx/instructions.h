@@ -50,9 +50,14 @@ inline std::uint64_t read_cr4() {
 }
 inline void write_cr0(std::uint64_t value) { asm volatile("mov %0, %%cr0" : : "r"(value)); }
 inline void write_cr4(std::uint64_t value) { asm volatile("mov %0, %%cr4" : : "r"(value)); }
-// Precondition: CR4.PKE.
+// For a guest: with CR4.PKE clear it means nothing here. Precondition: the processor has it.
 inline void write_pkru(std::uint32_t value) {
-  asm volatile("wrpkru" : : "a"(value), "c"(0), "d"(0));
+  constexpr std::uint64_t kPke = 1 << 22;
+  const std::uint64_t cr4 = read_cr4();
+  asm volatile("mov %3, %%cr4; wrpkru; mov %4, %%cr4"
+               :
+               : "a"(value), "c"(0), "d"(0), "r"(cr4 | kPke), "r"(cr4)
+               : "memory");
 }
 
 inline bool vmxon(std::uint64_t region) {
@@ -70,14 +75,14 @@ inline bool vmptrld(std::uint64_t region) {
   asm volatile("vmptrld %1" : "=@ccbe"(failed) : "m"(region) : "memory");
   return !failed;
 }
-inline bool vmwrite(Field field, std::uint64_t value) {
+inline bool vmwrite(VmcsField field, std::uint64_t value) {
   bool failed;
   asm volatile("vmwrite %2, %1"
                : "=@ccbe"(failed)
                : "r"(static_cast<std::uint64_t>(field)), "r"(value));
   return !failed;
 }
-inline std::uint64_t vmread(Field field) {
+inline std::uint64_t vmread(VmcsField field) {
   std::uint64_t value;
   asm volatile("vmread %1, %0" : "=r"(value) : "r"(static_cast<std::uint64_t>(field)) : "cc");
   return value;

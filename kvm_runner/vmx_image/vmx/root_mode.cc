@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "harness/trace/machine.h"
 #include "kvm_runner/vmx_image/vmx/instructions.h"
 
 namespace twinwalk::vmx {
@@ -14,11 +13,7 @@ constexpr std::uint64_t kCr4Vmxe = 1 << 13;
 
 bool enter_root_mode(const Capabilities& c, std::uint64_t region, std::string& why) {
   write_cr0((read_cr0() | c.cr0_must) & c.cr0_may);
-  std::uint64_t cr4 = read_cr4() | kCr4Vmxe | c.cr4_must;
-  // WRPKRU before an entry; all memory of this program is the supervisor's, to which PKRU is
-  // nothing.
-  if ((c.features & feature::kPku) != 0) cr4 |= cr4::kPke;
-  write_cr4(cr4 & c.cr4_may);
+  write_cr4((read_cr4() | kCr4Vmxe | c.cr4_must) & c.cr4_may);
   auto* const page = reinterpret_cast<unsigned char*>(region);
   std::memset(page, 0, 4096);
   const auto revision = static_cast<std::uint32_t>(c.basic);

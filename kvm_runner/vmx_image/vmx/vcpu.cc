@@ -21,7 +21,7 @@ constexpr std::uint32_t kCode64 = 0xa09b, kCode32 = 0xc09b, kData = 0xc093, kBus
 constexpr std::uint16_t kGuestCode = 0x08, kGuestData = 0x10;
 constexpr unsigned kSegments = 6, kCsIndex = 1;  // ES CS SS DS FS GS
 
-void put(Field field, std::uint64_t value) {
+void put(VmcsField field, std::uint64_t value) {
   if (!vmwrite(field, value))
     stop("VMWRITE of field " + hex(static_cast<std::uint32_t>(field)) + " fails");
 }
@@ -45,38 +45,39 @@ Vcpu::Vcpu(const Capabilities& capabilities, const DescriptorTables& tables, std
 
 // What no entry changes.
 void Vcpu::write_constant_fields() {
-  constexpr Field kZero[] = {
-      Field::kPageFaultMask,     Field::kPageFaultMatch,   Field::kCr3TargetCount,
-      Field::kExitMsrStoreCount, Field::kExitMsrLoadCount, Field::kEntryMsrLoadCount,
-      Field::kGuestDebugctl,     Field::kGuestGdtrBase,    Field::kGuestIdtrBase,
-      Field::kGuestGdtrLimit,    Field::kGuestIdtrLimit,   Field::kGuestSysenterCs,
-      Field::kGuestSysenterEsp,  Field::kGuestSysenterEip, Field::kGuestLdtr,
-      Field::kGuestLdtrBase,     Field::kGuestLdtrLimit,   Field::kGuestTrBase};
-  for (const Field field : kZero) put(field, 0);
-  put(Field::kVmcsLinkPointer, ~std::uint64_t{0});
-  put(Field::kExceptionBitmap, 0xffff'ffff);
-  put(Field::kGuestLdtrRights, kUnusable);
-  put(Field::kGuestTr, kTssSelector);
-  put(Field::kGuestTrLimit, 0x67);
-  put(Field::kGuestTrRights, kBusyTss);
-  put(Field::kGuestDr7, 0x400);
+  constexpr VmcsField kZero[] = {
+      VmcsField::kPageFaultMask,     VmcsField::kPageFaultMatch,   VmcsField::kCr3TargetCount,
+      VmcsField::kExitMsrStoreCount, VmcsField::kExitMsrLoadCount, VmcsField::kEntryMsrLoadCount,
+      VmcsField::kGuestDebugctl,     VmcsField::kGuestGdtrBase,    VmcsField::kGuestIdtrBase,
+      VmcsField::kGuestGdtrLimit,    VmcsField::kGuestIdtrLimit,   VmcsField::kGuestSysenterCs,
+      VmcsField::kGuestSysenterEsp,  VmcsField::kGuestSysenterEip, VmcsField::kGuestLdtr,
+      VmcsField::kGuestLdtrBase,     VmcsField::kGuestLdtrLimit,   VmcsField::kGuestTrBase};
+  for (const VmcsField field : kZero) put(field, 0);
+  put(VmcsField::kVmcsLinkPointer, ~std::uint64_t{0});
+  put(VmcsField::kExceptionBitmap, 0xffff'ffff);
+  put(VmcsField::kGuestLdtrRights, kUnusable);
+  put(VmcsField::kGuestTr, kTssSelector);
+  put(VmcsField::kGuestTrLimit, 0x67);
+  put(VmcsField::kGuestTrRights, kBusyTss);
+  put(VmcsField::kGuestDr7, 0x400);
 }
 
 void Vcpu::write_host_fields() {
-  put(Field::kHostCs, kCodeSelector);
-  for (const Field f :
-       {Field::kHostEs, Field::kHostSs, Field::kHostDs, Field::kHostFs, Field::kHostGs})
+  put(VmcsField::kHostCs, kCodeSelector);
+  for (const VmcsField f : {VmcsField::kHostEs, VmcsField::kHostSs, VmcsField::kHostDs,
+                            VmcsField::kHostFs, VmcsField::kHostGs})
     put(f, kDataSelector);
-  put(Field::kHostTr, kTssSelector);
-  put(Field::kHostCr0, read_cr0());
-  put(Field::kHostCr3, read_cr3());
-  put(Field::kHostCr4, read_cr4());
-  put(Field::kHostEfer, read_msr(kEferMsr));
-  put(Field::kHostTrBase, tables_.tss);
-  put(Field::kHostGdtrBase, tables_.gdt);
-  put(Field::kHostIdtrBase, tables_.idt);
-  for (const Field f : {Field::kHostFsBase, Field::kHostGsBase, Field::kHostSysenterCs,
-                        Field::kHostSysenterEsp, Field::kHostSysenterEip})
+  put(VmcsField::kHostTr, kTssSelector);
+  put(VmcsField::kHostCr0, read_cr0());
+  put(VmcsField::kHostCr3, read_cr3());
+  put(VmcsField::kHostCr4, read_cr4());
+  put(VmcsField::kHostEfer, read_msr(kEferMsr));
+  put(VmcsField::kHostTrBase, tables_.tss);
+  put(VmcsField::kHostGdtrBase, tables_.gdt);
+  put(VmcsField::kHostIdtrBase, tables_.idt);
+  for (const VmcsField f :
+       {VmcsField::kHostFsBase, VmcsField::kHostGsBase, VmcsField::kHostSysenterCs,
+        VmcsField::kHostSysenterEsp, VmcsField::kHostSysenterEip})
     put(f, 0);
 }
 
@@ -92,56 +93,56 @@ void Vcpu::write_controls(const Entry& entry) {
   if (entry.pml != 0) secondary |= secondary::kPml;
   std::uint32_t entry_controls = entry_control::kLoadEfer;
   if ((entry.efer & efer::kLma) != 0) entry_controls |= entry_control::kIa32e;
-  put(Field::kPinControls, c.pin.adjust(pin::kNmi | pin::kTimer));
-  put(Field::kPrimaryControls, c.primary.adjust(primary));
-  put(Field::kSecondaryControls, c.secondary.adjust(secondary));
-  put(Field::kExitControls, c.exit.adjust(exit_control::kHost64 | exit_control::kLoadEfer));
-  put(Field::kEntryControls, c.entry.adjust(entry_controls));
-  put(Field::kEntryInterruption, 0);
-  if ((secondary & secondary::kVpid) != 0) put(Field::kVpid, vpid_);
-  if (ept) put(Field::kEptPointer, entry.eptp);
+  put(VmcsField::kPinControls, c.pin.adjust(pin::kNmi | pin::kTimer));
+  put(VmcsField::kPrimaryControls, c.primary.adjust(primary));
+  put(VmcsField::kSecondaryControls, c.secondary.adjust(secondary));
+  put(VmcsField::kExitControls, c.exit.adjust(exit_control::kHost64 | exit_control::kLoadEfer));
+  put(VmcsField::kEntryControls, c.entry.adjust(entry_controls));
+  put(VmcsField::kEntryInterruption, 0);
+  if ((secondary & secondary::kVpid) != 0) put(VmcsField::kVpid, vpid_);
+  if (ept) put(VmcsField::kEptPointer, entry.eptp);
   if (entry.pml != 0) {
-    put(Field::kPmlAddress, entry.pml);
-    put(Field::kPmlIndex, kPmlStart);
+    put(VmcsField::kPmlAddress, entry.pml);
+    put(VmcsField::kPmlIndex, kPmlStart);
   }
-  if (c.pin.has(pin::kTimer)) put(Field::kPreemptionTimer, kMostCycles >> (c.misc & 31));
+  if (c.pin.has(pin::kTimer)) put(VmcsField::kPreemptionTimer, kMostCycles >> (c.misc & 31));
 }
 
 void Vcpu::write_guest_fields(const Entry& entry) {
-  put(Field::kCr0Mask, entry.cr0_mask);
-  put(Field::kCr4Mask, entry.cr4_mask);
-  put(Field::kCr0ReadShadow, entry.cr0_read);
-  put(Field::kCr4ReadShadow, entry.cr4_read);
-  put(Field::kGuestCr0, entry.cr0);
-  put(Field::kGuestCr3, entry.cr3);
-  put(Field::kGuestCr4, entry.cr4);
-  put(Field::kGuestEfer, entry.efer);
+  put(VmcsField::kCr0Mask, entry.cr0_mask);
+  put(VmcsField::kCr4Mask, entry.cr4_mask);
+  put(VmcsField::kCr0ReadShadow, entry.cr0_read);
+  put(VmcsField::kCr4ReadShadow, entry.cr4_read);
+  put(VmcsField::kGuestCr0, entry.cr0);
+  put(VmcsField::kGuestCr3, entry.cr3);
+  put(VmcsField::kGuestCr4, entry.cr4);
+  put(VmcsField::kGuestEfer, entry.efer);
   const bool is_64 = (entry.efer & efer::kLma) != 0;
   for (unsigned s = 0; s < kSegments; ++s) {
     const bool code = s == kCsIndex;
     const std::uint32_t rights = !code ? kData : is_64 ? kCode64 : kCode32;
-    put(field_after(Field::kGuestEs, s),
+    put(field_after(VmcsField::kGuestEs, s),
         static_cast<std::uint64_t>((code ? kGuestCode : kGuestData) | entry.cpl));
-    put(field_after(Field::kGuestEsLimit, s), 0xffff'ffff);
-    put(field_after(Field::kGuestEsRights, s), rights | static_cast<std::uint32_t>(entry.cpl)
-                                                            << kDplShift);
-    put(field_after(Field::kGuestEsBase, s), 0);
+    put(field_after(VmcsField::kGuestEsLimit, s), 0xffff'ffff);
+    put(field_after(VmcsField::kGuestEsRights, s), rights | static_cast<std::uint32_t>(entry.cpl)
+                                                                << kDplShift);
+    put(field_after(VmcsField::kGuestEsBase, s), 0);
   }
-  put(Field::kGuestRip, entry.rip);
-  put(Field::kGuestRsp, 0);
-  put(Field::kGuestRflags, kRflagsFixed | (entry.ac ? kRflagsAc : 0));
-  put(Field::kGuestInterruptibility, 0);
-  put(Field::kGuestActivity, 0);
-  put(Field::kGuestPendingDebug, 0);
+  put(VmcsField::kGuestRip, entry.rip);
+  put(VmcsField::kGuestRsp, 0);
+  put(VmcsField::kGuestRflags, kRflagsFixed | (entry.ac ? kRflagsAc : 0));
+  put(VmcsField::kGuestInterruptibility, 0);
+  put(VmcsField::kGuestActivity, 0);
+  put(VmcsField::kGuestPendingDebug, 0);
   if (entry.pdptes_valid) {
-    for (unsigned i = 0; i < 4; ++i) put(field_after(Field::kGuestPdpte0, i), entry.pdpte[i]);
+    for (unsigned i = 0; i < 4; ++i) put(field_after(VmcsField::kGuestPdpte0, i), entry.pdpte[i]);
   }
 }
 
 void Vcpu::read_exit(Exit& exit) {
-  const auto reason = static_cast<std::uint32_t>(vmread(Field::kExitReason));
-  exit.qualification = vmread(Field::kQualification);
-  exit.rip = vmread(Field::kGuestRip);
+  const auto reason = static_cast<std::uint32_t>(vmread(VmcsField::kExitReason));
+  exit.qualification = vmread(VmcsField::kQualification);
+  exit.rip = vmread(VmcsField::kGuestRip);
   if ((reason & kEntryFailed) != 0) {
     exit.why = "VM entry fails: reason " + hex(reason & 0xffff) + ", qualification " +
                hex(exit.qualification);
@@ -150,12 +151,12 @@ void Vcpu::read_exit(Exit& exit) {
   exit.entered = true;
   exit.reason = static_cast<ExitReason>(reason & 0xffff);
   if (exit.reason == ExitReason::kException) {
-    exit.vector = vmread(Field::kExitInterruption) & 0xff;
-    exit.error_code = static_cast<std::uint32_t>(vmread(Field::kExitErrorCode));
+    exit.vector = vmread(VmcsField::kExitInterruption) & 0xff;
+    exit.error_code = static_cast<std::uint32_t>(vmread(VmcsField::kExitErrorCode));
   }
   if (exit.reason == ExitReason::kEptViolation || exit.reason == ExitReason::kEptMisconfig) {
-    exit.gpa = vmread(Field::kGuestPhysicalAddress);
-    exit.gla = vmread(Field::kGuestLinearAddress);
+    exit.gpa = vmread(VmcsField::kGuestPhysicalAddress);
+    exit.gla = vmread(VmcsField::kGuestLinearAddress);
   }
 }
 
@@ -173,7 +174,7 @@ Exit Vcpu::run(const Entry& entry) {
   exit.registers = entry.registers;
   do {
     if (!twinwalk_vmx_enter(&exit.registers, launched_)) {
-      exit.why = "VM entry is refused: error " + hex(vmread(Field::kInstructionError));
+      exit.why = "VM entry is refused: error " + hex(vmread(VmcsField::kInstructionError));
       return exit;
     }
     launched_ = true;
@@ -181,7 +182,7 @@ Exit Vcpu::run(const Entry& entry) {
     // An NMI is of no interest: the guest goes on where it was. Interrupts wait, for RFLAGS.IF is
     // 0.
   } while (exit.entered && exit.reason == ExitReason::kException && exit.vector == kNmiVector);
-  if (entry.pml != 0) exit.pml_index = static_cast<std::uint16_t>(vmread(Field::kPmlIndex));
+  if (entry.pml != 0) exit.pml_index = static_cast<std::uint16_t>(vmread(VmcsField::kPmlIndex));
   return exit;
 }
 
