@@ -21,6 +21,8 @@ struct SubjectInfo {
   bool partial = false;
   // The only vendor of whose machines it can be one; none: any.
   std::optional<Vendor> vendor = {};
+  // The only dimension in which its core works; none: the one that the machine says.
+  std::optional<Dimension> dimension = {};
 };
 
 // Told when a run gets to certain steps: for those who time a part of it.

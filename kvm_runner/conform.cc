@@ -7,16 +7,65 @@
 #include <stdexcept>
 
 #include "harness/trace/parse.h"
+#include "harness/trace/schema.h"
+#include "kvm_runner/corpus_traces.h"
 
 namespace twinwalk {
 namespace {
 
 // Traces of the suite are part of the program: one that does not parse is a mistake in it.
-Trace parse_case(const ConformFeature& feature, const ConformCase& c, const SubjectInfo& info) {
+Trace parse_case(const ConformFeature& feature, const ConformCase& c) {
   ParseResult parsed = parse(c.text, fmt::format("{}/{}", feature.name, c.name));
   if (!parsed) throw std::logic_error(to_text(*parsed.error));
-  fit_to_host(parsed.trace, info);
   return std::move(parsed.trace);
+}
+
+void add_suite(Mode mode, const SubjectInfo& info, std::vector<ConformRow>& rows) {
+  for (const ConformFeature& feature : conform_features(mode)) {
+    ConformRow row{std::string(feature.name), std::string(name_of(mode)), {}};
+    for (const ConformCase& c : feature.cases()) {
+      row.traces.push_back({c.name, parse_case(feature, c)});
+      fit_to_host(row.traces.back().trace, info);
+    }
+    rows.push_back(std::move(row));
+  }
+}
+
+// A trace of the corpus is of one dimension; what it expects holds for the machine that it says.
+bool fit_corpus_trace(Trace& trace, const SubjectInfo& info) {
+  if (trace.machine.core != info.dimension.value_or(Dimension::kShadow)) return false;
+  const Machine as_written = trace.machine;
+  fit_to_host(trace, info);
+  if (!(trace.machine == as_written)) {
+    trace.expectations.clear();
+    trace.requires_line.clear();
+  }
+  return true;
+}
+
+void add_corpus(std::span<const Mode> modes, const SubjectInfo& info,
+                std::vector<ConformRow>& rows) {
+  const std::vector<CorpusTrace> corpus = corpus_traces();
+  for (const Mode mode : modes) {
+    for (const char* folder : {"seed", "regress"}) {
+      ConformRow row{fmt::format("corpus-{}", folder), std::string(name_of(mode)), {}};
+      for (const CorpusTrace& c : corpus) {
+        Trace trace = c.trace;
+        if (c.folder == folder && trace.machine.mode == mode && fit_corpus_trace(trace, info))
+          row.traces.push_back({c.name, std::move(trace)});
+      }
+      if (!row.traces.empty()) rows.push_back(std::move(row));
+    }
+  }
+}
+
+// So many of them, evenly spread.
+void thin_out(std::vector<ConformTrace>& traces, std::size_t most) {
+  if (most == 0 || traces.size() <= most) return;
+  std::vector<ConformTrace> kept;
+  for (std::size_t i = 0; i < most; ++i)
+    kept.push_back(std::move(traces[i * traces.size() / most]));
+  traces = std::move(kept);
 }
 
 struct Row {
@@ -25,7 +74,7 @@ struct Row {
   std::string known_why, skip_why;
 };
 
-void add(Row& row, const ConformCase& c, const CaseVerdict& v) {
+void add(Row& row, const ConformTrace& c, const CaseVerdict& v) {
   ++row.cases;
   row.line.checks += v.checks;
   if (v.diverge != 0) {
@@ -104,28 +153,29 @@ std::string to_json(const ConformLine& line) {
 void fit_to_host(Trace& trace, const SubjectInfo& info) {
   Machine& machine = trace.machine;
   if (info.vendor && machine.vendor == Machine{}.vendor) machine.vendor = *info.vendor;
+  if (info.dimension) machine.core = *info.dimension;
+  reconcile(machine);
 }
 
-std::vector<Trace> conform_traces(Mode mode, const SubjectInfo& info) {
-  std::vector<Trace> traces;
-  for (const ConformFeature& feature : conform_features(mode)) {
-    for (const ConformCase& c : feature.cases()) traces.push_back(parse_case(feature, c, info));
-  }
-  return traces;
+std::vector<ConformRow> conform_rows(const ConformChoice& choice, const SubjectInfo& info) {
+  std::vector<ConformRow> rows;
+  for (const Mode mode : choice.modes) add_suite(mode, info, rows);
+  if (choice.corpus) add_corpus(choice.modes, info, rows);
+  for (ConformRow& row : rows) thin_out(row.traces, choice.most_cases);
+  return rows;
 }
 
-std::vector<ConformLine> conform(Subject& subject, std::string_view host, Mode mode,
-                                 const ConformJudge& judge,
+std::vector<ConformLine> conform(Subject& subject, std::string_view host,
+                                 std::span<const ConformRow> rows, const ConformJudge& judge,
                                  const std::function<void(const ConformLine&)>& on_line) {
   std::vector<ConformLine> lines;
-  for (const ConformFeature& feature : conform_features(mode)) {
+  for (const ConformRow& asked : rows) {
     Row row;
-    row.line.feature = feature.name;
+    row.line.feature = asked.feature;
     row.line.subject = subject.info().name;
     row.line.host = host;
-    row.line.mode = name_of(mode);
-    for (const ConformCase& c : feature.cases())
-      add(row, c, judge(parse_case(feature, c, subject.info()), subject));
+    row.line.mode = asked.mode;
+    for (const ConformTrace& c : asked.traces) add(row, c, judge(c.trace, subject));
     conclude(row);
     lines.push_back(std::move(row.line));
     if (on_line) on_line(lines.back());

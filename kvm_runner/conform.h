@@ -31,11 +31,25 @@ struct ConformFeature {
 std::span<const ConformFeature> conform_features(Mode mode);
 
 // Makes the trace one for that subject's host: a machine that says no other vendor is one of the
-// vendor that the host has.
+// vendor that the host has, and the core is of the dimension that the subject has.
 void fit_to_host(Trace& trace, const SubjectInfo& info);
 
-// All traces of a mode as conform() runs them on a subject of that kind, in order.
-std::vector<Trace> conform_traces(Mode mode, const SubjectInfo& info);
+// What is asked of a subject: rows of traces.
+struct ConformTrace {
+  std::string name;  // within its row
+  Trace trace;
+};
+struct ConformRow {
+  std::string feature, mode;
+  std::vector<ConformTrace> traces;
+};
+struct ConformChoice {
+  std::vector<Mode> modes;     // the suite's rows of these
+  bool corpus = false;         // and the corpus's traces (corpus/seed, corpus/regress), by mode
+  std::size_t most_cases = 0;  // so many a row, evenly spread over it; 0: all
+};
+// For a subject of that kind, in the order of the matrix.
+std::vector<ConformRow> conform_rows(const ConformChoice& choice, const SubjectInfo& info);
 
 // What the judge found in one case.
 struct CaseVerdict {
@@ -55,16 +69,16 @@ struct ConformLine {
   ConformResult result = ConformResult::kPass;
   std::uint64_t checks = 0;
   std::string why;
-  std::vector<ConformCase> failed;  // the cases that diverged
+  std::vector<ConformTrace> failed;  // those that diverged
 };
 // {"feature","subject","host","mode","result","checks","why"}; no newline.
 std::string to_json(const ConformLine& line);
 
-// Runs every feature of `mode` on the subject, in order. A case with a step that the subject
-// skipped counts as skipped, since what it was made for may not have happened: a row passes if some
-// case ran in full and none failed. `on_line` sees each row when it is done.
-std::vector<ConformLine> conform(Subject& subject, std::string_view host, Mode mode,
-                                 const ConformJudge& judge,
+// Runs every row on the subject, in order. A case with a step that the subject skipped counts as
+// skipped, since what it was made for may not have happened: a row passes if some case ran in full
+// and none failed. `on_line` sees each row when it is done.
+std::vector<ConformLine> conform(Subject& subject, std::string_view host,
+                                 std::span<const ConformRow> rows, const ConformJudge& judge,
                                  const std::function<void(const ConformLine&)>& on_line = {});
 
 // Rows features, columns subject × host × mode, as text.

@@ -39,8 +39,9 @@ ConformLine mmio_line(const CaseVerdict& first, const CaseVerdict& rest) {
   const auto judge = [&](const Trace&, Subject&) {
     return std::exchange(is_first, false) ? first : rest;
   };
-  for (const ConformLine& line : conform(subject, "local", Mode::k4Level, judge,
-                                         [&](const ConformLine&) { is_first = true; })) {
+  const auto rows = conform_rows({{Mode::k4Level}}, subject.info());
+  for (const ConformLine& line :
+       conform(subject, "local", rows, judge, [&](const ConformLine&) { is_first = true; })) {
     if (line.feature == "mmio") return line;
   }
   ADD_FAILURE() << "no row mmio";
@@ -103,6 +104,32 @@ TEST(Conform, SkippedEverywhereIsSkipAndSkippedSomewhereSaysSo) {
   EXPECT_EQ(some.why, "1 of 12 cases skipped: skip x");
 }
 
+TEST(Conform, RowsAreThinnedEvenlyAndTheCorpusIsThere) {
+  const SubjectInfo info{"core", "", Profile::kKvm, false, Vendor::kAmd, {}};
+  const auto all = conform_rows({{Mode::k4Level, Mode::kPae}, true, 0}, info);
+  const auto few = conform_rows({{Mode::k4Level, Mode::kPae}, true, 3}, info);
+  ASSERT_EQ(all.size(), few.size());
+  std::size_t corpus = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(few[i].traces.size(), std::min<std::size_t>(3, all[i].traces.size()));
+    EXPECT_EQ(few[i].traces.front().name, all[i].traces.front().name);
+    if (all[i].feature.compare(0, 7, "corpus-") == 0) corpus += all[i].traces.size();
+    for (const ConformTrace& c : all[i].traces) {
+      EXPECT_EQ(c.trace.machine.vendor, Vendor::kAmd);
+      EXPECT_EQ(std::string(name_of(c.trace.machine.mode)), all[i].mode) << c.name;
+    }
+  }
+  EXPECT_GT(corpus, 200u);
+}
+
+TEST(Conform, ASubjectOfOneDimensionGetsTheTracesOfThat) {
+  SubjectInfo info{"core-vmx", "", Profile::kKvm, true, {}, Dimension::kEpt};
+  for (const ConformRow& row : conform_rows({{Mode::k4Level}, true, 0}, info)) {
+    for (const ConformTrace& c : row.traces)
+      EXPECT_EQ(c.trace.machine.core, Dimension::kEpt) << row.feature << "/" << c.name;
+  }
+}
+
 TEST(Conform, LineIsJsonInSchemaOrder) {
   ConformLine line;
   line.feature = "mmio", line.subject = "kvm", line.host = "local", line.mode = "4-level",
@@ -132,13 +159,13 @@ struct HostRun {
 
 HostRun run_on_host(Subject& subject, Mode mode) {
   const auto judge = [](const Trace& trace, Subject& s) { return kvm::judge_by_spec(trace, s); };
-  const auto lines = conform(subject, "local", mode, judge);
+  const auto lines = conform(subject, "local", conform_rows({{mode}}, subject.info()), judge);
   std::fputs(conform_matrix(lines).c_str(), stdout);
   HostRun run;
   for (const ConformLine& line : lines) {
     run.passed += line.result == ConformResult::kPass;
     if (line.result == ConformResult::kKnown) run.known.push_back(line.feature);
-    for (const ConformCase& c : line.failed) run.failed.push_back(line.feature + "/" + c.name);
+    for (const ConformTrace& c : line.failed) run.failed.push_back(line.feature + "/" + c.name);
   }
   return run;
 }

@@ -45,7 +45,7 @@ bool CoreKvmSubject::open_vm(const Machine& machine) {
   registers.cr3 = arena_.place().hpa;
   registers.cr4 = kCr4;
   std::string why;
-  vm_ = Vm::create(host_, processor, registers, why);
+  vm_ = Vm::create(host_, processor, {}, registers, why);
   loaded_ = {};
   const CoreArena::Place& place = arena_.place();
   return vm_ && vm_->set_slot(0, place.hpa, place.bytes(), place.memory, 0) == 0;

@@ -1,5 +1,6 @@
 #include "kvm_runner/host.h"
 
+#include <cpuid.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
@@ -34,6 +35,13 @@ constexpr FeatureBit kFeatureBits[] = {
 
 std::uint32_t& output_of(kvm_cpuid_entry2& entry, Output output) {
   return output == Output::kEbx ? entry.ebx : output == Output::kEcx ? entry.ecx : entry.edx;
+}
+
+// Whether the processor is QEMU's translator, by what the leaf of hypervisors says.
+bool is_translated() {
+  unsigned eax = 0, name[3] = {};
+  __cpuid(0x4000'0000, eax, name[0], name[1], name[2]);
+  return std::memcmp(name, "TCGTCGTCGTCG", sizeof(name)) == 0;
 }
 
 std::string first_line(const std::string& path) {
@@ -121,6 +129,7 @@ bool Host::open(std::string& why) {
   emulates_supervisor_ = access("/sys/module/kvm_pvm", F_OK) == 0;
   // It walks its guests' tables with the host's own paging mode, whatever CPUID says.
   if (emulates_supervisor_) features_ &= ~feature::kLa57;
+  translated_ = is_translated();
   version_ = describe_host(shadows_);
   return true;
 }

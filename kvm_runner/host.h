@@ -36,6 +36,14 @@ class Host {
   // CPL 0 of guests is not executed but emulated, instruction by instruction (KVM without hardware
   // virtualization).
   bool emulates_supervisor() const { return emulates_supervisor_; }
+  // QEMU's translator, which emulates SVM, never comes back from a guest with nested paging that
+  // has EFER.LME set, and neither paging nor CR4.PAE on.
+  bool hangs_with(const Registers& r) const {
+    return translated_ && !shadows_ && (r.efer & efer::kLme) != 0 && (r.cr0 & cr0::kPg) == 0 &&
+           (r.cr4 & cr4::kPae) == 0;
+  }
+  // It has guests in 4-level mode only: the same kind of KVM.
+  bool only_4_level() const { return emulates_supervisor_; }
 
   // CPUID for a guest that is `machine`, as far as the host can: features that either lacks are
   // off.
@@ -49,7 +57,8 @@ class Host {
   std::uint32_t features_ = 0;
   unsigned maxphyaddr_ = 36;
   Vendor vendor_ = Vendor::kIntel;
-  bool smaller_maxphyaddr_ = false, shadows_ = false, emulates_supervisor_ = false;
+  bool smaller_maxphyaddr_ = false, shadows_ = false, emulates_supervisor_ = false,
+       translated_ = false;
   std::vector<kvm_cpuid_entry2> cpuid_;
   std::string version_;
 };

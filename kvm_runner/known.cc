@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "harness/trace/followed_registers.h"
 #include "harness/trace/json_field.h"
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
@@ -18,10 +19,26 @@ namespace {
 
 using json = json_field::Json;
 
-constexpr std::string_view kFacts[] = {
-    "verb",      "class",          "field",           "access",     "register",
-    "cpl",       "ec-change",      "ec-rsvd",         "root-index", "crosses-edge",
-    "high-half", "lacked-cr4-bit", "after-torn-store"};
+constexpr std::string_view kFacts[] = {"verb",
+                                       "class",
+                                       "field",
+                                       "access",
+                                       "register",
+                                       "cpl",
+                                       "rule",
+                                       "got-kind",
+                                       "wp",
+                                       "smap",
+                                       "nxe",
+                                       "path-xd",
+                                       "ec-change",
+                                       "ec-rsvd",
+                                       "root-index",
+                                       "crosses-edge",
+                                       "high-half",
+                                       "lacked-cr4-bit",
+                                       "after-torn-store",
+                                       "mode"};
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -55,6 +72,32 @@ bool after_torn_store(const DivergentStep& s) {
     if (is_torn_store(s, i) && op_of(s, i).gva / kvm::kPage == op.gva / kvm::kPage) return true;
   }
   return false;
+}
+
+bool path_has(const DivergentStep& s, std::uint64_t bits) {
+  for (const Path& path : s.outcomes.steps[s.index].path) {
+    for (unsigned i = 0; i < path.count; ++i) {
+      if ((path.entry[i] & bits) != 0) return true;
+    }
+  }
+  return false;
+}
+
+std::string flag(bool set) { return set ? "1" : "0"; }
+
+// The registers of the step's vCPU, by the writes that were taken.
+FollowedRegisters registers_at(const DivergentStep& s) {
+  FollowedRegisters registers;
+  registers.reset(s.program.machine);
+  for (std::uint32_t i = 0; i < s.index; ++i) {
+    const Op& op = op_of(s, i);
+    if (op.vcpu != op_of(s, s.index).vcpu || s.outcomes.steps[i].kind != OutcomeKind::kDone)
+      continue;
+    if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
+    if (op.verb == Verb::kSregs) registers.set(op);
+    if (op.verb == Verb::kInit) registers.init();
+  }
+  return registers;
 }
 
 bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Reg::kCr4; }
@@ -170,6 +213,13 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "access") return access ? std::string(name_of(op.access())) : "";
   if (name == "register") return mov ? std::string(name_of(op.reg())) : "";
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
+  if (name == "rule") return s.verdict.rule != nullptr ? std::string(s.verdict.rule->id) : "";
+  if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
+  if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
+  if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
+  if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);
+  if (name == "path-xd") return flag(path_has(s, pte::kXd));
+  if (name == "mode") return std::string(name_of(registers_at(s).mode()));
   if (name == "ec-change") return error_code_change(s.verdict);
   if (name == "ec-rsvd") {
     const Outcome& got = s.outcomes.steps[s.index];

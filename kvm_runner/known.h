@@ -45,6 +45,11 @@ struct KnownDeviation {
 //   ec-change              of a #PF whose error code alone is wrong: the bits that it lacks and
 //                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
 //   ec-rsvd                1: a #PF with RSVD was got
+//   rule                   id of the rule that decided (oracle/rules.cc)
+//   got-kind               of the outcome: "ok", "mmio", ...
+//   wp, smap, nxe          0 or 1: CR0.WP, CR4.SMAP, EFER.NXE of the step's vCPU, by its last write
+//                          that was taken
+//   path-xd                1: an entry of the access's path has XD
 //   root-index             of the gva in the root table: 0 .. 511
 //   crosses-edge           1: the access begins or ends, but not both, at a canonical address
 //   high-half              1: the value written has bits above 31

@@ -87,8 +87,9 @@ TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
   EXPECT_EQ(fact_of({info, program, outcomes, 1, verdict}, "lacked-cr4-bit"), "0");
 }
 
-// Ids under which the divergences of a trace of corpus/known fall.
-std::vector<std::string> ids_in(const std::string& file, Subject& subject) {
+// Ids under which the divergences of a trace of corpus/known fall. On a host that the entry is not
+// about some steps may be beyond it.
+std::vector<std::string> ids_in(const std::string& file, Subject& subject, bool own_host) {
   std::vector<std::string> ids;
   ParseResult loaded = load_trace(TWINWALK_SOURCE_DIR "/corpus/known/" + file);
   EXPECT_TRUE(loaded) << (loaded.error ? to_text(*loaded.error) : "");
@@ -96,7 +97,7 @@ std::vector<std::string> ids_in(const std::string& file, Subject& subject) {
   fit_to_host(loaded.trace, subject.info());
   const CaseVerdict verdict = kvm::judge_by_spec(
       loaded.trace, subject, [&](const kvm::JudgedStep& step) { ids.emplace_back(step.known); });
-  EXPECT_EQ(verdict.skip, 0u) << file;
+  if (own_host) EXPECT_EQ(verdict.skip, 0u) << file;
   return ids;
 }
 
@@ -106,9 +107,10 @@ TEST(KnownDeviations, EachReproducesOnItsHostAndItsNeighbourAgrees) {
   if (!subject) GTEST_SKIP() << why;
   unsigned checked = 0;
   for (const KnownDeviation& known : KnownDeviations::built_in().entries()) {
-    EXPECT_THAT(ids_in(known.neighbour, *subject), IsEmpty()) << known.id;
-    if (!runs_on(known, subject->info())) continue;
-    const auto ids = ids_in(known.trace, *subject);
+    const bool own_host = runs_on(known, subject->info());
+    EXPECT_THAT(ids_in(known.neighbour, *subject, own_host), IsEmpty()) << known.id;
+    if (!own_host) continue;
+    const auto ids = ids_in(known.trace, *subject, own_host);
     EXPECT_THAT(ids, Not(IsEmpty())) << known.id << " does not reproduce";
     EXPECT_THAT(ids, Each(known.id));
     ++checked;

@@ -4,7 +4,6 @@
 
 #include "harness/trace/content.h"
 #include "kvm_runner/kvm_subject.h"
-#include "kvm_runner/layout.h"
 #include "kvm_runner/step_limits.h"
 
 namespace twinwalk::kvm {
@@ -23,20 +22,44 @@ Stub stub_of(const Op& op) {
   }
 }
 
+// Memory with the PDPTEs that a vCPU has loaded.
+class WithPdptes final : public WordReader {
+ public:
+  WithPdptes(const WordReader& memory, std::uint64_t root, std::array<std::uint64_t, 4> pdptes)
+      : memory_(memory), root_(root), pdptes_(pdptes) {}
+  bool read_word(std::uint64_t gpa, std::uint64_t& word) const override {
+    if (gpa - root_ >= sizeof(pdptes_)) return memory_.read_word(gpa, word);
+    word = pdptes_[(gpa - root_) / 8];
+    return true;
+  }
+
+ private:
+  const WordReader& memory_;
+  const std::uint64_t root_;
+  const std::array<std::uint64_t, 4> pdptes_;
+};
+
 }  // namespace
+
+// 32-bit code reaches eight bytes at once by MMX registers alone.
+bool KvmSubject::lacks_eight_bytes(const Op& op, const Registers& now) {
+  return op.size == 8 && is_legacy(now) && (now.cr0 & (cr0::kEm | cr0::kTs)) != 0;
+}
 
 KvmSubject::Halves KvmSubject::split(const Op& op) const {
   Halves halves;
   const bool is_fetch = op.access() == AccessKind::kFetch;
-  const std::uint64_t gva = is_fetch ? op.gva & ~std::uint64_t{7} : op.gva;
+  const Registers& r = registers_[op.vcpu];
+  const std::uint64_t target = linear(r, op.gva);
+  const std::uint64_t gva = is_fetch ? target & ~std::uint64_t{7} : target;
   const unsigned size = is_fetch ? 8 : static_cast<unsigned>(op.size);
   const auto room = static_cast<unsigned>(kPage - (gva & (kPage - 1)));
   halves.half[0] = {gva, std::min(size, room), {}};
   halves.count = 1;
-  if (size > room) halves.half[halves.count++] = {gva + room, size - room, {}};
+  if (size > room) halves.half[halves.count++] = {linear(r, gva + room), size - room, {}};
   for (unsigned i = 0; i < halves.count; ++i) {
     Half& half = halves.half[i];
-    if (canonical(half.gva)) half.walk = walk(memory_, registers_[op.vcpu], half.gva);
+    if (canonical(r, half.gva)) half.walk = walk(memory_, r, half.gva);
   }
   return halves;
 }
@@ -54,7 +77,12 @@ bool KvmSubject::halves_differ(const Halves& halves) const {
 }
 
 SkipReason KvmSubject::why_not_access(const Op& op, const Halves& halves) const {
-  if (op.implicit != 0) return SkipReason::kHostLacksFeature;
+  const Registers& r = registers_[op.vcpu];
+  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
+  if (op.implicit != 0 || lacks_eight_bytes(op, r)) return SkipReason::kHostLacksFeature;
+  // SDM 3A §"Limit Checking": an access that runs on at 0 may fault by its segment, or not.
+  if (halves.count == 2 && halves.half[1].gva == 0 && is_legacy(r))
+    return SkipReason::kHostLacksFeature;
   if (stores(op.access()) && halves_differ(halves)) return SkipReason::kHostLacksFeature;
   const bool guest_1g = machine_.has(feature::k1G),
              host_1g = (host_.features() & feature::k1G) != 0;
@@ -63,11 +91,17 @@ SkipReason KvmSubject::why_not_access(const Op& op, const Halves& halves) const 
   const std::uint64_t between = bit(host_.maxphyaddr()) - bit(machine_.maxphyaddr);
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
-    if (half.gva + half.size - 1 >= kReservedLinear) return SkipReason::kHostLacksFeature;
+    const Layout& layout = memory_.layout();
+    if (layout.reserves(mode, half.gva) || layout.reserves(mode, half.gva + half.size - 1))
+      return SkipReason::kHostLacksFeature;
     const GuestWalk& w = half.walk;
     if (w.meets_runner) return SkipReason::kHostLacksFeature;
     if (w.complete && memory_.touches_runner(w.gpa, half.size))
       return SkipReason::kHostLacksFeature;
+    // The same of 4M pages above 4 GiB.
+    const bool wrong_pse36 = mode == Mode::k32Bit && !host_.shadows() &&
+                             !machine_.has(feature::kPse36) && (w.entries_seen & pte::kPs) != 0;
+    if (wrong_pse36) return SkipReason::kHostLacksFeature;
     if (w.large_1g && wrong_1g) return SkipReason::kHostLacksFeature;
     if ((w.entries_seen & between) != 0 && !host_.honours_smaller_maxphyaddr())
       return SkipReason::kHostLacksFeature;
@@ -82,15 +116,15 @@ void KvmSubject::access(const Op& op, Outcome& out) {
   const Halves halves = split(op);
   const SkipReason reason = why_not_access(op, halves);
   if (reason != SkipReason::kNone) return skip(out, reason);
-  if (!root_ready(op)) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   if (op.access() == AccessKind::kFetch) {
     fetch(op, halves.half[0], out);
   } else {
-    collect_candidates(halves);
+    collect_candidates(op, halves);
     const std::uint8_t cpl = cpl_of(op, registers(op));
     // EFLAGS.AC decides at CPL 0 only, where SMAP looks at it; at CPL 3 it would check alignment.
-    const StubExit exit =
-        vm_->run(op.vcpu, {stub_of(op), op.gva, op.value, cpl, cpl == 0 && registers(op).ac});
+    const StubExit exit = vm_->run(
+        op.vcpu, {stub_of(op), halves.half[0].gva, op.value, cpl, cpl == 0 && registers(op).ac});
     if (settle(exit, out)) {
       if (exit.device.seen) {
         out.kind = OutcomeKind::kMmio;
@@ -108,11 +142,11 @@ void KvmSubject::access(const Op& op, Outcome& out) {
 }
 
 // Where a store may land: by today's tables, and where the page led before.
-void KvmSubject::collect_candidates(const Halves& halves) {
+void KvmSubject::collect_candidates(const Op& op, const Halves& halves) {
   candidates_.clear();
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
-    remember_landing(half);
+    remember_landing(op, half);
     lender_.each_landing(half.gva, [&](std::uint64_t offset) {
       candidates_.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7})});
     });
@@ -137,20 +171,27 @@ void KvmSubject::note_landings(const Halves& halves, Outcome& out) {
 void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
-    if (!canonical(half.gva)) continue;
+    if (!canonical(registers(op), half.gva)) continue;
     out.path[i] = walk(memory_, registers(op), half.gva).path;
   }
 }
 
-void KvmSubject::remember_landing(const Half& half) {
-  std::uint64_t offset = 0;
-  if (half.walk.complete && memory_.offset_of(half.walk.gpa, offset))
-    lender_.remember(half.gva, offset);
+// By today's tables. The PDPTEs that count may be others than those in memory.
+void KvmSubject::remember_landing(const Op& op, const Half& half) {
+  const auto remember = [&](const GuestWalk& walk) {
+    std::uint64_t offset = 0;
+    if (walk.complete && memory_.offset_of(walk.gpa, offset)) lender_.remember(half.gva, offset);
+  };
+  remember(half.walk);
+  const Registers& r = registers(op);
+  std::array<std::uint64_t, 4> pdptes;
+  if (mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
+  remember(walk(WithPdptes(memory_, r.cr3 & 0xffff'ffe0, pdptes), r, half.gva));
 }
 
 // The jump goes to the start of the word: its translation is that of every byte of it.
 void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
-  remember_landing(half);
+  remember_landing(op, half);
   std::uint64_t today = FetchLender::kNoKey;
   if (!half.walk.complete || !memory_.offset_of(half.walk.gpa, today)) today = FetchLender::kNoKey;
   const auto original = [&](std::uint64_t offset, std::uint64_t& word) {
@@ -171,7 +212,8 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
                        exit.rip == half.gva + FetchLender::kWordLength;
   if (!arrived) {
     if (settle(exit, out)) stop(out, Complaint::kTrap, "a fetch ran something that is not there");
-    if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva) out.cr2 = op.gva;
+    if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva)
+      out.cr2 = linear(registers(op), op.gva);
     return;
   }
   const FetchLender::Lent* found = lender_.found(exit.rax);

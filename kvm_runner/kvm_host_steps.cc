@@ -28,7 +28,7 @@ void KvmSubject::slot_add(const Op& op, Outcome& out) {
     return;
   }
   const std::uint64_t offset = op.hva - kHvaBase;
-  if (overlaps_harness(op.gpa, bytes) || !memory_.backing().seed(offset, bytes)) {
+  if (memory_.layout().overlaps(op.gpa, bytes) || !memory_.backing().seed(offset, bytes)) {
     return skip(out, SkipReason::kHostLacksFeature);
   }
   const Slot slot{true,
@@ -68,7 +68,8 @@ void KvmSubject::slot_move(const Op& op, Outcome& out) {
     out.kind = OutcomeKind::kRefused;
     return;
   }
-  if (overlaps_harness(op.gpa, slot.bytes)) return skip(out, SkipReason::kHostLacksFeature);
+  if (memory_.layout().overlaps(op.gpa, slot.bytes))
+    return skip(out, SkipReason::kHostLacksFeature);
   slot.gpa = op.gpa;
   if (apply_slot(op.slot, slot) != 0) {
     out.kind = OutcomeKind::kRefused;

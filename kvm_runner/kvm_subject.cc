@@ -1,9 +1,10 @@
 #include "kvm_runner/kvm_subject.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "harness/trace/content.h"
-#include "kvm_runner/layout.h"
+#include "kvm_runner/place.h"
 #include "kvm_runner/step_limits.h"
 #include "kvm_runner/subjects.h"
 
@@ -11,13 +12,15 @@ namespace twinwalk::kvm {
 
 bool KvmSubject::open(std::string& why) {
   if (!host_.open(why) || !memory_.open(why)) return false;
-  info_ = {"kvm", host_.version(), host_.shadows() ? Profile::kKvm : Profile::kArchitecture, true,
-           host_.vendor()};
+  info_ = {
+      "kvm", host_.version(), host_.shadows() ? Profile::kKvmOnProcessor : Profile::kArchitecture,
+      true,  host_.vendor(),  {}};
   return true;
 }
 
 // A VM for the program. False if the host cannot be that machine.
-bool KvmSubject::start(const Machine& machine, std::string& why) {
+bool KvmSubject::start(const Program& program, std::string& why) {
+  const Machine& machine = program.machine;
   vm_.reset();
   machine_ = machine;
   registers_.fill(initial_registers(machine));
@@ -28,23 +31,31 @@ bool KvmSubject::start(const Machine& machine, std::string& why) {
     return why = "the host has a smaller MAXPHYADDR", false;
   if (machine.has(feature::kNx) && (host_.features() & feature::kNx) == 0)
     return why = "no NX", false;
-  if (!memory_.reset(machine)) return why = "more guest memory than is kept seeded", false;
-  if (!memory_.plant(kInitialCr3)) return why = "no initial root", false;
-  vm_ = Vm::create(host_, machine, registers_[0], why);
-  return vm_ != nullptr && apply_slot(0, memory_.slots()[0]) == 0;
+  const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
+  if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
+  if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
+  vm_ = Vm::create(host_, machine, layout, registers_[0], why);
+  if (vm_ == nullptr || apply_slot(0, memory_.slots()[0]) != 0) return false;
+  // Once more, now that PDPTEs can be read.
+  for (unsigned v = 0; v < machine.vcpus; ++v) {
+    if (is_legacy(registers_[v]) && vm_->set_registers(v, registers_[v]) != 0)
+      return why = "KVM_SET_SREGS", false;
+  }
+  return true;
 }
 
 void KvmSubject::run(const Program& program, OutcomeStream& out) {
   out.clear();
   stream_ = &out;
   std::string why;
-  const bool started = start(program.machine, why);
+  const SkipReason reason = why_not_machine(program.machine, host_);
+  const bool started = reason == SkipReason::kNone && start(program, why);
   stopped_ = false;
   image_valid_ = started;
   for (const Step& s : program.steps) {
     Outcome outcome;
     if (!started) {
-      skip(outcome, SkipReason::kHostLacksFeature);
+      skip(outcome, reason != SkipReason::kNone ? reason : SkipReason::kHostLacksFeature);
     } else if (stopped_) {
       skip(outcome, SkipReason::kSubjectStopped);
     } else {
@@ -75,11 +86,17 @@ void KvmSubject::stop(Outcome& out, Complaint complaint, const std::string& text
 
 void KvmSubject::step(const Op& op, Outcome& out) {
   const unsigned known_vcpu = op.vcpu < machine_.vcpus ? op.vcpu : 0;
-  const SkipReason reason = why_not(op, machine_, registers_[known_vcpu], host_.features());
+  const SkipReason reason = why_not(op, machine_, registers_[known_vcpu], host_);
   if (reason != SkipReason::kNone) return skip(out, reason);
   switch (op.verb) {
     case Verb::kMov:
       return mov(op, out);
+    case Verb::kGet:
+      return get(op, out);
+    case Verb::kSregs:
+      return sregs(op, out);
+    case Verb::kInit:
+      return init(op, out);
     case Verb::kWrite:
       return op.writer() == Writer::kHost ? host_store(op, out) : guest_store(op, out);
     case Verb::kAccess:
@@ -109,9 +126,13 @@ void KvmSubject::step(const Op& op, Outcome& out) {
   }
 }
 
-// The runner's own pages must be reachable through the tables that the vCPU uses.
-bool KvmSubject::root_ready(const Op& op) {
-  return memory_.plant(registers(op).cr3 & pte::kAddressMask);
+// The runner's own pages must be reachable through the tables that the vCPU uses, or would use
+// with these registers.
+bool KvmSubject::plant_for(const Registers& r) {
+  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
+  return memory_.plant(mode, r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
+                                      : mode == Mode::k32Bit ? 0xffff'f000
+                                                             : pte::kAddressMask));
 }
 
 // Turns the end of a stub into an outcome; false if the step is over (fault, or the subject had to
@@ -154,26 +175,44 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
 
 void KvmSubject::mov(const Op& op, Outcome& out) {
   if (op.reg() != Reg::kCpl && op.reg() != Reg::kAc) {
-    if (!root_ready(op)) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
     write_register(op, out);
     if (out.kind != OutcomeKind::kDone) return;
   }
   adopt_register(op, registers(op));
 }
 
+// Whether that write of CR0 goes in or out of IA-32e mode. What no processor would accept does
+// not: the guest is to try it. SDM 3A §"Control Registers", §"Initializing IA-32e Mode".
+bool KvmSubject::switches_long_mode(const Op& op) const {
+  const Registers& now = registers_[op.vcpu];
+  if (op.reg() != Reg::kCr0 || (now.efer & efer::kLme) == 0) return false;
+  const std::uint64_t value = operand_of(op, now);
+  if (((value ^ now.cr0) & cr0::kPg) == 0) return false;
+  if ((value & cr0::kNw) != 0 && (value & cr0::kCd) == 0) return false;
+  if ((value & cr0::kPg) != 0) return (value & cr0::kPe) != 0 && (now.cr4 & cr4::kPae) != 0;
+  return value >> 32 == 0 && (now.cr4 & cr4::kPcide) == 0;
+}
+
 void KvmSubject::write_register(const Op& op, Outcome& out) {
+  const Registers now = registers(op);
+  Registers after = now;
+  adopt_register(op, after);
+  if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
+  if (switches_long_mode(op)) {
+    if (!plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
+    return set_registers(op.vcpu, after, OutcomeKind::kGp, out);
+  }
   Stub stub = Stub::kWriteCr0;
+  std::uint64_t value = operand_of(op, now);
   switch (op.reg()) {
-    case Reg::kCr3: {
-      // The next instruction is fetched through the new root. A value that must fault needs none.
-      const bool pcide = (registers(op).cr4 & cr4::kPcide) != 0;
-      const std::uint64_t value = pcide ? op.value & ~cr3::kNoFlush : op.value;
-      const bool legal = value >> machine_.maxphyaddr == 0;
-      if (legal && !memory_.plant(value & pte::kAddressMask))
-        return skip(out, SkipReason::kHostLacksFeature);
+    case Reg::kCr0:
+      // PE stays on (Vm::set_registers), but where taking it away is an error.
+      if ((value & cr0::kPg) == 0) value |= cr0::kPe;
+      break;
+    case Reg::kCr3:
       stub = Stub::kWriteCr3;
       break;
-    }
     case Reg::kCr4:
       stub = Stub::kWriteCr4;
       break;
@@ -186,22 +225,100 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
     default:
       break;
   }
-  settle(vm_->run(op.vcpu, {stub, op.value, 0, 0, registers(op).ac}), out);
+  // The next instruction is fetched by the new registers. A value that must fault needs no root.
+  const bool fits = after.cr3 >> machine_.maxphyaddr == 0;
+  const bool stays_long = is_legacy(after) == is_legacy(now);
+  if (fits && stays_long && !plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
+  settle(vm_->run(op.vcpu, {stub, value, 0, 0, now.ac}), out);
+}
+
+// KVM_SET_SREGS; what it does not take is `refused`.
+void KvmSubject::set_registers(unsigned vcpu, const Registers& wanted, OutcomeKind refused,
+                               Outcome& out) {
+  const int error = vm_->set_registers(vcpu, wanted);
+  if (error == 0) return;
+  if (error != EINVAL) return stop(out, Complaint::kNone, "KVM_SET_SREGS failed");
+  out.kind = refused;
+}
+
+void KvmSubject::sregs(const Op& op, Outcome& out) {
+  const Registers wanted = with_sregs(op, registers(op));
+  if (host_.hangs_with(wanted)) return skip(out, SkipReason::kHostLacksFeature);
+  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(wanted))
+    return skip(out, SkipReason::kHostLacksFeature);
+  set_registers(op.vcpu, wanted, OutcomeKind::kRefused, out);
+  if (out.kind == OutcomeKind::kDone) registers(op) = wanted;
+}
+
+// Without an interrupt controller in the kernel INIT is the host's to do. SDM 3A §"Processor State
+// After Reset".
+void KvmSubject::init(const Op& op, Outcome& out) {
+  Registers after;
+  after.cr0 = cr0::kEt | cr0::kNw | cr0::kCd;
+  after.cr3 = after.cr4 = after.efer = 0;
+  after.pkru = registers(op).pkru;
+  const bool resets = op.type != 0;
+  if (resets && after.pkru != 0) return skip(out, SkipReason::kHostLacksFeature);
+  set_registers(op.vcpu, after, OutcomeKind::kRefused, out);
+  if (out.kind == OutcomeKind::kDone) registers(op) = after;
+}
+
+// By the guest itself.
+void KvmSubject::get(const Op& op, Outcome& out) {
+  const Registers& now = registers(op);
+  Stub stub = Stub::kReadCr0;
+  switch (op.reg()) {
+    case Reg::kCr0:
+      break;
+    case Reg::kCr3:
+      stub = Stub::kReadCr3;
+      break;
+    case Reg::kCr4:
+      stub = Stub::kReadCr4;
+      break;
+    case Reg::kEfer:
+      stub = Stub::kReadEfer;
+      break;
+    case Reg::kPkru:
+      stub = Stub::kReadPkru;
+      break;
+    case Reg::kCpl:
+    case Reg::kAc:
+      out.kind = OutcomeKind::kOk;
+      out.value = value_of(now, op.reg());
+      return;
+  }
+  if (!plant_for(now)) return skip(out, SkipReason::kHostLacksFeature);
+  const StubExit exit = vm_->run(op.vcpu, {stub, 0, 0, 0, now.ac});
+  if (!settle(exit, out)) return;
+  out.kind = OutcomeKind::kOk;
+  out.value = exit.rax;
+  // PE is the runner's where the trace has not got it.
+  if (op.reg() == Reg::kCr0 && (now.cr0 & cr0::kPe) == 0) out.value &= ~cr0::kPe;
 }
 
 void KvmSubject::invlpg(const Op& op, Outcome& out) {
-  if (!root_ready(op)) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   settle(vm_->run(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
 }
 
 void KvmSubject::invpcid(const Op& op, Outcome& out) {
-  if (!root_ready(op)) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   std::uint64_t* descriptor = vm_->invpcid_descriptor(op.vcpu);
   descriptor[0] = op.pcid;
   descriptor[1] = op.gva;
   settle(vm_->run(op.vcpu,
-                  {Stub::kInvpcid, op.type, Vm::invpcid_linear(op.vcpu), 0, registers(op).ac}),
+                  {Stub::kInvpcid, op.type, vm_->invpcid_linear(op.vcpu), 0, registers(op).ac}),
          out);
+}
+
+// Linear address of the frame's first byte; without paging it is there anyway.
+std::uint64_t KvmSubject::window_of(std::uint64_t gpa, bool crosses, const Registers& now) {
+  const Mode mode = mode_of(now.cr0, now.cr4, now.efer);
+  const std::uint64_t page = gpa & ~(kPage - 1);
+  if (mode == Mode::kNone) return page + 2 * kPage <= std::uint64_t{1} << 32 ? page : kNoWindow;
+  const std::uint64_t window = vm_->window(mode, gpa >> 12, crosses);
+  return window != 0 ? window : kNoWindow;
 }
 
 // A store to guest-physical memory through the runner's own window.
@@ -215,11 +332,13 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
   // KVM stores the half that is memory; the trace's rule is that neither is.
   const bool mixed = crosses && writable(op.gpa) != writable(last);
   const bool beyond = last < op.gpa || last >> machine_.maxphyaddr != 0;
-  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !root_ready(op)) {
+  const Registers& now = registers(op);
+  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !plant_for(now) ||
+      lacks_eight_bytes(op, now)) {
     return skip(out, SkipReason::kHostLacksFeature);
   }
-  const std::uint64_t window = vm_->window(op.gpa >> 12, crosses);
-  if (window == 0) return skip(out, SkipReason::kHostLacksFeature);
+  const std::uint64_t window = window_of(op.gpa, crosses, now);
+  if (window == kNoWindow) return skip(out, SkipReason::kHostLacksFeature);
   const Stub stub = sized(Stub::kStore8, op.size);
   const StubExit exit =
       vm_->run(op.vcpu, {stub, window + (op.gpa & (kPage - 1)), op.value, 0, registers(op).ac});

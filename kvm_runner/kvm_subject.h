@@ -42,16 +42,23 @@ class KvmSubject final : public Subject {
     std::uint64_t offset = 0, before = 0;  // position in hva space; the word there
   };
 
-  bool start(const Machine& machine, std::string& why);
+  bool start(const Program& program, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
 
   // Guest steps (kvm_subject.cc).
   void mov(const Op& op, Outcome& out);
+  bool switches_long_mode(const Op& op) const;
   void write_register(const Op& op, Outcome& out);
+  void set_registers(unsigned vcpu, const Registers& wanted, OutcomeKind refused, Outcome& out);
+  void sregs(const Op& op, Outcome& out);
+  void init(const Op& op, Outcome& out);
+  void get(const Op& op, Outcome& out);
   void invlpg(const Op& op, Outcome& out);
   void invpcid(const Op& op, Outcome& out);
+  static constexpr std::uint64_t kNoWindow = ~std::uint64_t{0};
+  std::uint64_t window_of(std::uint64_t gpa, bool crosses, const Registers& now);
   void guest_store(const Op& op, Outcome& out);
   bool settle(const StubExit& exit, Outcome& out);
 
@@ -59,12 +66,13 @@ class KvmSubject final : public Subject {
   void access(const Op& op, Outcome& out);
   void fetch(const Op& op, const Half& half, Outcome& out);
   Halves split(const Op& op) const;
+  static bool lacks_eight_bytes(const Op& op, const Registers& now);
   SkipReason why_not_access(const Op& op, const Halves& halves) const;
   bool halves_differ(const Halves& halves) const;
-  void collect_candidates(const Halves& halves);
+  void collect_candidates(const Op& op, const Halves& halves);
   void note_landings(const Halves& halves, Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
-  void remember_landing(const Half& half);
+  void remember_landing(const Op& op, const Half& half);
 
   // Host steps (kvm_host_steps.cc).
   void host_store(const Op& op, Outcome& out);
@@ -78,7 +86,7 @@ class KvmSubject final : public Subject {
   int apply_slot(std::uint64_t id, const Slot& slot);
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
-  bool root_ready(const Op& op);
+  bool plant_for(const Registers& r);
 
   SubjectInfo info_;
   Host host_;

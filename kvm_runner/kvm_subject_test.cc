@@ -208,10 +208,42 @@ TEST_F(KvmSubjectTest, VcpusSeeEachOthersStores) {
 }
 
 TEST_F(KvmSubjectTest, WhatNobodyExecutesIsSkippedWithItsReason) {
-  EXPECT_EQ(last("mov cr0=pe|et|ne\n"), "skip mode-not-supported");
+  EXPECT_EQ(last("machine core=ept\naccess read gva=0x400000\n"), "skip mode-not-supported");
   EXPECT_EQ(last("mov pkru=0x4\n"), "skip feature-not-supported");
   EXPECT_EQ(last("vm-exit\n"), "skip nested-not-supported");
   EXPECT_EQ(last("age hva=0x7f0000000000\n"), "skip host-lacks-feature");
+}
+
+TEST_F(KvmSubjectTest, GuestReadsItsOwnRegisters) {
+  EXPECT_EQ(run("mov cr3=0x200000\nget cr3\n").last().value, 0x200000u);
+  EXPECT_EQ(run("get efer\n").last().value, efer::kLme | efer::kLma | efer::kNxe);
+  EXPECT_EQ(run("mov cpl=3\nget cpl\n").last().value, 3u);
+}
+
+TEST_F(KvmSubjectTest, HostSetsRegistersOrIsRefused) {
+  EXPECT_THAT(run("sregs cr3=0x200000\nget cr3\nsregs cr4=0\nget cr4\n").texts,
+              ElementsAre("done", "ok value=0x200000",
+                          testing::AnyOf("refused", "skip host-lacks-feature"), "ok value=0x20"));
+}
+
+// What a host with real modes does; one that has guests in 4-level mode only skips.
+TEST_F(KvmSubjectTest, LegacyModesLoadAndStoreAtBothRings) {
+  Host host;
+  std::string why;
+  ASSERT_TRUE(host.open(why));
+  for (const char* mode : {"none", "32-bit", "pae"}) {
+    for (const char* cpl : {"0", "3"}) {
+      const Seen seen =
+          run(std::string("machine mode=") + mode +
+              "\nmap gva=0x5000 gpa=0x5000\naccess write gva=0x5008 value=0x42 cpl=" + cpl +
+              "\naccess read gva=0x5008 cpl=" + cpl + "\n");
+      if (host.only_4_level()) {
+        EXPECT_EQ(seen.last_text(), "skip host-lacks-feature");
+      } else {
+        EXPECT_EQ(seen.last().value, 0x42u) << mode;
+      }
+    }
+  }
 }
 
 TEST_F(KvmSubjectTest, SameProgramGivesTheSameStream) {

@@ -1,5 +1,7 @@
 #include "kvm_runner/step_limits.h"
 
+#include "kvm_runner/guest_memory.h"
+
 namespace twinwalk::kvm {
 namespace {
 
@@ -18,7 +20,7 @@ SkipReason why_not_feature(std::uint32_t feature, const Machine& machine, std::u
   return (host & feature) == feature ? SkipReason::kNone : SkipReason::kHostLacksFeature;
 }
 
-bool leaves_mode(const Op& op, const Registers& now) {
+bool leaves_4_level(const Op& op, const Registers& now) {
   switch (op.reg()) {
     case Reg::kCr0:
       return mode_of(op.value, now.cr4, now.efer) != Mode::k4Level;
@@ -31,40 +33,62 @@ bool leaves_mode(const Op& op, const Registers& now) {
   }
 }
 
-SkipReason why_not_mov(const Op& op, const Machine& machine, const Registers& now,
-                       std::uint32_t host) {
-  if (leaves_mode(op, now)) return SkipReason::kModeNotSupported;
-  if (op.reg() == Reg::kCr4) {
-    for (const Cr4Feature& f : kCr4Features) {
-      const bool wanted = (op.value & f.mask) != 0 && machine.has(f.feature);
-      if (wanted && (host & f.feature) == 0) return SkipReason::kHostLacksFeature;
-    }
-  }
-  if (op.reg() == Reg::kPkru) {
-    if ((now.cr4 & cr4::kPke) == 0) return SkipReason::kFeatureNotSupported;
-    return why_not_feature(feature::kPku, machine, host);
+SkipReason why_not_pkru(const Machine& machine, const Registers& now, std::uint32_t host) {
+  if ((now.cr4 & cr4::kPke) == 0) return SkipReason::kFeatureNotSupported;
+  return why_not_feature(feature::kPku, machine, host);
+}
+
+SkipReason why_not_cr4(std::uint64_t value, const Machine& machine, std::uint32_t host) {
+  for (const Cr4Feature& f : kCr4Features) {
+    const bool wanted = (value & f.mask) != 0 && machine.has(f.feature);
+    if (wanted && (host & f.feature) == 0) return SkipReason::kHostLacksFeature;
   }
   return SkipReason::kNone;
 }
 
-}  // namespace
-
-SkipReason why_not_machine(const Machine& machine) {
-  return machine.mode != Mode::k4Level || machine.host_levels > 4 ? SkipReason::kModeNotSupported
-                                                                  : SkipReason::kNone;
+SkipReason why_not_mov(const Op& op, const Machine& machine, const Registers& now,
+                       const Host& host) {
+  if (host.only_4_level() && leaves_4_level(op, now)) return SkipReason::kHostLacksFeature;
+  if (op.reg() == Reg::kCr4) return why_not_cr4(op.value, machine, host.features());
+  if (op.reg() == Reg::kPkru) return why_not_pkru(machine, now, host.features());
+  return SkipReason::kNone;
 }
 
-SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, std::uint32_t host) {
+SkipReason why_not_sregs(const Op& op, const Machine& machine, const Registers& now,
+                         const Host& host) {
+  const Registers after = with_sregs(op, now);
+  if (host.only_4_level() && mode_of(after.cr0, after.cr4, after.efer) != Mode::k4Level)
+    return SkipReason::kHostLacksFeature;
+  return why_not_cr4(after.cr4, machine, host.features());
+}
+
+}  // namespace
+
+SkipReason why_not_machine(const Machine& machine, const Host& host) {
+  if (machine.core != Dimension::kShadow || machine.nested != Nesting::kNone)
+    return SkipReason::kModeNotSupported;
+  if (machine.mode == Mode::k5Level && (host.features() & feature::kLa57) == 0)
+    return SkipReason::kHostLacksFeature;
+  return host.only_4_level() && machine.mode != Mode::k4Level ? SkipReason::kHostLacksFeature
+                                                              : SkipReason::kNone;
+}
+
+SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, const Host& host) {
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
-  if (why_not_machine(machine) != SkipReason::kNone) return why_not_machine(machine);
   if (is_of_hypervisor(op.verb)) return SkipReason::kNestedNotSupported;
   switch (op.verb) {
     case Verb::kMov:
       return why_not_mov(op, machine, now, host);
-    case Verb::kInvpcid:
-      return why_not_feature(feature::kInvpcid, machine, host);
+    case Verb::kGet:
+      return op.reg() == Reg::kPkru ? why_not_pkru(machine, now, host.features())
+                                    : SkipReason::kNone;
+    case Verb::kSregs:
+      return why_not_sregs(op, machine, now, host);
     case Verb::kInit:
+      return host.only_4_level() ? SkipReason::kHostLacksFeature : SkipReason::kNone;
+    case Verb::kInvpcid:
+      return why_not_feature(feature::kInvpcid, machine, host.features());
     case Verb::kSmm:
     case Verb::kAsyncDone:
     case Verb::kDirtyClear:
@@ -72,9 +96,7 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
     case Verb::kNxRecover:
     case Verb::kTrack:
     case Verb::kAttributes:
-    case Verb::kGet:
     case Verb::kInvlpga:
-    case Verb::kSregs:
     case Verb::kCpuid:
     case Verb::kNewVcpu:
     case Verb::kCpu:
@@ -92,6 +114,15 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, s
   }
 }
 
+Registers with_sregs(const Op& op, const Registers& now) {
+  Registers after = now;
+  if (op.gives(Field::kCr0)) after.cr0 = op.cr0;
+  if (op.gives(Field::kCr3)) after.cr3 = op.cr3;
+  if (op.gives(Field::kCr4)) after.cr4 = op.cr4;
+  if (op.gives(Field::kEfer)) after.efer = op.efer;
+  return after;
+}
+
 bool sets_lacked_cr4_bit(std::uint64_t value, const Machine& machine) {
   for (const Cr4Feature& f : kCr4Features) {
     if ((value & f.mask) != 0 && !machine.has(f.feature)) return true;
@@ -99,16 +130,25 @@ bool sets_lacked_cr4_bit(std::uint64_t value, const Machine& machine) {
   return false;
 }
 
+std::uint64_t operand_of(const Op& op, const Registers& registers) {
+  const bool is_cr = op.reg() == Reg::kCr0 || op.reg() == Reg::kCr3 || op.reg() == Reg::kCr4;
+  return is_cr && is_legacy(registers) ? op.value & 0xffff'ffff : op.value;
+}
+
 void adopt_register(const Op& op, Registers& registers) {
+  const std::uint64_t value = operand_of(op, registers);
   switch (op.reg()) {
     case Reg::kCr0:
-      registers.cr0 = op.value | cr0::kEt;
+      registers.cr0 = value | cr0::kEt;
+      registers.efer &= ~efer::kLma;
+      if ((value & cr0::kPg) != 0 && (registers.efer & efer::kLme) != 0)
+        registers.efer |= efer::kLma;
       return;
     case Reg::kCr3:
-      registers.cr3 = (registers.cr4 & cr4::kPcide) != 0 ? op.value & ~cr3::kNoFlush : op.value;
+      registers.cr3 = (registers.cr4 & cr4::kPcide) != 0 ? value & ~cr3::kNoFlush : value;
       return;
     case Reg::kCr4:
-      registers.cr4 = op.value;
+      registers.cr4 = value;
       return;
     case Reg::kEfer:
       registers.efer = (op.value & ~efer::kLma) | (registers.efer & efer::kLma);

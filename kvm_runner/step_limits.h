@@ -1,23 +1,30 @@
 #ifndef TWINWALK_KVM_RUNNER_STEP_LIMITS_H_
 #define TWINWALK_KVM_RUNNER_STEP_LIMITS_H_
 
-// Which steps no subject here executes, and which need a feature that the host lacks.
+// Which steps subject `kvm` does not execute, and which need a feature that the host lacks.
 
 #include <cstdint>
 
 #include "harness/trace/machine.h"
 #include "harness/trace/op.h"
 #include "harness/trace/outcome.h"
+#include "kvm_runner/host.h"
 
 namespace twinwalk::kvm {
 
 // Why no step can be executed on a machine; kNone if some can.
-SkipReason why_not_machine(const Machine& machine);
+SkipReason why_not_machine(const Machine& machine, const Host& host);
 
-// Why a step cannot be executed by a subject whose processor has `host_features`; kNone if it can.
-// `registers` are those of the step's vCPU.
+// Why a step cannot be executed by a subject on that host; kNone if it can. `registers` are those
+// of the step's vCPU.
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& registers,
-                   std::uint32_t host_features);
+                   const Host& host);
+
+// The registers that `sregs` asks for.
+Registers with_sregs(const Op& op, const Registers& now);
+
+// What MOV to a register has as operand: 32 bits outside 64-bit mode.
+std::uint64_t operand_of(const Op& op, const Registers& registers);
 
 // Whether a value of CR4 has a bit whose CPUID feature the machine lacks: it is reserved there.
 bool sets_lacked_cr4_bit(std::uint64_t value, const Machine& machine);

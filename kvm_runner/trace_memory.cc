@@ -1,24 +1,30 @@
 #include "kvm_runner/trace_memory.h"
 
+#include <algorithm>
 #include <cstring>
 
-#include "kvm_runner/layout.h"
+#include "harness/trace/content.h"
 
 namespace twinwalk::kvm {
 
-bool TraceMemory::reset(const Machine& machine) {
+bool TraceMemory::reset(const Machine& machine, const Layout& layout) {
+  layout_ = layout;
   backing_.reset();
   slots_.reset(machine);
   planted_.clear();
   return backing_.seed(0, machine.memory_bytes());
 }
 
-const TraceMemory::Planted* TraceMemory::planted_at(std::uint64_t offset) const {
-  for (const Planted& p : planted_) {
-    if (p.offset == offset) return &p;
-  }
-  return nullptr;
+bool TraceMemory::is_planted(std::uint64_t offset) const {
+  return std::any_of(planted_.begin(), planted_.end(),
+                     [&](const Planted& p) { return p.offset / 8 == offset / 8; });
 }
+
+std::uint64_t TraceMemory::entry_at(const Planted& p) const {
+  return extract(backing_.word(p.offset & ~std::uint64_t{7}), p.offset & 7, p.bytes);
+}
+
+void TraceMemory::put(const Planted& p) { std::memcpy(backing_.at(p.offset), &p.value, p.bytes); }
 
 bool TraceMemory::offset_of(std::uint64_t gpa, std::uint64_t& offset) const {
   const Slot* slot = slots_.find(gpa);
@@ -28,8 +34,14 @@ bool TraceMemory::offset_of(std::uint64_t gpa, std::uint64_t& offset) const {
 }
 
 std::uint64_t TraceMemory::trace_word(std::uint64_t offset) const {
-  const Planted* p = planted_at(offset);
-  return p != nullptr ? p->original : backing_.word(offset);
+  std::uint64_t word = backing_.word(offset);
+  for (const Planted& p : planted_) {
+    if (p.offset / 8 != offset / 8) continue;
+    const unsigned shift = 8 * (p.offset & 7);
+    const std::uint64_t mask = (p.bytes == 8 ? ~std::uint64_t{0} : bit(8 * p.bytes) - 1) << shift;
+    word = (word & ~mask) | p.original << shift;
+  }
+  return word;
 }
 
 bool TraceMemory::read_word(std::uint64_t gpa, std::uint64_t& word) const {
@@ -41,11 +53,11 @@ bool TraceMemory::read_word(std::uint64_t gpa, std::uint64_t& word) const {
 
 bool TraceMemory::is_trace_word(std::uint64_t gpa) const {
   std::uint64_t offset = 0;
-  return !offset_of(gpa, offset) || planted_at(offset) == nullptr;
+  return !offset_of(gpa, offset) || !is_planted(offset);
 }
 
 bool TraceMemory::touches_runner(std::uint64_t gpa, std::uint64_t bytes) const {
-  if (overlaps_harness(gpa, bytes)) return true;
+  if (layout_.overlaps(gpa, bytes)) return true;
   for (std::uint64_t at = gpa & ~std::uint64_t{7}; at < gpa + bytes; at += 8) {
     if (!is_trace_word(at)) return true;
   }
@@ -63,22 +75,31 @@ bool TraceMemory::write(std::uint64_t gpa, unsigned size, std::uint64_t value) {
   return true;
 }
 
-bool TraceMemory::plant(std::uint64_t root) {
-  std::uint64_t offset = 0;
-  if (!offset_of(root + kRootEntryOffset, offset)) return false;
-  if (planted_at(offset) != nullptr) return true;
-  const std::uint64_t original = backing_.word(offset);
-  if ((original & pte::kP) != 0) return false;
-  planted_.push_back({offset, original});
-  backing_.word(offset) = kRootEntry;
+bool TraceMemory::plant(Mode mode, std::uint64_t root) {
+  const RunnerEntry entry = layout_.entry_of(mode);
+  if (entry.bytes == 0) return true;
+  Planted planted{0, entry.bytes, entry.value, 0};
+  if (!offset_of(root + entry.offset, planted.offset)) return false;
+  for (const Planted& p : planted_) {
+    if (p.offset == planted.offset && p.bytes == planted.bytes) {
+      put(p);  // without an A that a processor has set in a PDPTE, where Intel's takes it for an
+               // error
+      return true;
+    }
+    const bool overlaps =
+        p.offset < planted.offset + planted.bytes && planted.offset < p.offset + p.bytes;
+    if (overlaps) return false;  // that of another mode
+  }
+  planted.original = entry_at(planted);
+  if ((planted.original & pte::kP) != 0) return false;
+  planted_.push_back(planted);
+  put(planted);
   return true;
 }
 
 bool TraceMemory::planted_intact() const {
-  for (const Planted& p : planted_) {
-    if (backing_.word(p.offset) != kRootEntry) return false;
-  }
-  return true;
+  return std::all_of(planted_.begin(), planted_.end(),
+                     [&](const Planted& p) { return ((entry_at(p) ^ p.value) & ~pte::kA) == 0; });
 }
 
 bool TraceMemory::discard(std::uint64_t offset, std::uint64_t bytes) {
@@ -86,7 +107,7 @@ bool TraceMemory::discard(std::uint64_t offset, std::uint64_t bytes) {
   for (Planted& p : planted_) {
     if (p.offset - offset >= bytes) continue;
     p.original = 0;
-    backing_.word(p.offset) = kRootEntry;
+    put(p);
   }
   return true;
 }

@@ -10,15 +10,17 @@
 
 #include "kvm_runner/backing.h"
 #include "kvm_runner/guest_memory.h"
+#include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
 
 class TraceMemory final : public WordReader {
  public:
   bool open(std::string& why) { return backing_.open(why); }
-  // Slot 0 over seeds. False if the machine is larger than Backing::kMostSeeded. No VM may be using
-  // the memory.
-  bool reset(const Machine& machine);
+  // Slot 0 over seeds, the runner where `layout` says. False if the machine is larger than
+  // Backing::kMostSeeded. No VM may be using the memory.
+  bool reset(const Machine& machine, const Layout& layout);
+  const Layout& layout() const { return layout_; }
 
   SlotTable& slots() { return slots_; }
   const SlotTable& slots() const { return slots_; }
@@ -33,10 +35,11 @@ class TraceMemory final : public WordReader {
   // slot.
   bool write(std::uint64_t gpa, unsigned size, std::uint64_t value);
 
-  // Puts the runner's entry into the root table at gpa. False if there is no slot, or if the trace
-  // has a present entry of its own in that place.
-  bool plant(std::uint64_t root);
-  bool is_planted(std::uint64_t offset) const { return planted_at(offset) != nullptr; }
+  // Puts the runner's entry of that mode into the root table at gpa. False if there is no slot, or
+  // if the trace has a present entry of its own in that place.
+  bool plant(Mode mode, std::uint64_t root);
+  // Whether some of the word at that position is the runner's.
+  bool is_planted(std::uint64_t offset) const;
   // False if a planted entry has been overwritten.
   bool planted_intact() const;
 
@@ -52,14 +55,17 @@ class TraceMemory final : public WordReader {
 
  private:
   struct Planted {
-    std::uint64_t offset;    // of the entry, in hva space
-    std::uint64_t original;  // what the trace has there
+    std::uint64_t offset;  // of the entry, in hva space
+    unsigned bytes;
+    std::uint64_t value, original;  // the runner's, and what the trace has there
   };
-  const Planted* planted_at(std::uint64_t offset) const;
+  std::uint64_t entry_at(const Planted& p) const;
+  void put(const Planted& p);
 
   Backing backing_;
   SlotTable slots_;
   std::vector<Planted> planted_;
+  Layout layout_;
 };
 
 }  // namespace twinwalk::kvm

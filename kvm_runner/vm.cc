@@ -4,12 +4,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "harness/trace/content.h"
 #include "kvm_runner/harness_image.h"
 #include "kvm_runner/kvm_abi.h"
+#include "kvm_runner/payload/payload32.h"
 #include "kvm_runner/payload/ports.h"
 
 namespace twinwalk::kvm {
@@ -17,6 +20,7 @@ namespace {
 
 constexpr unsigned kStepMilliseconds = 1000;  // a stub takes microseconds
 constexpr unsigned kMaxExits = 64;            // an access splits into a few exits at most
+constexpr std::uint8_t kAvailableTss = 9;     // of 32-bit code
 constexpr std::uint64_t kRflagsFixed = 2, kRflagsAc = 1 << 18;
 
 bool pushes_error_code(unsigned vector) {
@@ -31,10 +35,6 @@ bool is_unemulated_int3(const kvm_run& run) {
          failure.suberror == KVM_INTERNAL_ERROR_EMULATION && failure.ndata >= 3 &&
          (failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0 &&
          failure.insn_size > 0 && failure.insn_bytes[0] == 0xcc;
-}
-
-bool is_in_user_code(std::uint64_t rip) {
-  return rip - harness_linear(harness_page::kUserCode) < kPage;
 }
 
 // The runner is the device behind every address without memslot: loads see mmio_word, stores
@@ -60,9 +60,11 @@ Vm::~Vm() {
   if (memory_ != nullptr) munmap(memory_, harness_page::kCount * kPage);
 }
 
-std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const Registers& registers,
-                               std::string& why) {
+std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const Layout& layout,
+                               const Registers& registers, std::string& why) {
   std::unique_ptr<Vm> vm(new Vm);
+  vm->layout_ = layout;
+  vm->svm_ = host.vendor() == Vendor::kAmd;
   const auto refuse = [&](const char* what) {
     why = std::string(what) + ": " + std::strerror(errno);
     return nullptr;
@@ -78,8 +80,8 @@ std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const R
   if (memory == MAP_FAILED) return refuse("mmap");
   vm->memory_ = static_cast<std::uint64_t*>(memory);
   vm->vcpus_ = machine.vcpus;
-  build_harness_image(vm->memory_, machine.vcpus);
-  errno = vm->set_slot(kHarnessSlot, kHarnessGpa, harness_bytes - kPage, memory, 0);
+  build_harness_image(layout, vm->memory_, machine.vcpus);
+  errno = vm->set_slot(kHarnessSlot, layout.base, harness_bytes - kPage, memory, 0);
   if (errno != 0) return refuse("KVM_SET_USER_MEMORY_REGION");
   for (unsigned i = 0; i < machine.vcpus; ++i) {
     if (!vm->add_vcpu(host, machine, registers, i, why)) return nullptr;
@@ -102,16 +104,38 @@ bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& reg
   const auto cpuid = host.cpuid_for(machine);
   errno = -twinwalk_kvm_set_cpuid(cpu.fd, cpuid.data(), static_cast<unsigned>(cpuid.size()));
   if (errno != 0) return refuse("KVM_SET_CPUID2");
-  kvm_sregs sregs;
-  if (ioctl(cpu.fd, KVM_GET_SREGS, &sregs) != 0) return refuse("KVM_GET_SREGS");
-  sregs.cr0 = registers.cr0;
+  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.run->s.regs.sregs) != 0) return refuse("KVM_GET_SREGS");
+  errno = set_registers(index, registers);
+  if (errno != 0) return refuse("KVM_SET_SREGS");
+  cpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  return true;
+}
+
+int Vm::set_registers(unsigned vcpu, const Registers& registers) {
+  Cpu& cpu = cpus_[vcpu];
+  kvm_sregs sregs = cpu.run->s.regs.sregs;
+  sregs.cr0 = registers.cr0 | ((registers.cr0 & cr0::kPg) == 0 ? cr0::kPe : 0);
   sregs.cr3 = registers.cr3;
   sregs.cr4 = registers.cr4;
   sregs.efer = registers.efer;
-  set_descriptor_registers(sregs, index);
-  if (ioctl(cpu.fd, KVM_SET_SREGS, &sregs) != 0) return refuse("KVM_SET_SREGS");
-  cpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  const bool long_mode = (registers.cr0 & cr0::kPg) != 0 && (registers.efer & efer::kLme) != 0;
+  set_descriptor_registers(layout_, long_mode, sregs, vcpu);
+  // SVM checks no type here (APM 2 §"Canonicalization and Consistency Checks"), and QEMU's
+  // translator, emulating it, ends itself at an exception in CPL 3 of 32-bit code if the TSS is
+  // busy.
+  if (!long_mode && svm_) sregs.tr.type = kAvailableTss;
+  if (ioctl(cpu.fd, KVM_SET_SREGS, &sregs) != 0) return errno;
   cpu.run->s.regs.sregs = sregs;
+  cpu.long_mode = long_mode;
+  cpu.cpl = 0;
+  return 0;
+}
+
+bool Vm::get_pdptes(unsigned vcpu, std::array<std::uint64_t, 4>& pdptes) const {
+  kvm_sregs2 sregs;
+  if (ioctl(cpus_[vcpu].fd, KVM_GET_SREGS2, &sregs) != 0) return false;
+  if ((sregs.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) == 0) return false;
+  std::copy(std::begin(sregs.pdptrs), std::end(sregs.pdptrs), pdptes.begin());
   return true;
 }
 
@@ -135,8 +159,46 @@ int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {
 
 void Vm::zap_translations() {
   void* spare = memory_ + harness_page::kSpare * (kPage / 8);
-  set_slot(kSpareSlot, harness_gpa(harness_page::kSpare), kPage, spare, 0);
-  set_slot(kSpareSlot, harness_gpa(harness_page::kSpare), 0, spare, 0);
+  set_slot(kSpareSlot, layout_.gpa(harness_page::kSpare), kPage, spare, 0);
+  set_slot(kSpareSlot, layout_.gpa(harness_page::kSpare), 0, spare, 0);
+}
+
+void Vm::begin_64(unsigned index, const Call& call) {
+  Cpu& cpu = cpus_[index];
+  kvm_regs& regs = cpu.run->s.regs.regs;
+  const unsigned code = call.cpl == 0 ? harness_page::kCode : harness_page::kUserCode;
+  regs.rip = layout_.linear(true, code) + offset_of(call.stub);
+  regs.rsp = stack_top(layout_, true, index);
+  regs.rdi = call.rdi;
+  regs.rsi = call.rsi;
+  regs.rflags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
+  if (cpu.cpl == call.cpl) return;
+  set_ring(cpu.run->s.regs.sregs, call.cpl);
+  cpu.run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+}
+
+// To CPL 3 by IRET: setting the segment registers from outside would load the PDPTEs again.
+void Vm::begin_32(unsigned index, const Call& call) {
+  kvm_regs& regs = cpus_[index].run->s.regs.regs;
+  const auto high = [](std::uint64_t value) { return value >> 32; };
+  const std::uint64_t stub = offset_of_32(call.stub);
+  regs.rdi = static_cast<std::uint32_t>(call.rdi);
+  regs.rbx = high(call.rdi);
+  regs.rsi = static_cast<std::uint32_t>(call.rsi);
+  regs.rdx = high(call.rsi);
+  regs.rsp = stack_top(layout_, false, index);
+  const std::uint64_t flags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
+  regs.rflags = flags;
+  regs.rip = layout_.linear(false, harness_page::kCode32) + stub;
+  if (call.cpl == 0) return;
+  const UserFrame32 frame =
+      user_frame_32(layout_.linear(false, harness_page::kUserCode32) + stub, flags);
+  regs.rflags = kRflagsFixed;
+  regs.rip = layout_.linear(false, harness_page::kCode32) + offset_of_to_user_32();
+  regs.rsp -= sizeof(frame);
+  const unsigned stack = harness_page::kPerCpu + harness_page::kPagesPerCpu * index + 1;
+  std::memcpy(reinterpret_cast<unsigned char*>(harness_words(stack + 1)) - sizeof(frame), &frame,
+              sizeof(frame));
 }
 
 StubExit Vm::run(unsigned vcpu, const Call& call) {
@@ -145,22 +207,17 @@ StubExit Vm::run(unsigned vcpu, const Call& call) {
   kvm_run* run = cpu.run;
   kvm_regs& regs = run->s.regs.regs;
   regs = {};
-  const unsigned code = call.cpl == 0 ? harness_page::kCode : harness_page::kUserCode;
-  regs.rip = harness_linear(code) + offset_of(call.stub);
-  regs.rsp = stack_top(vcpu);
-  regs.rdi = call.rdi;
-  regs.rsi = call.rsi;
-  regs.rflags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
-  run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-  if (cpu.cpl != call.cpl) {
-    set_ring(run->s.regs.sregs, call.cpl);
-    run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+  if (cpu.long_mode) {
+    begin_64(vcpu, call);
+  } else {
+    begin_32(vcpu, call);
   }
+  run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
   watchdog_.arm(run, kStepMilliseconds);
   run_to_out(cpu, out);
   watchdog_.disarm();
   cpu.cpl = run->s.regs.sregs.cs.selector & 3;
-  out.rax = regs.rax;
+  out.rax = cpu.long_mode ? regs.rax : (regs.rax & 0xffff'ffff) | regs.rdx << 32;
   return out;
 }
 
@@ -188,7 +245,9 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
     if (run->exit_reason != KVM_EXIT_IO) {
       out.kind = StubExit::Kind::kBroken;
       out.shutdown = run->exit_reason == KVM_EXIT_SHUTDOWN;
-      out.why = "KVM exit reason " + std::to_string(run->exit_reason);
+      char at[32];
+      std::snprintf(at, sizeof(at), ", rip %#llx", run->s.regs.regs.rip);
+      out.why = "KVM exit reason " + std::to_string(run->exit_reason) + at;
       if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
         out.why += ", suberror " + std::to_string(run->internal.suberror);
       return;
@@ -204,15 +263,36 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
   out.why = "no end after " + std::to_string(kMaxExits) + " exits";
 }
 
-// The frame that the processor pushed on the IST stack: SS, RSP, RFLAGS, CS, RIP and perhaps the
-// error code.
+bool Vm::is_in_user_code(const Cpu& cpu, std::uint64_t rip) const {
+  const unsigned page = cpu.long_mode ? harness_page::kUserCode : harness_page::kUserCode32;
+  return rip - layout_.linear(cpu.long_mode, page) < kPage;
+}
+
+// The frame that the processor pushed: RIP, and below it perhaps the error code. In 64-bit mode it
+// ends at the top of the IST stack, and always has SS, RSP, RFLAGS and CS, too; in 32-bit mode it
+// is where ESP points to.
 void Vm::read_exception(unsigned index, StubExit& out) {
-  const std::uint64_t* top =
-      harness_words(harness_page::kPerCpu + harness_page::kPagesPerCpu * index + 2);
-  out.rip = top[-5];
-  if (pushes_error_code(out.vector)) out.error_code = static_cast<std::uint32_t>(top[-6]);
-  out.cr2 = cpus_[index].run->s.regs.sregs.cr2;
-  if (out.vector == kVectorBp && is_in_user_code(out.rip)) out.kind = StubExit::Kind::kDone;
+  const Cpu& cpu = cpus_[index];
+  const unsigned page = harness_page::kPerCpu + harness_page::kPagesPerCpu * index + 1;
+  const bool has_code = pushes_error_code(out.vector);
+  if (cpu.long_mode) {
+    const std::uint64_t* top = harness_words(page + 1);
+    out.rip = top[-5];
+    if (has_code) out.error_code = static_cast<std::uint32_t>(top[-6]);
+  } else {
+    std::uint32_t frame[2];
+    const std::uint64_t at = cpu.run->s.regs.regs.rsp & (kPage - sizeof(std::uint32_t));
+    if (at + sizeof(frame) > kPage) {
+      out.kind = StubExit::Kind::kBroken;
+      out.why = "an exception without a frame";
+      return;
+    }
+    std::memcpy(frame, reinterpret_cast<unsigned char*>(harness_words(page)) + at, sizeof(frame));
+    out.rip = frame[has_code ? 1 : 0];
+    if (has_code) out.error_code = frame[0];
+  }
+  out.cr2 = cpu.run->s.regs.sregs.cr2;
+  if (out.vector == kVectorBp && is_in_user_code(cpu, out.rip)) out.kind = StubExit::Kind::kDone;
 }
 
 void Vm::set_paging(unsigned vcpu, std::uint64_t cr3, std::uint64_t cr4) {
@@ -222,21 +302,30 @@ void Vm::set_paging(unsigned vcpu, std::uint64_t cr3, std::uint64_t cr4) {
   run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 }
 
-std::uint64_t Vm::window(std::uint64_t gfn, bool pair) {
-  for (unsigned i = 0; i < window_entries_; ++i) {
-    if (window_[i].gfn == gfn && window_[i].pair == pair)
-      return kWindowLinear + window_[i].page * kPage;
-  }
+std::uint64_t Vm::window(Mode mode, std::uint64_t gfn, bool pair) {
   const unsigned pages = pair ? 2 : 1;
+  const auto linear = [&](unsigned page) -> std::uint64_t {
+    const bool long_mode = mode == Mode::k4Level || mode == Mode::k5Level;
+    const bool reached = mode != Mode::k32Bit || (page + pages <= kWindowPages32 && gfn >> 20 == 0);
+    return reached ? layout_.linear(long_mode, page) + kWindowOffset : 0;
+  };
+  for (unsigned i = 0; i < window_entries_; ++i) {
+    if (window_[i].gfn == gfn && window_[i].pair == pair) return linear(window_[i].page);
+  }
   if (window_used_ + pages > kWindowPages) return 0;
   const unsigned page = window_used_;
   window_[window_entries_++] = {gfn, pair, page};
   window_used_ += pages;
   std::uint64_t* entries = harness_words(harness_page::kWindowPt);
-  for (unsigned i = 0; i < pages; ++i) {
-    entries[page + i] = (gfn + i) << 12 | pte::kP | pte::kW | pte::kA | pte::kD;
+  auto* entries32 =
+      reinterpret_cast<std::uint32_t*>(harness_words(harness_page::kPt32)) + kWindowOffset / kPage;
+  for (unsigned i = page; i < page + pages; ++i) {
+    const std::uint64_t frame = gfn + (i - page);
+    entries[i] = frame << 12 | pte::kP | pte::kW | pte::kA | pte::kD;
+    if (i < kWindowPages32 && frame >> 20 == 0)
+      entries32[i] = static_cast<std::uint32_t>(entries[i]);
   }
-  return kWindowLinear + page * kPage;
+  return linear(page);
 }
 
 std::uint64_t* Vm::invpcid_descriptor(unsigned vcpu) {
@@ -244,8 +333,9 @@ std::uint64_t* Vm::invpcid_descriptor(unsigned vcpu) {
          kInvpcidDescriptorOffset / 8;
 }
 
-std::uint64_t Vm::invpcid_linear(unsigned vcpu) {
-  return harness_linear(harness_page::kPerCpu + harness_page::kPagesPerCpu * vcpu) +
+std::uint64_t Vm::invpcid_linear(unsigned vcpu) const {
+  return layout_.linear(cpus_[vcpu].long_mode,
+                        harness_page::kPerCpu + harness_page::kPagesPerCpu * vcpu) +
          kInvpcidDescriptorOffset;
 }
 

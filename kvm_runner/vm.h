@@ -24,11 +24,17 @@ class Vm {
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
 
-  // A VM with the harness's memslot and machine.vcpus vCPUs in 64-bit mode at CPL 0 with
-  // `registers`. Null and the reason if KVM refuses. The trace's memslots are the caller's; a root
-  // that holds kRootEntry must be in place before the first run().
-  static std::unique_ptr<Vm> create(const Host& host, const Machine& machine,
+  // A VM with the harness's memslot and machine.vcpus vCPUs at CPL 0 with `registers`. Null and the
+  // reason if KVM refuses. The trace's memslots are the caller's; a root that holds the layout's
+  // entry must be in place before the first run().
+  static std::unique_ptr<Vm> create(const Host& host, const Machine& machine, const Layout& layout,
                                     const Registers& registers, std::string& why);
+
+  // KVM_SET_SREGS, with the descriptors of 64-bit or of 32-bit code: 0 or errno. CR0.PE stays set,
+  // since the runner has no code for real mode: without paging it changes no access.
+  int set_registers(unsigned vcpu, const Registers& registers);
+  // The PDPTEs that count now. False if the host cannot say.
+  bool get_pdptes(unsigned vcpu, std::array<std::uint64_t, 4>& pdptes) const;
 
   // KVM_SET_USER_MEMORY_REGION; 0 or errno. bytes == 0 deletes. flags: KVM_MEM_*.
   int set_slot(unsigned id, std::uint64_t gpa, std::uint64_t bytes, void* memory,
@@ -50,19 +56,20 @@ class Vm {
   const kvm_sregs& sregs(unsigned vcpu) const { return cpus_[vcpu].run->s.regs.sregs; }
 
   // Linear address of a window page (two adjacent ones if `pair`) through which CPL 0 stores to
-  // guest frame `gfn` (and the next). 0 when the window is full. Entries are never changed once
-  // present, so that no flush is owed.
-  std::uint64_t window(std::uint64_t gfn, bool pair);
+  // guest frame `gfn` (and the next) in that paging mode. 0 when the window is full, or if the mode
+  // does not reach the frame. Entries are never changed once present, so that no flush is owed.
+  std::uint64_t window(Mode mode, std::uint64_t gfn, bool pair);
 
   // Where the descriptor of INVPCID is to be put (host view) and found (linear address).
   std::uint64_t* invpcid_descriptor(unsigned vcpu);
-  static std::uint64_t invpcid_linear(unsigned vcpu);
+  std::uint64_t invpcid_linear(unsigned vcpu) const;
 
  private:
   struct Cpu {
     int fd = -1;
     kvm_run* run = nullptr;
     std::uint8_t cpl = 0;  // as the vCPU is now
+    bool long_mode = true;
   };
   struct WindowEntry {
     std::uint64_t gfn;
@@ -76,8 +83,13 @@ class Vm {
   // Runs the vCPU up to its next OUT.
   void run_to_out(Cpu& cpu, StubExit& out);
   void read_exception(unsigned index, StubExit& out);
+  void begin_64(unsigned index, const Call& call);
+  void begin_32(unsigned index, const Call& call);
+  bool is_in_user_code(const Cpu& cpu, std::uint64_t rip) const;
   std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
 
+  Layout layout_;
+  bool svm_ = false;
   int fd_ = -1;
   std::size_t run_bytes_ = 0;
   std::uint64_t* memory_ = nullptr;  // the harness pages

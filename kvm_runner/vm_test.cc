@@ -28,7 +28,7 @@ class VmTest : public testing::Test {
     }
     machine_.vcpus = 2;
     Registers registers;
-    vm_ = Vm::create(host_, machine_, registers, why);
+    vm_ = Vm::create(host_, machine_, {}, registers, why);
     ASSERT_NE(vm_, nullptr) << why;
     ASSERT_EQ(vm_->set_slot(0, 0, kBytes, memory_, 0), 0);
   }
@@ -138,12 +138,12 @@ TEST_F(VmTest, AddressWithoutMemslotGoesToTheDevice) {
 }
 
 TEST_F(VmTest, WindowStoresToGuestPhysicalMemory) {
-  const std::uint64_t one = vm_->window(kData >> 12, false);
+  const std::uint64_t one = vm_->window(Mode::k4Level, kData >> 12, false);
   ASSERT_NE(one, 0u);
-  EXPECT_EQ(vm_->window(kData >> 12, false), one);
+  EXPECT_EQ(vm_->window(Mode::k4Level, kData >> 12, false), one);
   run(Stub::kStore8, one + 0x10, 0xabcd);
   EXPECT_EQ(word(kData + 0x10), 0xabcdu);
-  const std::uint64_t two = vm_->window(kData >> 12, true);
+  const std::uint64_t two = vm_->window(Mode::k4Level, kData >> 12, true);
   run(Stub::kStore8, two + kPage - 4, 0x1122'3344'5566'7788);
   EXPECT_EQ(word(kData + kPage) & 0xffff'ffff, 0x1122'3344u);
 }

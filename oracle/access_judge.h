@@ -36,7 +36,7 @@ class AccessJudge {
     std::uint64_t gpa[2] = {0, 0};
   };
 
-  bool kvm() const { return state_.profile() == Profile::kKvm; }
+  bool kvm() const { return state_.profile() != Profile::kArchitecture; }
   bool amd() const { return state_.machine().vendor == Vendor::kAmd; }
   const AccessQuery& query() const { return query_; }
   bool same_byte(std::uint64_t a, std::uint64_t b) const {

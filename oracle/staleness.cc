@@ -306,7 +306,13 @@ std::uint64_t StaleWalk::owed(unsigned step, bool store) const {
 }
 
 SearchResult search_stale(const StaleQuery& query, StaleVisitor& visitor) {
-  return Search(query, visitor).run();
+  if (query.profile != Profile::kKvmOnProcessor) return Search(query, visitor).run();
+  StaleQuery one = query;
+  one.profile = Profile::kKvm;
+  const SearchResult found = Search(one, visitor).run();
+  if (found != SearchResult::kNone) return found;
+  one.profile = Profile::kArchitecture;
+  return Search(one, visitor).run();
 }
 
 }  // namespace twinwalk::oracle

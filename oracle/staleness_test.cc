@@ -580,6 +580,34 @@ INSTANTIATE_TEST_SUITE_P(Profiles, LargeLink,
                          ::testing::Values(Profile::kKvm, Profile::kArchitecture),
                          [](const auto& p) { return std::string(name_of(p.param)); });
 
+// A shadow MMU with a processor in front of it: what either keeps.
+TEST(ShadowOnProcessor, KeepsWhatTheShadowKeepsAndWhatTheProcessorKeeps) {
+  Testbed bed(Profile::kKvmOnProcessor);
+  bed.map(kGva, kOld | kLeafUsed);
+  ASSERT_EQ(says(bed.access_fresh(AccessKind::kRead, kGva)), "ok");
+  const std::uint64_t table = 0x110000;
+  bed.spec.write_word(table + 5 * 8, kNew | kLeafUsed);
+  bed.write(kPde, table | kPwua);  // rule 5: no shadow keeps an upper entry
+  const auto read_old = [&] {
+    return says(bed.access(AccessKind::kRead, kGva, bed.through(AccessKind::kRead, kGva, kOld)));
+  };
+  EXPECT_EQ(read_old(), "ok");
+  bed.invlpg(kGva);
+  EXPECT_EQ(read_old(), "stale-after-flush/stale-6");
+}
+
+TEST(ShadowOnProcessor, KeepsWhatTheHostEditedUnannounced) {
+  Testbed bed(Profile::kKvmOnProcessor);
+  bed.map(kGva, kOld | kLeafUsed);
+  bed.spec.write_word(kPde, 0x200000 | kLeafUsed | pte::kPs);
+  ASSERT_EQ(says(bed.access_fresh(AccessKind::kRead, kGva)), "ok");
+  bed.write(kPde, 0x400000 | kLeafUsed | pte::kPs, Writer::kHost);
+  bed.invlpg(kGva);  // rule 31: no flush of the guest's ends what the shadow keeps
+  EXPECT_EQ(says(bed.access(AccessKind::kRead, kGva,
+                            bed.through(AccessKind::kRead, kGva, 0x200000 + kGva))),
+            "ok");
+}
+
 TEST_P(LargeLink, Rule31OutlivesItsFrameAfterAnUnannouncedEdit) {
   bed.write(kPde, kOther | kLeafUsed | pte::kPs, Writer::kHost);
   EXPECT_EQ(read_former(), "ok");

@@ -47,6 +47,19 @@ void run_part(std::string& out, const Results& r) {
 
 void conform_part(std::string& out, const Results& r) {
   if (r.conform.empty()) return;
+  for (const StampLine& s : r.stamps)
+    fmt::format_to(std::back_inserter(out), "\n- {} on {}: {}", e(s.subject), e(s.host),
+                   e(s.stamp));
+  if (!r.stamps.empty()) out += '\n';
+  if (!r.findings.empty())
+    out +=
+        "\n| finding | subject | host | got | allowed | reproduced | trace "
+        "|\n|---|---|---|---|---|---|---|\n";
+  for (const FindingLine& f : r.findings) {
+    fmt::format_to(std::back_inserter(out), "| {} | {} | {} | {} | {} | {} of {} | {} |\n",
+                   e(f.cls), e(f.subject), e(f.host), e(f.got), e(f.allowed), f.reproduced,
+                   f.replays, e(f.file));
+  }
   out +=
       "\n| result | feature | mode | subject | host | checks | why "
       "|\n|---|---|---|---|---|---:|---|\n";

@@ -134,17 +134,16 @@ std::string tile(std::string_view label, std::string_view value, std::string_vie
                      escape_markup(value), small);
 }
 
-Table::Table(std::string_view name, std::initializer_list<std::string_view> head,
-             std::string_view numeric)
+Table::Table(std::string_view name, const std::vector<std::string>& head, std::string_view numeric)
     : name_(name), numeric_(numeric) {
   std::size_t i = 0;
-  for (const std::string_view cell : head) {
+  for (const std::string& cell : head) {
     head_ += fmt::format("<th scope=\"col\"{}>{}</th>",
                          numeric_.at(i++) == '1' ? " class=\"n\"" : "", cell);
   }
 }
 
-void Table::row(std::initializer_list<std::string> cells) {
+void Table::row(const std::vector<std::string>& cells) {
   if (++count_ > kMostRows) return;
   rows_ += "<tr>";
   std::size_t i = 0;

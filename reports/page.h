@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace twinwalk::reports {
 
@@ -20,9 +21,8 @@ std::string tile(std::string_view label, std::string_view value, std::string_vie
 class Table {
  public:
   // `name` is said above the filter; `numeric` has a digit 1 for each column of numbers ("0011").
-  Table(std::string_view name, std::initializer_list<std::string_view> head,
-        std::string_view numeric);
-  void row(std::initializer_list<std::string> cells);
+  Table(std::string_view name, const std::vector<std::string>& head, std::string_view numeric);
+  void row(const std::vector<std::string>& cells);
   // Plain rows beyond kMostRows are counted, not shown: a page has to open.
   static constexpr std::size_t kMostRows = 5000;
   std::string finish(bool filter) const;

@@ -82,6 +82,22 @@ FuzzLine fuzz_line(const Json& j) {
           n("new_divergences")};
 }
 
+FindingLine finding_line(const Json& j) {
+  const auto t = [&](const char* key) { return text_or_empty(j, key); };
+  return {t("finding"),
+          t("class"),
+          t("subject"),
+          t("host"),
+          t("mode"),
+          t("feature"),
+          t("case"),
+          t("got"),
+          t("allowed"),
+          t("rule"),
+          number_or_zero<std::uint64_t>(j, "reproduced"),
+          number_or_zero<std::uint64_t>(j, "replays")};
+}
+
 // Each kind of line is known by keys that only it has.
 bool add_line(const Json& j, Results& out) {
   const auto has = [&](const char* key) { return j.contains(key); };
@@ -91,6 +107,11 @@ bool add_line(const Json& j, Results& out) {
     out.run.push_back(run_line(j));
   else if (has("feature") && has("result"))
     out.conform.push_back(conform_line(j));
+  else if (has("stamp"))
+    out.stamps.push_back(
+        {text_or_empty(j, "subject"), text_or_empty(j, "host"), text_or_empty(j, "stamp")});
+  else if (has("finding") && has("class"))
+    out.findings.push_back(finding_line(j));
   else if (has("bug") && has("detected"))
     out.zoo.push_back(zoo_line(j));
   else if (has("row") && has("value"))

@@ -18,6 +18,13 @@ struct ConformLine {
   std::string feature, subject, host, mode, result, why;  // result: pass, known, fail, skip
   std::uint64_t checks = 0;
 };
+struct StampLine {  // what a column of `conform` ran on
+  std::string subject, host, stamp;
+};
+struct FindingLine {  // a case of `conform` that failed, minimised
+  std::string file, cls, subject, host, mode, feature, case_name, got, allowed, rule;
+  std::uint64_t reproduced = 0, replays = 0;
+};
 struct ZooLine {
   std::string bug, by;
   bool reached = false, triggered = false, detected = false;
@@ -40,12 +47,14 @@ struct Results {
   std::vector<ResultLine> run;
   std::vector<RunSummary> summaries;
   std::vector<ConformLine> conform;
+  std::vector<StampLine> stamps;
+  std::vector<FindingLine> findings;
   std::vector<ZooLine> zoo;
   std::vector<BenchLine> bench;
   std::vector<FuzzLine> fuzz;
   bool empty() const {
-    return run.empty() && summaries.empty() && conform.empty() && zoo.empty() && bench.empty() &&
-           fuzz.empty();
+    return run.empty() && summaries.empty() && conform.empty() && stamps.empty() &&
+           findings.empty() && zoo.empty() && bench.empty() && fuzz.empty();
   }
 };
 

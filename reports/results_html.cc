@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "reports/chart.h"
 #include "reports/escape.h"
@@ -55,6 +58,61 @@ std::string run_section(const Results& r) {
          "<h3>Operations that do not simply agree</h3>\n" + lines.finish(true);
 }
 
+std::string column_of(const ConformLine& c) { return c.subject + " " + c.host + " " + c.mode; }
+
+// The distinct values of `key`, in the order in which they come.
+template <class Key>
+std::vector<std::string> distinct(const std::vector<ConformLine>& lines, Key key) {
+  std::vector<std::string> all;
+  for (const ConformLine& line : lines) {
+    if (std::find(all.begin(), all.end(), key(line)) == all.end()) all.push_back(key(line));
+  }
+  return all;
+}
+
+// Rows features, columns subject, host and mode.
+std::string conform_matrix(const Results& r) {
+  const std::vector<std::string> columns = distinct(r.conform, column_of);
+  std::map<std::pair<std::string, std::string>, const ConformLine*> cells;
+  for (const ConformLine& c : r.conform) cells[{c.feature, column_of(c)}] = &c;
+  std::vector<std::string> head = {"Feature"};
+  for (const std::string& column : columns) head.push_back(e(column));
+  Table table("features", head, std::string(head.size(), '0'));
+  for (const std::string& feature :
+       distinct(r.conform, [](const ConformLine& c) { return c.feature; })) {
+    std::vector<std::string> row = {e(feature)};
+    for (const std::string& column : columns) {
+      const auto found = cells.find({feature, column});
+      row.push_back(found == cells.end()
+                        ? ""
+                        : badge(found->second->result) + " " + grouped(found->second->checks));
+    }
+    table.row(row);
+  }
+  return "<h3>Matrix</h3>\n" + table.finish(false);
+}
+
+std::string stamps_of(const Results& r) {
+  if (r.stamps.empty()) return "";
+  Table table("columns", {"Subject", "Host", "Ran on"}, "000");
+  for (const StampLine& s : r.stamps) table.row({e(s.subject), e(s.host), e(s.stamp)});
+  return "<h3>Where it ran</h3>\n" + table.finish(false);
+}
+
+std::string findings_of(const Results& r) {
+  if (r.findings.empty()) return "";
+  Table table(
+      "findings",
+      {"Class", "Subject", "Host", "Case", "Seen", "Allowed", "Rule", "Reproduced", "Trace"},
+      "0000cc00c");
+  for (const FindingLine& f : r.findings) {
+    table.row({e(f.cls), e(f.subject), e(f.host), e(f.feature + "/" + f.case_name), code(f.got),
+               code(f.allowed), code(f.rule), fmt::format("{} of {}", f.reproduced, f.replays),
+               code(f.file)});
+  }
+  return "<h3>Findings, minimised where they were seen</h3>\n" + table.finish(false);
+}
+
 std::string conform_section(const Results& r) {
   if (r.conform.empty()) return "";
   std::map<std::string, std::uint64_t> by_result;
@@ -62,13 +120,13 @@ std::string conform_section(const Results& r) {
   std::string out = "<h2>Conformance</h2>\n<dl class=\"tiles\">";
   for (const char* result : {"pass", "known", "fail", "skip"})
     out += tile(result, grouped(by_result[result]));
-  Table table("features", {"Result", "Feature", "Mode", "Subject", "Host", "Checks", "Why"},
-              "0000010");
+  Table table("rows", {"Result", "Feature", "Mode", "Subject", "Host", "Checks", "Why"}, "0000010");
   for (const ConformLine& c : r.conform) {
     table.row({badge(c.result), e(c.feature), e(c.mode), e(c.subject), e(c.host), grouped(c.checks),
                e(c.why)});
   }
-  return out + "</dl>\n" + table.finish(true);
+  return out + "</dl>\n" + findings_of(r) + conform_matrix(r) + stamps_of(r) +
+         "<h3>Row by row</h3>\n" + table.finish(true);
 }
 
 std::string zoo_section(const Results& r) {

@@ -1,18 +1,29 @@
 #include "harness/cli/conform_verb.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "harness/checker.h"
+#include "harness/cli/conform_findings.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
+#include "harness/cli/progress.h"
 #include "harness/cli/subjects.h"
+#include "harness/fuzzing/atomic_file.h"
+#include "harness/trace/print.h"
+#include "harness/trace/serial_log.h"
 #include "kvm_runner/conform.h"
+#include "kvm_runner/hosts/local_module.h"
+#include "reports/ci_formats.h"
+#include "reports/html.h"
+#include "reports/results.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -72,81 +83,202 @@ CaseVerdict judge(const Trace& trace, Subject& subject) {
   return verdict;
 }
 
-// The column of a subject that cannot be run here: skipped, never a pass.
-std::vector<ConformLine> skipped_column(const SubjectWords& words, Mode mode,
-                                        const std::string& why) {
-  std::vector<ConformLine> lines;
-  for (const ConformFeature& feature : conform_features(mode)) {
-    ConformLine line;
-    line.feature = feature.name;
-    line.subject = words.subject;
-    line.host = words.host;
-    line.mode = name_of(mode);
-    line.result = ConformResult::kSkip;
-    line.why = why;
-    lines.push_back(std::move(line));
-  }
-  return lines;
-}
+constexpr std::size_t kQuickCases = 6;  // a row, evenly spread
+constexpr double kSearchSeconds = 300;  // for smaller traces, a column
 
-// Everything that will be asked of a subject elsewhere, which does it faster at once.
-void prefetch(remote::RemoteSubject& subject, std::span<const Mode> modes) {
-  std::vector<Program> programs;
-  Lowering lowering;
-  for (const Mode mode : modes) {
-    for (const Trace& trace : conform_traces(mode, subject.info())) {
-      if (requirements_hold(trace)) lowering.lower(trace, programs.emplace_back());
+// The suite on one subject and host.
+class Column {
+ public:
+  Column(const ConformOptions& options, const SubjectWords& words, std::span<const Mode> modes)
+      : options_(options), words_(words) {
+    choice_.modes.assign(modes.begin(), modes.end());
+    choice_.corpus = options.corpus;
+    const bool slow = hosts::is_slow(words.host);
+    if (options.quick || (slow && !options.full)) choice_.most_cases = kQuickCases;
+  }
+
+  // Why it is not to be run at all; it is skipped then.
+  void leave_out(const std::string& why) {
+    SubjectInfo info;
+    info.name = words_.subject;
+    skip(info, why);
+  }
+
+  void run() {
+    const NamedSubject named = make_subject(words_);
+    if (named.subject == nullptr) return leave_out(named.why_not);
+    info_ = named.subject->info();
+    const std::vector<ConformRow> rows = conform_rows(choice_, info_);
+    if (auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(named.subject.get()))
+      prefetch(*elsewhere, rows);
+    lines_ = twinwalk::conform(*named.subject, words_.host, rows, judge,
+                               [this](const ConformLine& line) { tell(line); });
+    if (!options_.out.empty()) findings_ = find_smallest(*named.subject, lines_, kSearchSeconds);
+  }
+
+  const std::vector<ConformLine>& lines() const { return lines_; }
+  const std::vector<ConformFinding>& findings() const { return findings_; }
+  const SubjectInfo& info() const { return info_; }
+  const std::string& host() const { return words_.host; }
+
+ private:
+  // What cannot be run here is skipped, never a pass.
+  void skip(const SubjectInfo& info, const std::string& why) {
+    info_ = info;
+    for (const ConformRow& row : conform_rows(choice_, info)) {
+      ConformLine line;
+      line.feature = row.feature;
+      line.subject = words_.subject;
+      line.host = words_.host;
+      line.mode = row.mode;
+      line.result = ConformResult::kSkip;
+      line.why = why;
+      tell(line);
+      lines_.push_back(std::move(line));
     }
   }
-  subject.prefetch(std::move(programs));
+
+  void tell(const ConformLine& line) const {
+    if (options_.json) print("{}\n", to_json(line));
+  }
+
+  // Everything that will be asked of a subject elsewhere, which does it faster at once.
+  void prefetch(remote::RemoteSubject& subject, std::span<const ConformRow> rows) const {
+    std::vector<Program> programs;
+    Lowering lowering;
+    for (const ConformRow& row : rows) {
+      for (const ConformTrace& c : row.traces) {
+        if (requirements_hold(c.trace)) lowering.lower(c.trace, programs.emplace_back());
+      }
+    }
+    Progress progress(fmt::format("{} on {}", words_.subject, words_.host), programs.size());
+    subject.link().on_progress([&progress](std::size_t done) { progress.reached(done); });
+    subject.prefetch(std::move(programs));
+    subject.link().on_progress({});
+  }
+
+  const ConformOptions& options_;
+  SubjectWords words_;
+  ConformChoice choice_;
+  SubjectInfo info_;
+  std::vector<ConformLine> lines_;
+  std::vector<ConformFinding> findings_;
+};
+
+// {"stamp","subject","host"}: what a column ran on.
+std::string stamp_of(const Column& column) {
+  nlohmann::ordered_json json;
+  json["stamp"] = column.info().version;
+  json["subject"] = column.info().name;
+  json["host"] = column.host();
+  return json.dump();
 }
 
-void write_results(const std::string& folder, const std::vector<ConformLine>& lines) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw Failure(fmt::format("{}: {}", folder, error.message()));
-  std::string json;
-  for (const ConformLine& line : lines) {
-    json += to_json(line) + "\n";
-    for (const ConformCase& failed : line.failed) {
-      write_file(fmt::format("{}/{}-{}-{}.walk", folder, line.subject, line.feature, failed.name),
-                 failed.text);
-    }
+// Findings are written at once, each as soon as its column is done.
+void write_findings(const std::string& folder, const Column& column, std::string& json) {
+  for (const ConformFinding& finding : column.findings()) {
+    const std::string text = twinwalk::print(finding.trace);
+    const std::string file = fmt::format("findings/{}-{}-{}-{:08x}.walk", finding.cls,
+                                         column.info().name, finding.feature, crc32(text));
+    write_file(folder + "/" + file, text);
+    json += to_json(finding, column.info(), column.host(), file) + "\n";
   }
+}
+
+void write_reports(const std::string& folder, const std::string& json) {
+  reports::Results results;
+  if (const auto error = reports::read_results(json, "conform.jsonl", results))
+    throw Failure(*error);
   write_file(folder + "/conform.jsonl", json);
-  write_file(folder + "/matrix.txt", conform_matrix(lines));
+  write_file(folder + "/conform.html", reports::to_html(results));
+  write_file(folder + "/conform.md", reports::to_markdown(results));
+  write_file(folder + "/conform.xml", reports::to_junit(results));
 }
+
+void stay_on(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (cpu >= CPU_SETSIZE) throw Failure(fmt::format("--cpu: there is no processor {}", cpu));
+  CPU_SET(static_cast<unsigned>(cpu), &set);
+  if (sched_setaffinity(0, sizeof set, &set) != 0)
+    throw Failure(fmt::format("--cpu: there is no processor {}", cpu));
+}
+
+// All columns of a run, and what is kept of them.
+class Run {
+ public:
+  explicit Run(const ConformOptions& options) : options_(options), modes_(modes_of(options)) {}
+
+  void columns(std::span<const SubjectWords> all) {
+    for (const SubjectWords& words : all) one(words);
+  }
+
+  // The same with this machine's module of KVM loaded in both ways.
+  void both_ways(std::span<const SubjectWords> all) {
+    hosts::LocalModule module;
+    std::string why;
+    if (!module.find(why)) throw Failure("--reload-module: " + why);
+    for (const bool value : {true, false}) {
+      if (!module.load_with(value, why)) throw Failure("--reload-module: " + why);
+      for (SubjectWords words : all) {
+        words.host = fmt::format("local:{}={}", module.parameter(), value ? 1 : 0);
+        one(words);
+      }
+    }
+  }
+
+  int finish() const {
+    if (!options_.json) write_out(conform_matrix(lines_));
+    if (!options_.json && !options_.out.empty()) print("{}/conform.html\n", options_.out);
+    const bool failed = std::any_of(lines_.begin(), lines_.end(), [](const ConformLine& line) {
+      return line.result == ConformResult::kFail;
+    });
+    return failed ? kExitFound : kExitGood;
+  }
+
+ private:
+  void one(const SubjectWords& words) {
+    Column column(options_, words, modes_);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
+    if (options_.seconds > 0 && spent.count() >= options_.seconds) {
+      column.leave_out(fmt::format("the time limit of {} s is over", options_.seconds));
+    } else {
+      column.run();
+    }
+    json_ += stamp_of(column) + "\n";
+    for (const ConformLine& line : column.lines()) json_ += to_json(line) + "\n";
+    lines_.insert(lines_.end(), column.lines().begin(), column.lines().end());
+    if (options_.json) print("{}\n", stamp_of(column));
+    if (options_.out.empty()) return;
+    write_findings(options_.out, column, json_);
+    write_reports(options_.out, json_);
+  }
+
+  const ConformOptions& options_;
+  const std::vector<Mode> modes_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::vector<ConformLine> lines_;
+  std::string json_;  // of all columns so far
+};
 
 }  // namespace
 
 int conform(const ConformOptions& options) {
-  if (options.reload_module) throw Failure("--reload-module: not available in this version");
-  const std::vector<Mode> modes = modes_of(options);
-  std::vector<ConformLine> lines;
-  const auto on_line = [&](const ConformLine& line) {
-    if (options.json) print("{}\n", to_json(line));
-  };
-  for (const SubjectWords& words : columns_of(options)) {
-    const NamedSubject named = make_subject(words);
-    if (auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(named.subject.get()))
-      prefetch(*elsewhere, modes);
-    for (const Mode mode : modes) {
-      std::vector<ConformLine> column;
-      if (named.subject != nullptr) {
-        column = twinwalk::conform(*named.subject, words.host, mode, judge, on_line);
-      } else {
-        column = skipped_column(words, mode, named.why_not);
-        for (const ConformLine& line : column) on_line(line);
-      }
-      lines.insert(lines.end(), column.begin(), column.end());
-    }
+  const std::vector<SubjectWords> columns = columns_of(options);
+  Run run(options);
+  if (options.cpu >= 0) stay_on(options.cpu);
+  if (!options.out.empty()) {
+    const std::string error = fuzz::make_folder(options.out + "/findings");
+    if (!error.empty()) throw Failure(error);
   }
-  if (!options.json) write_out(conform_matrix(lines));
-  if (!options.out.empty()) write_results(options.out, lines);
-  const bool failed = std::any_of(lines.begin(), lines.end(), [](const ConformLine& line) {
-    return line.result == ConformResult::kFail;
-  });
-  return failed ? kExitFound : kExitGood;
+  if (!options.reload_module) {
+    run.columns(columns);
+  } else if (options.host == "local") {
+    run.both_ways(columns);
+  } else {
+    throw Failure("--reload-module is for this machine's own KVM");
+  }
+  return run.finish();
 }
 
 }  // namespace twinwalk::cli

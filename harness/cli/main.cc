@@ -159,7 +159,14 @@ void add_conform(CLI::App& app, int& code) {
   verb->add_option("--host", options->host, "where: local, or " + host_names());
   verb->add_option("--mode", options->mode,
                    "one guest mode alone: none, 32-bit, pae, 4-level, 5-level");
-  verb->add_flag("--reload-module", options->reload_module)->group("");
+  verb->add_flag("--quick", options->quick, "a few cases a feature, as on slow hosts");
+  verb->add_flag("--full", options->full, "every case, also on slow hosts");
+  verb->add_flag("!--no-corpus", options->corpus, "without the traces of the corpus");
+  verb->add_flag("--reload-module", options->reload_module,
+                 "kvm here: with and without EPT or NPT, by loading the module anew");
+  verb->add_option("--cpu", options->cpu, "stay on that processor")->check(CLI::NonNegativeNumber);
+  verb->add_option("--seconds", options->seconds, "begin nothing more after that time")
+      ->check(CLI::NonNegativeNumber);
   verb->add_flag("--json", options->json, "one JSON object a feature and subject");
   verb->add_option("--out", options->out, "folder for lines, matrix and traces that failed");
   verb->callback([options, &code] { code = conform(*options); });

@@ -56,7 +56,7 @@ std::vector<const hosts::HostVariant*> variants_of(const std::string& host,
 NamedSubject make_subject(const SubjectWords& words) {
   const std::string& word = words.subject;
   NamedSubject named;
-  if (words.host != "local") {
+  if (words.host.compare(0, 5, "local") != 0) {
     named.subject = hosts::start_variant(*variants_of(words.host, word).front(), named.why_not);
     return named;
   }

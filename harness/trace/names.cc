@@ -126,7 +126,7 @@ std::string_view name_of(SkipReason r) {
 std::string_view name_of(Complaint c) { return pick(kComplaints, c); }
 
 std::string_view name_of(Profile p) {
-  return pick(std::array<std::string_view, 2>{"kvm", "architecture"}, p);
+  return pick(std::array<std::string_view, 3>{"kvm", "architecture", "kvm-on-processor"}, p);
 }
 std::string_view name_of(VerdictKind v) {
   return pick(std::array<std::string_view, 4>{"agree", "diverge", "skip", "unspecified"}, v);

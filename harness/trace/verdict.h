@@ -11,7 +11,10 @@
 
 namespace twinwalk {
 
-enum class Profile : std::uint8_t { kKvm, kArchitecture };
+// By what an outcome is judged: what a shadow MMU in the manner of KVM keeps, what the manual lets
+// a processor keep, or, for a shadow MMU with a processor in front of it that nobody sees into,
+// both.
+enum class Profile : std::uint8_t { kKvm, kArchitecture, kKvmOnProcessor };
 enum class VerdictKind : std::uint8_t { kAgree, kDiverge, kSkip, kUnspecified };
 
 // Semantic classes of divergence. The audit-*, escape, liveness and trap classes mirror Complaint.

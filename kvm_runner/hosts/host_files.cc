@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -37,6 +38,17 @@ std::string identity_of(const std::string& path) {
          "." + std::to_string(status.st_mtim.tv_nsec);
 }
 
-std::string sibling(const std::string& name) { return (own_folder() / name).string(); }
+std::string output_of(const std::string& command) {
+  constexpr std::size_t kMost = 1 << 14;
+  std::string text;
+  FILE* out = popen((command + " 2>/dev/null").c_str(), "r");
+  if (out == nullptr) return text;
+  char buffer[512];
+  while (std::fgets(buffer, sizeof buffer, out) != nullptr) {
+    if (text.size() < kMost) text += buffer;
+  }
+  pclose(out);
+  return text;
+}
 
 }  // namespace twinwalk::hosts

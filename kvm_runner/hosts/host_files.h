@@ -16,8 +16,9 @@ std::string host_file(const std::string& name, std::string& why);
 // What tells one state of a file from another without reading it: name, size, time of change.
 std::string identity_of(const std::string& path);
 
-// Path of a program that is built beside this one.
-std::string sibling(const std::string& name);
+// What a shell command prints on standard output, at most some kilobytes; empty if it cannot be
+// run.
+std::string output_of(const std::string& command);
 
 }  // namespace twinwalk::hosts
 

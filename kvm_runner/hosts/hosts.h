@@ -20,6 +20,9 @@ struct HostVariant {
 };
 std::span<const HostVariant> host_variants();
 
+// Whether a whole suite there takes many minutes; `host` may name a variant.
+bool is_slow(std::string_view host);
+
 // Starts it. Null, and why, if it cannot be had here.
 std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why);
 

@@ -32,7 +32,8 @@ bool LiveLink::open(std::string& why) {
   host_ = plan_.start(why);
   if (host_ == nullptr) return false;
   channel_ = std::make_unique<LineChannel>(host_->port(), host_->port());
-  if (!command("describe", why)) return close(), false;
+  const bool there = host_->boots() ? await(0, nullptr, why) : command("describe", why);
+  if (!there) return close(), false;
   for (const std::string& text : plan_.commands) {
     if (!command(text, why)) return close(), false;
   }
@@ -103,6 +104,7 @@ std::size_t LiveLink::ask(std::span<const Program> programs, std::size_t first,
       channel_->send(trace_line(base + sent, programs[sent]));
     next_ = base + sent;
     if (!await(base + i, &answers[i], why)) return i;
+    tell_progress(i + 1);
   }
   return programs.size();
 }

@@ -20,6 +20,8 @@ class LiveHost {
   virtual ~LiveHost() = default;
   // The descriptor of the agent's port, both ways.
   virtual int port() const = 0;
+  // Whether its agent is still to start, and will say so: before, what it is sent is lost.
+  virtual bool boots() const = 0;
   // What its console said last.
   virtual std::string last_words() const = 0;
 };

@@ -6,6 +6,16 @@
 #   hosts/linux/initrd              the agent and the kernel's KVM modules
 
 needs_of_qemu_svm=("qemu-system-x86_64 qemu-system-x86" "cpio cpio")
+needs_of_bochs_vmx=(
+  "bochs-bin bochs"
+  "/usr/share/bochs/BIOS-bochs-latest bochsbios"
+  "/usr/share/vgabios/vgabios.bin vgabios"
+  "grub-mkrescue grub-common"
+  "/usr/lib/grub/i386-pc/cdboot.img grub-pc-bin"
+  "xorriso xorriso"
+  "mformat mtools"
+  "cpio cpio"
+)
 
 # install_needs ROW...: what of it is missing.
 install_needs() {
@@ -64,6 +74,25 @@ make_initrd() {
   if cmp -s "$out.new" "$out"; then rm "$out.new"; else mv "$out.new" "$out"; fi
 }
 
+# make_linux_iso: the kernel and the initrd, booted by GRUB. The kernel is spared what costs an interpreter much time.
+make_linux_iso() {
+  local root=$build/hosts/linux.iso.root out=$build/hosts/linux.iso
+  local fast="nopti mitigations=off tsc=reliable lpj=100000 random.trust_cpu=on acpi=off noapic nosmp"
+  local skipped="initcall_blacklist=load_system_certificate_list,trace_eval_init,crypto_kdf108_init,init_kprobe_trace"
+  rm -rf "$root" && mkdir -p "$root/boot/grub" && cp "$build/hosts/linux/vmlinuz" "$build/hosts/linux/initrd" "$root/boot/" ||
+    die "cannot write to $build/hosts"
+  cat >"$root/boot/grub/grub.cfg" <<END
+serial --unit=0 --speed=115200
+terminal_output serial
+set timeout=0
+linux /boot/vmlinuz console=ttyS0,115200 nokaslr panic=1 oops=panic loglevel=4 $fast $skipped twinwalk.port=/dev/ttyS1
+initrd /boot/initrd
+boot
+END
+  grub-mkrescue -o "$out.new" "$root" >"$out.log" 2>&1 || die "cannot make $out: $(tail -1 "$out.log")"
+  rm -rf "$root" && mv "$out.new" "$out"
+}
+
 # prepare_host NAME BIN: what the host of that name needs; BIN is the folder of the built programs. A name that is none is
 # left to the program to refuse.
 prepare_host() {
@@ -73,6 +102,12 @@ prepare_host() {
       install_needs "${needs_of_qemu_svm[@]}"
       fetch_kernel
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
+      ;;
+    bochs-vmx)
+      install_needs "${needs_of_bochs_vmx[@]}"
+      fetch_kernel
+      make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
+      make_linux_iso
       ;;
     *) return 0 ;;
   esac

@@ -31,6 +31,7 @@ class QemuMachine final : public LiveHost {
     if (monitor_ >= 0) close(monitor_);
   }
   int port() const override { return port_; }
+  bool boots() const override { return boots_; }
   int monitor() const { return monitor_; }
   std::string last_words() const override {
     const std::string console = tail_of(console_, 6);
@@ -39,6 +40,7 @@ class QemuMachine final : public LiveHost {
 
   // `state`: a file of save_state(); empty: power on.
   bool start(const BootFiles& files, const std::string& state, std::string& why) {
+    boots_ = state.empty();
     const std::string port = scratch_.file("port"), monitor = scratch_.file("monitor");
     Listener port_listener, monitor_listener;
     if (!port_listener.open_local(port, why) || !monitor_listener.open_local(monitor, why))
@@ -86,26 +88,16 @@ class QemuMachine final : public LiveHost {
   }
 
   static constexpr const char* kCommandLine =
-      "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off twinwalk.port=/dev/ttyS1";
+      "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off "
+      "rcupdate.rcu_expedited=1 twinwalk.port=/dev/ttyS1";
 
  private:
   ScratchFolder scratch_;
   std::string console_ = scratch_.file("console"), messages_ = scratch_.file("messages");
   Emulator emulator_;
   int port_ = -1, monitor_ = -1;
+  bool boots_ = true;
 };
-
-// The first line that a program prints, empty if it cannot be run.
-std::string first_line_of(const std::string& command) {
-  std::string line;
-  FILE* out = popen((command + " 2>/dev/null").c_str(), "r");
-  if (out == nullptr) return line;
-  char buffer[256];
-  if (std::fgets(buffer, sizeof buffer, out) != nullptr) line = buffer;
-  pclose(out);
-  while (!line.empty() && line.back() == '\n') line.pop_back();
-  return line;
-}
 
 // FNV-1a.
 std::string hash_of(const std::string& text) {
@@ -119,7 +111,8 @@ std::string hash_of(const std::string& text) {
 class QemuSvm {
  public:
   bool prepare(std::string& why) {
-    version_ = first_line_of(std::string(kQemu) + " --version");
+    version_ = output_of(std::string(kQemu) + " --version");
+    version_ = version_.substr(0, version_.find('\n'));
     if (version_.empty()) return why = std::string(kQemu) + " cannot be run", false;
     files_.kernel = host_file("linux/vmlinuz", why);
     if (!files_.kernel.empty()) files_.initrd = host_file("linux/initrd", why);

@@ -134,6 +134,25 @@ BEGIN flush_all
     mov %rcx, %cr4
     mov %rax, %cr4
     DONE
+BEGIN read_cr0
+    mov %cr0, %rax
+    DONE
+BEGIN read_cr3
+    mov %cr3, %rax
+    DONE
+BEGIN read_cr4
+    mov %cr4, %rax
+    DONE
+BEGIN read_efer
+    mov $0xc0000080, %ecx
+    rdmsr
+    shl $32, %rdx
+    or %rdx, %rax
+    DONE
+BEGIN read_pkru
+    xor %ecx, %ecx
+    rdpkru
+    DONE
     .balign 64
     .endm
 

@@ -1,20 +1,10 @@
 #include "kvm_runner/payload/payload.h"
 
+#include "kvm_runner/payload/stub_names.h"
+
 extern "C" {
 extern const unsigned char twinwalk_payload_begin[], twinwalk_payload_user[],
     twinwalk_payload_end[];
-// Formatting this list never comes to rest.
-// clang-format off
-#define TWINWALK_STUBS(X)                                                                     \
-  X(load8)                                                                                    \
-  X(load4)                                                                                    \
-  X(load2)                                                                                    \
-  X(load1)                                                                                    \
-  X(store8)                                                                                   \
-  X(store4) X(store2) X(store1) X(rmw8) X(rmw4) X(rmw2) X(rmw1) X(fetch) X(invlpg) X(invpcid) \
-      X(write_cr0) X(write_cr3) X(write_cr4) X(write_efer) X(write_pkru) X(stac) X(clac)      \
-          X(flush_all)
-// clang-format on
 #define TWINWALK_DECLARE(name) extern const unsigned char twinwalk_stub_##name[];
 TWINWALK_STUBS(TWINWALK_DECLARE)
 }

@@ -33,6 +33,11 @@ enum class Stub : std::uint8_t {
   kStac,
   kClac,
   kFlushAll,
+  kReadCr0,
+  kReadCr3,
+  kReadCr4,
+  kReadEfer,
+  kReadPkru,
   kCount,
 };
 

@@ -93,8 +93,7 @@ void answer(Subject& subject, const Program& program, Reply& reply) {
 std::string describe(const SubjectInfo& info) {
   std::string text;
   if (info.vendor) text = std::string("vendor=") + std::string(name_of(*info.vendor)) + " ";
-  if (info.profile == Profile::kArchitecture) text += "hardware-walks ";
-  return text + info.version;
+  return text + "judged=" + std::string(name_of(info.profile)) + " " + info.version;
 }
 
 void serve(FarEnd& far_end, LineChannel& channel) {

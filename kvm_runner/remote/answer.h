@@ -16,8 +16,7 @@ namespace twinwalk::remote {
 void answer(Subject& subject, const Program& program, Reply& reply);
 
 // The text of a `host` line, and what it says of the subject besides the version: "vendor=amd
-// hardware-walks ...": whose machines it has, and that the guest's own tables are walked by
-// hardware.
+// judged=architecture ...".
 std::string describe(const SubjectInfo& info);
 
 // What a far end is to its server.

@@ -35,11 +35,13 @@ bool take(std::string& text, const std::string& word) {
 
 // What describe() (answer.h) made of it.
 SubjectInfo info_of(std::string name, std::string text) {
-  SubjectInfo info{std::move(name), "", Profile::kKvm, true, {}};
+  SubjectInfo info{std::move(name), "", Profile::kKvmOnProcessor, true, {}, {}};
   for (const Vendor vendor : {Vendor::kIntel, Vendor::kAmd}) {
     if (take(text, "vendor=" + std::string(name_of(vendor)))) info.vendor = vendor;
   }
-  if (take(text, "hardware-walks")) info.profile = Profile::kArchitecture;
+  for (const Profile profile : {Profile::kKvm, Profile::kArchitecture, Profile::kKvmOnProcessor}) {
+    if (take(text, "judged=" + std::string(name_of(profile)))) info.profile = profile;
+  }
   info.version = std::move(text);
   return info;
 }

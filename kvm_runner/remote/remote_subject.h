@@ -4,9 +4,11 @@
 // The near end: a subject whose programs run elsewhere.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "harness/subject.h"
@@ -31,9 +33,20 @@ class Link {
   virtual ~Link() = default;
   // What it runs on, for result lines; known from the start.
   virtual std::string describe() const = 0;
+  // Told how many programs of a run() are done, from time to time.
+  void on_progress(std::function<void(std::size_t)> progress) { progress_ = std::move(progress); }
+
   // Replaces `answers`: one a program. After a death it goes on with the next program on a new
   // start.
   virtual void run(std::span<const Program> programs, std::vector<Answer>& answers) = 0;
+
+ protected:
+  void tell_progress(std::size_t done) const {
+    if (progress_) progress_(done);
+  }
+
+ private:
+  std::function<void(std::size_t)> progress_;
 };
 
 class RemoteSubject final : public Subject {

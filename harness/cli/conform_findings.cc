@@ -1,0 +1,103 @@
+#include "harness/cli/conform_findings.h"
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "harness/checker.h"
+#include "harness/cli/subjects.h"
+#include "harness/minimise.h"
+
+namespace twinwalk::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr unsigned kReplays = 10;
+constexpr std::uint64_t kMostRuns = 600;  // a run elsewhere takes milliseconds, or a boot
+
+// The first divergence that is not known; its class is kNone if there is none.
+struct First {
+  DivergenceClass cls = DivergenceClass::kNone;
+  std::string got, allowed, rule;
+};
+First first_divergence(Checker& checker, const Trace& trace) {
+  First first;
+  checker.check(trace, [&](const CheckEvent& event) {
+    const Verdict& v = event.verdict;
+    if (v.kind != VerdictKind::kDiverge || event.known || first.cls != DivergenceClass::kNone)
+      return;
+    first = {v.divergence, v.got, v.allowed, v.rule != nullptr ? std::string(v.rule->id) : ""};
+  });
+  return first;
+}
+
+ConformFinding smallest(Checker& checker, const ConformTrace& failed, const First& first,
+                        Clock::time_point until) {
+  ConformFinding finding;
+  finding.cls = name_of(first.cls);
+  finding.case_name = failed.name;
+  const auto shows = [&](const Trace& trace) {
+    return first_divergence(checker, trace).cls == first.cls;
+  };
+  MinimiseOptions options;
+  options.max_runs = kMostRuns;
+  options.stop = [until] { return Clock::now() >= until; };
+  const Minimised result = minimise(failed.trace, shows, options);
+  finding.trace = result.reproduced ? result.trace : failed.trace;
+  const First last = first_divergence(checker, finding.trace);
+  finding.got = last.got, finding.allowed = last.allowed, finding.rule = last.rule;
+  for (; finding.replays < kReplays; ++finding.replays)
+    finding.reproduced += shows(finding.trace) ? 1 : 0;
+  return finding;
+}
+
+}  // namespace
+
+std::vector<ConformFinding> find_smallest(Subject& subject, std::span<const ConformLine> lines,
+                                          double seconds) {
+  std::vector<ConformFinding> findings;
+  Checker checker(subject);
+  accept_host_deviations(checker);
+  const auto until = Clock::now() + std::chrono::milliseconds(static_cast<long>(seconds * 1000));
+  for (const ConformLine& line : lines) {
+    std::vector<DivergenceClass> seen;
+    for (const ConformTrace& failed : line.failed) {
+      const First first = first_divergence(checker, failed.trace);
+      const bool again = std::find(seen.begin(), seen.end(), first.cls) != seen.end();
+      if (again) continue;
+      seen.push_back(first.cls);
+      ConformFinding finding;
+      if (first.cls != DivergenceClass::kNone) {
+        finding = smallest(checker, failed, first, until);
+      } else {  // it was seen once, and not again
+        finding.cls = "not-reproduced", finding.case_name = failed.name,
+        finding.trace = failed.trace;
+        finding.replays = 1;
+      }
+      finding.feature = line.feature, finding.mode = line.mode;
+      findings.push_back(std::move(finding));
+    }
+  }
+  return findings;
+}
+
+std::string to_json(const ConformFinding& finding, const SubjectInfo& info, const std::string& host,
+                    const std::string& file) {
+  nlohmann::ordered_json json;
+  json["finding"] = file;
+  json["class"] = finding.cls;
+  json["subject"] = info.name;
+  json["host"] = host;
+  json["mode"] = finding.mode;
+  json["feature"] = finding.feature;
+  json["case"] = finding.case_name;
+  json["got"] = finding.got;
+  json["allowed"] = finding.allowed;
+  json["rule"] = finding.rule;
+  json["reproduced"] = finding.reproduced;
+  json["replays"] = finding.replays;
+  return json.dump();
+}
+
+}  // namespace twinwalk::cli

@@ -1,0 +1,12 @@
+# cmake -DCORPUS=folder -DOUT=file -P: corpus/seed and corpus/regress in one text, each trace behind a line with its name.
+set(text "")
+foreach(folder seed regress)
+  file(GLOB files ${CORPUS}/${folder}/*.walk)
+  list(SORT files)
+  foreach(path ${files})
+    get_filename_component(name ${path} NAME_WE)
+    file(READ ${path} one)
+    string(APPEND text "#=== ${folder}/${name}\n${one}")
+  endforeach()
+endforeach()
+file(WRITE ${OUT} "${text}")
