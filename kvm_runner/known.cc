@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <set>
 #include <stdexcept>
 
@@ -38,7 +39,9 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "high-half",
                                        "lacked-cr4-bit",
                                        "after-torn-store",
-                                       "mode"};
+                                       "mode",
+                                       "ept-ad",
+                                       "lost-table"};
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -164,6 +167,15 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
+// "gfn 0xN among them" was allowed, and that is where `map` puts tables.
+bool lost_table(const DivergentStep& s) {
+  constexpr std::string_view kStart = "gfn 0x";
+  const std::string& allowed = s.verdict.allowed;
+  if (allowed.compare(0, kStart.size(), kStart) != 0) return false;
+  const std::uint64_t gfn = std::strtoull(allowed.c_str() + kStart.size(), nullptr, 16);
+  return gfn - kTablePool / kvm::kPage < kTablePoolPages;
+}
+
 std::string error_code_change(const Verdict& verdict) {
   std::set<std::string> got, allowed;
   std::string_view got_at, allowed_at;
@@ -215,6 +227,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
   if (name == "rule") return s.verdict.rule != nullptr ? std::string(s.verdict.rule->id) : "";
   if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
+  if (name == "ept-ad") return flag((s.program.machine.tdp & tdp::kAd) != 0);
+  if (name == "lost-table") return flag(lost_table(s));
   if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
   if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
   if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);

@@ -56,6 +56,8 @@ struct KnownDeviation {
 //   lacked-cr4-bit         1: a write to CR4 that sets a bit whose feature the machine lacks, or an
 //                          access on a vCPU whose CR4 took such a value last
 //   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
+//   ept-ad                 1: the second dimension of the machine has accessed and dirty flags
+//   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.
