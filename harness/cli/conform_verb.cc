@@ -93,7 +93,7 @@ class Column {
       : options_(options), words_(words) {
     choice_.modes.assign(modes.begin(), modes.end());
     choice_.corpus = options.corpus;
-    const bool slow = hosts::is_slow(words.host);
+    const bool slow = hosts::is_slow(words.host, words.subject);
     if (options.quick || (slow && !options.full)) choice_.most_cases = kQuickCases;
   }
 
