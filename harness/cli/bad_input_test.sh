@@ -70,7 +70,12 @@ refuses "not built" "$twinwalk" mutate core
 refuses "no such subject" "$twinwalk" run --subject nobody "$work/good.walk"
 refuses "no such reference" "$twinwalk" run --reference spec,nobody "$work/good.walk"
 refuses "no such host" "$twinwalk" conform --host moon
-refuses "host of another version" "$twinwalk" conform --host qemu-svm
+refuses "no such host to fuzz" "$twinwalk" fuzz --subject kvm --host moon
+refuses "nothing to fuzz here" "$twinwalk" fuzz --subject kvm
+refuses "core on a host" "$twinwalk" fuzz --host qemu-svm
+refuses "configuration of another subject" "$twinwalk" fuzz --subject kvm --host qemu-svm --config ept
+refuses "engine of another subject" "$twinwalk" fuzz --subject kvm --host qemu-svm --engine afl
+refuses "no such variant of a host" "$twinwalk" conform --host qemu-svm:npt=2
 refuses "not a number" "$twinwalk" fuzz --seconds soon
 refuses "too few" "$twinwalk" fuzz --jobs 0
 refuses "no such configuration" "$twinwalk" fuzz --config none
