@@ -55,7 +55,7 @@ BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
     counts.news += fresh;
     if (!agrees) {
       ++counts.divergences;
-      diverged.push_back({trace, finding_of(result, result.profile)});
+      diverged.push_back({trace, result, plan_.name ? plan_.name(checker_, result) : ""});
     } else if (fresh != 0 && on_new) {
       on_new(trace);
     }

@@ -7,12 +7,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "fuzzers/mutator.h"
 #include "fuzzers/population.h"
 #include "harness/checker.h"
-#include "harness/finding.h"
 #include "harness/fuzzing/config.h"
 
 namespace twinwalk::fuzz {
@@ -32,6 +32,8 @@ struct BatchPlan {
   const Config* config = nullptr;
   // Makes a trace one that the subject's host can run, as far as its machine decides that.
   std::function<void(Trace&)> fit;
+  // What tells one finding from another; of the checker's last check, which diverged.
+  std::function<std::string(const Checker&, const CheckResult&)> name;
   std::uint64_t seed = 1;
   std::size_t batch = 32;      // programs
   std::size_t most_ops = 112;  // a trace: a program costs as much as some dozens of its steps
@@ -43,7 +45,8 @@ struct BatchCounts {
 
 struct Diverged {
   Trace trace;
-  Finding finding;
+  CheckResult result;
+  std::string name;  // BatchPlan::name
 };
 
 class BatchFuzzer {

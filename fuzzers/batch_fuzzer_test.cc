@@ -113,7 +113,7 @@ TEST_F(BatchFuzzing, WhatDivergesIsHandedOutAndNotKept) {
     std::vector<Program> again(1);
     Lowering().lower(d.trace, again[0]);
     target_.prefetch(std::move(again));
-    EXPECT_EQ(checker_.check(d.trace).divergence, d.finding.divergence);
+    EXPECT_EQ(checker_.check(d.trace).divergence, d.result.divergence);
   }
 }
 

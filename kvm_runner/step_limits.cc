@@ -15,6 +15,11 @@ constexpr Cr4Feature kCr4Features[] = {
     {cr4::kSmap, feature::kSmap}, {cr4::kPke, feature::kPku},
 };
 
+// Bits of CR4 for which a machine line has no word: VME, PVI, TSD, DE, PCE, OSFXSR, OSXMMEXCPT, UMIP,
+// VMXE, SMXE, FSGSBASE, OSXSAVE. The trace's machine reserves them; the host's processor may have
+// them. SDM 3A §"Control Registers".
+constexpr std::uint64_t kCr4BesidePaging = 0x5'6f0f;
+
 SkipReason why_not_feature(std::uint32_t feature, const Machine& machine, std::uint32_t host) {
   if (!machine.has(feature)) return SkipReason::kFeatureNotSupported;
   return (host & feature) == feature ? SkipReason::kNone : SkipReason::kHostLacksFeature;
@@ -39,6 +44,7 @@ SkipReason why_not_pkru(const Machine& machine, const Registers& now, std::uint3
 }
 
 SkipReason why_not_cr4(std::uint64_t value, const Machine& machine, std::uint32_t host) {
+  if ((value & kCr4BesidePaging) != 0) return SkipReason::kHostLacksFeature;
   for (const Cr4Feature& f : kCr4Features) {
     const bool wanted = (value & f.mask) != 0 && machine.has(f.feature);
     if (wanted && (host & f.feature) == 0) return SkipReason::kHostLacksFeature;

@@ -134,7 +134,7 @@ class Run {
       if (now() < next_line) continue;
       next_line = now() + (terminal ? kLine : kPlainLine);
       const fuzz::Moment m = moment();
-      const std::string line = progress_line(m, shown, all_.minimising);
+      const std::string line = progress_line(m, shown, all_.waiting);
       if (terminal) {
         fmt::print(stderr, "\r{}\033[K", line);
       } else {
@@ -152,7 +152,7 @@ class Run {
     all_.stop = true;
     const double end = now() + (fuzz::interrupted() ? kWrapUpInterrupted : kWrapUp);
     fuzz::forget_interrupt();
-    while (all_.minimising != 0 && !fuzz::interrupted() && now() < end)
+    while (all_.waiting != 0 && !fuzz::interrupted() && now() < end)
       std::this_thread::sleep_for(kTick);
     all_.hurry = true;
     for (std::thread& thread : threads_) thread.join();

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <exception>
 #include <thread>
 #include <utility>
 
 #include "harness/cli/subjects.h"
+#include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/finding_file.h"
@@ -16,6 +18,7 @@
 #include "harness/trace/binary.h"
 #include "harness/trace/schema.h"
 #include "kvm_runner/conform.h"
+#include "kvm_runner/known.h"
 #include "kvm_runner/remote/seen_map.h"
 
 namespace twinwalk::cli {
@@ -23,8 +26,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t kMostRuns = 1200;  // for one finding; a run there takes some milliseconds
+// For one finding: a run there takes some milliseconds.
+constexpr std::uint64_t kMostRuns = 500, kMostTrades = 150;
 constexpr auto kMostTime = std::chrono::seconds(30);  // and a death of the host a second
+
+// "missed-fault-1f3a9c04". A real KVM has many deviations at once, and one must not hide the others
+// of its class: so the rule that is broken counts, too, and the paging mode in which.
+std::string finding_name(const Checker& checker, const SubjectInfo& subject,
+                         const CheckResult& result) {
+  const Verdict verdict;
+  const std::string mode =
+      result.step < checker.program().steps.size()
+          ? fact_of({subject, checker.program(), checker.outcomes(), result.step, verdict}, "mode")
+          : "";
+  const std::string all =
+      fmt::format("{} {} {}", name_of(finding_of(result, result.profile)), result.rule, mode);
+  return fmt::format("{}-{}", name_of(result.divergence),
+                     fuzz::hex8(fuzz::hash_bytes({all.begin(), all.end()})));
+}
 
 class HostTarget final : public fuzz::BatchTarget {
  public:
@@ -68,6 +87,9 @@ class Worker {
     accept_host_deviations(checker_);
     plan_.config = all.config;
     plan_.seed = number + 1;
+    plan_.name = [this](const Checker& checker, const CheckResult& result) {
+      return finding_name(checker, subject_->info(), result);
+    };
     const std::uint8_t widest = widest_machine(*subject_);
     plan_.fit = [this, widest](Trace& trace) {
       Machine& machine = trace.machine;
@@ -90,8 +112,10 @@ class Worker {
       all_.skipped += counts.skipped;
       all_.known += counts.known;
       subject_->prefetch({});
-      for (const fuzz::Diverged& d : diverged) examine(d);
+      for (const fuzz::Diverged& d : diverged) take_in(d);
+      make_one_smaller();
     }
+    while (!waiting_.empty()) make_next_smaller();
   }
 
  private:
@@ -129,49 +153,71 @@ class Worker {
     });
   }
 
-  // On disk at once; then smaller, and replayed.
-  void examine(const fuzz::Diverged& diverged) {
-    const std::string before = name_of(diverged.finding);
-    if (!claim(before)) return;
-    ++all_.minimising;
+  struct Waiting {
+    std::string name;
+    Trace trace;
     ResultLine line;
-    CheckResult seen = look(diverged.trace, line);
-    const bool again = seen.divergence == diverged.finding.divergence;
-    if (!again) {
-      line.verdict = name_of(VerdictKind::kDiverge);
-      line.cls = name_of(diverged.finding.divergence);
-      line.field = diverged.finding.field;
-      line.subject = subject_->info().name;
-      line.got = "a divergence that a second run did not show";
+    DivergenceClass divergence;  // kNone: a second run did not show it
+  };
+
+  // On disk at once. Smaller it is made later: what is not found yet comes first.
+  void take_in(const fuzz::Diverged& diverged) {
+    Waiting w{finding_name(diverged.finding, diverged.rule),
+              diverged.trace,
+              {},
+              diverged.finding.divergence};
+    if (!claim(w.name)) return;
+    ++all_.waiting;
+    if (look(w.trace, w.line).divergence != w.divergence) {
+      w.line.verdict = name_of(VerdictKind::kDiverge);
+      w.line.cls = name_of(w.divergence);
+      w.line.field = diverged.result.field;
+      w.line.subject = subject_->info().name;
+      w.line.got = "a divergence that a second run did not show";
+      w.divergence = DivergenceClass::kNone;
     }
-    fail(fuzz::write_finding(all_.output, before, diverged.trace, line));
-    Minimised small;
-    small.trace = diverged.trace;
-    unsigned reproduced = 0;
-    std::string name = before;
-    if (again) {
-      small = make_smaller(diverged.trace, seen.divergence);
-      for (unsigned i = 0; i < fuzz::kReplays; ++i) {
-        seen = look(small.trace, line);
-        if (seen.divergence != diverged.finding.divergence) continue;
-        ++reproduced;
-        name = name_of(finding_of(seen, seen.profile));
-      }
-      fail(fuzz::write_finding(all_.output, name, small.trace, line));
-      if (name != before) fuzz::remove_finding(all_.output, before);
-    }
-    record(before, name, small.trace.ops.size(), reproduced);
-    --all_.minimising;
+    fail(fuzz::write_finding(all_.output, w.name, w.trace, w.line));
+    waiting_.push_back(std::move(w));
   }
 
-  Minimised make_smaller(const Trace& trace, DivergenceClass wanted) {
+  // If it has not had its share of the time.
+  void make_one_smaller() {
+    const double now = all_.now();
+    if (waiting_.empty() || all_.stop || spent_ > kShareOfSmaller * now) return;
+    make_next_smaller();
+    spent_ += all_.now() - now;
+  }
+
+  void make_next_smaller() {
+    Waiting w = std::move(waiting_.front());
+    waiting_.pop_front();
+    std::string name = w.name;
+    unsigned reproduced = 0;
+    if (w.divergence != DivergenceClass::kNone) {
+      w.trace = make_smaller(w.trace, w.divergence);
+      ResultLine line;
+      for (unsigned i = 0; i < fuzz::kReplays; ++i) {
+        const CheckResult seen = look(w.trace, line);
+        if (seen.divergence != w.divergence) continue;
+        ++reproduced;
+        w.line = line;
+        name = finding_name(checker_, subject_->info(), seen);
+      }
+      fail(fuzz::write_finding(all_.output, name, w.trace, w.line));
+      if (name != w.name) fuzz::remove_finding(all_.output, w.name);
+    }
+    record(w.name, name, w.trace.ops.size(), reproduced);
+    --all_.waiting;
+  }
+
+  Trace make_smaller(const Trace& trace, DivergenceClass wanted) {
     MinimiseOptions options;
     options.max_runs = kMostRuns;
+    options.max_trades = kMostTrades;
     const auto until = Clock::now() + kMostTime;
     options.stop = [this, until] { return all_.hurry || Clock::now() >= until; };
-    Minimised small = minimise(checker_, trace, wanted, options);
-    if (!small.reproduced) small.trace = trace;
-    return small;
+    const Minimised small = minimise(checker_, trace, wanted, options);
+    return small.reproduced ? small.trace : trace;
   }
 
   void record(const std::string& before, const std::string& name, std::uint64_t operations,
@@ -198,11 +244,15 @@ class Worker {
     std::fflush(stdout);
   }
 
+  static constexpr double kShareOfSmaller = 0.3;
+
   HostFuzzing& all_;
   std::unique_ptr<remote::RemoteSubject> subject_;
   HostTarget target_;
   Checker checker_;
   fuzz::BatchPlan plan_;
+  std::deque<Waiting> waiting_;
+  double spent_ = 0;  // seconds, on making findings smaller
   std::vector<std::uint8_t> bytes_;
 };
 

@@ -29,10 +29,11 @@ struct HostFuzzing {
   fuzz::Population population;
   std::function<double()> now;  // seconds since the start
 
-  std::atomic<bool> go{false};     // all hosts are up
-  std::atomic<bool> stop{false};   // nothing new is begun
-  std::atomic<bool> hurry{false};  // and nothing is made smaller any more
-  std::atomic<std::uint64_t> execs{0}, ops{0}, checks{0}, skipped{0}, known{0}, minimising{0};
+  std::atomic<bool> go{false};            // all hosts are up
+  std::atomic<bool> stop{false};          // nothing new is begun
+  std::atomic<bool> hurry{false};         // and nothing is made smaller any more
+  std::atomic<std::uint64_t> waiting{0};  // findings that are to be made smaller
+  std::atomic<std::uint64_t> execs{0}, ops{0}, checks{0}, skipped{0}, known{0};
 
   std::mutex mutex;  // of what follows; starting a host, too
   std::vector<fuzz::FindingRecord> findings;
