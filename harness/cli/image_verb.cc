@@ -12,6 +12,9 @@
 namespace twinwalk::cli {
 namespace {
 
+// Processors for clients have 39 bits: a machine that says nothing of its width has no more.
+constexpr unsigned kUsualWidth = 39;
+
 std::vector<Trace> suite() {
   std::vector<Trace> traces;
   for (const Dimension dimension : {Dimension::kShadow, Dimension::kEpt}) {
@@ -21,7 +24,13 @@ std::vector<Trace> suite() {
     choice.modes = {Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level};
     choice.corpus = true;
     for (ConformRow& row : conform_rows(choice, info)) {
-      for (ConformTrace& c : row.traces) traces.push_back(std::move(c.trace));
+      for (ConformTrace& c : row.traces) {
+        Machine& machine = c.trace.machine;
+        if (machine.maxphyaddr == Machine{}.maxphyaddr) machine.maxphyaddr = kUsualWidth;
+        if (machine.host_maxphyaddr == Machine{}.host_maxphyaddr)
+          machine.host_maxphyaddr = kUsualWidth;
+        traces.push_back(std::move(c.trace));
+      }
     }
   }
   return traces;
