@@ -14,6 +14,7 @@ constexpr HostVariant kVariants[] = {
     {"bochs-vmx", "core-vmx", "shadow", "broadwell_ult", Dimension::kShadow},
     {"bochs-vmx", "core-vmx", "ept", "broadwell_ult", Dimension::kEpt},
     {"bochs-vmx", "core-vmx", "ept-haswell", "corei7_haswell_4770", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-pku", "tigerlake", Dimension::kEpt, true},
     {"bochs-vmx", "kvm", "ept=1", "ept=1", {}},
     {"bochs-vmx", "kvm", "ept=0", "ept=0", {}},
 };
