@@ -12,6 +12,7 @@
 #include "harness/cli/doctor.h"
 #include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
+#include "harness/cli/fuzz_host.h"
 #include "harness/cli/fuzz_report.h"
 #include "harness/cli/image_verb.h"
 #include "harness/cli/minimise_verb.h"
@@ -125,24 +126,34 @@ void add_report(CLI::App& app, int& code) {
   verb->callback([inputs, out, &code] { code = report(*inputs, *out); });
 }
 
+// What is fuzzed when it is not the core.
+void add_fuzz_host(CLI::App* verb, SubjectWords& words) {
+  verb->add_option("--subject", words.subject, "core, or kvm on an emulated host");
+  verb->add_option("--host", words.host, "of kvm: " + host_names());
+}
+
 void add_fuzz(CLI::App& app, int& code) {
-  CLI::App* verb = app.add_subcommand("fuzz", "Fuzzes the core: progress, triage, HTML report");
+  CLI::App* verb =
+      app.add_subcommand("fuzz", "Fuzzes the core, or a real KVM: progress, triage, HTML report");
   auto options = std::make_shared<fuzz::FuzzOptions>();
   auto engine = std::make_shared<std::string>("libfuzzer");
   auto jobs = std::make_shared<unsigned>(0);
+  auto words = std::make_shared<SubjectWords>();
   verb->add_option("--seconds", options->seconds, "how long; 0: until it is interrupted")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--jobs", *jobs, "workers; one a core if not given")
       ->check(CLI::Range(1u, 1024u));
-  verb->add_option("--config", options->config, "machines to try: " + fuzz::config_names());
-  verb->add_option("--engine", *engine, "libfuzzer or afl")
-      ->check(CLI::IsMember({"libfuzzer", "afl"}));
+  CLI::Option* config =
+      verb->add_option("--config", options->config, "machines to try: " + fuzz::config_names());
+  CLI::Option* engine_option = verb->add_option("--engine", *engine, "libfuzzer or afl")
+                                   ->check(CLI::IsMember({"libfuzzer", "afl"}));
   verb->add_option("--corpus", options->corpus, "folder of inputs to start from and add to");
   verb->add_option("--unicorn-share", options->unicorn_share,
                    "percent of the time that Unicorn may take")
       ->check(CLI::Range(0u, 100u));
   verb->add_option("--out", options->out, "folder of findings, summary.json and report.html");
-  verb->callback([options, engine, jobs, &code] {
+  add_fuzz_host(verb, *words);
+  verb->callback([=, &code] {
     if (!fuzz::find_config(options->config)) {
       throw Failure(
           fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
@@ -150,7 +161,13 @@ void add_fuzz(CLI::App& app, int& code) {
     options->jobs = *jobs;
     options->write_report = write_fuzz_report;
     options->engine = *engine == "afl" ? fuzz::Engine::kAfl : fuzz::Engine::kLibFuzzer;
-    code = fuzz::run_fuzz(*options);
+    if (words->subject == "core" && words->host == "local") {
+      code = fuzz::run_fuzz(*options);
+      return;
+    }
+    if (engine_option->count() != 0) throw Failure("--engine is for subject core");
+    if (config->count() == 0) options->config = kHostConfig;
+    code = fuzz_host(*options, *words);
   });
 }
 

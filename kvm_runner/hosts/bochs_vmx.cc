@@ -43,7 +43,8 @@ std::unique_ptr<remote::Link> start_bochs_image(const std::string& model, std::s
   return link;
 }
 
-std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, std::string& why) {
+std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, bool watched,
+                                              std::string& why) {
   constexpr const char* kModel = "corei7_skylake_x";
   const std::string iso = host_file("linux.iso", why);
   if (iso.empty()) return nullptr;
@@ -56,6 +57,7 @@ std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, std
     return machine;
   };
   plan.commands = {"kvm kvm-intel " + parameters};
+  if (watched) plan.commands.push_back("watch");
   plan.suffix = "; bochs-vmx: " + version;
   plan.patience = std::chrono::seconds(180);
   auto link = std::make_unique<LiveLink>(std::move(plan));

@@ -27,15 +27,19 @@ bool is_slow(std::string_view host, std::string_view subject) {
   return subject == "kvm" && host.substr(0, 9) == "bochs-vmx";
 }
 
-std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why) {
+// An agent in a Linux has its tracepoints.
+bool can_watch(const HostVariant& variant) { return variant.subject == "kvm"; }
+
+std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
+                                                     bool watched) {
   const std::string means(variant.means);
   std::unique_ptr<remote::Link> link;
   if (variant.subject == "core-vmx") {
     link = start_bochs_image(means, why);
   } else if (variant.host == "qemu-svm") {
-    link = start_qemu_svm(means, why);
+    link = start_qemu_svm(means, watched, why);
   } else {
-    link = start_bochs_vmx(means, why);
+    link = start_bochs_vmx(means, watched, why);
   }
   if (link == nullptr) return nullptr;
   return std::make_unique<remote::RemoteSubject>(std::move(link), std::string(variant.subject),

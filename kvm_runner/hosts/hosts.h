@@ -27,8 +27,13 @@ std::span<const HostVariant> host_variants();
 // Whether a whole suite there takes many minutes; `host` may name a variant.
 bool is_slow(std::string_view host, std::string_view subject);
 
-// Starts it. Null, and why, if it cannot be had here.
-std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why);
+// Whether its host can say what programs reach in a hypervisor.
+bool can_watch(const HostVariant& variant);
+
+// Starts it. Null, and why, if it cannot be had here. `watched`: with each answer comes what the
+// program was the first to reach (remote/seen_map.h).
+std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
+                                                     bool watched = false);
 
 }  // namespace twinwalk::hosts
 
