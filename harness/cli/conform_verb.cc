@@ -84,7 +84,7 @@ CaseVerdict judge(const Trace& trace, Subject& subject) {
 }
 
 constexpr std::size_t kQuickCases = 6;  // a row, evenly spread
-constexpr double kSearchSeconds = 300;  // for smaller traces, a column
+constexpr double kSearchSeconds = 60;   // for smaller traces, a column
 
 // The suite on one subject and host.
 class Column {

@@ -14,6 +14,7 @@
 #include "harness/cli/forms.h"
 #include "harness/cli/fuzz_host.h"
 #include "harness/cli/fuzz_report.h"
+#include "harness/cli/image_verb.h"
 #include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
 #include "harness/cli/report_verb.h"
@@ -117,7 +118,9 @@ void add_report(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand("report", "Renders result lines for people or for CI");
   auto inputs = std::make_shared<Paths>();
   auto out = std::make_shared<std::string>();
-  verb->add_option("IN", *inputs, "files of result lines (JSON Lines, or a summary.json)")
+  verb->add_option("IN", *inputs,
+                   "files of result lines (JSON Lines, or a summary.json), or what the image said "
+                   "(a serial log)")
       ->required();
   verb->add_option("-o,--output", *out, "OUT.html, .xml (JUnit), .md or .sarif")->required();
   verb->callback([inputs, out, &code] { code = report(*inputs, *out); });
@@ -189,6 +192,17 @@ void add_conform(CLI::App& app, int& code) {
   verb->callback([options, &code] { code = conform(*options); });
 }
 
+void add_image(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "image", "Writes an ISO that boots the core as a VMX hypervisor on a machine of one's own");
+  auto paths = std::make_shared<Paths>();
+  auto out = std::make_shared<std::string>();
+  verb->add_option("-o,--output", *out, "X.iso")->required();
+  verb->add_option("PATH", *paths,
+                   "traces, or folders of *.walk; the suite and the corpus if none");
+  verb->callback([paths, out, &code] { code = write_image(*paths, *out); });
+}
+
 void add_sweep(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand(
       "sweep", "Every entry bit by control bit by kind of access, core against both references");
@@ -233,11 +247,11 @@ void add_verbs(CLI::App& app, int& code) {
   add_sweep(app, code);
   add_zoo(app, code);
   add_conform(app, code);
+  add_image(app, code);
   add_bench(app, code);
   add_report(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
-  add_not_built(app, "image");
   add_not_built(app, "mutate");
 }
 

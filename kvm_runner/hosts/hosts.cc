@@ -6,13 +6,17 @@
 namespace twinwalk::hosts {
 namespace {
 
+// Bochs's processors with protection keys apply them to supervisor pages, so that what follows is
+// another program's (corpus/known, bochs-*): these have none.
 constexpr HostVariant kVariants[] = {
-    {"qemu-svm", "kvm", "npt=0", {}},
-    {"qemu-svm", "kvm", "npt=1", {}},
-    {"bochs-vmx", "core-vmx", "shadow", Dimension::kShadow},
-    {"bochs-vmx", "core-vmx", "ept", Dimension::kEpt},
-    {"bochs-vmx", "kvm", "ept=1", {}},
-    {"bochs-vmx", "kvm", "ept=0", {}},
+    {"qemu-svm", "kvm", "npt=0", "npt=0", {}},
+    {"qemu-svm", "kvm", "npt=1", "npt=1", {}},
+    {"bochs-vmx", "core-vmx", "shadow", "broadwell_ult", Dimension::kShadow},
+    {"bochs-vmx", "core-vmx", "ept", "broadwell_ult", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-haswell", "corei7_haswell_4770", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-pku", "tigerlake", Dimension::kEpt, true},
+    {"bochs-vmx", "kvm", "ept=1", "ept=1", {}},
+    {"bochs-vmx", "kvm", "ept=0", "ept=0", {}},
 };
 
 }  // namespace
@@ -28,14 +32,14 @@ bool can_watch(const HostVariant& variant) { return variant.subject == "kvm"; }
 
 std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
                                                      bool watched) {
-  const std::string name(variant.name);
+  const std::string means(variant.means);
   std::unique_ptr<remote::Link> link;
   if (variant.subject == "core-vmx") {
-    link = start_bochs_image("tigerlake", why);
+    link = start_bochs_image(means, why);
   } else if (variant.host == "qemu-svm") {
-    link = start_qemu_svm(name, watched, why);
+    link = start_qemu_svm(means, watched, why);
   } else {
-    link = start_bochs_vmx(name, watched, why);
+    link = start_bochs_vmx(means, watched, why);
   }
   if (link == nullptr) return nullptr;
   return std::make_unique<remote::RemoteSubject>(std::move(link), std::string(variant.subject),

@@ -18,7 +18,9 @@ struct HostVariant {
   std::string_view host;               // "qemu-svm"
   std::string_view subject;            // "kvm"
   std::string_view name;               // "npt=0": what tells it from the others of that host
+  std::string_view means;              // parameters of KVM's module, or the model of the processor
   std::optional<Dimension> dimension;  // the only one in which the subject works there
+  bool by_name_only = false;           // no part of what `--host` means without a variant
 };
 std::span<const HostVariant> host_variants();
 
