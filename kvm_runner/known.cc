@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cstdlib>
 #include <set>
 #include <stdexcept>
 
@@ -52,7 +53,9 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "pdpte-walked",
                                        "pdpte-accessed",
                                        "pdpte-trail",
-                                       "refused-for-pdptes"};
+                                       "refused-for-pdptes",
+                                       "ept-ad",
+                                       "lost-table"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
 constexpr std::uint64_t kSoftwareBits = 0x7ff0'0000'0000'0000;
@@ -266,6 +269,15 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
+// "gfn 0xN among them" was allowed, and that is where `map` puts tables.
+bool lost_table(const DivergentStep& s) {
+  constexpr std::string_view kStart = "gfn 0x";
+  const std::string& allowed = s.verdict.allowed;
+  if (allowed.compare(0, kStart.size(), kStart) != 0) return false;
+  const std::uint64_t gfn = std::strtoull(allowed.c_str() + kStart.size(), nullptr, 16);
+  return gfn - kTablePool / kvm::kPage < kTablePoolPages;
+}
+
 std::string error_code_change(const Verdict& verdict) {
   std::set<std::string> got, allowed;
   std::string_view got_at, allowed_at;
@@ -317,6 +329,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
   if (name == "rule") return s.verdict.rule != nullptr ? std::string(s.verdict.rule->id) : "";
   if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
+  if (name == "ept-ad") return flag((s.program.machine.tdp & tdp::kAd) != 0);
+  if (name == "lost-table") return flag(lost_table(s));
   if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
   if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
   if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);

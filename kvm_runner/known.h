@@ -73,6 +73,8 @@ struct KnownDeviation {
 //                          a walk of it by the PDPTEs that were loaded meets
 //   refused-for-pdptes     1: a write of a register of this vCPU was refused with pdpte-reserved,
 //                          and no later one of that register was taken
+//   ept-ad                 1: the second dimension of the machine has accessed and dirty flags
+//   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.

@@ -65,12 +65,19 @@ refuses "second of two" "$twinwalk" fmt "$work/good.walk" "$work/cut.walk"
 # Words that are not there, numbers that are none.
 refuses "no such verb" "$twinwalk" frobnicate
 refuses "no verb" "$twinwalk"
-refuses "not built" "$twinwalk" image -o "$work/x.iso"
 refuses "not built" "$twinwalk" mutate core
 refuses "no such subject" "$twinwalk" run --subject nobody "$work/good.walk"
 refuses "no such reference" "$twinwalk" run --reference spec,nobody "$work/good.walk"
 refuses "no such host" "$twinwalk" conform --host moon
-refuses "host of another version" "$twinwalk" conform --host qemu-svm
+refuses "no such variant" "$twinwalk" conform --host qemu-svm:npt=2
+refuses "no such subject there" "$twinwalk" conform --host qemu-svm --subject core-vmx
+refuses "no module to load" "$twinwalk" conform --subject kvm --host qemu-svm --reload-module
+refuses "an image nowhere" "$twinwalk" image -o "$work/none/x.iso" "$work/good.walk"
+refuses "no such host to fuzz" "$twinwalk" fuzz --subject kvm --host moon
+refuses "nothing to fuzz here" "$twinwalk" fuzz --subject kvm
+refuses "core on a host" "$twinwalk" fuzz --host qemu-svm
+refuses "configuration of another subject" "$twinwalk" fuzz --subject kvm --host qemu-svm --config ept
+refuses "engine of another subject" "$twinwalk" fuzz --subject kvm --host qemu-svm --engine afl
 refuses "not a number" "$twinwalk" fuzz --seconds soon
 refuses "too few" "$twinwalk" fuzz --jobs 0
 refuses "no such configuration" "$twinwalk" fuzz --config none

@@ -84,7 +84,7 @@ CaseVerdict judge(const Trace& trace, Subject& subject) {
 }
 
 constexpr std::size_t kQuickCases = 6;  // a row, evenly spread
-constexpr double kSearchSeconds = 300;  // for smaller traces, a column
+constexpr double kSearchSeconds = 60;   // for smaller traces, a column
 
 // The suite on one subject and host.
 class Column {
@@ -93,7 +93,7 @@ class Column {
       : options_(options), words_(words) {
     choice_.modes.assign(modes.begin(), modes.end());
     choice_.corpus = options.corpus;
-    const bool slow = hosts::is_slow(words.host);
+    const bool slow = hosts::is_slow(words.host, words.subject);
     if (options.quick || (slow && !options.full)) choice_.most_cases = kQuickCases;
   }
 

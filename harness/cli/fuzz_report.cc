@@ -206,7 +206,8 @@ reports::Finding finding_on_disk(const fuzz::FindingRecord& record, const fuzz::
   if (fuzz::read_file(stem + ".walk", kMaxFinding, f.trace_text)) {
     const ParseResult read = parse(f.trace_text, record.name);
     if (read && op < read.trace.ops.size()) f.trace_line = read.trace.ops[op].line;
-    if (read) f.walks = walks_at_divergence(read.trace);
+    if (read && f.subject == make_own_subject()->info().name)
+      f.walks = walks_at_divergence(read.trace);
   }
   return f;
 }
@@ -215,11 +216,15 @@ reports::FuzzReport report_of(const fuzz::RunRecord& run, const fuzz::Output& ou
   reports::FuzzReport r;
   r.title = run.options.config;
   r.engine = fuzz::name_of(run.options.engine);
-  r.subject = make_own_subject()->info().name + " " + make_own_subject()->info().version;
+  const bool core = run.subject.empty();
+  r.subject = core ? make_own_subject()->info().name + " " + make_own_subject()->info().version
+                   : run.subject;
   r.unicorn_version = run.unicorn_version;
-  r.command =
-      fmt::format("twinwalk fuzz --seconds {} --jobs {} --config {} --engine {} --unicorn-share {}",
-                  run.options.seconds, run.workers, r.title, r.engine, run.options.unicorn_share);
+  r.command = fmt::format("twinwalk fuzz{} --seconds {} --jobs {} --config {}", run.subject_words,
+                          run.options.seconds, run.workers, r.title);
+  if (core)
+    r.command +=
+        fmt::format(" --engine {} --unicorn-share {}", r.engine, run.options.unicorn_share);
   r.seconds = run.total.seconds;
   r.workers = run.workers;
   r.execs = run.total.execs;
@@ -231,8 +236,10 @@ reports::FuzzReport report_of(const fuzz::RunRecord& run, const fuzz::Output& ou
   r.divergences = run.total.divergences;
   r.new_divergences = run.total.new_divergences;
   for (const fuzz::Moment& m : run.moments) r.samples.push_back({m.seconds, m.execs, m.edges});
-  for (const CoreStateNames& names : core_state_names())
+  for (const CoreStateNames& names : core_state_names()) {
+    if (!core) break;  // whose states have no such names
     r.states.push_back(state_map(names, run.states));
+  }
   for (const fuzz::FindingRecord& f : run.findings)
     r.findings.push_back(finding_on_disk(f, output));
   r.remarks = run.remarks;

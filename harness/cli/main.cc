@@ -12,7 +12,9 @@
 #include "harness/cli/doctor.h"
 #include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
+#include "harness/cli/fuzz_host.h"
 #include "harness/cli/fuzz_report.h"
+#include "harness/cli/image_verb.h"
 #include "harness/cli/minimise_verb.h"
 #include "harness/cli/output.h"
 #include "harness/cli/report_verb.h"
@@ -116,30 +118,42 @@ void add_report(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand("report", "Renders result lines for people or for CI");
   auto inputs = std::make_shared<Paths>();
   auto out = std::make_shared<std::string>();
-  verb->add_option("IN", *inputs, "files of result lines (JSON Lines, or a summary.json)")
+  verb->add_option("IN", *inputs,
+                   "files of result lines (JSON Lines, or a summary.json), or what the image said "
+                   "(a serial log)")
       ->required();
   verb->add_option("-o,--output", *out, "OUT.html, .xml (JUnit), .md or .sarif")->required();
   verb->callback([inputs, out, &code] { code = report(*inputs, *out); });
 }
 
+// What is fuzzed when it is not the core.
+void add_fuzz_host(CLI::App* verb, SubjectWords& words) {
+  verb->add_option("--subject", words.subject, "core, or kvm on an emulated host");
+  verb->add_option("--host", words.host, "of kvm: " + host_names());
+}
+
 void add_fuzz(CLI::App& app, int& code) {
-  CLI::App* verb = app.add_subcommand("fuzz", "Fuzzes the core: progress, triage, HTML report");
+  CLI::App* verb =
+      app.add_subcommand("fuzz", "Fuzzes the core, or a real KVM: progress, triage, HTML report");
   auto options = std::make_shared<fuzz::FuzzOptions>();
   auto engine = std::make_shared<std::string>("libfuzzer");
   auto jobs = std::make_shared<unsigned>(0);
+  auto words = std::make_shared<SubjectWords>();
   verb->add_option("--seconds", options->seconds, "how long; 0: until it is interrupted")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--jobs", *jobs, "workers; one a core if not given")
       ->check(CLI::Range(1u, 1024u));
-  verb->add_option("--config", options->config, "machines to try: " + fuzz::config_names());
-  verb->add_option("--engine", *engine, "libfuzzer or afl")
-      ->check(CLI::IsMember({"libfuzzer", "afl"}));
+  CLI::Option* config =
+      verb->add_option("--config", options->config, "machines to try: " + fuzz::config_names());
+  CLI::Option* engine_option = verb->add_option("--engine", *engine, "libfuzzer or afl")
+                                   ->check(CLI::IsMember({"libfuzzer", "afl"}));
   verb->add_option("--corpus", options->corpus, "folder of inputs to start from and add to");
   verb->add_option("--unicorn-share", options->unicorn_share,
                    "percent of the time that Unicorn may take")
       ->check(CLI::Range(0u, 100u));
   verb->add_option("--out", options->out, "folder of findings, summary.json and report.html");
-  verb->callback([options, engine, jobs, &code] {
+  add_fuzz_host(verb, *words);
+  verb->callback([=, &code] {
     if (!fuzz::find_config(options->config)) {
       throw Failure(
           fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
@@ -147,7 +161,13 @@ void add_fuzz(CLI::App& app, int& code) {
     options->jobs = *jobs;
     options->write_report = write_fuzz_report;
     options->engine = *engine == "afl" ? fuzz::Engine::kAfl : fuzz::Engine::kLibFuzzer;
-    code = fuzz::run_fuzz(*options);
+    if (words->subject == "core" && words->host == "local") {
+      code = fuzz::run_fuzz(*options);
+      return;
+    }
+    if (engine_option->count() != 0) throw Failure("--engine is for subject core");
+    if (config->count() == 0) options->config = kHostConfig;
+    code = fuzz_host(*options, *words);
   });
 }
 
@@ -170,6 +190,17 @@ void add_conform(CLI::App& app, int& code) {
   verb->add_flag("--json", options->json, "one JSON object a feature and subject");
   verb->add_option("--out", options->out, "folder for lines, matrix and traces that failed");
   verb->callback([options, &code] { code = conform(*options); });
+}
+
+void add_image(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "image", "Writes an ISO that boots the core as a VMX hypervisor on a machine of one's own");
+  auto paths = std::make_shared<Paths>();
+  auto out = std::make_shared<std::string>();
+  verb->add_option("-o,--output", *out, "X.iso")->required();
+  verb->add_option("PATH", *paths,
+                   "traces, or folders of *.walk; the suite and the corpus if none");
+  verb->callback([paths, out, &code] { code = write_image(*paths, *out); });
 }
 
 void add_sweep(CLI::App& app, int& code) {
@@ -216,11 +247,11 @@ void add_verbs(CLI::App& app, int& code) {
   add_sweep(app, code);
   add_zoo(app, code);
   add_conform(app, code);
+  add_image(app, code);
   add_bench(app, code);
   add_report(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
-  add_not_built(app, "image");
   add_not_built(app, "mutate");
 }
 

@@ -6,6 +6,7 @@
 
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
+#include "harness/cli/serial_report.h"
 #include "reports/ci_formats.h"
 #include "reports/html.h"
 #include "reports/results.h"
@@ -28,8 +29,12 @@ std::string render(const reports::Results& results, const std::string& out) {
 int report(const std::vector<std::string>& inputs, const std::string& out) {
   reports::Results results;
   for (const std::string& path : inputs) {
-    const auto error = reports::read_results(read_file(path), path, results);
-    if (error) throw Failure(*error);
+    const std::string text = read_file(path);
+    if (is_serial_log(text)) {
+      judge_serial_log(text, path, results);
+    } else if (const auto error = reports::read_results(text, path, results)) {
+      throw Failure(*error);
+    }
   }
   write_file(out, render(results, out));
   return kExitGood;

@@ -7,6 +7,7 @@
 #include "harness/checker.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
+#include "harness/cli/result_of_event.h"
 #include "harness/cli/subjects.h"
 #include "harness/trace/result_line.h"
 #include "kvm_runner/conform.h"
@@ -26,23 +27,6 @@ Tone tone_of(VerdictKind kind) {
       return Tone::kNote;
   }
   return Tone::kPlain;
-}
-
-ResultLine line_of(const NamedTrace& named, const SubjectInfo& info, const CheckEvent& event) {
-  ResultLine line;
-  line.trace = named.path;
-  line.op = event.op;
-  line.vcpu = event.what.what.vcpu;
-  line.verb = name_of(named.trace.ops[event.op].verb);
-  line.subject = info.name;
-  line.profile = name_of(info.profile);
-  line.verdict = name_of(event.verdict.kind);
-  if (event.verdict.kind == VerdictKind::kDiverge) line.cls = name_of(event.verdict.divergence);
-  line.field = event.verdict.field;
-  line.got = event.verdict.got;
-  line.allowed = event.verdict.allowed;
-  if (event.verdict.rule != nullptr) line.rule = event.verdict.rule->id;
-  return line;
 }
 
 // For people: where in the file, what, and by which rule.
@@ -101,7 +85,8 @@ class Replay {
 
  private:
   void report(const NamedTrace& named, const CheckEvent& event) {
-    const ResultLine line = line_of(named, info_on(checker_.subject(), named.trace.machine), event);
+    const ResultLine line =
+        line_of(named.path, info_on(checker_.subject(), named.trace.machine), named.trace, event);
     if (!options_.json) {
       print_event(named, line, event);
     } else if (!event.known) {

@@ -43,7 +43,7 @@ std::vector<const hosts::HostVariant*> variants_of(const std::string& host,
   std::vector<const hosts::HostVariant*> found;
   bool host_is_known = false;
   for (const hosts::HostVariant& variant : hosts::host_variants()) {
-    const bool named = host == variant.host || host == label_of(variant);
+    const bool named = (host == variant.host && !variant.by_name_only) || host == label_of(variant);
     host_is_known |= named;
     if (named && (subject.empty() || subject == variant.subject)) found.push_back(&variant);
   }

@@ -199,7 +199,8 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, neutral options, coverage)."
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, neutral options, coverage, whole suites"
+      echo "in emulated hosts, KVM with one line broken)."
       return 0
       ;;
     *) die "test: no option '$1'; there is --all" ;;
@@ -207,6 +208,11 @@ run_tests() {
   compiler=()
   clang=$(sed -nE 's/^CMAKE_CXX_COMPILER:[^=]*=.*clang\+\+-([0-9]+)$/\1/p' "$build/asan/CMakeCache.txt")
   compiler=("-DCMAKE_C_COMPILER=clang-$clang" "-DCMAKE_CXX_COMPILER=clang++-$clang")
+  # shellcheck source=kvm_runner/hosts/test.sh
+  . "$source/kvm_runner/hosts/test.sh"
+  # shellcheck source=harness/cli/build.sh
+  . "$source/harness/cli/build.sh"
+  step_hosts # before the unit tests, which find the hosts ready
   step_ctest
   step_freestanding
   step_fuzz_smoke

@@ -53,7 +53,8 @@ const std::vector<Arrow>& arrows() {
       // The core with real threads.
       {"harness/threads/", {"harness/", "mmu_core/"}},
       // The command line puts everything together; the core only through the adapter.
-      {"harness/cli/", {"harness/", "oracle/", "reports/", "kvm_runner/"}},
+      {"harness/cli/",
+       {"harness/", "oracle/", "reports/", "kvm_runner/", "fuzzers/batch_fuzzer.h"}},
       // The driver of the verb `fuzz` ends in a report.
       {"harness/engineering/", {"harness/engineering/"}},
       {"fuzzers/", {"fuzzers/", "harness/"}},

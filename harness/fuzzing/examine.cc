@@ -11,6 +11,7 @@
 #include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
+#include "harness/fuzzing/finding_file.h"
 #include "harness/minimise.h"
 #include "harness/own_subject.h"
 #include "harness/trace/binary.h"
@@ -56,32 +57,6 @@ DivergenceClass rerun(const TriagePlan& plan, const Candidate& candidate, const 
   ::unlink(stem.c_str());
   ::unlink(c.log.c_str());
   return shown;
-}
-
-ResultLine line_of(const CheckEvent& event, const SubjectInfo& subject) {
-  ResultLine line;
-  line.op = event.op;
-  line.vcpu = event.what.what.vcpu;
-  line.verb = name_of(event.what.what.verb);
-  line.subject = subject.name;
-  line.profile = name_of(subject.profile);
-  line.verdict = name_of(event.verdict.kind);
-  line.cls = name_of(event.verdict.divergence);
-  line.field = event.verdict.field;
-  line.got = event.verdict.got;
-  line.allowed = event.verdict.allowed;
-  if (event.verdict.rule) line.rule = event.verdict.rule->id;
-  return line;
-}
-
-std::string write_finding(const Output& output, const std::string& name, const Trace& trace,
-                          ResultLine line) {
-  line.trace = name + ".walk";
-  const std::string stem = output.findings() + "/" + name;
-  // The trace last: a .walk without its line is never seen.
-  std::string why = write_atomically(stem + ".json", to_json(line) + "\n");
-  if (why.empty()) why = write_atomically(stem + ".walk", print(trace));
-  return why;
 }
 
 // Crashes: only a process that may die can show them.
@@ -209,10 +184,7 @@ class Examiner {
     out_.operations = best.ops.size();
     out_.error = write_finding(plan_.output, out_.name, best, line_);
     if (!out_.error.empty()) return failed();
-    if (out_.name != before) {
-      for (const char* suffix : {".walk", ".json"})
-        ::unlink((plan_.output.findings() + "/" + before + suffix).c_str());
-    }
+    if (out_.name != before) remove_finding(plan_.output, before);
     out_.kind = Examined::Kind::kFinding;
     return out_;
   }

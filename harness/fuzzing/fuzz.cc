@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <list>
@@ -14,6 +13,7 @@
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/config.h"
+#include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/referee.h"
 #include "harness/fuzzing/summary.h"
@@ -24,30 +24,6 @@ namespace twinwalk::fuzz {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-volatile std::sig_atomic_t interrupted = 0;
-void on_signal(int) { interrupted = 1; }
-
-// Sets the handlers, and puts back what was there.
-class Interrupts {
- public:
-  Interrupts() {
-    interrupted = 0;
-    struct sigaction action = {};
-    action.sa_handler = on_signal;
-    ::sigaction(SIGINT, &action, &old_int_);
-    ::sigaction(SIGTERM, &action, &old_term_);
-  }
-  ~Interrupts() {
-    ::sigaction(SIGINT, &old_int_, nullptr);
-    ::sigaction(SIGTERM, &old_term_, nullptr);
-  }
-  Interrupts(const Interrupts&) = delete;
-  Interrupts& operator=(const Interrupts&) = delete;
-
- private:
-  struct sigaction old_int_ = {}, old_term_ = {};
-};
 
 int fail(const std::string& why) {
   std::fprintf(stderr, "twinwalk fuzz: %s\n", why.c_str());
@@ -185,7 +161,7 @@ class Run {
   std::string watch() {
     const bool terminal = ::isatty(STDERR_FILENO) != 0;
     double next_line = kLine, next_moment = 0;
-    while (!interrupted && (options_.seconds == 0 || now() < options_.seconds)) {
+    while (!interrupted() && (options_.seconds == 0 || now() < options_.seconds)) {
       std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
       std::string why = look();
       if (!why.empty()) return why;
@@ -282,15 +258,15 @@ class Run {
     for (Worker& w : workers_) w.ask_to_stop();
     for (Worker& w : workers_) w.stop(3);
     referee_.stop();
-    const bool hasty = interrupted != 0;
-    interrupted = 0;  // a second interrupt ends the triage
+    const bool hasty = interrupted();
+    forget_interrupt();  // a second interrupt ends the triage
     triage().hurry();
     const double end = now() + (hasty ? kWrapUpInterrupted : kWrapUp);
     if (triage().error().empty()) {
       for (const std::string& path : list_candidates(output_.candidates()))
         triage().add({path, false, {}, {}, {}});
     }
-    while (!triage().idle() && !interrupted && now() < end && triage().error().empty()) {
+    while (!triage().idle() && !interrupted() && now() < end && triage().error().empty()) {
       tend_triage();
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }

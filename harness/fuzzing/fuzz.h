@@ -9,7 +9,11 @@
 
 namespace twinwalk::fuzz {
 
-enum class Engine { kLibFuzzer, kAfl };
+enum class Engine {
+  kLibFuzzer,
+  kAfl,
+  kBatches,  // own: a population that grows by batches (fuzzers/batch_fuzzer.h)
+};
 
 struct RunRecord;  // summary.h
 struct Output;     // output.h

@@ -21,7 +21,10 @@ double speed(const Moment& total) {
 
 }  // namespace
 
-std::string name_of(Engine engine) { return engine == Engine::kAfl ? "afl" : "libfuzzer"; }
+std::string name_of(Engine engine) {
+  constexpr const char* kNames[] = {"libfuzzer", "afl", "batches"};
+  return kNames[static_cast<unsigned>(engine)];
+}
 
 std::string to_json(const RunRecord& run) {
   nlohmann::ordered_json j;

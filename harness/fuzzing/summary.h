@@ -24,6 +24,9 @@ struct Moment {
 
 struct RunRecord {
   FuzzOptions options;
+  // What was fuzzed, with its version, and the words that name it on the command line; empty: the
+  // core.
+  std::string subject, subject_words;
   Moment total;
   std::vector<Moment> moments;
   std::vector<FindingRecord> findings;

@@ -22,6 +22,7 @@
 
 #include "kvm_runner/agent/kernel_log.h"
 #include "kvm_runner/agent/kernel_module.h"
+#include "kvm_runner/agent/mmu_watch.h"
 #include "kvm_runner/remote/answer.h"
 #include "kvm_runner/subjects.h"
 
@@ -58,12 +59,14 @@ class LinuxHost final : public remote::FarEnd {
 
   //   kvm NAME [PARAMETER...]   loads that module of KVM in place of the one that is there
   //   describe
+  //   watch                     from now on says what programs reach in KVM's MMU
   bool carry_out(const std::string& command) override {
     std::istringstream words(command);
     std::string verb, name, parameters;
     words >> verb >> name;
     std::getline(words >> std::ws, parameters);
     if (verb == "describe") return true;
+    if (verb == "watch") return watch();
     if (verb != "kvm") return false;
     subject_.reset();
     why_.clear();
@@ -74,6 +77,9 @@ class LinuxHost final : public remote::FarEnd {
     return true;
   }
 
+  void about_to_run() override { watch_.begin(); }
+  std::string seen() override { return watch_.take_news(); }
+
   std::string describe() override {
     if (subject() == nullptr) return "no KVM: " + why_;
     const SubjectInfo& info = subject_->info();
@@ -81,6 +87,13 @@ class LinuxHost final : public remote::FarEnd {
   }
 
  private:
+  bool watch() {
+    std::string why;
+    if (watch_.open(why)) return true;
+    std::fprintf(stderr, "twinwalk: %s\n", why.c_str());
+    return true;  // programs run all the same; that nothing is seen tells
+  }
+
   void open() {
     std::string why;
     auto subject = make_kvm_subject(why);
@@ -93,6 +106,7 @@ class LinuxHost final : public remote::FarEnd {
 
   std::unique_ptr<Subject> subject_;
   std::string why_;
+  MmuWatch watch_;
 };
 
 std::string word_of_command_line(const std::string& key) {

@@ -2,10 +2,49 @@
 
 #include "kvm_runner/hosts/bochs_machine.h"
 #include "kvm_runner/hosts/host_files.h"
+#include "kvm_runner/hosts/vmx_image_link.h"
 
 namespace twinwalk::hosts {
+namespace {
 
-std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, std::string& why) {
+constexpr std::chrono::seconds kMostBootTime{600};
+
+class BochsImage final : public ImageMachine {
+ public:
+  BochsImage(std::string model, std::string version)
+      : model_(std::move(model)), version_(std::move(version)) {}
+
+  std::string name() const override { return "bochs-vmx: " + version_ + " " + model_; }
+
+  bool boot(const std::string& iso, const std::function<void(const std::string&)>& progress,
+            std::string& said, std::string& why) override {
+    BochsMachine machine;
+    if (!machine.start({iso, model_, 512, false}, why)) return false;
+    const auto until = std::chrono::steady_clock::now() + kMostBootTime;
+    while (!machine.emulator().wait(std::chrono::seconds(1))) {
+      progress(contents_of(machine.output()));
+      if (std::chrono::steady_clock::now() >= until) machine.emulator().kill();
+    }
+    said = contents_of(machine.output());
+    return true;
+  }
+
+ private:
+  std::string model_, version_;
+};
+
+}  // namespace
+
+std::unique_ptr<remote::Link> start_bochs_image(const std::string& model, std::string& why) {
+  const std::string version = bochs_version();
+  if (version.empty()) return why = "Bochs cannot be run", nullptr;
+  auto link = std::make_unique<VmxImageLink>(std::make_unique<BochsImage>(model, version));
+  if (!link->open(why)) return nullptr;
+  return link;
+}
+
+std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, bool watched,
+                                              std::string& why) {
   constexpr const char* kModel = "corei7_skylake_x";
   const std::string iso = host_file("linux.iso", why);
   if (iso.empty()) return nullptr;
@@ -18,6 +57,7 @@ std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, std
     return machine;
   };
   plan.commands = {"kvm kvm-intel " + parameters};
+  if (watched) plan.commands.push_back("watch");
   plan.suffix = "; bochs-vmx: " + version;
   plan.patience = std::chrono::seconds(180);
   auto link = std::make_unique<LiveLink>(std::move(plan));

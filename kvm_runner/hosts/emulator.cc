@@ -135,6 +135,11 @@ int Listener::accept(Emulator& emulator, std::chrono::seconds most) {
   return -1;
 }
 
+std::string contents_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 std::string tail_of(const std::string& path, std::size_t most_lines) {
   std::ifstream in(path);
   std::deque<std::string> lines;

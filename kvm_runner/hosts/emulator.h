@@ -65,6 +65,7 @@ class Listener {
   int fd_ = -1;
 };
 
+std::string contents_of(const std::string& path);  // empty if it cannot be read
 // The last lines of a file, as one line of text, for messages.
 std::string tail_of(const std::string& path, std::size_t most_lines);
 

@@ -31,6 +31,14 @@ std::string host_file(const std::string& name, std::string& why) {
   return {};
 }
 
+std::string program_file(const std::string& name, std::string& why) {
+  const std::string path = (own_folder() / name).string();
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) return path;
+  why = path + " was not built";
+  return {};
+}
+
 std::string identity_of(const std::string& path) {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) return path;

@@ -13,6 +13,9 @@ std::string host_folder();
 // A file of it; empty, and why, if it is not there.
 std::string host_file(const std::string& name, std::string& why);
 
+// A file that is built beside this program; empty, and why, if it is not there.
+std::string program_file(const std::string& name, std::string& why);
+
 // What tells one state of a file from another without reading it: name, size, time of change.
 std::string identity_of(const std::string& path);
 

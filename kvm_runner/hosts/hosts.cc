@@ -6,25 +6,44 @@
 namespace twinwalk::hosts {
 namespace {
 
+// Bochs's processors with protection keys apply them to supervisor pages, so that what follows is
+// another program's (corpus/known, bochs-*): these have none.
 constexpr HostVariant kVariants[] = {
-    {"qemu-svm", "kvm", "npt=0"},
-    {"qemu-svm", "kvm", "npt=1"},
-    {"bochs-vmx", "kvm", "ept=1"},
-    {"bochs-vmx", "kvm", "ept=0"},
+    {"qemu-svm", "kvm", "npt=0", "npt=0", {}},
+    {"qemu-svm", "kvm", "npt=1", "npt=1", {}},
+    {"bochs-vmx", "core-vmx", "shadow", "broadwell_ult", Dimension::kShadow},
+    {"bochs-vmx", "core-vmx", "ept", "broadwell_ult", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-haswell", "corei7_haswell_4770", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-pku", "tigerlake", Dimension::kEpt, true},
+    {"bochs-vmx", "kvm", "ept=1", "ept=1", {}},
+    {"bochs-vmx", "kvm", "ept=0", "ept=0", {}},
 };
 
 }  // namespace
 
 std::span<const HostVariant> host_variants() { return kVariants; }
 
-bool is_slow(std::string_view host) { return host.substr(0, 9) == "bochs-vmx"; }
+bool is_slow(std::string_view host, std::string_view subject) {
+  return subject == "kvm" && host.substr(0, 9) == "bochs-vmx";
+}
 
-std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why) {
+// An agent in a Linux has its tracepoints.
+bool can_watch(const HostVariant& variant) { return variant.subject == "kvm"; }
+
+std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
+                                                     bool watched) {
+  const std::string means(variant.means);
   std::unique_ptr<remote::Link> link;
-  if (variant.host == "qemu-svm") link = start_qemu_svm(std::string(variant.name), why);
-  if (variant.host == "bochs-vmx") link = start_bochs_vmx(std::string(variant.name), why);
+  if (variant.subject == "core-vmx") {
+    link = start_bochs_image(means, why);
+  } else if (variant.host == "qemu-svm") {
+    link = start_qemu_svm(means, watched, why);
+  } else {
+    link = start_bochs_vmx(means, watched, why);
+  }
   if (link == nullptr) return nullptr;
-  return std::make_unique<remote::RemoteSubject>(std::move(link), std::string(variant.subject));
+  return std::make_unique<remote::RemoteSubject>(std::move(link), std::string(variant.subject),
+                                                 variant.dimension);
 }
 
 }  // namespace twinwalk::hosts

@@ -6,14 +6,18 @@
 #   hosts/linux/initrd              the agent and the kernel's KVM modules
 
 needs_of_qemu_svm=("qemu-system-x86_64 qemu-system-x86" "cpio cpio")
+needs_of_image=(
+  "grub-mkrescue grub-common"
+  "/usr/lib/grub/i386-pc/cdboot.img grub-pc-bin"
+  "/usr/lib/grub/x86_64-efi/normal.mod grub-efi-amd64-bin"
+  "xorriso xorriso"
+  "mformat mtools"
+)
 needs_of_bochs_vmx=(
+  "${needs_of_image[@]}"
   "bochs-bin bochs"
   "/usr/share/bochs/BIOS-bochs-latest bochsbios"
   "/usr/share/vgabios/vgabios.bin vgabios"
-  "grub-mkrescue grub-common"
-  "/usr/lib/grub/i386-pc/cdboot.img grub-pc-bin"
-  "xorriso xorriso"
-  "mformat mtools"
   "cpio cpio"
 )
 
@@ -109,6 +113,7 @@ prepare_host() {
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
       make_linux_iso
       ;;
+    image) install_needs "${needs_of_image[@]}" ;;
     *) return 0 ;;
   esac
   : >"$build/hosts/.prepared-$1"

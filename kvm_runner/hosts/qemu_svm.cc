@@ -176,12 +176,14 @@ class QemuSvm {
 
 }  // namespace
 
-std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, std::string& why) {
+std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, bool watched,
+                                             std::string& why) {
   QemuSvm host;
   if (!host.prepare(why)) return nullptr;
   LiveHostPlan plan;
   plan.start = [host](std::string& reason) { return host.start(reason); };
   plan.commands = {"kvm kvm-amd " + parameters};
+  if (watched) plan.commands.push_back("watch");
   plan.suffix = "; qemu-svm: " + host.version();
   auto link = std::make_unique<LiveLink>(std::move(plan));
   if (!link->open(why)) return nullptr;

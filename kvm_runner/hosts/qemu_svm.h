@@ -16,7 +16,8 @@
 namespace twinwalk::hosts {
 
 // `parameters` of kvm-amd, as insmod takes them: "npt=0". Null, and why, if the host cannot be had.
-std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, std::string& why);
+std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, bool watched,
+                                             std::string& why);
 
 }  // namespace twinwalk::hosts
 

@@ -52,6 +52,7 @@ class Server {
     if (!from_base64(line.text, bytes_) || !decode(bytes_, trace_).whole)
       return note(line.number, "that is no trace");
     lowering_.lower(trace_, program_);
+    far_end_.about_to_run();
     answer(*subject, program_, reply_);
     bytes_.clear();
     encode_reply(reply_, bytes_);

@@ -29,6 +29,8 @@ class FarEnd {
   virtual bool carry_out(const std::string& command) = 0;
   // The text of a `host` line.
   virtual std::string describe() = 0;
+  // Before a program.
+  virtual void about_to_run() {}
   // After a program: what it reached, as bytes; empty if nobody asked for it.
   virtual std::string seen() { return {}; }
 };

@@ -48,8 +48,12 @@ SubjectInfo info_of(std::string name, std::string text) {
 
 }  // namespace
 
-RemoteSubject::RemoteSubject(std::unique_ptr<Link> link, std::string name)
-    : link_(std::move(link)), info_(info_of(std::move(name), link_->describe())) {}
+RemoteSubject::RemoteSubject(std::unique_ptr<Link> link, std::string name,
+                             std::optional<Dimension> dimension)
+    : link_(std::move(link)), info_(info_of(std::move(name), link_->describe())) {
+  info_.dimension = dimension;
+  if (dimension && *dimension != Dimension::kShadow) info_.profile = Profile::kArchitecture;
+}
 
 void RemoteSubject::prefetch(std::vector<Program> programs) {
   programs_ = std::move(programs);

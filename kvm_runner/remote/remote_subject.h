@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -51,8 +52,9 @@ class Link {
 
 class RemoteSubject final : public Subject {
  public:
-  // `name`: the word of --subject.
-  RemoteSubject(std::unique_ptr<Link> link, std::string name);
+  // `name`: the word of --subject. `dimension`: the only one in which it is to work.
+  RemoteSubject(std::unique_ptr<Link> link, std::string name,
+                std::optional<Dimension> dimension = {});
 
   const SubjectInfo& info() const override { return info_; }
   // Runs them all at once; the next calls of run() with these programs, in this order, have their

@@ -1,0 +1,66 @@
+#include "fuzzers/batch_fuzzer.h"
+
+#include <utility>
+
+namespace twinwalk::fuzz {
+
+BatchFuzzer::BatchFuzzer(const BatchPlan& plan, BatchTarget& target, Checker& checker,
+                         Population& population)
+    : plan_(plan),
+      target_(target),
+      checker_(checker),
+      population_(population),
+      mutator_(*plan.config),
+      rng_(plan.seed),
+      traces_(plan.batch) {}
+
+// Some inputs are always new, so that what the population has not got can be found, too.
+void BatchFuzzer::make(Trace& out) {
+  if (!population_.take_seed(out)) {
+    const std::uint32_t choice = rng_.below(16);
+    if (choice < 3 || !population_.pick(rng_, out)) {
+      mutator_.generate(rng_, plan_.most_ops, out);
+    } else if (choice < 5 && population_.pick(rng_, other_)) {
+      const Trace first = std::move(out);
+      mutator_.cross(rng_, plan_.most_ops, first, other_, out);
+    } else {
+      for (unsigned left = 1 + rng_.below(3); left != 0; --left)
+        mutator_.mutate(rng_, plan_.most_ops, out);
+    }
+  }
+  plan_.config->constrain(out);
+  if (plan_.fit) plan_.fit(out);
+}
+
+BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
+                               const std::function<void(const Trace&)>& on_new) {
+  std::vector<Program> programs(traces_.size());
+  for (std::size_t i = 0; i < traces_.size(); ++i) {
+    make(traces_[i]);
+    lowering_.lower(traces_[i], programs[i]);
+  }
+  target_.prefetch(std::move(programs));
+  BatchCounts counts;
+  for (const Trace& trace : traces_) {
+    const CheckResult result = checker_.check(trace);
+    ++counts.execs;
+    counts.ops += trace.ops.size();
+    counts.checks += result.checks;
+    counts.skipped += result.skip;
+    counts.known += result.known;
+    reached_.clear();
+    if (result.executed) target_.append_reached(reached_);
+    const bool agrees = result.divergence == DivergenceClass::kNone;
+    const unsigned fresh = population_.learn(trace, agrees, reached_);
+    counts.news += fresh;
+    if (!agrees) {
+      ++counts.divergences;
+      diverged.push_back({trace, finding_of(result, result.profile)});
+    } else if (fresh != 0 && on_new) {
+      on_new(trace);
+    }
+  }
+  return counts;
+}
+
+}  // namespace twinwalk::fuzz

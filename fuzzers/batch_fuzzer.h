@@ -1,0 +1,76 @@
+#ifndef TWINWALK_FUZZERS_BATCH_FUZZER_H_
+#define TWINWALK_FUZZERS_BATCH_FUZZER_H_
+
+// Fuzzing of a subject that is far away: an engine that waits for each input before it makes the
+// next would mostly wait. So inputs are made a batch at a time, and what they reached steers the
+// batches after.
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "fuzzers/mutator.h"
+#include "fuzzers/population.h"
+#include "harness/checker.h"
+#include "harness/finding.h"
+#include "harness/fuzzing/config.h"
+
+namespace twinwalk::fuzz {
+
+// A subject that takes many programs at once and says what they reach.
+class BatchTarget {
+ public:
+  virtual ~BatchTarget() = default;
+  virtual Subject& subject() = 0;
+  // The next runs of subject() are these programs, in this order, some perhaps left out.
+  virtual void prefetch(std::vector<Program> programs) = 0;
+  // What the last run of subject() reached, or as much of it as may be new. Appends.
+  virtual void append_reached(std::vector<ReachedState>& out) = 0;
+};
+
+struct BatchPlan {
+  const Config* config = nullptr;
+  // Makes a trace one that the subject's host can run, as far as its machine decides that.
+  std::function<void(Trace&)> fit;
+  std::uint64_t seed = 1;
+  std::size_t batch = 32;      // programs
+  std::size_t most_ops = 112;  // a trace: a program costs as much as some dozens of its steps
+};
+
+struct BatchCounts {
+  std::uint64_t execs = 0, ops = 0, checks = 0, skipped = 0, known = 0, divergences = 0, news = 0;
+};
+
+struct Diverged {
+  Trace trace;
+  Finding finding;
+};
+
+class BatchFuzzer {
+ public:
+  // All must outlive it. `checker` judges target.subject().
+  BatchFuzzer(const BatchPlan& plan, BatchTarget& target, Checker& checker, Population& population);
+
+  // One batch, made, run, judged and learned from. What diverged is appended, and not changed
+  // further; what else reached something new goes to `on_new`, too.
+  BatchCounts round(std::vector<Diverged>& diverged,
+                    const std::function<void(const Trace&)>& on_new = {});
+
+ private:
+  void make(Trace& out);
+
+  const BatchPlan& plan_;
+  BatchTarget& target_;
+  Checker& checker_;
+  Population& population_;
+  Mutator mutator_;
+  Rng rng_;
+  Lowering lowering_;
+  Trace other_;
+  std::vector<Trace> traces_;
+  std::vector<ReachedState> reached_;
+};
+
+}  // namespace twinwalk::fuzz
+
+#endif  // TWINWALK_FUZZERS_BATCH_FUZZER_H_

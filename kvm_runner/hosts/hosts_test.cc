@@ -1,0 +1,170 @@
+// The hosts as far as they can be had here, and what they are known to do wrong.
+
+#include "kvm_runner/hosts/hosts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <map>
+
+#include "harness/trace/load.h"
+#include "harness/trace/parse.h"
+#include "kvm_runner/conform.h"
+#include "kvm_runner/hosts/emulator.h"
+#include "kvm_runner/hosts/local_module.h"
+#include "kvm_runner/hosts/vmx_iso.h"
+#include "kvm_runner/known.h"
+#include "kvm_runner/testing/spec_judge.h"
+
+namespace twinwalk::hosts {
+namespace {
+
+using testing::Each;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+class Variant : public testing::TestWithParam<HostVariant> {};
+
+std::vector<HostVariant> fast_variants() {
+  std::vector<HostVariant> fast;
+  for (const HostVariant& v : host_variants()) {
+    if (!is_slow(v.host, v.subject) && !v.by_name_only) fast.push_back(v);
+  }
+  return fast;
+}
+INSTANTIATE_TEST_SUITE_P(Hosts, Variant, testing::ValuesIn(fast_variants()), [](const auto& info) {
+  std::string name;
+  for (const char c : std::string(info.param.host) + "_" + std::string(info.param.name))
+    name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  return name;
+});
+
+Trace parsed(const std::string& text) {
+  ParseResult result = parse(text, "test");
+  EXPECT_TRUE(result);
+  return std::move(result.trace);
+}
+
+TEST_P(Variant, RunsWhatItIsSentInAnyPortions) {
+  std::string why;
+  const auto subject = start_variant(GetParam(), why);
+  if (subject == nullptr) GTEST_SKIP() << why;
+  EXPECT_THAT(subject->info().version, HasSubstr(std::string(GetParam().host)));
+  std::vector<Trace> traces = {
+      parsed("walk 1\nmap gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x77\n"
+             "access read gva=0x400000\n"),
+      parsed("walk 1\naccess read gva=0x400000\n"), parsed("walk 1\nmov cr3=0x100000\n")};
+  std::vector<Program> programs(traces.size());
+  std::vector<OutcomeStream> alone(traces.size());
+  Lowering lowering;
+  for (std::size_t i = 0; i < traces.size(); ++i) {
+    fit_to_host(traces[i], subject->info());
+    lowering.lower(traces[i], programs[i]);
+    subject->run(programs[i], alone[i]);
+  }
+  EXPECT_EQ(alone[0].steps.back().value, 0x77u);
+  EXPECT_EQ(alone[1].steps.back().kind, OutcomeKind::kPageFault);
+  std::uint64_t word = 0;
+  subject->prefetch(programs);
+  OutcomeStream out;
+  subject->run(programs[0], out);
+  ASSERT_TRUE(subject->read_image(0x5000, word));
+  EXPECT_EQ(word, 0x77u);
+  EXPECT_FALSE(subject->read_image(0x6000, word)) << "nothing was stored there";
+  subject->run(programs[2], out);  // the second one is left out
+  ASSERT_EQ(out.steps.size(), 1u);
+  EXPECT_EQ(out.steps[0].kind, OutcomeKind::kDone);
+}
+
+// The traces of one variant's ledger entries, all of them run at once.
+struct KnownTraces {
+  std::vector<const KnownDeviation*> entries;
+  std::vector<Trace> traces;  // of each entry its own and its neighbour's
+};
+
+KnownTraces known_traces(const SubjectInfo& info) {
+  KnownTraces out;
+  for (const KnownDeviation& known : KnownDeviations::built_in().entries()) {
+    if (known.subject != info.name || !runs_on(known, info)) continue;
+    out.entries.push_back(&known);
+    for (const std::string& file : {known.trace, known.neighbour}) {
+      ParseResult loaded = load_trace(TWINWALK_SOURCE_DIR "/corpus/known/" + file);
+      EXPECT_TRUE(loaded) << file;
+      fit_to_host(loaded.trace, info);
+      out.traces.push_back(std::move(loaded.trace));
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> ids_in(const Trace& trace, Subject& subject) {
+  std::vector<std::string> ids;
+  kvm::judge_by_spec(trace, subject,
+                     [&](const kvm::JudgedStep& step) { ids.emplace_back(step.known); });
+  return ids;
+}
+
+// Not every variant of a host shows what the host is known for, but some does.
+TEST(KnownOnHosts, EachReproducesSomewhereAndNoNeighbourAnywhere) {
+  std::map<std::string, unsigned> shown;
+  for (const HostVariant& variant : host_variants()) {
+    if (is_slow(variant.host, variant.subject)) continue;
+    std::string why;
+    const auto subject = start_variant(variant, why);
+    if (subject == nullptr) {
+      std::printf("without %s: %s\n", std::string(variant.name).c_str(), why.c_str());
+      continue;
+    }
+    const KnownTraces known = known_traces(subject->info());
+    std::vector<Program> programs(known.traces.size());
+    Lowering lowering;
+    for (std::size_t i = 0; i < programs.size(); ++i) lowering.lower(known.traces[i], programs[i]);
+    subject->prefetch(std::move(programs));
+    for (std::size_t i = 0; i < known.entries.size(); ++i) {
+      const std::string& id = known.entries[i]->id;
+      const auto ids = ids_in(known.traces[2 * i], *subject);
+      EXPECT_THAT(ids, Each(id)) << variant.name;
+      shown[id] += ids.empty() ? 0 : 1;
+      EXPECT_THAT(ids_in(known.traces[2 * i + 1], *subject), IsEmpty()) << id << variant.name;
+    }
+  }
+  if (shown.empty()) GTEST_SKIP() << "no host can be started here";
+  for (const auto& [id, variants] : shown) EXPECT_GT(variants, 0u) << id << " does not reproduce";
+}
+
+TEST(LocalModule, TellsWhatCannotBeDone) {
+  ScratchFolder scratch;
+  LocalModule module;
+  std::string why;
+  EXPECT_FALSE(module.find(why, scratch.file("nothing")));
+  EXPECT_THAT(why, HasSubstr("neither kvm_intel nor kvm_amd"));
+}
+
+TEST(VmxIso, SaysWhatItCannotWrite) {
+  ScratchFolder scratch;
+  std::string why;
+  EXPECT_FALSE(write_vmx_iso(scratch.file("no.elf"), "", scratch.file("x.iso"), why));
+  EXPECT_THAT(why, Not(IsEmpty()));
+}
+
+TEST(Emulator, EndsWithItsOwnerAndLeavesItsOutput) {
+  ScratchFolder scratch;
+  std::string why;
+  Emulator shell;
+  ASSERT_TRUE(
+      shell.start({"sh", "-c", "echo one; echo two; sleep 100"}, scratch.file("out"), "", why));
+  for (int i = 0; i < 200 && tail_of(scratch.file("out"), 5) != "one | two"; ++i)
+    shell.wait(std::chrono::milliseconds(10));
+  EXPECT_EQ(tail_of(scratch.file("out"), 5), "one | two");
+  EXPECT_EQ(tail_of(scratch.file("out"), 1), "two");
+  EXPECT_TRUE(shell.running());
+  shell.kill();
+  EXPECT_FALSE(shell.running());
+  ASSERT_TRUE(shell.start({"no-such-program-here"}, scratch.file("out"), "", why));
+  EXPECT_TRUE(shell.wait(std::chrono::seconds(5)));
+}
+
+}  // namespace
+}  // namespace twinwalk::hosts
