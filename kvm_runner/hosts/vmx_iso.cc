@@ -20,8 +20,7 @@ namespace fs = std::filesystem;
 constexpr const char* kGrub =
     "multiboot2 /boot/twinwalk-vmx.elf\nmodule2 /boot/traces traces\nboot\n";
 // Nothing but what these three commands need: emulators read slowly.
-constexpr const char* kModules =
-    "--install-modules=multiboot2 normal iso9660 biosdisk part_msdos part_gpt";
+constexpr const char* kModules = "--install-modules=multiboot2 normal iso9660 part_msdos part_gpt";
 constexpr std::chrono::seconds kMostTime{120};
 
 bool write_tree(const std::string& tree, const std::string& elf, const std::string& module,
