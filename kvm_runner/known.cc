@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <set>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
 #include "kvm_runner/layout.h"
+#include "kvm_runner/pdpte_history.h"
 #include "kvm_runner/step_limits.h"
 
 namespace twinwalk {
@@ -40,8 +42,23 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "lacked-cr4-bit",
                                        "after-torn-store",
                                        "mode",
+                                       "path-ps",
+                                       "path-high",
+                                       "page-zero",
+                                       "upper-g",
+                                       "pse36",
+                                       "pse-toggled",
+                                       "pdpte-reserved",
+                                       "pdpte-changed",
+                                       "pdpte-walked",
+                                       "pdpte-accessed",
+                                       "pdpte-trail",
+                                       "refused-for-pdptes",
                                        "ept-ad",
                                        "lost-table"};
+
+// Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
+constexpr std::uint64_t kSoftwareBits = 0x7ff0'0000'0000'0000;
 
 const Op& op_of(const DivergentStep& s, std::uint32_t index) { return s.program.steps[index].what; }
 
@@ -103,6 +120,81 @@ FollowedRegisters registers_at(const DivergentStep& s) {
   return registers;
 }
 
+// G in an entry above the level of PDPTEs.
+bool upper_g(const DivergentStep& s) {
+  const Mode mode = registers_at(s).mode();
+  const unsigned upper = mode == Mode::k5Level ? 2 : mode == Mode::k4Level ? 1 : 0;
+  for (const Path& path : s.outcomes.steps[s.index].path) {
+    for (unsigned i = 0; i < path.count && i < upper; ++i) {
+      if ((path.entry[i] & (pte::kP | pte::kG)) == (pte::kP | pte::kG)) return true;
+    }
+  }
+  return false;
+}
+
+bool in_page_zero(const DivergentStep& s) {
+  const Mode mode = registers_at(s).mode();
+  const bool wide = mode == Mode::k4Level || mode == Mode::k5Level;
+  const std::uint64_t gva = op_of(s, s.index).gva;
+  return (wide ? gva : gva & 0xffff'ffff) < kvm::kPage;
+}
+
+// CR4.PSE of the step's vCPU has changed before.
+bool pse_toggled(const DivergentStep& s) {
+  std::uint64_t pse = initial_registers(s.program.machine).cr4 & cr4::kPse;
+  for (std::uint32_t i = 0; i < s.index; ++i) {
+    const Op& op = op_of(s, i);
+    const bool sets = (op.verb == Verb::kMov && op.reg() == Reg::kCr4) ||
+                      (op.verb == Verb::kSregs && op.gives(Field::kCr4));
+    if (!sets || op.vcpu != op_of(s, s.index).vcpu ||
+        s.outcomes.steps[i].kind != OutcomeKind::kDone) {
+      continue;
+    }
+    if (((op.verb == Verb::kMov ? op.value : op.cr4) & cr4::kPse) != pse) return true;
+  }
+  return false;
+}
+
+kvm::PdpteHistory pdptes_at(const DivergentStep& s) { return {s.program, s.outcomes, s.index}; }
+
+bool pdpte_reserved(const DivergentStep& s) {
+  const kvm::PdpteHistory history = pdptes_at(s);
+  return op_of(s, s.index).verb == Verb::kAccess
+             ? history.goes_by_reserved(op_of(s, s.index), s.outcomes.steps[s.index])
+             : history.finds_reserved(op_of(s, s.index));
+}
+
+// The number behind the last `name` of a text; false if there is none.
+bool number_behind(std::string_view text, std::string_view name, std::uint64_t& number) {
+  const std::size_t at = text.rfind(name);
+  if (at == text.npos) return false;
+  const char* const first = text.data() + at + name.size();
+  return std::from_chars(first, text.data() + text.size(), number, 16).ec == std::errc();
+}
+
+// A path or value that differs in a word that an access of such a vCPU has left so.
+bool pdpte_trail(const DivergentStep& s) {
+  const bool path = s.verdict.field == "path";
+  std::uint64_t gpa = 0;
+  return (path || s.verdict.field == "value") &&
+         number_behind(path ? s.verdict.got : s.verdict.allowed, path ? " at gpa=0x" : " gpa=0x",
+                       gpa) &&
+         pdptes_at(s).left_by_such(gpa);
+}
+
+// Path or value differ in bit A of one of the vCPU's PDPTEs, and in nothing else.
+bool pdpte_accessed(const DivergentStep& s) {
+  const bool path = s.verdict.field == "path";
+  const std::string_view entry = path ? " entry=0x" : " value=0x";
+  const std::string_view place = path ? " at gpa=0x" : " gpa=0x";
+  const std::string_view placed = path ? s.verdict.got : s.verdict.allowed;
+  std::uint64_t got = 0, allowed = 0, gpa = 0;
+  return (path || s.verdict.field == "value") && number_behind(" " + s.verdict.got, entry, got) &&
+         number_behind(" " + s.verdict.allowed, entry, allowed) &&
+         number_behind(placed, place, gpa) && (got ^ allowed) == pte::kA &&
+         pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa);
+}
+
 bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Reg::kCr4; }
 
 bool lacked_cr4_bit(const DivergentStep& s) {
@@ -128,6 +220,16 @@ bool has_word(std::string_view text, std::string_view word) {
     if ((at == 0 || ends(at - 1)) && ends(at + word.size())) return true;
   }
   return false;
+}
+
+// ... and every word of `words`, which single spaces part.
+bool has_words(std::string_view text, std::string_view words) {
+  for (;;) {
+    const std::size_t end = words.find(' ');
+    if (!has_word(text, words.substr(0, end))) return false;
+    if (end == words.npos) return true;
+    words.remove_prefix(end + 1);
+  }
 }
 
 KnownCondition parse_condition(const json& object) {
@@ -213,7 +315,7 @@ KnownDeviation parse_entry(const json& object) {
 
 bool runs_on(const KnownDeviation& entry, const SubjectInfo& subject) {
   return std::any_of(entry.hosts.begin(), entry.hosts.end(),
-                     [&](const std::string& word) { return has_word(subject.version, word); });
+                     [&](std::string_view words) { return has_words(subject.version, words); });
 }
 
 std::string fact_of(const DivergentStep& s, std::string_view name) {
@@ -233,6 +335,20 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
   if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);
   if (name == "path-xd") return flag(path_has(s, pte::kXd));
+  if (name == "path-ps") return flag(path_has(s, pte::kPs));
+  if (name == "path-high") return flag(path_has(s, kSoftwareBits));
+  if (name == "page-zero") return access ? flag(in_page_zero(s)) : "";
+  if (name == "upper-g") return flag(upper_g(s));
+  if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));
+  if (name == "pse-toggled") return flag(pse_toggled(s));
+  if (name == "pdpte-reserved") return flag(pdpte_reserved(s));
+  if (name == "pdpte-changed")
+    return flag(pdptes_at(s).goes_by_changed(op, s.outcomes.steps[s.index]));
+  if (name == "pdpte-walked")
+    return flag(pdptes_at(s).goes_by_walked(op, s.outcomes.steps[s.index]));
+  if (name == "pdpte-accessed") return flag(pdpte_accessed(s));
+  if (name == "pdpte-trail") return flag(pdpte_trail(s));
+  if (name == "refused-for-pdptes") return flag(pdptes_at(s).refused_before(op.vcpu));
   if (name == "mode") return std::string(name_of(registers_at(s).mode()));
   if (name == "ec-change") return error_code_change(s.verdict);
   if (name == "ec-rsvd") {

@@ -32,7 +32,7 @@ struct KnownDeviation {
   std::string id;
   std::string subject;  // "kvm"
   std::vector<std::string>
-      hosts;  // words of which the subject's version must contain one, "kvm_pvm"
+      hosts;  // the subject's version contains all words of one: "kvm_pvm", "kvm_amd npt=N"
   std::vector<KnownCondition> when;
   std::string rule, right, citation;  // the rule, who is right by it, where it stands
   std::string trace, neighbour;       // files in corpus/known
@@ -56,6 +56,23 @@ struct KnownDeviation {
 //   lacked-cr4-bit         1: a write to CR4 that sets a bit whose feature the machine lacks, or an
 //                          access on a vCPU whose CR4 took such a value last
 //   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
+//   mode                   paging mode of the step's vCPU
+//   path-ps, path-high     1: an entry of the access's path has PS; has one of the bits 62:52
+//   upper-g                1: a present PML4E or PML5E of the access's path has G
+//   page-zero              1: the access begins in the first page of linear space
+//   pse36                  1: the machine has that feature
+//   pse-toggled            1: CR4.PSE of the step's vCPU has changed before
+//   pdpte-reserved         1: PAE: a PDPTE that the access goes by is present with a reserved bit;
+//                          some PDPTE that a write of a register would have in use
+//   pdpte-changed          1: PAE: a PDPTE that the access goes by is another than when this vCPU
+//                          last wrote a register in a way that loads PDPTEs
+//   pdpte-walked           1: PAE: a PDPTE that the access goes by has an A that a walk has set
+//   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else
+//   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
+//                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored, or that
+//                          a walk of it by the PDPTEs that were loaded meets
+//   refused-for-pdptes     1: a write of a register of this vCPU was refused with pdpte-reserved,
+//                          and no later one of that register was taken
 //   ept-ad                 1: the second dimension of the machine has accessed and dirty flags
 //   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables
 std::string fact_of(const DivergentStep& step, std::string_view name);

@@ -13,6 +13,7 @@
 namespace twinwalk {
 namespace {
 
+using testing::Contains;
 using testing::Each;
 using testing::IsEmpty;
 using testing::Not;
@@ -87,6 +88,83 @@ TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
   EXPECT_EQ(fact_of({info, program, outcomes, 1, verdict}, "lacked-cr4-bit"), "0");
 }
 
+TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
+  std::string both = entry(R"([{"fact":"cpl","is":"3"}])");
+  both.replace(both.find(R"("h")"), 3, R"("a=1 h","b")");
+  EXPECT_EQ(covered_by(both.c_str(), "h"), "");
+  EXPECT_EQ(covered_by(both.c_str(), "h a=1"), "x");
+  EXPECT_EQ(covered_by(both.c_str(), "h a=12"), "");
+  EXPECT_EQ(covered_by(both.c_str(), "b"), "x");
+}
+
+// A fact of every step of a trace of a PAE machine. Everything was done and every walk went by
+// PDPTE 0 as it is in memory, but for what `refuse` says of steps.
+std::string facts(std::string_view name, const std::string& body,
+                  const std::vector<std::uint32_t>& refuse = {}, std::uint64_t shown = 0) {
+  const ParseResult parsed =
+      parse("walk 1\nmachine core=shadow memory=64M vcpus=2 mode=pae\n" + body, "test");
+  EXPECT_TRUE(parsed) << (parsed.error ? to_text(*parsed.error) : "");
+  Program program;
+  Lowering lowering;
+  lowering.lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(program.steps.size());
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    if (shown == 0 || program.steps[i].what.verb != Verb::kAccess) continue;
+    outcomes.steps[i].path[0].count = 1;
+    outcomes.steps[i].path[0].entry[0] = shown;
+  }
+  for (const std::uint32_t i : refuse) outcomes.steps[i].kind = OutcomeKind::kGp;
+  const SubjectInfo info{"kvm", "", Profile::kKvm};
+  Verdict verdict;
+  verdict.field = "path";
+  verdict.got = "ok entry=0x101021 at gpa=0x100000";
+  verdict.allowed = "entry=0x101001";
+  std::string all;
+  for (std::uint32_t i = 0; i < program.steps.size(); ++i)
+    all += fact_of({info, program, outcomes, i, verdict}, name);
+  return all;
+}
+
+TEST(KnownDeviations, AChangedPdpteIsOneThatNoRegisterWriteHasLoaded) {
+  const std::string store = "write gpa=0x100000 value=0x101001\n", load = "mov cr3=0x100000\n",
+                    use = "access read gva=0x0\n", other = "access read gva=0x40000000\n";
+  EXPECT_EQ(facts("pdpte-changed", store + use + other + load + use), "01000");
+  EXPECT_EQ(facts("pdpte-changed", store + load + "access read gva=0x0 vcpu=1\n"), "001");
+  EXPECT_EQ(facts("pdpte-changed", store + load + store + use), "0000");
+  // WP loads none, PGE does; a write that is refused loads nothing.
+  EXPECT_EQ(facts("pdpte-changed", store + "mov cr0=pe|et|ne|pg\n" + use), "001");
+  EXPECT_EQ(facts("pdpte-changed", store + "mov cr4=pae|pge\n" + use), "000");
+  EXPECT_EQ(facts("pdpte-changed", store + load + use, {1}), "001");
+  EXPECT_EQ(facts("pdpte-changed", store + load + "invalidate hva=0x7f0000100000\n" + use), "0001");
+}
+
+TEST(KnownDeviations, AReservedPdpteIsPresentAndCountsForItsOwnRoot) {
+  const std::string load = "mov cr3=0x100000\n", use = "access read gva=0x0\n";
+  EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x100000 value=0x101003\n" + load + use), "011");
+  EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x100000 value=0x101002\n" + load + use), "000");
+  EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x100018 value=0x101003\n" + load + use), "010");
+  EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x140000 value=0x101003\n" + load + use), "000");
+  // An A that the walk has set is known by another name.
+  const std::string walked = "write gpa=0x100000 value=0x101001\n" + use + use + load;
+  EXPECT_EQ(facts("pdpte-reserved", walked, {}, 0x101021), "0001");
+  EXPECT_EQ(facts("pdpte-walked", walked, {}, 0x101021), "0110");
+  EXPECT_EQ(facts("pdpte-walked", "write gpa=0x100000 value=0x101021\n" + use, {}, 0x101021), "00");
+}
+
+TEST(KnownDeviations, ARefusedWriteCountsUntilThatRegisterIsWritten) {
+  const std::string body =
+      "write gpa=0x140000 value=0x101003\nmov cr3=0x140000\naccess read gva=0x0\n"
+      "mov cr4=pae|pge\naccess read gva=0x0 vcpu=1\nmov cr3=0x100000\naccess read gva=0x0\n";
+  EXPECT_EQ(facts("refused-for-pdptes", body, {1}), "0011010");
+  EXPECT_EQ(facts("refused-for-pdptes", body), "0000000");
+}
+
+TEST(KnownDeviations, AnAccessedPdpteDiffersInThatBitOfItsOwnRoot) {
+  EXPECT_EQ(facts("pdpte-accessed", "access read gva=0x0\nmov cr3=0x140000\naccess read gva=0x0\n"),
+            "110");
+}
+
 // Ids under which the divergences of a trace of corpus/known fall. On a host that the entry is not
 // about some steps may be beyond it.
 std::vector<std::string> ids_in(const std::string& file, Subject& subject, bool own_host) {
@@ -111,8 +189,9 @@ TEST(KnownDeviations, EachReproducesOnItsHostAndItsNeighbourAgrees) {
     EXPECT_THAT(ids_in(known.neighbour, *subject, own_host), IsEmpty()) << known.id;
     if (!own_host) continue;
     const auto ids = ids_in(known.trace, *subject, own_host);
-    EXPECT_THAT(ids, Not(IsEmpty())) << known.id << " does not reproduce";
-    EXPECT_THAT(ids, Each(known.id));
+    // What one deviation leaves behind may be another.
+    EXPECT_THAT(ids, Contains(known.id)) << known.id << " does not reproduce";
+    EXPECT_THAT(ids, Each(Not(IsEmpty())));
     ++checked;
   }
   if (checked == 0) GTEST_SKIP() << "no entry is about this host: " << subject->info().version;

@@ -130,9 +130,30 @@ void KvmSubject::step(const Op& op, Outcome& out) {
 // with these registers.
 bool KvmSubject::plant_for(const Registers& r) {
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
-  return memory_.plant(mode, r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
+  const std::uint64_t root = r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
                                       : mode == Mode::k32Bit ? 0xffff'f000
-                                                             : pte::kAddressMask));
+                                                             : pte::kAddressMask);
+  if (mode == Mode::kPae) {
+    if (host_.shadows() && !directories_are_memory(root)) return false;
+    // The walk to the runner's own pages tries to set A.
+    const Slot* slot = memory_.slots().find(root);
+    if (host_.sets_a_in_pdptes() && slot != nullptr && slot->read_only) return false;
+  }
+  return memory_.plant(mode, root);
+}
+
+// To KVM's shadow MMU each PDPTE is a root, and a root without memory shuts the guest down.
+bool KvmSubject::directories_are_memory(std::uint64_t root) const {
+  for (unsigned i = 0; i < 4; ++i) {
+    std::uint64_t pdpte = 0;
+    if (!memory_.read_word(root + 8 * i, pdpte)) return false;
+    const bool reserved = pdpte >> machine_.maxphyaddr != 0;  // refused by then
+    if ((pdpte & pte::kP) != 0 && !reserved &&
+        memory_.slots().find(pdpte & pte::kAddressMask) == nullptr) {
+      return false;
+    }
+  }
+  return true;
 }
 
 // Turns the end of a stub into an outcome; false if the step is over (fault, or the subject had to
@@ -194,12 +215,28 @@ bool KvmSubject::switches_long_mode(const Op& op) const {
   return value >> 32 == 0 && (now.cr4 & cr4::kPcide) == 0;
 }
 
+// Whether a write that loads PDPTEs would find A in that of the runner, where the walk to the
+// writing instruction has set it, and be refused for that. SDM 3A §"PDPTE Registers".
+bool KvmSubject::finds_own_a(const Op& op, const Registers& after) const {
+  constexpr std::uint64_t kCr0Bits = cr0::kPg | cr0::kCd | cr0::kNw,
+                          kCr4Bits = cr4::kPae | cr4::kPge | cr4::kPse | cr4::kSmep;
+  const Registers& now = registers_[op.vcpu];
+  const auto pae = [](const Registers& r) { return mode_of(r.cr0, r.cr4, r.efer) == Mode::kPae; };
+  if (!host_.sets_a_in_pdptes() || !pae(now) || !pae(after)) return false;
+  // What no processor would accept the guest is to try.
+  const bool possible =
+      (after.cr0 & (cr0::kNw | cr0::kCd)) != cr0::kNw && (after.cr4 & cr4::kPcide) == 0;
+  const std::uint64_t changed =
+      ((now.cr0 ^ after.cr0) & kCr0Bits) | ((now.cr4 ^ after.cr4) & kCr4Bits);
+  return possible && changed != 0;
+}
+
 void KvmSubject::write_register(const Op& op, Outcome& out) {
   const Registers now = registers(op);
   Registers after = now;
   adopt_register(op, after);
   if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
-  if (switches_long_mode(op)) {
+  if (switches_long_mode(op) || finds_own_a(op, after)) {
     if (!plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
     return set_registers(op.vcpu, after, OutcomeKind::kGp, out);
   }
@@ -227,8 +264,9 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   }
   // The next instruction is fetched by the new registers. A value that must fault needs no root.
   const bool fits = after.cr3 >> machine_.maxphyaddr == 0;
-  const bool stays_long = is_legacy(after) == is_legacy(now);
-  if (fits && stays_long && !plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
+  const bool stays = is_legacy(after) == is_legacy(now) &&
+                     (is_legacy(now) || ((after.cr4 ^ now.cr4) & cr4::kLa57) == 0);
+  if (fits && stays && !plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
   settle(vm_->run(op.vcpu, {stub, value, 0, 0, now.ac}), out);
 }
 
@@ -251,13 +289,14 @@ void KvmSubject::sregs(const Op& op, Outcome& out) {
 }
 
 // Without an interrupt controller in the kernel INIT is the host's to do. SDM 3A §"Processor State
-// After Reset".
+// After Reset": INIT keeps CD and NW, RESET sets them.
 void KvmSubject::init(const Op& op, Outcome& out) {
+  constexpr std::uint64_t kCaching = cr0::kCd | cr0::kNw;
+  const bool resets = op.type != 0;
   Registers after;
-  after.cr0 = cr0::kEt | cr0::kNw | cr0::kCd;
+  after.cr0 = cr0::kEt | (resets ? kCaching : registers(op).cr0 & kCaching);
   after.cr3 = after.cr4 = after.efer = 0;
   after.pkru = registers(op).pkru;
-  const bool resets = op.type != 0;
   if (resets && after.pkru != 0) return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, after, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = after;

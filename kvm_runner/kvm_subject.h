@@ -50,6 +50,7 @@ class KvmSubject final : public Subject {
   // Guest steps (kvm_subject.cc).
   void mov(const Op& op, Outcome& out);
   bool switches_long_mode(const Op& op) const;
+  bool finds_own_a(const Op& op, const Registers& after) const;
   void write_register(const Op& op, Outcome& out);
   void set_registers(unsigned vcpu, const Registers& wanted, OutcomeKind refused, Outcome& out);
   void sregs(const Op& op, Outcome& out);
@@ -87,6 +88,7 @@ class KvmSubject final : public Subject {
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
   bool plant_for(const Registers& r);
+  bool directories_are_memory(std::uint64_t root) const;
 
   SubjectInfo info_;
   Host host_;

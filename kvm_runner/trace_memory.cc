@@ -80,10 +80,12 @@ bool TraceMemory::plant(Mode mode, std::uint64_t root) {
   if (entry.bytes == 0) return true;
   Planted planted{0, entry.bytes, entry.value, 0};
   if (!offset_of(root + entry.offset, planted.offset)) return false;
-  for (const Planted& p : planted_) {
+  for (Planted& p : planted_) {
     if (p.offset == planted.offset && p.bytes == planted.bytes) {
-      put(p);  // without an A that a processor has set in a PDPTE, where Intel's takes it for an
-               // error
+      // With the value of this mode, and without an A that a processor has set in a PDPTE, where
+      // Intel's takes it for an error.
+      p.value = planted.value;
+      put(p);
       return true;
     }
     const bool overlaps =

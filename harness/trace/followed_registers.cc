@@ -69,9 +69,10 @@ void FollowedRegisters::set(const Op& sregs) {
   if (sregs.gives(Field::kCr3)) cr3_ = sregs.cr3;
 }
 
-// SDM 3A §"Processor State After Reset": paging is off, and CR3 is zero.
+// SDM 3A §"Processor State After Reset": paging is off, and CR3 is zero. Neither RESET's CD and NW
+// nor those that INIT keeps choose anything.
 void FollowedRegisters::init() {
-  cr0_ = cr0::kEt | cr0::kNw | cr0::kCd;
+  cr0_ = cr0::kEt | (cr0_ & (cr0::kCd | cr0::kNw));
   cr3_ = cr4_ = efer_ = 0;
 }
 

@@ -49,7 +49,7 @@ class QemuMachine final : public LiveHost {
                                       "-accel",
                                       "tcg",
                                       "-cpu",
-                                      "EPYC,+svm,+npt",
+                                      kProcessor,
                                       "-smp",
                                       "1",
                                       "-m",
@@ -87,6 +87,7 @@ class QemuMachine final : public LiveHost {
     return false;
   }
 
+  static constexpr const char* kProcessor = "EPYC,+svm,+npt,+la57";
   static constexpr const char* kCommandLine =
       "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off "
       "rcupdate.rcu_expedited=1 twinwalk.port=/dev/ttyS1";
@@ -119,7 +120,7 @@ class QemuSvm {
     if (files_.initrd.empty()) return false;
     state_ = host_folder() + "/qemu-svm-" +
              hash_of(version_ + identity_of(files_.kernel) + identity_of(files_.initrd) +
-                     QemuMachine::kCommandLine) +
+                     QemuMachine::kProcessor + QemuMachine::kCommandLine) +
              ".state";
     return true;
   }

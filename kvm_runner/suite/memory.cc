@@ -124,9 +124,10 @@ Cases notifier(const Paging& p) {
 Cases several_vcpus(const Paging& p) {
   Cases cases;
   const char* const two = "vcpus=2";
-  const std::string head =
-      "map gva=0x5000 gpa=0x5000\naccess write gva=0x5000 cpl=$\naccess read gva=0x5000 cpl=$ "
-      "vcpu=1\n";
+  // In PAE mode a PDPTE that is written later is not there for a processor that has them loaded.
+  const std::string head = std::string("map gva=0x5000 gpa=0x5000\n") +
+                           (p.off() ? "" : "mov cr3=0x100000 vcpu=1\n") +
+                           "access write gva=0x5000 cpl=$\naccess read gva=0x5000 cpl=$ vcpu=1\n";
   add_both_rings(cases, p, "shared-store",
                  head + "access write gva=0x5008 cpl=$ vcpu=1\naccess read gva=0x5008 cpl=$\n",
                  two);
@@ -144,7 +145,8 @@ Cases several_vcpus(const Paging& p) {
   add_both_rings(cases, p, "own-roots",
                  head +
                      "mov cr3=0x200000 vcpu=1\nmap gva=0x5000 gpa=0x9000 vcpu=1\n"
-                     "access read gva=0x5000 cpl=$ vcpu=1\naccess read gva=0x5000 cpl=$\n",
+                     "mov cr3=0x200000 vcpu=1\naccess read gva=0x5000 cpl=$ vcpu=1\naccess read "
+                     "gva=0x5000 cpl=$\n",
                  two);
   add_both_rings(cases, p, "one-without-paging",
                  head +

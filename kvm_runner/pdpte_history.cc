@@ -1,0 +1,231 @@
+#include "kvm_runner/pdpte_history.h"
+
+#include <algorithm>
+
+#include "harness/trace/content.h"
+#include "harness/trace/guest_tables.h"
+
+namespace twinwalk::kvm {
+namespace {
+
+constexpr std::uint64_t kPageBytes = 4096;
+
+Registers registers_of(const FollowedRegisters& followed) {
+  Registers registers;
+  registers.cr0 = followed.cr0();
+  registers.cr3 = followed.cr3();
+  registers.cr4 = followed.cr4();
+  registers.efer = followed.efer();
+  return registers;
+}
+
+bool writes_control_register(const Op& op) {
+  return op.verb == Verb::kMov &&
+         (op.reg() == Reg::kCr0 || op.reg() == Reg::kCr3 || op.reg() == Reg::kCr4);
+}
+
+FollowedRegisters after(FollowedRegisters registers, const Op& op) {
+  if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
+  if (op.verb == Verb::kSregs) registers.set(op);
+  if (op.verb == Verb::kInit) registers.init();
+  return registers;
+}
+
+// SDM 3A §"PDPTE Registers": writes in PAE mode that load them.
+bool loads(const Op& op, const FollowedRegisters& before, const FollowedRegisters& now) {
+  constexpr std::uint64_t kCr0Bits = cr0::kPg | cr0::kCd | cr0::kNw,
+                          kCr4Bits = cr4::kPae | cr4::kPge | cr4::kPse | cr4::kSmep;
+  if (now.mode() != Mode::kPae) return false;
+  if (op.verb == Verb::kSregs || op.reg() == Reg::kCr3) return true;
+  return ((before.cr0() ^ now.cr0()) & kCr0Bits) != 0 ||
+         ((before.cr4() ^ now.cr4()) & kCr4Bits) != 0;
+}
+
+}  // namespace
+
+PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes,
+                           std::uint32_t index)
+    : machine_(program.machine) {
+  for (FollowedRegisters& registers : registers_) registers.reset(machine_);
+  for (std::uint32_t i = 0; i < index; ++i) replay(program.steps[i].what, outcomes.steps[i]);
+}
+
+void PdpteHistory::replay(const Op& op, const Outcome& outcome) {
+  if (op.vcpu >= machine_.vcpus || outcome.kind == OutcomeKind::kSkip) return;
+  const bool done = outcome.kind == OutcomeKind::kDone;
+  switch (op.verb) {
+    case Verb::kMov:
+    case Verb::kSregs:
+    case Verb::kInit:
+      return replay_register(op, outcome);
+    case Verb::kWrite:
+      if (done) store(op.gpa, static_cast<unsigned>(op.size), op.value);
+      return;
+    case Verb::kInvalidate:
+      if (done) clear_pages(op);
+      return;
+    case Verb::kAccess:
+      return replay_access(op, outcome);
+    default:
+      return;
+  }
+}
+
+void PdpteHistory::replay_register(const Op& op, const Outcome& outcome) {
+  const unsigned one = writes_control_register(op) ? 1u << static_cast<unsigned>(op.reg()) : 0u;
+  if (outcome.kind != OutcomeKind::kDone) {
+    if (outcome.kind == OutcomeKind::kGp && finds_reserved(op)) refused_[op.vcpu] |= one;
+    return;
+  }
+  const FollowedRegisters before = registers_[op.vcpu];
+  registers_[op.vcpu] = after(before, op);
+  if (loads(op, before, registers_[op.vcpu])) load(op.vcpu);
+  refused_[op.vcpu] &= op.verb == Verb::kMov ? ~one : 0u;
+}
+
+// What the walk met, with the A and D that it has set, and the store.
+void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
+  const Registers registers = registers_of(registers_[op.vcpu]);
+  if (refused_before(op.vcpu) || goes_by_reserved(op, outcome) || goes_by_changed(op, outcome))
+    leave_trail(op, outcome);
+  replay_path(registers, op.gva, outcome.path[0]);
+  replay_path(registers, op.gva + op.size - 1, outcome.path[1]);
+  const bool whole = (op.gva & (kPageBytes - 1)) + op.size <= kPageBytes;
+  if (op.access() == AccessKind::kWrite && outcome.kind == OutcomeKind::kOk && whole &&
+      outcome.gpa[0] != kUnknownGpa) {
+    store(outcome.gpa[0], static_cast<unsigned>(op.size), op.value);
+  }
+}
+
+// Where the store landed, and what a walk by the PDPTEs that were loaded meets.
+void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
+  for (const std::uint64_t gpa : outcome.gpa) {
+    if (gpa != kUnknownGpa) trail_.insert(gpa & ~std::uint64_t{7});
+  }
+  const std::uint64_t root = registers_[op.vcpu].root();
+  auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
+    if (at - root < 32 && registers_[op.vcpu].mode() == Mode::kPae) {
+      entry = loaded_[op.vcpu][(at - root) / 8];
+      return true;
+    }
+    trail_.insert(at & ~std::uint64_t{7});
+    entry = extract(word(at & ~std::uint64_t{7}), at & 7, bytes);
+    return true;
+  };
+  Path path;
+  walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva, read, path);
+  walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva + op.size - 1, read, path);
+}
+
+void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, const Path& shown) {
+  unsigned next = 0;
+  auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
+    if (next == shown.count) return false;
+    entry = shown.entry[next++];
+    const bool is_root =
+        next == 1 && mode_of(registers.cr0, registers.cr4, registers.efer) == Mode::kPae;
+    const bool walked = walked_.count(at) != 0 || (entry & ~word(at) & pte::kA) != 0;
+    store(at, bytes, entry);
+    if (is_root && walked) walked_.insert(at);
+    return true;
+  };
+  Path path;
+  if (shown.count != 0) walk_guest_tables(registers, gva, read, path);
+}
+
+void PdpteHistory::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {
+  for (unsigned i = 0; i < size; ++i) {
+    const std::uint64_t at = gpa + i;
+    const unsigned shift = (at & 7) * 8;
+    std::uint64_t& word = memory_[at & ~std::uint64_t{7}];
+    walked_.erase(at & ~std::uint64_t{7});
+    word = (word & ~(std::uint64_t{0xff} << shift)) | (value >> (8 * i) & 0xff) << shift;
+  }
+}
+
+// Of slot 0 alone, which lies at the start of hva space.
+void PdpteHistory::clear_pages(const Op& invalidate) {
+  const std::uint64_t first = invalidate.hva - kHvaBase, bytes = invalidate.pages * kPageBytes;
+  for (auto& [gpa, value] : memory_) {
+    if (gpa - first < bytes) value = 0;
+  }
+}
+
+std::uint64_t PdpteHistory::word(std::uint64_t gpa) const {
+  const auto found = memory_.find(gpa);
+  return found != memory_.end() ? found->second : 0;
+}
+
+// The PDPTE without an A that a walk, and no store, has set.
+std::uint64_t PdpteHistory::as_stored(std::uint64_t gpa, std::uint64_t pdpte) const {
+  const bool walked = walked_.count(gpa) != 0 || (word(gpa) & pte::kA) == 0;
+  return walked ? pdpte & ~pte::kA : pdpte;
+}
+
+PdpteHistory::Pdptes PdpteHistory::in_memory(const FollowedRegisters& registers) const {
+  Pdptes pdptes{};
+  for (unsigned i = 0; i < pdptes.size(); ++i) pdptes[i] = word(registers.root() + 8 * i);
+  return pdptes;
+}
+
+// SDM 3A §"PDPTE Registers": if one of them is reserved, none is loaded.
+void PdpteHistory::load(unsigned vcpu) {
+  const Pdptes pdptes = in_memory(registers_[vcpu]);
+  const auto reserved = [this](std::uint64_t pdpte) { return is_reserved(pdpte); };
+  if (std::none_of(pdptes.begin(), pdptes.end(), reserved)) loaded_[vcpu] = pdptes;
+}
+
+// SDM 3A §"PDPTE Registers", table "Format of a PAE Page-Directory-Pointer-Table Entry".
+bool PdpteHistory::is_reserved(std::uint64_t pdpte) const {
+  const std::uint64_t low = 0x1e6, high = ~(bit(machine_.maxphyaddr) - 1);
+  return (pdpte & pte::kP) != 0 && (pdpte & (low | high)) != 0;
+}
+
+bool PdpteHistory::finds_reserved(const Op& op) const {
+  if (op.verb != Verb::kSregs && !writes_control_register(op)) return false;
+  const FollowedRegisters wanted = after(registers_[op.vcpu], op);
+  if (wanted.mode() != Mode::kPae) return false;
+  for (const std::uint64_t pdpte : in_memory(wanted)) {
+    if (is_reserved(pdpte)) return true;
+  }
+  return false;
+}
+
+template <class Use>
+bool PdpteHistory::any_used(const Op& op, const Outcome& outcome, Use use) const {
+  if (op.verb != Verb::kAccess || registers_[op.vcpu].mode() != Mode::kPae) return false;
+  const Pdptes now = in_memory(registers_[op.vcpu]);
+  const unsigned halves = (op.gva & (kPageBytes - 1)) + op.size > kPageBytes ? 2 : 1;
+  for (unsigned half = 0; half < halves; ++half) {
+    const unsigned index = (half == 0 ? op.gva : op.gva + op.size - 1) >> 30 & 3;
+    const Path& shown = outcome.path[half];
+    if (use(index, shown.count != 0 ? shown.entry[0] : now[index])) return true;
+  }
+  return false;
+}
+
+bool PdpteHistory::goes_by_reserved(const Op& op, const Outcome& outcome) const {
+  const std::uint64_t root = registers_[op.vcpu].root();
+  return any_used(op, outcome, [&](unsigned index, std::uint64_t pdpte) {
+    return is_reserved(as_stored(root + 8 * index, pdpte));
+  });
+}
+
+bool PdpteHistory::goes_by_walked(const Op& op, const Outcome& outcome) const {
+  const std::uint64_t root = registers_[op.vcpu].root();
+  return any_used(op, outcome, [&](unsigned index, std::uint64_t pdpte) {
+    return as_stored(root + 8 * index, pdpte) != pdpte;
+  });
+}
+
+bool PdpteHistory::goes_by_changed(const Op& op, const Outcome& outcome) const {
+  return any_used(op, outcome, [&](unsigned index, std::uint64_t pdpte) {
+    return pdpte != loaded_[op.vcpu][index];
+  });
+}
+
+bool PdpteHistory::is_pdpte(unsigned vcpu, std::uint64_t gpa) const {
+  return registers_[vcpu].mode() == Mode::kPae && gpa - registers_[vcpu].root() < 32;
+}
+
+}  // namespace twinwalk::kvm

@@ -1,0 +1,72 @@
+#ifndef TWINWALK_KVM_RUNNER_PDPTE_HISTORY_H_
+#define TWINWALK_KVM_RUNNER_PDPTE_HISTORY_H_
+
+// PDPTEs of PAE paging as a run shows them: in memory, by the stores and the paths of its outcomes,
+// and in a processor that takes them into registers, by the writes to control registers that were
+// taken. For telling deviations of KVMs; nothing is judged by it.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "harness/subject.h"
+#include "harness/trace/followed_registers.h"
+
+namespace twinwalk::kvm {
+
+class PdpteHistory {
+ public:
+  // All that was before step `index`.
+  PdpteHistory(const Program& program, const OutcomeStream& outcomes, std::uint32_t index);
+
+  // Some PDPTE that the write of a register, or `sregs`, would have in use is present and has a
+  // reserved bit.
+  bool finds_reserved(const Op& op) const;
+  // A former write of a register of that vCPU was refused where finds_reserved(), and no later one
+  // of the same register was taken: the vCPU has other registers than it should.
+  bool refused_before(unsigned vcpu) const { return refused_[vcpu] != 0; }
+  // Of an access in PAE mode: a PDPTE that it goes by, as its outcome shows it, is present with a
+  // reserved bit (other than an A that walks have set there); is another than when PDPTEs were
+  // loaded last. SDM 3A §"PDPTE Registers" says which writes load them.
+  bool goes_by_reserved(const Op& op, const Outcome& outcome) const;
+  bool goes_by_changed(const Op& op, const Outcome& outcome) const;
+  // And one has an A that a walk has set there.
+  bool goes_by_walked(const Op& op, const Outcome& outcome) const;
+  // An earlier access, by a vCPU that any of these is true of, stored to the word that the access
+  // loads, or walked the entry in which its path differs.
+  bool left_by_such(std::uint64_t gpa) const { return trail_.count(gpa & ~std::uint64_t{7}) != 0; }
+  // Whether the 8-byte word at `gpa` is one of the vCPU's PDPTEs.
+  bool is_pdpte(unsigned vcpu, std::uint64_t gpa) const;
+
+ private:
+  using Pdptes = std::array<std::uint64_t, 4>;
+
+  void replay(const Op& op, const Outcome& outcome);
+  void replay_register(const Op& op, const Outcome& outcome);
+  void replay_access(const Op& op, const Outcome& outcome);
+  void replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
+  void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
+  void clear_pages(const Op& invalidate);
+  std::uint64_t word(std::uint64_t gpa) const;
+  std::uint64_t as_stored(std::uint64_t gpa, std::uint64_t pdpte) const;
+  Pdptes in_memory(const FollowedRegisters& registers) const;
+  void load(unsigned vcpu);
+  bool is_reserved(std::uint64_t pdpte) const;
+  template <class Use>
+  bool any_used(const Op& op, const Outcome& outcome, Use use) const;
+
+  const Machine& machine_;
+  std::array<FollowedRegisters, kMaxVcpus> registers_;
+  std::array<Pdptes, kMaxVcpus> loaded_{};
+  std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
+  std::map<std::uint64_t, std::uint64_t> memory_;
+  void leave_trail(const Op& op, const Outcome& outcome);
+  std::set<std::uint64_t> trail_;
+  std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A
+};
+
+}  // namespace twinwalk::kvm
+
+#endif  // TWINWALK_KVM_RUNNER_PDPTE_HISTORY_H_
