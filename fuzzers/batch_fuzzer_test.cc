@@ -104,6 +104,10 @@ TEST_F(BatchFuzzing, TheSameSeedMakesTheSameRun) {
 
 TEST_F(BatchFuzzing, WhatDivergesIsHandedOutAndNotKept) {
   target_.lies = true;
+  plan_.name = [this](const Checker& checker, const CheckResult& result) {
+    EXPECT_EQ(&checker, &checker_);
+    return std::string(name_of(result.divergence));
+  };
   BatchFuzzer fuzzer(plan_, target_, checker_, population_);
   const BatchCounts counts = fuzzer.round(diverged_);
   EXPECT_GT(counts.divergences, 0u);

@@ -162,10 +162,7 @@ class Worker {
 
   // On disk at once. Smaller it is made later: what is not found yet comes first.
   void take_in(const fuzz::Diverged& diverged) {
-    Waiting w{finding_name(diverged.finding, diverged.rule),
-              diverged.trace,
-              {},
-              diverged.finding.divergence};
+    Waiting w{diverged.name, diverged.trace, {}, diverged.result.divergence};
     if (!claim(w.name)) return;
     ++all_.waiting;
     if (look(w.trace, w.line).divergence != w.divergence) {
