@@ -42,8 +42,8 @@ class Host {
     return translated_ && !shadows_ && (r.efer & efer::kLme) != 0 && (r.cr0 & cr0::kPg) == 0 &&
            (r.cr4 & cr4::kPae) == 0;
   }
-  // Its walker sets A in PDPTEs of PAE paging (corpus/known, qemu-tcg-pdpte-accessed), and tries for
-  // ever where they are in read-only memory.
+  // Its walker sets A in PDPTEs of PAE paging (corpus/known, qemu-tcg-pdpte-accessed), and tries
+  // for ever where they are in read-only memory.
   bool sets_a_in_pdptes() const { return translated_ && !shadows_; }
   // It has guests in 4-level mode only: the same kind of KVM.
   bool only_4_level() const { return emulates_supervisor_; }
