@@ -166,6 +166,12 @@ class Worker {
     if (!claim(w.name)) return;
     ++all_.waiting;
     if (look(w.trace, w.line).divergence != w.divergence) {
+      if (w.divergence == DivergenceClass::kLiveness) {  // a slow machine hangs, too, but once only
+        --all_.waiting;
+        const std::lock_guard lock(all_.mutex);
+        all_.by_name.erase(w.name);
+        return;
+      }
       w.line.verdict = name_of(VerdictKind::kDiverge);
       w.line.cls = name_of(w.divergence);
       w.line.field = diverged.result.field;
