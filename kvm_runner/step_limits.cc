@@ -15,9 +15,9 @@ constexpr Cr4Feature kCr4Features[] = {
     {cr4::kSmap, feature::kSmap}, {cr4::kPke, feature::kPku},
 };
 
-// Bits of CR4 for which a machine line has no word: VME, PVI, TSD, DE, PCE, OSFXSR, OSXMMEXCPT, UMIP,
-// VMXE, SMXE, FSGSBASE, OSXSAVE. The trace's machine reserves them; the host's processor may have
-// them. SDM 3A §"Control Registers".
+// Bits of CR4 for which a machine line has no word: VME, PVI, TSD, DE, PCE, OSFXSR, OSXMMEXCPT,
+// UMIP, VMXE, SMXE, FSGSBASE, OSXSAVE. The trace's machine reserves them; the host's processor may
+// have them. SDM 3A §"Control Registers".
 constexpr std::uint64_t kCr4BesidePaging = 0x5'6f0f;
 
 SkipReason why_not_feature(std::uint32_t feature, const Machine& machine, std::uint32_t host) {
