@@ -45,6 +45,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "path-ps",
                                        "path-high",
                                        "page-zero",
+                                       "sregs-unchanged",
                                        "upper-g",
                                        "pse36",
                                        "pse-toggled",
@@ -118,6 +119,20 @@ FollowedRegisters registers_at(const DivergentStep& s) {
     if (op.verb == Verb::kInit) registers.init();
   }
   return registers;
+}
+
+bool sregs_unchanged(const DivergentStep& s) {
+  for (std::uint32_t i = s.index; i-- > 0;) {
+    const Op& op = op_of(s, i);
+    const bool took = s.outcomes.steps[i].kind == OutcomeKind::kDone;
+    if (op.verb != Verb::kSregs || op.vcpu != op_of(s, s.index).vcpu || !took) continue;
+    const FollowedRegisters before = registers_at({s.subject, s.program, s.outcomes, i, s.verdict});
+    FollowedRegisters after = before;
+    after.set(op);
+    return after.cr0() == before.cr0() && after.cr3() == before.cr3() &&
+           after.cr4() == before.cr4() && after.efer() == before.efer();
+  }
+  return false;
 }
 
 // G in an entry above the level of PDPTEs.
@@ -337,6 +352,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "path-xd") return flag(path_has(s, pte::kXd));
   if (name == "path-ps") return flag(path_has(s, pte::kPs));
   if (name == "path-high") return flag(path_has(s, kSoftwareBits));
+  if (name == "sregs-unchanged") return flag(sregs_unchanged(s));
   if (name == "page-zero") return access ? flag(in_page_zero(s)) : "";
   if (name == "upper-g") return flag(upper_g(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));

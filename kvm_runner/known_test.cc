@@ -88,6 +88,28 @@ TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
   EXPECT_EQ(fact_of({info, program, outcomes, 1, verdict}, "lacked-cr4-bit"), "0");
 }
 
+TEST(KnownDeviations, SregsThatChangeNothingAreTold) {
+  const auto fact = [](const char* sregs) {
+    const ParseResult parsed = parse(
+        std::string("walk 1\nmov cr4=pae|pge\n") + sregs + "\naccess read gva=0x400000\n", "test");
+    EXPECT_TRUE(parsed);
+    Program program;
+    Lowering().lower(parsed.trace, program);
+    OutcomeStream outcomes;
+    outcomes.steps.resize(program.steps.size());
+    for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kDone;
+    const SubjectInfo info{"kvm", "npt=N", Profile::kKvm, true, {}, {}};
+    const Verdict verdict;
+    return fact_of({info, program, outcomes, 2, verdict}, "sregs-unchanged");
+  };
+  EXPECT_EQ(fact("sregs"), "1");
+  EXPECT_EQ(fact("sregs cr3=0x100000 cr4=pae|pge"), "1");
+  EXPECT_EQ(fact("sregs cr3=0x140000"), "0");
+  EXPECT_EQ(fact("sregs cr4=pae"), "0");
+  EXPECT_EQ(fact("sregs cr0=pe|et|ne|pg"), "0");
+  EXPECT_EQ(fact("mov cr3=0x100000"), "0");  // there is none
+}
+
 TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
   std::string both = entry(R"([{"fact":"cpl","is":"3"}])");
   both.replace(both.find(R"("h")"), 3, R"("a=1 h","b")");

@@ -16,6 +16,7 @@
 #include "kvm_runner/hosts/local_module.h"
 #include "kvm_runner/hosts/vmx_iso.h"
 #include "kvm_runner/known.h"
+#include "kvm_runner/remote/seen_map.h"
 #include "kvm_runner/testing/spec_judge.h"
 
 namespace twinwalk::hosts {
@@ -46,6 +47,32 @@ Trace parsed(const std::string& text) {
   ParseResult result = parse(text, "test");
   EXPECT_TRUE(result);
   return std::move(result.trace);
+}
+
+TEST_P(Variant, AWatchedOneTellsWhatIsNew) {
+  if (!can_watch(GetParam())) GTEST_SKIP() << "says nothing of what programs reach";
+  std::string why;
+  const auto subject = start_variant(GetParam(), why, true);
+  if (subject == nullptr) GTEST_SKIP() << why;
+  const auto news_of = [&](const std::string& text) {
+    Trace trace = parsed(text);
+    fit_to_host(trace, subject->info());
+    Program program;
+    Lowering().lower(trace, program);
+    OutcomeStream out;
+    subject->run(program, out);
+    std::vector<remote::Seen> seen;
+    EXPECT_TRUE(remote::read_seen(subject->last().seen, seen));
+    return seen.size();
+  };
+  const std::string load = "walk 1\nmap gva=0x400000 gpa=0x5000\naccess read gva=0x400000\n";
+  const std::size_t first = news_of(load);
+  EXPECT_GT(first, 20u);
+  std::size_t last = first;
+  for (unsigned i = 0; i < 4; ++i) last = news_of(load);
+  EXPECT_LT(last, first / 4);
+  // A store to a page that is only there for reading takes another way.
+  EXPECT_GT(news_of(load + "slot-flags slot=0 flags=log\naccess write gva=0x400000\n"), last);
 }
 
 TEST_P(Variant, RunsWhatItIsSentInAnyPortions) {
