@@ -27,9 +27,19 @@ void BatchFuzzer::make(Trace& out) {
       for (unsigned left = 1 + rng_.below(3); left != 0; --left)
         mutator_.mutate(rng_, plan_.most_ops, out);
     }
+    grow(out);
   }
   plan_.config->constrain(out);
   if (plan_.fit) plan_.fit(out);
+}
+
+void BatchFuzzer::grow(Trace& out) {
+  while (out.ops.size() < plan_.least_ops) {
+    if (rng_.flip() || !population_.pick(rng_, other_))
+      mutator_.generate(rng_, plan_.most_ops, other_);
+    out.ops.insert(out.ops.end(), other_.ops.begin(), other_.ops.end());
+  }
+  if (out.ops.size() > plan_.most_ops) out.ops.resize(plan_.most_ops);
 }
 
 BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,

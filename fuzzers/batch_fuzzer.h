@@ -35,8 +35,9 @@ struct BatchPlan {
   // What tells one finding from another; of the checker's last check, which diverged.
   std::function<std::string(const Checker&, const CheckResult&)> name;
   std::uint64_t seed = 1;
-  std::size_t batch = 32;      // programs
-  std::size_t most_ops = 112;  // a trace: a program costs as much as some dozens of its steps
+  std::size_t batch = 32;  // programs
+  // A trace: a program there costs as much as many of its steps. Seeds are taken as they are.
+  std::size_t least_ops = 64, most_ops = 128;
 };
 
 struct BatchCounts {
@@ -61,6 +62,8 @@ class BatchFuzzer {
 
  private:
   void make(Trace& out);
+  // More of the same kind behind what is there, up to `least_ops`.
+  void grow(Trace& out);
 
   const BatchPlan& plan_;
   BatchTarget& target_;
