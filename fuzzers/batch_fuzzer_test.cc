@@ -26,8 +26,8 @@ class NearTarget final : public BatchTarget, public Subject {
     next_ = 0;
   }
   void append_reached(std::vector<ReachedState>& out) override {
-    for (std::uint16_t i = 0; i < counters_.size(); ++i) {
-      if (counters_[i] != 0) out.push_back({i, 1});
+    for (std::size_t i = 0; i < counters_.size(); ++i) {
+      if (counters_[i] != 0) out.push_back({static_cast<std::uint16_t>(i), 1});
     }
   }
 
