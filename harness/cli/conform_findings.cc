@@ -6,6 +6,7 @@
 
 #include "harness/checker.h"
 #include "harness/cli/subjects.h"
+#include "harness/fuzzing/triage.h"
 #include "harness/minimise.h"
 
 namespace twinwalk::cli {
@@ -13,7 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr unsigned kReplays = 10;
 constexpr std::uint64_t kMostRuns = 600;  // a run elsewhere takes milliseconds, or a boot
 
 // The first divergence that is not known; its class is kNone if there is none.
@@ -47,7 +47,7 @@ ConformFinding smallest(Checker& checker, const ConformTrace& failed, const Firs
   finding.trace = result.reproduced ? result.trace : failed.trace;
   const First last = first_divergence(checker, finding.trace);
   finding.got = last.got, finding.allowed = last.allowed, finding.rule = last.rule;
-  for (; finding.replays < kReplays; ++finding.replays)
+  for (; finding.replays < fuzz::kReplays; ++finding.replays)
     finding.reproduced += shows(finding.trace) ? 1 : 0;
   return finding;
 }

@@ -16,6 +16,7 @@
 #include "harness/cli/output.h"
 #include "harness/cli/progress.h"
 #include "harness/cli/subjects.h"
+#include "harness/cli/trace_run.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/trace/print.h"
 #include "harness/trace/serial_log.h"
@@ -144,13 +145,11 @@ class Column {
 
   // Everything that will be asked of a subject elsewhere, which does it faster at once.
   void prefetch(remote::RemoteSubject& subject, std::span<const ConformRow> rows) const {
-    std::vector<Program> programs;
-    Lowering lowering;
+    std::vector<const Trace*> all;
     for (const ConformRow& row : rows) {
-      for (const ConformTrace& c : row.traces) {
-        if (requirements_hold(c.trace)) lowering.lower(c.trace, programs.emplace_back());
-      }
+      for (const ConformTrace& c : row.traces) all.push_back(&c.trace);
     }
+    std::vector<Program> programs = lower_all(all);
     Progress progress(fmt::format("{} on {}", words_.subject, words_.host), programs.size());
     subject.link().on_progress([&progress](std::size_t done) { progress.reached(done); });
     subject.prefetch(std::move(programs));

@@ -2,10 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "harness/checker.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
-#include "harness/trace/program.h"
+#include "harness/cli/trace_run.h"
 #include "kvm_runner/conform.h"
 #include "kvm_runner/hosts/vmx_iso.h"
 
@@ -43,11 +42,9 @@ int write_image(const std::vector<std::string>& paths, const std::string& out) {
   if (paths.empty()) traces = suite();
   for (NamedTrace& named : load_traces(paths, Input::kAny))
     traces.push_back(std::move(named.trace));
-  std::vector<Program> programs;
-  Lowering lowering;
-  for (const Trace& trace : traces) {
-    if (requirements_hold(trace)) lowering.lower(trace, programs.emplace_back());
-  }
+  std::vector<const Trace*> all;
+  for (const Trace& trace : traces) all.push_back(&trace);
+  const std::vector<Program> programs = lower_all(all);
   std::string why;
   const std::string elf = hosts::vmx_image_file(why);
   if (elf.empty()) throw Failure(why);

@@ -7,8 +7,8 @@
 #include "harness/checker.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
-#include "harness/cli/result_of_event.h"
 #include "harness/cli/subjects.h"
+#include "harness/cli/trace_run.h"
 #include "harness/trace/result_line.h"
 #include "kvm_runner/conform.h"
 
@@ -52,14 +52,7 @@ class Replay {
     const CheckResult result =
         checker_.check(named.trace, [&](const CheckEvent& event) { report(named, event); });
     if (!result.executed) not_executed(named);
-    ++summary_.traces;
-    summary_.ops += named.trace.ops.size();
-    summary_.checks += result.checks;
-    summary_.agree += result.agree;
-    summary_.diverge += result.diverge;
-    summary_.skip += result.skip;
-    summary_.unspecified += result.unspecified;
-    summary_.unicorn_checks += result.unicorn_checks;
+    add(summary_, named.trace, result);
     known_ += result.known;
     unicorn_died_ += result.unicorn_died ? 1 : 0;
   }
@@ -143,12 +136,9 @@ int skip_all(const RunOptions& options, const std::vector<NamedTrace>& traces,
 void prefetch(Subject& subject, const std::vector<NamedTrace>& traces) {
   auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(&subject);
   if (elsewhere == nullptr) return;
-  std::vector<Program> programs;
-  Lowering lowering;
-  for (const NamedTrace& trace : traces) {
-    if (requirements_hold(trace.trace)) lowering.lower(trace.trace, programs.emplace_back());
-  }
-  elsewhere->prefetch(std::move(programs));
+  std::vector<const Trace*> all;
+  for (const NamedTrace& named : traces) all.push_back(&named.trace);
+  elsewhere->prefetch(lower_all(all));
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 #include "harness/checker.h"
 #include "harness/cli/output.h"
-#include "harness/cli/result_of_event.h"
 #include "harness/cli/subjects.h"
+#include "harness/cli/trace_run.h"
 #include "harness/trace/binary.h"
 #include "harness/trace/reply.h"
 #include "harness/trace/serial_log.h"
@@ -100,13 +100,7 @@ class LogJudge {
     const CheckResult result = checker.check(recorded.trace, [&](const CheckEvent& event) {
       if (!event.known) out_.run.push_back(line_of(name, subject.info(), recorded.trace, event));
     });
-    ++summary_.traces;
-    summary_.ops += recorded.trace.ops.size();
-    summary_.checks += result.checks;
-    summary_.agree += result.agree;
-    summary_.diverge += result.diverge;
-    summary_.skip += result.skip;
-    summary_.unspecified += result.unspecified;
+    add(summary_, recorded.trace, result);
   }
 
   const Log& log_;

@@ -57,12 +57,10 @@ std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, boo
     return machine;
   };
   plan.commands = {"kvm kvm-intel " + parameters};
-  if (watched) plan.commands.push_back("watch");
+  plan.watched = watched;
   plan.suffix = "; bochs-vmx: " + version;
   plan.patience = std::chrono::seconds(180);
-  auto link = std::make_unique<LiveLink>(std::move(plan));
-  if (!link->open(why)) return nullptr;
-  return link;
+  return open_live_link(std::move(plan), why);
 }
 
 }  // namespace twinwalk::hosts

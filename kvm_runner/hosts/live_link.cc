@@ -1,5 +1,7 @@
 #include "kvm_runner/hosts/live_link.h"
 
+#include <utility>
+
 #include "harness/trace/binary.h"
 
 namespace twinwalk::hosts {
@@ -21,6 +23,13 @@ std::string trace_line(std::uint64_t number, const Program& program) {
 }
 
 }  // namespace
+
+std::unique_ptr<LiveLink> open_live_link(LiveHostPlan plan, std::string& why) {
+  if (plan.watched) plan.commands.push_back("watch");
+  auto link = std::make_unique<LiveLink>(std::move(plan));
+  if (!link->open(why)) return nullptr;
+  return link;
+}
 
 LiveLink::~LiveLink() {
   if (channel_ == nullptr) return;

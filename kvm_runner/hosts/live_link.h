@@ -31,6 +31,7 @@ struct LiveHostPlan {
   std::function<std::unique_ptr<LiveHost>(std::string& why)> start;
   // Commands for the agent before it is asked for anything ("kvm kvm-amd npt=0").
   std::vector<std::string> commands;
+  bool watched = false;               // the agent says what programs reach
   std::string suffix;                 // of the description: which emulator
   std::chrono::seconds patience{60};  // with an agent that says nothing
 };
@@ -61,6 +62,9 @@ class LiveLink final : public remote::Link {
   std::string description_;
   std::uint64_t next_ = 1;  // number of the next line that wants an answer
 };
+
+// Open; null, and why, if the machine cannot serve.
+std::unique_ptr<LiveLink> open_live_link(LiveHostPlan plan, std::string& why);
 
 }  // namespace twinwalk::hosts
 

@@ -4,8 +4,8 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "kvm_runner/hosts/emulator.h"
 #include "kvm_runner/hosts/host_files.h"
@@ -183,11 +183,9 @@ std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, bool
   LiveHostPlan plan;
   plan.start = [host](std::string& reason) { return host.start(reason); };
   plan.commands = {"kvm kvm-amd " + parameters};
-  if (watched) plan.commands.push_back("watch");
+  plan.watched = watched;
   plan.suffix = "; qemu-svm: " + host.version();
-  auto link = std::make_unique<LiveLink>(std::move(plan));
-  if (!link->open(why)) return nullptr;
-  return link;
+  return open_live_link(std::move(plan), why);
 }
 
 }  // namespace twinwalk::hosts

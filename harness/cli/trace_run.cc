@@ -1,0 +1,36 @@
+#include "harness/cli/trace_run.h"
+
+#include "harness/fuzzing/finding_file.h"
+
+namespace twinwalk::cli {
+
+ResultLine line_of(const std::string& name, const SubjectInfo& info, const Trace& trace,
+                   const CheckEvent& event) {
+  ResultLine line = fuzz::line_of(event, info);
+  line.trace = name;
+  line.verb = name_of(trace.ops[event.op].verb);
+  if (event.verdict.kind != VerdictKind::kDiverge) line.cls.clear();
+  return line;
+}
+
+void add(RunSummary& summary, const Trace& trace, const CheckResult& result) {
+  ++summary.traces;
+  summary.ops += trace.ops.size();
+  summary.checks += result.checks;
+  summary.agree += result.agree;
+  summary.diverge += result.diverge;
+  summary.skip += result.skip;
+  summary.unspecified += result.unspecified;
+  summary.unicorn_checks += result.unicorn_checks;
+}
+
+std::vector<Program> lower_all(std::span<const Trace* const> traces) {
+  std::vector<Program> programs;
+  Lowering lowering;
+  for (const Trace* trace : traces) {
+    if (requirements_hold(*trace)) lowering.lower(*trace, programs.emplace_back());
+  }
+  return programs;
+}
+
+}  // namespace twinwalk::cli
