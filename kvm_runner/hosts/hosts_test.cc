@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <ostream>
 
 #include "harness/trace/load.h"
 #include "harness/trace/parse.h"
@@ -20,6 +21,12 @@
 #include "kvm_runner/testing/spec_judge.h"
 
 namespace twinwalk::hosts {
+
+// Else gtest prints the bytes, addresses among them.
+static void PrintTo(const HostVariant& variant, std::ostream* out) {
+  *out << variant.subject << " on " << variant.host << ":" << variant.name;
+}
+
 namespace {
 
 using testing::Each;
