@@ -137,6 +137,7 @@ void prefetch(Subject& subject, const std::vector<NamedTrace>& traces) {
   auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(&subject);
   if (elsewhere == nullptr) return;
   std::vector<const Trace*> all;
+  all.reserve(traces.size());
   for (const NamedTrace& named : traces) all.push_back(&named.trace);
   elsewhere->prefetch(lower_all(all));
 }

@@ -75,7 +75,7 @@ class QemuMachine final : public LiveHost {
                                       "-append",
                                       kCommandLine};
     if (!state.empty()) {
-      words.push_back("-incoming");
+      words.emplace_back("-incoming");
       words.push_back("exec:exec cat < '" + state + "'");
     }
     if (!emulator_.start(words, messages_, "", why)) return false;
