@@ -21,6 +21,7 @@ bool KvmSubject::open(std::string& why) {
 // A VM for the program. False if the host cannot be that machine.
 bool KvmSubject::start(const Program& program, std::string& why) {
   const Machine& machine = program.machine;
+  guests_.reset();
   vm_.reset();
   machine_ = machine;
   registers_.fill(initial_registers(machine));
@@ -31,6 +32,7 @@ bool KvmSubject::start(const Program& program, std::string& why) {
     return why = "the host has a smaller MAXPHYADDR", false;
   if (machine.has(feature::kNx) && (host_.features() & feature::kNx) == 0)
     return why = "no NX", false;
+  if (machine.core == Dimension::kBare) return start_nested(why);
   const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
   if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
   if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
@@ -63,7 +65,18 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
     }
     out.steps.push_back(outcome);
   }
+  guests_.reset();
   vm_.reset();
+}
+
+// A nested hypervisor is under none but the processor's rules.
+Profile KvmSubject::profile_for(const Machine& machine) const {
+  return machine.core == Dimension::kBare ? Profile::kArchitecture : info_.profile;
+}
+
+// By whoever runs the trace's accesses.
+StubExit KvmSubject::run_stub(unsigned vcpu, const StubCall& call) {
+  return nested() ? guests_->run(vcpu, call) : vm_->run(vcpu, call);
 }
 
 bool KvmSubject::read_image(std::uint64_t gpa, std::uint64_t& word) const {
@@ -88,6 +101,7 @@ void KvmSubject::step(const Op& op, Outcome& out) {
   const unsigned known_vcpu = op.vcpu < machine_.vcpus ? op.vcpu : 0;
   const SkipReason reason = why_not(op, machine_, registers_[known_vcpu], host_);
   if (reason != SkipReason::kNone) return skip(out, reason);
+  if (nested()) return nested_step(op, out);
   switch (op.verb) {
     case Verb::kMov:
       return mov(op, out);
@@ -128,7 +142,8 @@ void KvmSubject::step(const Op& op, Outcome& out) {
 
 // The runner's own pages must be reachable through the tables that the vCPU uses, or would use
 // with these registers.
-bool KvmSubject::plant_for(const Registers& r) {
+bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
+  if (nested()) return plant_nested(guests_->root(vcpu), r);
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
                                       : mode == Mode::k32Bit ? 0xffff'f000
@@ -169,7 +184,12 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
     case StubExit::Kind::kHang:
       stop(out, Complaint::kLiveness, exit.why);
       return false;
-    case StubExit::Kind::kSecondDimension:  // KVM keeps these to itself
+    case StubExit::Kind::kSecondDimension:  // of a nested guest: others KVM keeps to itself
+      out.kind = OutcomeKind::kNestedFault;
+      out.qualification = exit.nested.qualification;
+      out.gpa[0] = exit.nested.gpa;
+      return false;
+    case StubExit::Kind::kLeftGuest:
     case StubExit::Kind::kBroken:
       stop(out, exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why);
       return false;
@@ -196,7 +216,7 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
 
 void KvmSubject::mov(const Op& op, Outcome& out) {
   if (op.reg() != Reg::kCpl && op.reg() != Reg::kAc) {
-    if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
     write_register(op, out);
     if (out.kind != OutcomeKind::kDone) return;
   }
@@ -237,7 +257,7 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   adopt_register(op, after);
   if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
   if (switches_long_mode(op) || finds_own_a(op, after)) {
-    if (!plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
     return set_registers(op.vcpu, after, OutcomeKind::kGp, out);
   }
   Stub stub = Stub::kWriteCr0;
@@ -266,8 +286,10 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   const bool fits = after.cr3 >> machine_.maxphyaddr == 0;
   const bool stays = is_legacy(after) == is_legacy(now) &&
                      (is_legacy(now) || ((after.cr4 ^ now.cr4) & cr4::kLa57) == 0);
-  if (fits && stays && !plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
-  settle(vm_->run(op.vcpu, {stub, value, 0, 0, now.ac}), out);
+  if (fits && stays && !plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
+  // The EFER of a nested guest has SVME, whatever the trace's has: VMRUN demands it.
+  if (nested() && op.reg() == Reg::kEfer) value |= efer::kSvme;
+  settle(run_stub(op.vcpu, {stub, value, 0, 0, now.ac}), out);
 }
 
 // KVM_SET_SREGS; what it does not take is `refused`.
@@ -282,7 +304,7 @@ void KvmSubject::set_registers(unsigned vcpu, const Registers& wanted, OutcomeKi
 void KvmSubject::sregs(const Op& op, Outcome& out) {
   const Registers wanted = with_sregs(op, registers(op));
   if (host_.hangs_with(wanted)) return skip(out, SkipReason::kHostLacksFeature);
-  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(wanted))
+  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(op.vcpu, wanted))
     return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, wanted, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = wanted;
@@ -327,26 +349,27 @@ void KvmSubject::get(const Op& op, Outcome& out) {
       out.value = value_of(now, op.reg());
       return;
   }
-  if (!plant_for(now)) return skip(out, SkipReason::kHostLacksFeature);
-  const StubExit exit = vm_->run(op.vcpu, {stub, 0, 0, 0, now.ac});
+  if (!plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
+  const StubExit exit = run_stub(op.vcpu, {stub, 0, 0, 0, now.ac});
   if (!settle(exit, out)) return;
   out.kind = OutcomeKind::kOk;
   out.value = exit.rax;
   // PE is the runner's where the trace has not got it.
   if (op.reg() == Reg::kCr0 && (now.cr0 & cr0::kPe) == 0) out.value &= ~cr0::kPe;
+  if (nested() && op.reg() == Reg::kEfer) out.value &= now.efer | ~efer::kSvme;
 }
 
 void KvmSubject::invlpg(const Op& op, Outcome& out) {
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
-  settle(vm_->run(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  settle(run_stub(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
 }
 
 void KvmSubject::invpcid(const Op& op, Outcome& out) {
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   std::uint64_t* descriptor = vm_->invpcid_descriptor(op.vcpu);
   descriptor[0] = op.pcid;
   descriptor[1] = op.gva;
-  settle(vm_->run(op.vcpu,
+  settle(run_stub(op.vcpu,
                   {Stub::kInvpcid, op.type, vm_->invpcid_linear(op.vcpu), 0, registers(op).ac}),
          out);
 }
@@ -372,7 +395,7 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
   const bool mixed = crosses && writable(op.gpa) != writable(last);
   const bool beyond = last < op.gpa || last >> machine_.maxphyaddr != 0;
   const Registers& now = registers(op);
-  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !plant_for(now) ||
+  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !plant_for(op.vcpu, now) ||
       lacks_eight_bytes(op, now)) {
     return skip(out, SkipReason::kHostLacksFeature);
   }
@@ -380,7 +403,7 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
   if (window == kNoWindow) return skip(out, SkipReason::kHostLacksFeature);
   const Stub stub = sized(Stub::kStore8, op.size);
   const StubExit exit =
-      vm_->run(op.vcpu, {stub, window + (op.gpa & (kPage - 1)), op.value, 0, registers(op).ac});
+      run_stub(op.vcpu, {stub, window + (op.gpa & (kPage - 1)), op.value, 0, registers(op).ac});
   if (!settle(exit, out)) return;
   if (!exit.device.seen) return;
   out.kind = OutcomeKind::kMmio;

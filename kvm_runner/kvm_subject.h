@@ -13,6 +13,7 @@
 #include "harness/subject.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/nested/svm_guests.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
 
@@ -24,6 +25,7 @@ class KvmSubject final : public Subject {
   bool open(std::string& why);
 
   const SubjectInfo& info() const override { return info_; }
+  Profile profile_for(const Machine& machine) const override;
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
 
@@ -43,6 +45,7 @@ class KvmSubject final : public Subject {
   };
 
   bool start(const Program& program, std::string& why);
+  StubExit run_stub(unsigned vcpu, const StubCall& call);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
@@ -75,6 +78,17 @@ class KvmSubject final : public Subject {
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Op& op, const Half& half);
 
+  // Where the trace is a hypervisor (kvm_nested_steps.cc).
+  bool nested() const { return guests_ != nullptr; }
+  bool start_nested(std::string& why);
+  void nested_step(const Op& op, Outcome& out);
+  void vm_enter(const Op& op, Outcome& out);
+  void hypervisor_store(const Op& op, Outcome& out);
+  void invlpga(const Op& op, Outcome& out);
+  bool plant_nested(std::uint64_t root, const Registers& registers);
+  bool plant_nested_root(std::uint64_t root);
+  GuestWalk walk_both(unsigned vcpu, std::uint64_t gva) const;
+
   // Host steps (kvm_host_steps.cc).
   void host_store(const Op& op, Outcome& out);
   void slot_add(const Op& op, Outcome& out);
@@ -87,13 +101,15 @@ class KvmSubject final : public Subject {
   int apply_slot(std::uint64_t id, const Slot& slot);
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
-  bool plant_for(const Registers& r);
+  bool plant_for(unsigned vcpu, const Registers& r);
+  GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
 
   SubjectInfo info_;
   Host host_;
   TraceMemory memory_;
   std::unique_ptr<Vm> vm_;
+  std::unique_ptr<SvmGuests> guests_;  // where the trace is a hypervisor
   Machine machine_;
   std::array<Registers, kMaxVcpus> registers_;
   std::array<std::vector<std::uint64_t>, kMaxSlots>

@@ -53,13 +53,16 @@ inline constexpr unsigned kHarnessSlot = 32, kSpareSlot = 33;
 namespace harness_page {
 inline constexpr unsigned kPml4 = 0, kPdpt = 1, kPd = 2, kPt = 3, kWindowPt = 4,
                           kPdPae = kWindowPt + kWindowTables, kPt32 = kPdPae + 1, kIdt = kPt32 + 1,
-                          kCode = kIdt + 1,       // supervisor
-    kUserCode = kCode + 1,                        // user
-    kCode32 = kUserCode + 1,                      // the same of 32-bit code
-    kUserCode32 = kCode32 + 1,                    //
-    kPerCpu = kUserCode32 + 1,                    //
-    kPagesPerCpu = 2,                             // GDT, TSSs and INVPCID descriptor; then stack
-    kSpare = kPerCpu + kPagesPerCpu * kMaxVcpus,  // backs kSpareSlot
+                          kCode = kIdt + 1,  // supervisor
+    kUserCode = kCode + 1,                   // user
+    kCode32 = kUserCode + 1,                 // the same of 32-bit code
+    kUserCode32 = kCode32 + 1,               //
+    kPerCpu = kUserCode32 + 1,               //
+    kPagesPerCpu = 2,                        // GDT, TSSs and INVPCID descriptor; then stack
+    // A hypervisor's (nested/): tables, and for each vCPU the VMCB and where VMRUN saves the host.
+    kNestedPdpt = kPerCpu + kPagesPerCpu * kMaxVcpus, kNestedPd = kNestedPdpt + 1,
+                          kVmcb = kNestedPd + 1, kHostSave = kVmcb + kMaxVcpus,
+                          kSpare = kHostSave + kMaxVcpus,  // backs kSpareSlot
     kCount = kSpare + 1;
 }  // namespace harness_page
 static_assert(harness_page::kCount * kPage <= kHarnessSpan);

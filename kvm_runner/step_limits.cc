@@ -68,9 +68,54 @@ SkipReason why_not_sregs(const Op& op, const Machine& machine, const Registers& 
   return why_not_cr4(after.cr4, machine, host.features());
 }
 
+// A trace that is a hypervisor: AMD's, in 4-level mode, as its guest is; with room for the runner's
+// pages in the guest's physical addresses (nested/svm_guests.h).
+SkipReason why_not_nested(const Machine& machine, const Host& host) {
+  constexpr unsigned kLeastAddress = 40;
+  if (machine.nested != Nesting::kNpt || machine.vendor != Vendor::kAmd)
+    return SkipReason::kNestedNotSupported;
+  if (machine.mode != Mode::k4Level || machine.host_levels != 4)
+    return SkipReason::kModeNotSupported;
+  const std::uint32_t own = feature::kNx | feature::kSvm;
+  const bool fits = machine.maxphyaddr >= kLeastAddress && machine.maxphyaddr <= host.maxphyaddr();
+  return host.offers_nested_paging() && (host.features() & own) == own && fits &&
+                 machine.has(feature::kNx)
+             ? SkipReason::kNone
+             : SkipReason::kHostLacksFeature;
+}
+
+// Of a hypervisor or its guest.
+SkipReason why_not_nested_step(const Op& op, const Machine& machine, const Registers& now,
+                               const Host& host) {
+  switch (op.verb) {
+    case Verb::kMov:
+      if (leaves_4_level(op, now)) return SkipReason::kHostLacksFeature;
+      return why_not_mov(op, machine, now, host);
+    case Verb::kGet:
+      return op.reg() == Reg::kPkru ? why_not_pkru(machine, now, host.features())
+                                    : SkipReason::kNone;
+    case Verb::kInvpcid:
+      return why_not_feature(feature::kInvpcid, machine, host.features());
+    case Verb::kAccess:
+    case Verb::kInvlpg:
+    case Verb::kWrite:
+    case Verb::kVmEnter:
+    case Verb::kVmExit:
+    case Verb::kInvlpga:
+      return SkipReason::kNone;
+    case Verb::kInvept:
+    case Verb::kInvvpid:
+    case Verb::kPmlGet:
+      return SkipReason::kNestedNotSupported;
+    default:
+      return SkipReason::kVerbNotSupported;
+  }
+}
+
 }  // namespace
 
 SkipReason why_not_machine(const Machine& machine, const Host& host) {
+  if (machine.core == Dimension::kBare) return why_not_nested(machine, host);
   if (machine.core != Dimension::kShadow || machine.nested != Nesting::kNone)
     return SkipReason::kModeNotSupported;
   if (machine.mode == Mode::k5Level && (host.features() & feature::kLa57) == 0)
@@ -82,6 +127,7 @@ SkipReason why_not_machine(const Machine& machine, const Host& host) {
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, const Host& host) {
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
+  if (machine.core == Dimension::kBare) return why_not_nested_step(op, machine, now, host);
   if (is_of_hypervisor(op.verb)) return SkipReason::kNestedNotSupported;
   switch (op.verb) {
     case Verb::kMov:

@@ -157,6 +157,12 @@ int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {
   return ioctl(fd_, KVM_GET_DIRTY_LOG, &log) == 0 ? 0 : errno;
 }
 
+int Vm::allow_vmrun(unsigned vcpu) {
+  constexpr std::uint32_t kHostSaveAddress = 0xc001'0117;  // VM_HSAVE_PA
+  return -twinwalk_kvm_set_msr(cpus_[vcpu].fd, kHostSaveAddress,
+                               layout_.gpa(harness_page::kHostSave + vcpu));
+}
+
 void Vm::zap_translations() {
   void* spare = memory_ + harness_page::kSpare * (kPage / 8);
   set_slot(kSpareSlot, layout_.gpa(harness_page::kSpare), kPage, spare, 0);
@@ -171,6 +177,7 @@ void Vm::begin_64(unsigned index, const Call& call) {
   regs.rsp = stack_top(layout_, true, index);
   regs.rdi = call.rdi;
   regs.rsi = call.rsi;
+  regs.r8 = layout_.gpa(harness_page::kVmcb + index);
   regs.rflags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
   if (cpu.cpl == call.cpl) return;
   set_ring(cpu.run->s.regs.sregs, call.cpl);
@@ -186,6 +193,7 @@ void Vm::begin_32(unsigned index, const Call& call) {
   regs.rbx = high(call.rdi);
   regs.rsi = static_cast<std::uint32_t>(call.rsi);
   regs.rdx = high(call.rsi);
+  regs.rbp = layout_.gpa(harness_page::kVmcb + index);
   regs.rsp = stack_top(layout_, false, index);
   const std::uint64_t flags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
   regs.rflags = flags;
@@ -252,7 +260,9 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
         out.why += ", suberror " + std::to_string(run->internal.suberror);
       return;
     }
-    if (run->io.port != TWINWALK_PORT_DONE) {
+    if (run->io.port == TWINWALK_PORT_LEFT_GUEST) {
+      out.kind = StubExit::Kind::kLeftGuest;
+    } else if (run->io.port != TWINWALK_PORT_DONE) {
       out.kind = StubExit::Kind::kException;
       out.vector = run->io.port - TWINWALK_PORT_EXCEPTION;
       read_exception(static_cast<unsigned>(&cpu - cpus_.data()), out);

@@ -64,6 +64,12 @@ class Vm {
   std::uint64_t* invpcid_descriptor(unsigned vcpu);
   std::uint64_t invpcid_linear(unsigned vcpu) const;
 
+  // A page of the harness (layout.h), as the host sees it.
+  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
+
+  // Lets the vCPU use VMRUN, for which its registers and CPUID have to have EFER.SVME. 0 or errno.
+  int allow_vmrun(unsigned vcpu);
+
  private:
   struct Cpu {
     int fd = -1;
@@ -86,7 +92,6 @@ class Vm {
   void begin_64(unsigned index, const Call& call);
   void begin_32(unsigned index, const Call& call);
   bool is_in_user_code(const Cpu& cpu, std::uint64_t rip) const;
-  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
 
   Layout layout_;
   bool svm_ = false;

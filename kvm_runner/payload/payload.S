@@ -153,6 +153,21 @@ BEGIN read_pkru
     xor %ecx, %ecx
     rdpkru
     DONE
+
+    /* r8 = the VMCB, by its physical address. The guest begins with rdi and rsi as they are. */
+BEGIN vmrun
+    mov %r8, %rax
+    vmrun
+    out %al, $TWINWALK_PORT_LEFT_GUEST
+    hlt
+BEGIN vmmcall
+    vmmcall
+    hlt
+BEGIN invlpga
+    mov %rdi, %rax
+    mov %esi, %ecx
+    invlpga
+    DONE
     .balign 64
     .endm
 

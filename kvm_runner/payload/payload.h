@@ -38,6 +38,9 @@ enum class Stub : std::uint8_t {
   kReadCr4,
   kReadEfer,
   kReadPkru,
+  kVmrun,
+  kVmmcall,
+  kInvlpga,
   kCount,
 };
 

@@ -164,6 +164,21 @@ BEGIN read_pkru
     /* To CPL 3, as the frame on the stack says. */
 BEGIN to_user
     iret
+
+    /* ebp = the VMCB, by its physical address. */
+BEGIN vmrun
+    mov %ebp, %eax
+    vmrun
+    out %al, $TWINWALK_PORT_LEFT_GUEST
+    hlt
+BEGIN vmmcall
+    vmmcall
+    hlt
+BEGIN invlpga
+    mov %edi, %eax
+    mov %esi, %ecx
+    invlpga
+    DONE
     .balign 64
     .endm
 
