@@ -188,6 +188,7 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
     if (walk.complete && memory_.offset_of(walk.gpa, offset)) lender_.remember(half.gva, offset);
   };
   remember(half.walk);
+  if (nested()) return;  // AMD's, and so without PDPTE registers
   const Registers& r = registers(op);
   std::array<std::uint64_t, 4> pdptes;
   if (mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;

@@ -32,7 +32,7 @@ bool KvmSubject::start(const Program& program, std::string& why) {
     return why = "the host has a smaller MAXPHYADDR", false;
   if (machine.has(feature::kNx) && (host_.features() & feature::kNx) == 0)
     return why = "no NX", false;
-  if (machine.core == Dimension::kBare) return start_nested(why);
+  if (machine.core == Dimension::kBare) return start_nested(program, why);
   const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
   if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
   if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
@@ -143,7 +143,7 @@ void KvmSubject::step(const Op& op, Outcome& out) {
 // The runner's own pages must be reachable through the tables that the vCPU uses, or would use
 // with these registers.
 bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
-  if (nested()) return plant_nested(guests_->root(vcpu), r);
+  if (nested()) return plant_nested(nested_root(vcpu), r);
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
                                       : mode == Mode::k32Bit ? 0xffff'f000
@@ -257,6 +257,7 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   adopt_register(op, after);
   if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
   if (switches_long_mode(op) || finds_own_a(op, after)) {
+    if (nested()) return skip(out, SkipReason::kHostLacksFeature);
     if (!plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
     return set_registers(op.vcpu, after, OutcomeKind::kGp, out);
   }

@@ -13,6 +13,7 @@
 #include "harness/subject.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/nested/nested_tables.h"
 #include "kvm_runner/nested/svm_guests.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
@@ -80,13 +81,15 @@ class KvmSubject final : public Subject {
 
   // Where the trace is a hypervisor (kvm_nested_steps.cc).
   bool nested() const { return guests_ != nullptr; }
-  bool start_nested(std::string& why);
+  bool start_nested(const Program& program, std::string& why);
   void nested_step(const Op& op, Outcome& out);
   void vm_enter(const Op& op, Outcome& out);
   void hypervisor_store(const Op& op, Outcome& out);
   void invlpga(const Op& op, Outcome& out);
-  bool plant_nested(std::uint64_t root, const Registers& registers);
-  bool plant_nested_root(std::uint64_t root);
+  NestedRoot nested_root(unsigned vcpu) const;
+  NestedWalk walk_to_root(const NestedRoot& root, const Registers& registers) const;
+  bool plant_nested(const NestedRoot& root, const Registers& registers);
+  bool plant_nested_root(const NestedRoot& root);
   GuestWalk walk_both(unsigned vcpu, std::uint64_t gva) const;
 
   // Host steps (kvm_host_steps.cc).

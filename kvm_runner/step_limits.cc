@@ -1,6 +1,7 @@
 #include "kvm_runner/step_limits.h"
 
 #include "kvm_runner/guest_memory.h"
+#include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
 namespace {
@@ -68,18 +69,20 @@ SkipReason why_not_sregs(const Op& op, const Machine& machine, const Registers& 
   return why_not_cr4(after.cr4, machine, host.features());
 }
 
-// A trace that is a hypervisor: AMD's, in 4-level mode, as its guest is; with room for the runner's
-// pages in the guest's physical addresses (nested/svm_guests.h).
+// A trace that is a hypervisor: AMD's, with nested paging.
 SkipReason why_not_nested(const Machine& machine, const Host& host) {
-  constexpr unsigned kLeastAddress = 40;
   if (machine.nested != Nesting::kNpt || machine.vendor != Vendor::kAmd)
     return SkipReason::kNestedNotSupported;
-  if (machine.mode != Mode::k4Level || machine.host_levels != 4)
-    return SkipReason::kModeNotSupported;
-  const std::uint32_t own = feature::kNx | feature::kSvm;
-  const bool fits = machine.maxphyaddr >= kLeastAddress && machine.maxphyaddr <= host.maxphyaddr();
-  return host.offers_nested_paging() && (host.features() & own) == own && fits &&
-                 machine.has(feature::kNx)
+  // A hypervisor in PAE mode is one of 32-bit code: there is none.
+  if (machine.host_levels < 4) return SkipReason::kModeNotSupported;
+  // Room for the runner's pages in the guest's physical addresses (layout.h).
+  const bool long_mode = machine.mode == Mode::k4Level || machine.mode == Mode::k5Level;
+  const bool fits =
+      !long_mode || machine.host_levels == 3 || kNestedBase >> machine.maxphyaddr == 0;
+  std::uint32_t own = feature::kNx | feature::kSvm | feature::kPae;
+  if (machine.host_levels == 5 || machine.mode == Mode::k5Level) own |= feature::kLa57;
+  const bool has = (host.features() & own) == own && machine.has(feature::kNx | feature::kPae);
+  return host.offers_nested_paging() && has && fits && machine.maxphyaddr <= host.maxphyaddr()
              ? SkipReason::kNone
              : SkipReason::kHostLacksFeature;
 }
@@ -89,14 +92,20 @@ SkipReason why_not_nested_step(const Op& op, const Machine& machine, const Regis
                                const Host& host) {
   switch (op.verb) {
     case Verb::kMov:
-      if (leaves_4_level(op, now)) return SkipReason::kHostLacksFeature;
+      // The hypervisor's own processor has what its tables need.
+      if (op.reg() == Reg::kCr4 && (op.value & cr4::kLa57) != 0 && !machine.has(feature::kLa57))
+        return SkipReason::kHostLacksFeature;
       return why_not_mov(op, machine, now, host);
     case Verb::kGet:
       return op.reg() == Reg::kPkru ? why_not_pkru(machine, now, host.features())
                                     : SkipReason::kNone;
     case Verb::kInvpcid:
       return why_not_feature(feature::kInvpcid, machine, host.features());
-    case Verb::kAccess:
+    case Verb::kAccess: {
+      // QEMU's walker: its A in PDPTEs would be reserved bits (Host::sets_a_in_pdptes).
+      const bool pae = mode_of(now.cr0, now.cr4, now.efer) == Mode::kPae;
+      return pae && host.sets_a_in_pdptes() ? SkipReason::kHostLacksFeature : SkipReason::kNone;
+    }
     case Verb::kInvlpg:
     case Verb::kWrite:
     case Verb::kVmEnter:

@@ -20,7 +20,6 @@ namespace {
 
 constexpr unsigned kStepMilliseconds = 1000;  // a stub takes microseconds
 constexpr unsigned kMaxExits = 64;            // an access splits into a few exits at most
-constexpr std::uint8_t kAvailableTss = 9;     // of 32-bit code
 constexpr std::uint64_t kRflagsFixed = 2, kRflagsAc = 1 << 18;
 
 bool pushes_error_code(unsigned vector) {
@@ -111,6 +110,16 @@ bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& reg
   return true;
 }
 
+void Vm::set_task(unsigned vcpu, bool long_mode) {
+  kvm_sregs wanted{};
+  set_descriptor_registers(layout_, long_mode, wanted, vcpu);
+  kvm_run* run = cpus_[vcpu].run;
+  if (run->s.regs.sregs.tr.base == wanted.tr.base) return;
+  run->s.regs.sregs.tr = wanted.tr;
+  if (!long_mode) run->s.regs.sregs.tr.type = kAvailableTss;
+  run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+}
+
 int Vm::set_registers(unsigned vcpu, const Registers& registers) {
   Cpu& cpu = cpus_[vcpu];
   kvm_sregs sregs = cpu.run->s.regs.sregs;
@@ -193,7 +202,6 @@ void Vm::begin_32(unsigned index, const Call& call) {
   regs.rbx = high(call.rdi);
   regs.rsi = static_cast<std::uint32_t>(call.rsi);
   regs.rdx = high(call.rsi);
-  regs.rbp = layout_.gpa(harness_page::kVmcb + index);
   regs.rsp = stack_top(layout_, false, index);
   const std::uint64_t flags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
   regs.rflags = flags;

@@ -69,6 +69,12 @@ class Vm {
 
   // Lets the vCPU use VMRUN, for which its registers and CPUID have to have EFER.SVME. 0 or errno.
   int allow_vmrun(unsigned vcpu);
+  // Whether what the vCPU runs next is 64-bit code: after it has gone from a hypervisor to its
+  // guest, or back.
+  void set_code(unsigned vcpu, bool long_mode) { cpus_[vcpu].long_mode = long_mode; }
+  // Gives it the TSS of such code. VMRUN leaves TR as it is: a hypervisor that needs none lends its
+  // own to the guest.
+  void set_task(unsigned vcpu, bool long_mode);
 
  private:
   struct Cpu {

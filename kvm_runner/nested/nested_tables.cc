@@ -4,24 +4,29 @@
 
 namespace twinwalk::kvm {
 
-NestedWalk walk_nested(const WordReader& memory, std::uint64_t root, std::uint64_t ngpa) {
+NestedWalk walk_nested(const WordReader& memory, const NestedRoot& root, std::uint64_t ngpa) {
   NestedWalk out;
-  out.entries_common = ~std::uint64_t{0};
+  out.common = ~std::uint64_t{0};
   auto read = [&](std::uint64_t at, unsigned, std::uint64_t& entry) {
     if (!memory.read_word(at, entry)) return false;
     out.meets_runner |= !memory.is_trace_word(at);
-    if ((entry & pte::kP) != 0) out.entries_seen |= entry;
-    out.entries_common &= entry;
+    if ((entry & pte::kP) != 0) out.seen |= entry;
+    out.common &= entry;
     return true;
   };
-  out.gpa = walk_tables<kShape4Level>(read, root, ngpa, out.path);
+  if (root.levels == 4) {
+    out.meets_runner = ngpa >> 48 != 0;
+    out.gpa = walk_tables<kShape4Level>(read, root.address, ngpa, out.path);
+  } else {
+    out.gpa = walk_tables<kShape5Level>(read, root.address, ngpa, out.path);
+  }
   out.complete = out.gpa != kUnknownGpa;
   return out;
 }
 
 bool NestedMemory::read_word(std::uint64_t ngpa, std::uint64_t& word) const {
   const NestedWalk walk = walk_nested(memory_, root_, ngpa);
-  entries_seen_ |= walk.entries_seen;
+  seen_ |= walk.seen;
   return walk.complete && memory_.read_word(walk.gpa, word);
 }
 

@@ -13,29 +13,33 @@ namespace twinwalk::kvm {
 // What a walk from nCR3 meets, without any judgement about rights or reserved bits.
 struct NestedWalk {
   Path path;
-  bool complete = false;             // reached a frame
-  std::uint64_t gpa = 0;             // if complete: where the byte at ngpa is
-  std::uint64_t entries_seen = 0;    // OR of all present entries
-  std::uint64_t entries_common = 0;  // AND
-  bool meets_runner = false;         // an entry of the runner's on the way
+  bool complete = false;      // reached a frame
+  std::uint64_t gpa = 0;      // if complete: where the byte at ngpa is
+  std::uint64_t seen = 0;     // OR of all present entries
+  std::uint64_t common = 0;   // AND of all entries
+  bool meets_runner = false;  // an entry of the runner's on the way, or no way for such an address
 };
-// Of four levels.
-NestedWalk walk_nested(const WordReader& memory, std::uint64_t root, std::uint64_t ngpa);
+
+struct NestedRoot {
+  std::uint64_t address = 0;  // nCR3
+  unsigned levels = 4;        // or 5
+};
+NestedWalk walk_nested(const WordReader& memory, const NestedRoot& root, std::uint64_t ngpa);
 
 // The guest's memory, by ngpa.
 class NestedMemory final : public WordReader {
  public:
   // `memory`: the hypervisor's.
-  NestedMemory(const WordReader& memory, std::uint64_t root) : memory_(memory), root_(root) {}
+  NestedMemory(const WordReader& memory, const NestedRoot& root) : memory_(memory), root_(root) {}
   bool read_word(std::uint64_t ngpa, std::uint64_t& word) const override;
   bool is_trace_word(std::uint64_t ngpa) const override;
-  // OR of all present entries that were met so far.
-  std::uint64_t entries_seen() const { return entries_seen_; }
+  // OR of all present nested entries that reads have met.
+  std::uint64_t seen() const { return seen_; }
 
  private:
   const WordReader& memory_;
-  const std::uint64_t root_;
-  mutable std::uint64_t entries_seen_ = 0;
+  const NestedRoot root_;
+  mutable std::uint64_t seen_ = 0;
 };
 
 }  // namespace twinwalk::kvm

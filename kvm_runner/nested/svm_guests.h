@@ -9,13 +9,12 @@
 //   run(), once more ──────────────────────────────────► stub ─► OUT
 //                     OUT ◄─── #VMEXIT: nested fault ─── stub
 //
-// So a vCPU stays with its guest from one stub to the next, and nothing is flushed on the way;
-// hypervisor stubs bring it back by VMMCALL first. The guest has the runner's pages at the linear
-// and guest-physical addresses at which the hypervisor has them.
+// So a vCPU stays with its guest from one stub to the next, and nothing is flushed on the way; a
+// stub of the hypervisor brings it back first, by VMMCALL. The guest has the runner's pages at the
+// linear and guest-physical addresses at which the hypervisor has them.
 
 #include <array>
 #include <cstdint>
-#include <string>
 
 #include "kvm_runner/layout.h"
 #include "kvm_runner/stub_call.h"
@@ -25,25 +24,22 @@ namespace twinwalk::kvm {
 
 class SvmGuests {
  public:
-  // Below the least width (40 bits) of a physical address, and in another entry of nested roots
-  // than what a trace maps.
-  static constexpr std::uint64_t kBase = std::uint64_t{1} << 39;
-  static constexpr unsigned kNestedRootIndex = kBase >> 39;
-  // What that entry holds.
-  static std::uint64_t nested_root_entry(const Layout& layout);
-  // The registers of such a hypervisor.
-  static Registers hypervisor_registers(const Layout& layout, bool nxe);
+  // The registers of a hypervisor whose nested tables have `levels` levels, 4 or 5.
+  static Registers hypervisor_registers(const Layout& layout, unsigned levels, bool nxe);
+  // An entry of nested tables, 3 and up, below which the runner's pages are; those of 1 GiB or
+  // more.
+  static std::uint64_t entry_to_runner(const Layout& layout, unsigned levels, unsigned level);
 
-  // Of a VM that was made with hypervisor_registers(); the guests start with `registers`, in
-  // 4-level mode.
-  SvmGuests(Vm& vm, const Layout& layout, unsigned vcpus, const Registers& registers);
+  // Of a VM that was made with hypervisor_registers(); the guests start with `registers`.
+  SvmGuests(Vm& vm, const Layout& layout, unsigned levels, unsigned vcpus,
+            const Registers& registers);
 
-  // VMRUN with that nCR3, in which the runner's entry has to be, ASID and TLB_CONTROL, to where the
-  // guest does nothing. kLeftGuest: the processor refused.
+  // VMRUN with that nCR3, in which the runner's pages have to be, ASID and TLB_CONTROL, to where
+  // the guest does nothing. kLeftGuest: the processor refused.
   StubExit enter(unsigned vcpu, std::uint64_t root, std::uint32_t asid, std::uint8_t tlb_control);
   bool has_guest(unsigned vcpu) const { return cpus_[vcpu].entered; }
   std::uint64_t root(unsigned vcpu) const { return cpus_[vcpu].root; }
-  void leave(unsigned vcpu);
+  void leave(unsigned vcpu) { cpus_[vcpu].entered = false; }
 
   // A stub of the guest's, in guest mode. kSecondDimension: a nested page fault, EXITINFO1 and 2.
   StubExit run(unsigned vcpu, const StubCall& call);
@@ -52,12 +48,12 @@ class SvmGuests {
 
  private:
   struct Cpu {
-    bool entered = false;   // in the trace's eyes
-    bool in_guest = false;  // the vCPU now
+    bool entered = false;    // in the trace's eyes
+    bool in_guest = false;   // the vCPU now
+    bool long_mode = false;  // the guest's
     std::uint64_t root = 0;
   };
-  StubExit run_to_guest(unsigned vcpu, const StubCall& call);
-  // What the hypervisor was told.
+  StubExit vmrun(unsigned vcpu, Stub first);
   void read_exit(unsigned vcpu, StubExit& exit);
   StubExit come_back(unsigned vcpu);
 

@@ -154,7 +154,10 @@ BEGIN read_pkru
     rdpkru
     DONE
 
-    /* r8 = the VMCB, by its physical address. The guest begins with rdi and rsi as they are. */
+BEGIN nothing
+    DONE
+
+    /* r8 = the VMCB, by its physical address. */
 BEGIN vmrun
     mov %r8, %rax
     vmrun

@@ -38,8 +38,9 @@ enum class Stub : std::uint8_t {
   kReadCr4,
   kReadEfer,
   kReadPkru,
-  kVmrun,
+  kNothing,
   kVmmcall,
+  kVmrun,  // this and behind: 64-bit code only
   kInvlpga,
   kCount,
 };
