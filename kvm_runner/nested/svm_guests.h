@@ -26,9 +26,8 @@ class SvmGuests {
  public:
   // The registers of a hypervisor whose nested tables have `levels` levels, 4 or 5.
   static Registers hypervisor_registers(const Layout& layout, unsigned levels, bool nxe);
-  // An entry of nested tables, 3 and up, below which the runner's pages are; those of 1 GiB or
-  // more.
-  static std::uint64_t entry_to_runner(const Layout& layout, unsigned levels, unsigned level);
+  // The entry of nested tables of that level, 3 to 5, below which the runner's pages are.
+  static std::uint64_t entry_to_runner(const Layout& layout, unsigned level);
 
   // Of a VM that was made with hypervisor_registers(); the guests start with `registers`.
   SvmGuests(Vm& vm, const Layout& layout, unsigned levels, unsigned vcpus,
