@@ -45,6 +45,8 @@ class Host {
   // Its walker sets A in PDPTEs of PAE paging (corpus/known, qemu-tcg-pdpte-accessed), and tries
   // for ever where they are in read-only memory.
   bool sets_a_in_pdptes() const { return translated_ && !shadows_; }
+  // Its MOV to CR3 takes reserved bits, with which no VM entry of KVM's is possible any more.
+  bool takes_reserved_cr3() const { return translated_ && !shadows_; }
   // It has guests in 4-level mode only: the same kind of KVM.
   bool only_4_level() const { return emulates_supervisor_; }
 

@@ -226,6 +226,8 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
     if (settle(exit, out)) stop(out, Complaint::kTrap, "a fetch ran something that is not there");
     if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva)
       out.cr2 = linear(registers(op), op.gva);
+    if (out.kind == OutcomeKind::kNestedFault && (out.qualification & npfec::kFinal) != 0)
+      out.gpa[0] |= op.gva & 7;
     return;
   }
   const FetchLender::Lent* found = lender_.found(exit.rax);

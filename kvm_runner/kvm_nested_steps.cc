@@ -144,7 +144,8 @@ bool KvmSubject::plant_nested_root(const NestedRoot& root) {
       return memory_.plant_entry(table,
                                  {at, SvmGuests::entry_to_runner(memory_.layout(), level), 8});
     }
-    if ((entry & kOpen) != kOpen || !is_plain_table(entry, machine_)) return false;
+    const bool to_code = (entry & kOpen) == kOpen && (entry & pte::kXd) == 0;
+    if (!to_code || !is_plain_table(entry, machine_)) return false;
     table = entry & pte::kAddressMask;
   }
 }

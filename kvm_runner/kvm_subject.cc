@@ -256,6 +256,9 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   Registers after = now;
   adopt_register(op, after);
   if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
+  const bool reserved = !is_legacy(now) && after.cr3 >> machine_.maxphyaddr != 0;
+  if (op.reg() == Reg::kCr3 && reserved && host_.takes_reserved_cr3())
+    return skip(out, SkipReason::kHostLacksFeature);
   if (switches_long_mode(op) || finds_own_a(op, after)) {
     if (nested()) return skip(out, SkipReason::kHostLacksFeature);
     if (!plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);

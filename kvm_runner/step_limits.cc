@@ -95,6 +95,8 @@ SkipReason why_not_nested_step(const Op& op, const Machine& machine, const Regis
       // The hypervisor's own processor has what its tables need.
       if (op.reg() == Reg::kCr4 && (op.value & cr4::kLa57) != 0 && !machine.has(feature::kLa57))
         return SkipReason::kHostLacksFeature;
+      if (op.reg() == Reg::kEfer && (op.value & efer::kSvme) != 0 && !machine.has(feature::kSvm))
+        return SkipReason::kHostLacksFeature;
       return why_not_mov(op, machine, now, host);
     case Verb::kGet:
       return op.reg() == Reg::kPkru ? why_not_pkru(machine, now, host.features())

@@ -163,7 +163,7 @@ void SvmGuests::read_exit(unsigned vcpu, StubExit& exit) {
   cpus_[vcpu].in_guest = false;
   vm_.set_code(vcpu, true);
   const Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
-  const auto code = block.get<std::uint64_t>(vmcb::kExitCode);
+  const auto code = block.get<std::uint32_t>(vmcb::kExitCode);
   switch (code) {
     case vmcb::kExitVmmcall:
       exit.kind = StubExit::Kind::kDone;
@@ -180,13 +180,16 @@ void SvmGuests::read_exit(unsigned vcpu, StubExit& exit) {
       exit.kind = StubExit::Kind::kBroken;
       exit.shutdown = code == vmcb::kExitShutdown;
       char text[48];
-      std::snprintf(text, sizeof(text), "#VMEXIT %#llx", static_cast<unsigned long long>(code));
+      std::snprintf(text, sizeof(text), "#VMEXIT %#x", code);
       exit.why = text;
   }
 }
 
+// Where the way to its instruction is gone by now the guest leaves by a nested page fault instead.
 StubExit SvmGuests::come_back(unsigned vcpu) {
-  return cpus_[vcpu].in_guest ? run(vcpu, {Stub::kVmmcall, 0, 0, 0, false}) : StubExit{};
+  if (!cpus_[vcpu].in_guest) return {};
+  StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false});
+  return exit.kind == StubExit::Kind::kSecondDimension ? StubExit{} : exit;
 }
 
 }  // namespace twinwalk::kvm

@@ -28,9 +28,10 @@ inline constexpr std::uint32_t kInterceptVmrun = 1u << 0, kInterceptVmmcall = 1u
 inline constexpr std::uint64_t kNestedPaging = 1;  // in kNestedControl
 inline constexpr std::uint64_t kPatAtReset = 0x0007'0406'0007'0406;
 
-// APM 2 §"SVM Intercept Codes".
-inline constexpr std::uint64_t kExitShutdown = 0x7f, kExitVmmcall = 0x81, kExitNestedFault = 0x400,
-                               kExitInvalid = ~std::uint64_t{0};
+// APM 2 §"SVM Intercept Codes". VMEXIT_INVALID is -1: KVM gives a hypervisor in the VM its lower
+// half only, and all others fit into that.
+inline constexpr std::uint32_t kExitShutdown = 0x7f, kExitVmmcall = 0x81, kExitNestedFault = 0x400,
+                               kExitInvalid = ~std::uint32_t{0};
 
 }  // namespace vmcb
 
