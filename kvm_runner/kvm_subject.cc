@@ -69,11 +69,6 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
   vm_.reset();
 }
 
-// A nested hypervisor is under none but the processor's rules.
-Profile KvmSubject::profile_for(const Machine& machine) const {
-  return machine.core == Dimension::kBare ? Profile::kArchitecture : info_.profile;
-}
-
 // By whoever runs the trace's accesses.
 StubExit KvmSubject::run_stub(unsigned vcpu, const StubCall& call) {
   return nested() ? guests_->run(vcpu, call) : vm_->run(vcpu, call);

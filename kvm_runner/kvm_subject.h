@@ -26,7 +26,6 @@ class KvmSubject final : public Subject {
   bool open(std::string& why);
 
   const SubjectInfo& info() const override { return info_; }
-  Profile profile_for(const Machine& machine) const override;
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
 
