@@ -54,7 +54,7 @@ BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
   for (const Trace& trace : traces_) {
     const CheckResult result = checker_.check(trace);
     ++counts.execs;
-    counts.ops += trace.ops.size();
+    counts.ops += result.steps - result.skip;
     counts.checks += result.checks;
     counts.skipped += result.skip;
     counts.known += result.known;

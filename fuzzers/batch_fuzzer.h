@@ -41,6 +41,7 @@ struct BatchPlan {
 };
 
 struct BatchCounts {
+  // ops: steps that ran
   std::uint64_t execs = 0, ops = 0, checks = 0, skipped = 0, known = 0, divergences = 0, news = 0;
 };
 

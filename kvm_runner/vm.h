@@ -8,10 +8,12 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "harness/trace/machine.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/kvm_abi.h"
 #include "kvm_runner/layout.h"
 #include "kvm_runner/stub_call.h"
 #include "kvm_runner/watchdog.h"
@@ -30,6 +32,13 @@ class Vm {
   static std::unique_ptr<Vm> create(const Host& host, const Machine& machine, const Layout& layout,
                                     const Registers& registers, std::string& why);
 
+  // Deletes all its memslots, the harness's too, and with them every translation that KVM has
+  // made. It runs nothing before begin_again().
+  void drop_memslots();
+  // Makes it what create() would have made for the same machine. False, and why, if KVM refuses:
+  // then it is of no use any more.
+  bool begin_again(const Layout& layout, const Registers& registers, std::string& why);
+
   // KVM_SET_SREGS, with the descriptors of 64-bit or of 32-bit code: 0 or errno. CR0.PE stays set,
   // since the runner has no code for real mode: without paging it changes no access.
   int set_registers(unsigned vcpu, const Registers& registers);
@@ -44,6 +53,9 @@ class Vm {
   // Makes KVM drop every translation that it derived from guest tables, by deleting a memslot that
   // no guest uses. KVM: kvm_arch_flush_shadow_memslot zaps all shadow pages.
   void zap_translations();
+
+  int descriptor() const { return fd_; }
+  std::span<const int> vcpus() const { return {vcpu_fds_.data(), vcpus_}; }
 
   using Call = StubCall;
   // Runs one stub to its end; loads from addresses without memslot see mmio_word.
@@ -70,6 +82,8 @@ class Vm {
     kvm_run* run = nullptr;
     std::uint8_t cpl = 0;  // as the vCPU is now
     bool long_mode = true;
+    std::array<std::uint32_t, TWINWALK_KVM_XSAVE_WORDS> initial_fpu;  // and PKRU
+    kvm_sregs initial_sregs;
   };
   struct WindowEntry {
     std::uint64_t gfn;
@@ -78,6 +92,8 @@ class Vm {
   };
 
   Vm() = default;
+  bool add_harness(const Layout& layout);
+  bool start_vcpu(unsigned index, const Registers& registers, std::string& why);
   bool add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
                 unsigned index, std::string& why);
   // Runs the vCPU up to its next OUT.
@@ -94,7 +110,9 @@ class Vm {
   std::size_t run_bytes_ = 0;
   std::uint64_t* memory_ = nullptr;  // the harness pages
   std::array<Cpu, kMaxVcpus> cpus_{};
+  std::array<int, kMaxVcpus> vcpu_fds_{};
   unsigned vcpus_ = 0;
+  std::uint64_t memslots_ = 0;  // that there are, a bit each
   WindowEntry window_[kWindowPages];
   unsigned window_entries_ = 0, window_used_ = 0;
   Watchdog watchdog_;

@@ -104,6 +104,7 @@ class Worker {
     std::vector<fuzz::Diverged> diverged;
     while (!all_.stop) {
       diverged.clear();
+      subject_->link().share_setup(true);
       const fuzz::BatchCounts counts =
           fuzzer.round(diverged, [this](const Trace& trace) { keep_input(trace); });
       all_.execs += counts.execs;
@@ -112,6 +113,7 @@ class Worker {
       all_.skipped += counts.skipped;
       all_.known += counts.known;
       subject_->prefetch({});
+      subject_->link().share_setup(false);
       for (const fuzz::Diverged& d : diverged) take_in(d);
       make_one_smaller();
     }
@@ -213,7 +215,15 @@ class Worker {
     --all_.waiting;
   }
 
+  // What is smaller only where programs share a VM is made smaller once more where they do not.
   Trace make_smaller(const Trace& trace, DivergenceClass wanted) {
+    subject_->link().share_setup(true);
+    Trace small = smaller(trace, wanted);
+    subject_->link().share_setup(false);
+    return checker_.check(small).divergence == wanted ? small : smaller(trace, wanted);
+  }
+
+  Trace smaller(const Trace& trace, DivergenceClass wanted) {
     MinimiseOptions options;
     options.max_runs = kMostRuns;
     options.max_trades = kMostTrades;
