@@ -90,6 +90,7 @@ class Worker {
     plan_.name = [this](const Checker& checker, const CheckResult& result) {
       return finding_name(checker, subject_->info(), result);
     };
+    plan_.line = [this](const Checker&, const CheckEvent& event) { return line_of(event); };
     const std::uint8_t widest = widest_machine(*subject_);
     plan_.fit = [this, widest](Trace& trace) {
       Machine& machine = trace.machine;
@@ -143,15 +144,21 @@ class Worker {
     return is_new;
   }
 
-  // Checks, and the line of the first divergence. A complaint comes with what the host said.
+  // A complaint comes with what the host said.
+  ResultLine line_of(const CheckEvent& event) {
+    ResultLine line = fuzz::line_of(event, info_on(*subject_, checker_.program().machine));
+    const std::string& text = checker_.outcomes().complaint_text;
+    if (event.got.complaint != Complaint::kNone && !text.empty()) line.got += ": " + text;
+    return line;
+  }
+
+  // Checks, and the line of the first divergence.
   CheckResult look(const Trace& trace, ResultLine& line) {
     bool have = false;
     return checker_.check(trace, [&](const CheckEvent& event) {
       if (have || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
       have = true;
-      line = fuzz::line_of(event, info_on(*subject_, trace.machine));
-      const std::string& text = checker_.outcomes().complaint_text;
-      if (event.got.complaint != Complaint::kNone && !text.empty()) line.got += ": " + text;
+      line = line_of(event);
     });
   }
 
@@ -164,21 +171,20 @@ class Worker {
 
   // On disk at once. Smaller it is made later: what is not found yet comes first.
   void take_in(const fuzz::Diverged& diverged) {
-    Waiting w{diverged.name, diverged.trace, {}, diverged.result.divergence};
+    Waiting w{diverged.name, diverged.trace, diverged.line, diverged.result.divergence};
     if (!claim(w.name)) return;
     ++all_.waiting;
-    if (look(w.trace, w.line).divergence != w.divergence) {
+    ResultLine line;
+    if (look(w.trace, line).divergence == w.divergence) {
+      w.line = line;
+    } else {
       if (w.divergence == DivergenceClass::kLiveness) {  // a slow machine hangs, too, but once only
         --all_.waiting;
         const std::lock_guard lock(all_.mutex);
         all_.by_name.erase(w.name);
         return;
       }
-      w.line.verdict = name_of(VerdictKind::kDiverge);
-      w.line.cls = name_of(w.divergence);
-      w.line.field = diverged.result.field;
-      w.line.subject = subject_->info().name;
-      w.line.got = "a divergence that a second run did not show";
+      w.line.got += " (once: not in a VM of its own)";
       w.divergence = DivergenceClass::kNone;
     }
     fail(fuzz::write_finding(all_.output, w.name, w.trace, w.line));

@@ -64,7 +64,7 @@ class LiveLink final : public remote::Link {
   std::unique_ptr<remote::LineChannel> channel_;
   std::string description_;
   bool share_ = false, shares_ = false;  // wanted, and told the agent
-  std::uint64_t next_ = 1;  // number of the next line that wants an answer
+  std::uint64_t next_ = 1;               // number of the next line that wants an answer
 };
 
 // Open; null, and why, if the machine cannot serve.
