@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "harness/cli/subjects.h"
+#include "harness/cli/trace_run.h"
 #include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
@@ -148,8 +149,7 @@ class Worker {
       if (have || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
       have = true;
       line = fuzz::line_of(event, info_on(*subject_, trace.machine));
-      const std::string& text = checker_.outcomes().complaint_text;
-      if (event.got.complaint != Complaint::kNone && !text.empty()) line.got += ": " + text;
+      line.got = got_of(event, checker_.outcomes());
     });
   }
 
