@@ -18,8 +18,8 @@ namespace twinwalk::cli {
 ResultLine line_of(const std::string& name, const SubjectInfo& info, const Trace& trace,
                    const CheckEvent& event, const OutcomeStream& outcomes);
 
-// What was got, and what the subject said of it if that was a complaint. `outcomes` are those of the
-// program that the event is of.
+// What was got, and what the subject said of it if that was a complaint. `outcomes` are those of
+// the program that the event is of.
 std::string got_of(const CheckEvent& event, const OutcomeStream& outcomes);
 
 // Counts what came of one trace.
