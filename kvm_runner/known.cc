@@ -51,6 +51,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "pse-toggled",
                                        "pdpte-reserved",
                                        "pdpte-changed",
+                                       "pdpte-at-cr0",
                                        "pdpte-walked",
                                        "pdpte-accessed",
                                        "pdpte-trail",
@@ -362,6 +363,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
     return flag(pdptes_at(s).goes_by_changed(op, s.outcomes.steps[s.index]));
   if (name == "pdpte-walked")
     return flag(pdptes_at(s).goes_by_walked(op, s.outcomes.steps[s.index]));
+  if (name == "pdpte-at-cr0")
+    return flag(pdptes_at(s).differs_at_cr0(op, s.outcomes.steps[s.index]));
   if (name == "pdpte-accessed") return flag(pdpte_accessed(s));
   if (name == "pdpte-trail") return flag(pdpte_trail(s));
   if (name == "refused-for-pdptes") return flag(pdptes_at(s).refused_before(op.vcpu));

@@ -68,6 +68,9 @@ struct KnownDeviation {
 //   pdpte-changed          1: PAE: a PDPTE that the access goes by is another than when this vCPU
 //                          last wrote a register in a way that loads PDPTEs
 //   pdpte-walked           1: PAE: a PDPTE that the access goes by has an A that a walk has set
+//   pdpte-at-cr0           1: PAE: a PDPTE that the access goes by was another in memory than the
+//   one
+//                          that was loaded, when this vCPU last wrote CR0 in a way that loads none
 //   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else
 //   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
 //                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored, or that

@@ -161,6 +161,17 @@ TEST(KnownDeviations, AChangedPdpteIsOneThatNoRegisterWriteHasLoaded) {
   EXPECT_EQ(facts("pdpte-changed", store + load + "invalidate hva=0x7f0000100000\n" + use), "0001");
 }
 
+TEST(KnownDeviations, APdpteAtCr0IsOneThatAWriteOfCr0FindsChanged) {
+  const std::string store = "write gpa=0x100000 value=0x101001\n", wp = "mov cr0=pe|et|ne|pg\n",
+                    use = "access read gva=0x0\n", other = "access read gva=0x40000000\n";
+  EXPECT_EQ(facts("pdpte-at-cr0", store + use + wp + use + other), "00010");
+  EXPECT_EQ(facts("pdpte-at-cr0", wp + store + use), "000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + wp + "mov cr3=0x100000\n" + use), "0000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + "mov cr0=pe|et|ne|wp|cd|pg\n" + use), "000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + wp + "access read gva=0x0 vcpu=1\n"), "000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + wp + use, {1}), "000");
+}
+
 TEST(KnownDeviations, AReservedPdpteIsPresentAndCountsForItsOwnRoot) {
   const std::string load = "mov cr3=0x100000\n", use = "access read gva=0x0\n";
   EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x100000 value=0x101003\n" + load + use), "011");

@@ -58,7 +58,11 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
   const bool started = reason == SkipReason::kNone && start(program, why);
   stopped_ = false;
   image_valid_ = started;
-  if (started && watcher_ != nullptr) watcher_->program_begins(vm_->descriptor(), vm_->vcpus());
+  if (started && watcher_ != nullptr) {
+    std::vector<int> vcpus;
+    for (unsigned v = 0; v < vm_->vcpus(); ++v) vcpus.push_back(vm_->vcpu_descriptor(v));
+    watcher_->program_begins(vm_->descriptor(), vcpus);
+  }
   for (const Step& s : program.steps) {
     Outcome outcome;
     if (!started) {
@@ -72,7 +76,7 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
   }
   if (started && watcher_ != nullptr) watcher_->program_ended();
   // One that had to be stopped is in no state that is known.
-  if (keeps_vms_ && started && !stopped_) {
+  if (keeps_vms_ && started && !stopped_ && vm_->is_whole()) {
     pool_.give(machine_, std::move(vm_));
   } else {
     vm_.reset();
@@ -132,6 +136,10 @@ void KvmSubject::step(const Op& op, Outcome& out) {
       return change_backing(op, out);
     case Verb::kDirtyGet:
       return dirty_get(op, out);
+    case Verb::kDirtyClear:
+      return dirty_clear(op, out);
+    case Verb::kNewVcpu:
+      return new_vcpu(op, out);
     case Verb::kZapAll:
       return vm_->zap_translations();
     default:  // what the kernel offers no call for
@@ -313,6 +321,30 @@ void KvmSubject::init(const Op& op, Outcome& out) {
   if (resets && after.pkru != 0) return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, after, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = after;
+}
+
+// The runner's own pages have to be reachable at once where PDPTEs are registers.
+void KvmSubject::new_vcpu(const Op& op, Outcome& out) {
+  const Registers start = initial_registers(machine_);
+  const bool pae = mode_of(start.cr0, start.cr4, start.efer) == Mode::kPae;
+  if (!plant_for(start) || (pae && !directories_can_be_loaded(start.cr3)))
+    return skip(out, SkipReason::kHostLacksFeature);
+  std::string why;
+  if (!vm_->renew_vcpu(host_, machine_, start, op.vcpu, why))
+    return skip(out, SkipReason::kHostLacksFeature);
+  registers(op) = start;
+}
+
+// A reserved bit in one of them, and KVM loads none. SDM 3A §"PDPTE Registers".
+bool KvmSubject::directories_can_be_loaded(std::uint64_t root) const {
+  constexpr std::uint64_t kReserved = 0x1e6;
+  for (unsigned i = 0; i < 4; ++i) {
+    std::uint64_t pdpte = 0;
+    if (!memory_.read_word(root + 8 * i, pdpte)) return false;
+    if ((pdpte & pte::kP) != 0 && ((pdpte & kReserved) != 0 || pdpte >> machine_.maxphyaddr != 0))
+      return false;
+  }
+  return true;
 }
 
 // By the guest itself.

@@ -60,6 +60,7 @@ class KvmSubject final : public VmSubject {
   void set_registers(unsigned vcpu, const Registers& wanted, OutcomeKind refused, Outcome& out);
   void sregs(const Op& op, Outcome& out);
   void init(const Op& op, Outcome& out);
+  void new_vcpu(const Op& op, Outcome& out);
   void get(const Op& op, Outcome& out);
   void invlpg(const Op& op, Outcome& out);
   void invpcid(const Op& op, Outcome& out);
@@ -87,13 +88,20 @@ class KvmSubject final : public VmSubject {
   void slot_move(const Op& op, Outcome& out);
   void slot_flags(const Op& op, Outcome& out);
   void change_backing(const Op& op, Outcome& out);
-  void dirty_get(const Op& op, Outcome& out);
-  bool read_dirty(std::uint64_t id);
   int apply_slot(std::uint64_t id, const Slot& slot);
+
+  // The dirty log (kvm_dirty_log.cc).
+  void dirty_get(const Op& op, Outcome& out);
+  void dirty_clear(const Op& op, Outcome& out);
+  bool lacks_log_kind() const;
+  bool read_log(std::uint64_t id, std::vector<std::uint64_t>& bitmap);
+  void keep_dirty(std::uint64_t id);
+  void take_rings();
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
   bool plant_for(const Registers& r);
   bool directories_are_memory(std::uint64_t root) const;
+  bool directories_can_be_loaded(std::uint64_t root) const;
 
   SubjectInfo info_;
   Host host_;
@@ -105,7 +113,8 @@ class KvmSubject final : public VmSubject {
   Machine machine_;
   std::array<Registers, kMaxVcpus> registers_;
   std::array<std::vector<std::uint64_t>, kMaxSlots>
-      dirty_;  // bitmap collected but not yet asked for
+      dirty_;                     // what is in the slot's log beside what KVM has
+  std::vector<DirtyPage> taken_;  // from the rings
   OutcomeStream* stream_ = nullptr;
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;

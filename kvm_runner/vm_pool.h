@@ -28,10 +28,12 @@ class VmPool {
   struct Model {
     std::uint32_t features = 0;
     unsigned maxphyaddr = 0, vcpus = 0;
+    std::uint32_t log = 0;  // options that choose its kind
     friend bool operator==(const Model&, const Model&) = default;
   };
   static Model model_of(const Machine& machine) {
-    return {machine.features, machine.maxphyaddr, machine.vcpus};
+    constexpr auto kLog = option::kDirtyRing | option::kManualClear | option::kInitiallySet;
+    return {machine.features, machine.maxphyaddr, machine.vcpus, machine.options & kLog};
   }
   struct Kept {
     Model model;

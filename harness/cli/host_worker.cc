@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "harness/cli/subjects.h"
+#include "harness/cli/trace_run.h"
 #include "harness/finding.h"
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
@@ -144,11 +145,9 @@ class Worker {
     return is_new;
   }
 
-  // A complaint comes with what the host said.
   ResultLine line_of(const CheckEvent& event) {
     ResultLine line = fuzz::line_of(event, info_on(*subject_, checker_.program().machine));
-    const std::string& text = checker_.outcomes().complaint_text;
-    if (event.got.complaint != Complaint::kNone && !text.empty()) line.got += ": " + text;
+    line.got = got_of(event, checker_.outcomes());
     return line;
   }
 

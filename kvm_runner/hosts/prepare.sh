@@ -21,6 +21,8 @@ needs_of_bochs_vmx=(
   "cpio cpio"
 )
 
+needs_of_vmx_kvm=("${needs_of_image[@]}" "qemu-system-x86_64 qemu-system-x86")
+
 # install_needs ROW...: what of it is missing.
 install_needs() {
   local row missing=()
@@ -118,6 +120,7 @@ prepare_host() {
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
       make_linux_iso
       ;;
+    vmx-kvm) install_needs "${needs_of_vmx_kvm[@]}" ;;
     image) install_needs "${needs_of_image[@]}" ;;
     *) return 0 ;;
   esac
