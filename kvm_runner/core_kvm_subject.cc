@@ -41,6 +41,7 @@ bool CoreKvmSubject::open_vm(const Machine& machine) {
   processor.vendor = host_.vendor();  // the guest's vendor is the core's affair
   processor.maxphyaddr = machine.host_maxphyaddr;
   processor.features = host_.features();
+  processor.options = 0;  // the core's
   Registers registers;
   registers.cr3 = arena_.place().hpa;
   registers.cr4 = kCr4;

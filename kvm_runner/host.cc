@@ -73,9 +73,9 @@ std::string describe_host(bool& shadows) {
     const std::string folder = std::string("/sys/module/") + module;
     if (access(folder.c_str(), F_OK) == 0) text += std::string(" ") + module;
   }
-  for (const auto& [module, name] :
-       {Parameter{"kvm_intel", "ept"}, Parameter{"kvm_intel", "nested"},
-        Parameter{"kvm_amd", "npt"}, Parameter{"kvm_amd", "nested"}, Parameter{"kvm", "tdp_mmu"}}) {
+  for (const auto& [module, name] : {Parameter{"kvm_intel", "ept"}, Parameter{"kvm_intel", "pml"},
+                                     Parameter{"kvm_intel", "nested"}, Parameter{"kvm_amd", "npt"},
+                                     Parameter{"kvm_amd", "nested"}, Parameter{"kvm", "tdp_mmu"}}) {
     const std::string value =
         first_line(std::string("/sys/module/") + module + "/parameters/" + name);
     if (value.empty()) continue;

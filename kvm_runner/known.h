@@ -69,14 +69,19 @@ struct KnownDeviation {
 //   pdpte-changed          1: PAE: a PDPTE that the access goes by is another than when this vCPU
 //                          last wrote a register in a way that loads PDPTEs
 //   pdpte-walked           1: PAE: a PDPTE that the access goes by has an A that a walk has set
+//   pdpte-at-cr0           1: PAE: a PDPTE that the access goes by was another in memory than the
+//                          one that was loaded, when this vCPU last wrote CR0 in a way that loads
+//                          none
 //   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else
 //   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
 //                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored, or that
 //                          a walk of it by the PDPTEs that were loaded meets
 //   refused-for-pdptes     1: a write of a register of this vCPU was refused with pdpte-reserved,
 //                          and no later one of that register was taken
-//   ept-ad                 1: the second dimension of the machine has accessed and dirty flags
-//   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables
+//   ept-ad                 1: the second dimension has accessed and dirty flags: the machine's, and
+//                          the processor's by its capabilities where the version tells them
+//   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables, or a
+//                          table through which an access before went
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.

@@ -110,6 +110,36 @@ TEST(KnownDeviations, SregsThatChangeNothingAreTold) {
   EXPECT_EQ(fact("mov cr3=0x100000"), "0");  // there is none
 }
 
+// Facts of a dirty-get that lacks `gfn`, after a load whose walk went through the table 0x20000.
+std::string lost_table_and_ad(const char* tdp, const std::string& version, const char* gfn) {
+  const ParseResult parsed = parse(std::string("walk 1\nmachine core=ept tdp=") + tdp +
+                                       "\naccess read gva=0x400000\ndirty-get slot=0\n",
+                                   "test");
+  EXPECT_TRUE(parsed);
+  Program program;
+  Lowering().lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(program.steps.size());
+  Path& path = outcomes.steps[0].path[0];
+  path.count = 2;
+  path.entry[0] = 0x2000'0027;
+  path.entry[1] = 0x3000'0027;
+  const SubjectInfo info{"core-vmx", version, Profile::kKvm};
+  Verdict verdict;
+  verdict.allowed = std::string("gfn ") + gfn + " among them";
+  const DivergentStep step{info, program, outcomes, 1, verdict};
+  return fact_of(step, "lost-table") + fact_of(step, "ept-ad");
+}
+
+TEST(KnownDeviations, ALostTableIsOneOfMapsOrOneThatWasWalked) {
+  EXPECT_EQ(lost_table_and_ad("ad", "", "0x20000"), "11");
+  EXPECT_EQ(lost_table_and_ad("ad", "", "0x100"), "11");
+  EXPECT_EQ(lost_table_and_ad("ad", "", "0x30000"), "01") << "where the leaf leads to";
+  EXPECT_EQ(lost_table_and_ad("xo", "", "0x20000"), "10");
+  EXPECT_EQ(lost_table_and_ad("ad", "cpu=x ept-vpid=0xf0106114141 misc=0x1", "0x100"), "10");
+  EXPECT_EQ(lost_table_and_ad("ad", "cpu=x ept-vpid=0xf0106334141 misc=0x1", "0x100"), "11");
+}
+
 TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
   std::string both = entry(R"([{"fact":"cpl","is":"3"}])");
   both.replace(both.find(R"("h")"), 3, R"("a=1 h","b")");
@@ -159,6 +189,17 @@ TEST(KnownDeviations, AChangedPdpteIsOneThatNoRegisterWriteHasLoaded) {
   EXPECT_EQ(facts("pdpte-changed", store + "mov cr4=pae|pge\n" + use), "000");
   EXPECT_EQ(facts("pdpte-changed", store + load + use, {1}), "001");
   EXPECT_EQ(facts("pdpte-changed", store + load + "invalidate hva=0x7f0000100000\n" + use), "0001");
+}
+
+TEST(KnownDeviations, APdpteAtCr0IsOneThatAWriteOfCr0FindsChanged) {
+  const std::string store = "write gpa=0x100000 value=0x101001\n", wp = "mov cr0=pe|et|ne|pg\n",
+                    use = "access read gva=0x0\n", other = "access read gva=0x40000000\n";
+  EXPECT_EQ(facts("pdpte-at-cr0", store + use + wp + use + other), "00010");
+  EXPECT_EQ(facts("pdpte-at-cr0", wp + store + use), "000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + wp + "mov cr3=0x100000\n" + use), "0000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + "mov cr0=pe|et|ne|wp|cd|pg\n" + use), "000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + wp + "access read gva=0x0 vcpu=1\n"), "000");
+  EXPECT_EQ(facts("pdpte-at-cr0", store + wp + use, {1}), "000");
 }
 
 TEST(KnownDeviations, AReservedPdpteIsPresentAndCountsForItsOwnRoot) {

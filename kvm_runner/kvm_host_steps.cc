@@ -51,6 +51,7 @@ void KvmSubject::slot_delete(const Op& op, Outcome& out) {
     slot = memory_.slots()[op.slot];
     slot.live = false;
   }
+  if (slot.bytes != 0) take_rings();
   if (slot.bytes == 0 || apply_slot(op.slot, slot) != 0) {
     out.kind = OutcomeKind::kRefused;
     return;
@@ -71,6 +72,7 @@ void KvmSubject::slot_move(const Op& op, Outcome& out) {
   if (memory_.layout().overlaps(op.gpa, slot.bytes))
     return skip(out, SkipReason::kHostLacksFeature);
   slot.gpa = op.gpa;
+  take_rings();
   if (apply_slot(op.slot, slot) != 0) {
     out.kind = OutcomeKind::kRefused;
     return;
@@ -89,9 +91,10 @@ void KvmSubject::slot_flags(const Op& op, Outcome& out) {
   Slot slot = old;
   slot.read_only = (op.flags & slot_flag::kReadOnly) != 0;
   slot.log_dirty = (op.flags & slot_flag::kLogDirty) != 0;
+  take_rings();
   if (!slot.log_dirty) dirty_[op.slot].clear();
   if (slot.read_only != old.read_only) {
-    if (old.log_dirty && slot.log_dirty) read_dirty(op.slot);
+    if (old.log_dirty && slot.log_dirty) keep_dirty(op.slot);
     Slot gone = old;
     gone.live = false;
     apply_slot(op.slot, gone);
@@ -99,35 +102,6 @@ void KvmSubject::slot_flags(const Op& op, Outcome& out) {
   if (apply_slot(op.slot, slot) != 0)
     return stop(out, Complaint::kNone, "KVM refused to change the flags of a slot");
   memory_.slots().put(op.slot, slot);
-}
-
-// Adds KVM's log of the slot to dirty_[id].
-bool KvmSubject::read_dirty(std::uint64_t id) {
-  const Slot& slot = memory_.slots()[id];
-  const std::size_t words = (slot.bytes / kPage + 63) / 64;
-  std::vector<std::uint64_t> bitmap(words);
-  if (vm_->dirty_log(static_cast<unsigned>(id), bitmap.data()) != 0) return false;
-  dirty_[id].resize(words);
-  for (std::size_t i = 0; i < words; ++i) dirty_[id][i] |= bitmap[i];
-  return true;
-}
-
-void KvmSubject::dirty_get(const Op& op, Outcome& out) {
-  const bool logging = memory_.slots().is_live(op.slot) && memory_.slots()[op.slot].log_dirty;
-  if (!logging || !read_dirty(op.slot)) {
-    out.kind = OutcomeKind::kRefused;
-    return;
-  }
-  out.extra_begin = static_cast<std::uint32_t>(stream_->extra.size());
-  const std::uint64_t first = memory_.slots()[op.slot].gpa / kPage;
-  auto& bitmap = dirty_[op.slot];
-  for (std::size_t i = 0; i < bitmap.size(); ++i) {
-    for (unsigned b = 0; b < 64; ++b) {
-      if ((bitmap[i] >> b & 1) != 0) stream_->extra.push_back(first + i * 64 + b);
-    }
-  }
-  out.extra_count = static_cast<std::uint32_t>(stream_->extra.size()) - out.extra_begin;
-  bitmap.clear();
 }
 
 // invalidate, remap, protect: real changes of this process's mappings, of which KVM's notifier

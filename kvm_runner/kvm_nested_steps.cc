@@ -11,18 +11,6 @@
 namespace twinwalk::kvm {
 namespace {
 
-// The hypervisor's own processor: the second dimension is what it can do.
-Machine hypervisor_machine(const Machine& machine, const Host& host) {
-  Machine own = machine;
-  own.features |= feature::kSvm | feature::kPae;
-  if (machine.host_levels == 5) own.features |= feature::kLa57;
-  own.features &= ~feature::k1G;
-  if ((machine.tdp & tdp::k1G) != 0) own.features |= feature::k1G;
-  own.maxphyaddr =
-      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, host.maxphyaddr()));
-  return own;
-}
-
 constexpr std::uint64_t kOpen = pte::kP | pte::kW | pte::kU;
 
 // Whether no bit of it is reserved, and no page of 1 GiB or more begins here.
@@ -55,13 +43,24 @@ bool is_marked(const NestedWalk& walk) {
 
 }  // namespace
 
+// The hypervisor's own processor: the second dimension is what it can do.
+Machine KvmSubject::hypervisor_machine(const Machine& machine, const Host& host) {
+  Machine own = machine;
+  own.features |= feature::kSvm | feature::kPae;
+  if (machine.host_levels == 5) own.features |= feature::kLa57;
+  own.features &= ~feature::k1G;
+  if ((machine.tdp & tdp::k1G) != 0) own.features |= feature::k1G;
+  own.maxphyaddr =
+      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, host.maxphyaddr()));
+  return own;
+}
+
 bool KvmSubject::start_nested(const Program& program, std::string& why) {
   const Layout layout = visits_legacy_mode(program) ? place_for(program) : Layout{kNestedBase};
   if (!memory_.reset(machine_, layout)) return why = "more guest memory than is kept seeded", false;
   const Registers own = SvmGuests::hypervisor_registers(layout, machine_.host_levels,
                                                         (machine_.tdp & tdp::kNxe) != 0);
-  vm_ = Vm::create(host_, hypervisor_machine(machine_, host_), layout, own, why);
-  if (vm_ == nullptr || apply_slot(0, memory_.slots()[0]) != 0) return false;
+  if (!make_vm(layout, own, why) || apply_slot(0, memory_.slots()[0]) != 0) return false;
   for (unsigned v = 0; v < machine_.vcpus; ++v) {
     if (vm_->allow_vmrun(v) != 0) return why = "KVM_SET_MSRS", false;
   }

@@ -36,14 +36,26 @@ bool KvmSubject::start(const Program& program, std::string& why) {
   const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
   if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
   if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
-  vm_ = Vm::create(host_, machine, layout, registers_[0], why);
-  if (vm_ == nullptr || apply_slot(0, memory_.slots()[0]) != 0) return false;
+  if (!make_vm(layout, registers_[0], why) || apply_slot(0, memory_.slots()[0]) != 0) return false;
   // Once more, now that PDPTEs can be read.
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     if (is_legacy(registers_[v]) && vm_->set_registers(v, registers_[v]) != 0)
       return why = "KVM_SET_SREGS", false;
   }
   return true;
+}
+
+// What the VM is: the trace's machine, or the one of which the trace is the hypervisor.
+Machine KvmSubject::own_machine() const {
+  return machine_.core == Dimension::kBare ? hypervisor_machine(machine_, host_) : machine_;
+}
+
+bool KvmSubject::make_vm(const Layout& layout, const Registers& registers, std::string& why) {
+  const Machine machine = own_machine();
+  if (keeps_vms_) vm_ = pool_.take(machine);
+  if (vm_ != nullptr && vm_->begin_again(layout, registers, why)) return true;
+  vm_ = Vm::create(host_, machine, layout, registers, why);
+  return vm_ != nullptr;
 }
 
 void KvmSubject::run(const Program& program, OutcomeStream& out) {
@@ -54,6 +66,11 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
   const bool started = reason == SkipReason::kNone && start(program, why);
   stopped_ = false;
   image_valid_ = started;
+  if (started && watcher_ != nullptr) {
+    std::vector<int> vcpus;
+    for (unsigned v = 0; v < vm_->vcpus(); ++v) vcpus.push_back(vm_->vcpu_descriptor(v));
+    watcher_->program_begins(vm_->descriptor(), vcpus);
+  }
   for (const Step& s : program.steps) {
     Outcome outcome;
     if (!started) {
@@ -65,8 +82,15 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
     }
     out.steps.push_back(outcome);
   }
+  if (started && watcher_ != nullptr) watcher_->program_ended();
+  // One that had to be stopped is in no state that is known.
+  const bool known = started && !stopped_ && vm_->is_whole();
+  if (keeps_vms_ && known && (!nested() || guests_->call_back())) {
+    pool_.give(own_machine(), std::move(vm_));
+  } else {
+    vm_.reset();
+  }
   guests_.reset();
-  vm_.reset();
 }
 
 // By whoever runs the trace's accesses.
@@ -128,6 +152,10 @@ void KvmSubject::step(const Op& op, Outcome& out) {
       return change_backing(op, out);
     case Verb::kDirtyGet:
       return dirty_get(op, out);
+    case Verb::kDirtyClear:
+      return dirty_clear(op, out);
+    case Verb::kNewVcpu:
+      return new_vcpu(op, out);
     case Verb::kZapAll:
       return vm_->zap_translations();
     default:  // what the kernel offers no call for
@@ -323,6 +351,30 @@ void KvmSubject::init(const Op& op, Outcome& out) {
   if (out.kind == OutcomeKind::kDone) registers(op) = after;
 }
 
+// The runner's own pages have to be reachable at once where PDPTEs are registers.
+void KvmSubject::new_vcpu(const Op& op, Outcome& out) {
+  const Registers start = initial_registers(machine_);
+  const bool pae = mode_of(start.cr0, start.cr4, start.efer) == Mode::kPae;
+  if (!plant_for(op.vcpu, start) || (pae && !directories_can_be_loaded(start.cr3)))
+    return skip(out, SkipReason::kHostLacksFeature);
+  std::string why;
+  if (!vm_->renew_vcpu(host_, machine_, start, op.vcpu, why))
+    return skip(out, SkipReason::kHostLacksFeature);
+  registers(op) = start;
+}
+
+// A reserved bit in one of them, and KVM loads none. SDM 3A §"PDPTE Registers".
+bool KvmSubject::directories_can_be_loaded(std::uint64_t root) const {
+  constexpr std::uint64_t kReserved = 0x1e6;
+  for (unsigned i = 0; i < 4; ++i) {
+    std::uint64_t pdpte = 0;
+    if (!memory_.read_word(root + 8 * i, pdpte)) return false;
+    if ((pdpte & pte::kP) != 0 && ((pdpte & kReserved) != 0 || pdpte >> machine_.maxphyaddr != 0))
+      return false;
+  }
+  return true;
+}
+
 // By the guest itself.
 void KvmSubject::get(const Op& op, Outcome& out) {
   const Registers& now = registers(op);
@@ -414,7 +466,7 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
 
 namespace twinwalk {
 
-std::unique_ptr<Subject> make_kvm_subject(std::string& why) {
+std::unique_ptr<VmSubject> make_kvm_subject(std::string& why) {
   auto subject = std::make_unique<kvm::KvmSubject>();
   if (!subject->open(why)) return nullptr;
   return subject;

@@ -15,12 +15,14 @@
 #include "kvm_runner/host.h"
 #include "kvm_runner/nested/nested_tables.h"
 #include "kvm_runner/nested/svm_guests.h"
+#include "kvm_runner/subjects.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
+#include "kvm_runner/vm_pool.h"
 
 namespace twinwalk::kvm {
 
-class KvmSubject final : public Subject {
+class KvmSubject final : public VmSubject {
  public:
   // False and the reason without a usable /dev/kvm.
   bool open(std::string& why);
@@ -28,6 +30,8 @@ class KvmSubject final : public Subject {
   const SubjectInfo& info() const override { return info_; }
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
+  void keep_vms(bool keep) override { keeps_vms_ = keep; }
+  void set_watcher(VmWatcher* watcher) override { watcher_ = watcher; }
 
  private:
   struct Half {  // the part of an access that lies in one page
@@ -46,6 +50,8 @@ class KvmSubject final : public Subject {
 
   bool start(const Program& program, std::string& why);
   StubExit run_stub(unsigned vcpu, const StubCall& call);
+  Machine own_machine() const;
+  bool make_vm(const Layout& layout, const Registers& registers, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
@@ -58,6 +64,7 @@ class KvmSubject final : public Subject {
   void set_registers(unsigned vcpu, const Registers& wanted, OutcomeKind refused, Outcome& out);
   void sregs(const Op& op, Outcome& out);
   void init(const Op& op, Outcome& out);
+  void new_vcpu(const Op& op, Outcome& out);
   void get(const Op& op, Outcome& out);
   void invlpg(const Op& op, Outcome& out);
   void invpcid(const Op& op, Outcome& out);
@@ -80,6 +87,7 @@ class KvmSubject final : public Subject {
 
   // Where the trace is a hypervisor (kvm_nested_steps.cc).
   bool nested() const { return guests_ != nullptr; }
+  static Machine hypervisor_machine(const Machine& machine, const Host& host);
   bool start_nested(const Program& program, std::string& why);
   void nested_step(const Op& op, Outcome& out);
   void vm_enter(const Op& op, Outcome& out);
@@ -98,24 +106,35 @@ class KvmSubject final : public Subject {
   void slot_move(const Op& op, Outcome& out);
   void slot_flags(const Op& op, Outcome& out);
   void change_backing(const Op& op, Outcome& out);
-  void dirty_get(const Op& op, Outcome& out);
-  bool read_dirty(std::uint64_t id);
   int apply_slot(std::uint64_t id, const Slot& slot);
+
+  // The dirty log (kvm_dirty_log.cc).
+  void dirty_get(const Op& op, Outcome& out);
+  void dirty_clear(const Op& op, Outcome& out);
+  bool lacks_log_kind() const;
+  bool read_log(std::uint64_t id, std::vector<std::uint64_t>& bitmap);
+  void keep_dirty(std::uint64_t id);
+  void take_rings();
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
   bool plant_for(unsigned vcpu, const Registers& r);
   GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
+  bool directories_can_be_loaded(std::uint64_t root) const;
 
   SubjectInfo info_;
   Host host_;
   TraceMemory memory_;
   std::unique_ptr<Vm> vm_;
   std::unique_ptr<SvmGuests> guests_;  // where the trace is a hypervisor
+  VmPool pool_;
+  bool keeps_vms_ = false;
+  VmWatcher* watcher_ = nullptr;
   Machine machine_;
   std::array<Registers, kMaxVcpus> registers_;
   std::array<std::vector<std::uint64_t>, kMaxSlots>
-      dirty_;  // bitmap collected but not yet asked for
+      dirty_;                     // what is in the slot's log beside what KVM has
+  std::vector<DirtyPage> taken_;  // from the rings
   OutcomeStream* stream_ = nullptr;
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;

@@ -23,7 +23,7 @@ class KvmSubjectTest : public testing::Test {
   Seen run(std::string_view text) { return run_text(*subject_, text); }
   std::string last(std::string_view text) { return run(text).last_text(); }
 
-  std::unique_ptr<Subject> subject_;
+  std::unique_ptr<VmSubject> subject_;
 };
 
 TEST_F(KvmSubjectTest, VersionNamesKernelAndCpu) {
@@ -44,6 +44,30 @@ TEST_F(KvmSubjectTest, StoreIsSeenWhereItLanded) {
   std::uint64_t word = 0;
   ASSERT_TRUE(subject_->read_image(0x5010, word));
   EXPECT_EQ(word, 0x42u);
+}
+
+// What one program does to registers, memory, memslots and translations the next must not meet, be
+// it of the same machine or of another.
+TEST_F(KvmSubjectTest, AKeptVmIsAsGoodAsAFreshOne) {
+  constexpr std::string_view kPrograms[] = {
+      "map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x1234 cpl=3\n"
+      "slot-add slot=2 gpa=0x10000000 pages=4 hva=0x7f0010000000\nmov cr3=0x200000\n",
+      "access read gva=0x400000\n",
+      "map gva=0x400000 gpa=0x5000\naccess read gva=0x400000 cpl=3\nget cr3\n",
+      "slot-delete slot=2\n",
+      "machine mode=pae\nmap gva=0x400000 gpa=0x6000\naccess read gva=0x400000\nget cr4\n",
+      "machine vcpus=2\nmap gva=0x400000 gpa=0x7000\naccess read gva=0x400000 vcpu=1\nmov "
+      "cr3=0x300000 vcpu=1\n",
+      "machine vcpus=2\nget cr3 vcpu=1\nmap gva=0x400000 gpa=0x9000\naccess read gva=0x400000 "
+      "vcpu=1\n",
+  };
+  std::vector<std::vector<std::string>> fresh;
+  for (const std::string_view program : kPrograms) fresh.push_back(run(program).texts);
+  subject_->keep_vms(true);
+  for (unsigned round = 0; round < 3; ++round) {
+    for (std::size_t i = 0; i < std::size(kPrograms); ++i)
+      EXPECT_EQ(run(kPrograms[i]).texts, fresh[i]) << "round " << round << ", program " << i;
+  }
 }
 
 // A host edit that nobody announces may leave the old translation in use: whichever it was, the
@@ -165,6 +189,73 @@ TEST_F(KvmSubjectTest, DirtyLogHasWhatWasWritten) {
   EXPECT_EQ(steps.back().extra_count, 0u);
 }
 
+// The gfns that the last step has collected.
+std::vector<std::uint64_t> collected(const Seen& seen) {
+  const auto begin = seen.stream.extra.begin() + seen.last().extra_begin;
+  return {begin, begin + seen.last().extra_count};
+}
+
+// A slot of 130 pages that logs, its pages 0, 65 and 129 written.
+const std::string kLogged =
+    "map gva=0x10000000 gpa=0x10000000\nmap gva=0x10041000 gpa=0x10041000\n"
+    "map gva=0x10081000 gpa=0x10081000\n"
+    "slot-add slot=1 gpa=0x10000000 pages=130 hva=0x7f0000006000 flags=log\n"
+    "access write gva=0x10000000 cpl=3\naccess write gva=0x10041000 cpl=3\n"
+    "access write gva=0x10081000 cpl=3\n";
+
+TEST_F(KvmSubjectTest, DirtyRingsHaveWhatWasWritten) {
+  const std::string head = "machine options=dirty-ring vcpus=2\n" + kLogged;
+  EXPECT_THAT(collected(run(head + "dirty-get slot=1\n")), ElementsAre(0x10000, 0x10041, 0x10081));
+  EXPECT_THAT(collected(run(head + "dirty-get slot=1\nwrite gpa=0x10002000 vcpu=1\n"
+                                   "access write gva=0x10041000 cpl=3\ndirty-get slot=1\n")),
+              ElementsAre(0x10002, 0x10041));
+}
+
+// KVM refuses to run a vCPU whose ring is full.
+TEST_F(KvmSubjectTest, FullDirtyRingsAreEmptied) {
+  std::string text =
+      "machine options=dirty-ring\n"
+      "slot-add slot=1 gpa=0x10000000 pages=1500 hva=0x7f0000006000 flags=log\n";
+  for (int page = 0; page < 1500; ++page)
+    text += "write gpa=" + std::to_string(0x1000'0000 + page * 0x1000) + "\n";
+  EXPECT_EQ(collected(run(text + "dirty-get slot=1\n")).size(), 1500u);
+}
+
+TEST_F(KvmSubjectTest, ManuallyClearedLogKeepsWhatWasCollected) {
+  const std::string head = "machine options=manual-clear\n" + kLogged + "dirty-get slot=1\n";
+  EXPECT_THAT(collected(run(head + "dirty-get slot=1\n")), ElementsAre(0x10000, 0x10041, 0x10081));
+  // Of a range that begins and ends amid words, only that.
+  EXPECT_THAT(
+      collected(run(head + "dirty-clear slot=1 gpa=0x10041000 pages=2\ndirty-get slot=1\n")),
+      ElementsAre(0x10000, 0x10081));
+  EXPECT_THAT(
+      collected(run(head + "dirty-clear slot=1 gpa=0x10001000 pages=129\ndirty-get slot=1\n")),
+      ElementsAre(0x10000));
+  EXPECT_THAT(collected(run(head + "dirty-clear slot=1 gpa=0x10000000 pages=130\n"
+                                   "access write gva=0x10081000 cpl=3\ndirty-get slot=1\n")),
+              ElementsAre(0x10081));
+  EXPECT_EQ(last(head + "dirty-clear slot=1 gpa=0x10000000 pages=131\n"), "refused");
+  EXPECT_EQ(last(kLogged + "dirty-clear slot=1 gpa=0x10000000\n"), "refused");
+}
+
+TEST_F(KvmSubjectTest, LogMayBeSetAtFirst) {
+  const std::string head = "machine options=manual-clear|initially-set\n" + kLogged;
+  EXPECT_EQ(collected(run(head + "dirty-get slot=1\n")).size(), 130u);
+  EXPECT_THAT(collected(run(head + "dirty-clear slot=1 gpa=0x10000000 pages=130\n"
+                                   "access write gva=0x10041000 cpl=3\ndirty-get slot=1\n")),
+              ElementsAre(0x10041));
+}
+
+TEST_F(KvmSubjectTest, NewVcpuHasTheRegistersOfTheStart) {
+  EXPECT_THAT(run("mov cr3=0x200000\nmov cpl=3\nnew-vcpu\nget cr3\nget cpl\n").texts,
+              ElementsAre("done", "done", "done", "ok value=0x100000", "ok"));
+  EXPECT_EQ(run("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x7 cpl=3\n"
+                "mov cr3=0x200000\nnew-vcpu\naccess read gva=0x400000 cpl=3\n")
+                .last()
+                .value,
+            7u);
+}
+
 TEST_F(KvmSubjectTest, InvalidateGivesZeroes) {
   EXPECT_EQ(last("map gva=0x400000 gpa=0x5000\naccess read gva=0x400000 cpl=3\n"
                  "invalidate hva=0x7f0000005000 pages=1\naccess read gva=0x400000 cpl=3\n"),
@@ -210,6 +301,9 @@ TEST_F(KvmSubjectTest, VcpusSeeEachOthersStores) {
 TEST_F(KvmSubjectTest, WhatNobodyExecutesIsSkippedWithItsReason) {
   EXPECT_EQ(last("machine core=ept\naccess read gva=0x400000\n"), "skip mode-not-supported");
   EXPECT_EQ(last("mov pkru=0x4\n"), "skip feature-not-supported");
+  EXPECT_EQ(last("machine options=dirty-ring|manual-clear\n" + kLogged +
+                 "dirty-clear slot=1 gpa=0x10000000\n"),
+            "skip host-lacks-feature");
   EXPECT_EQ(last("vm-exit\n"), "skip nested-not-supported");
   EXPECT_EQ(last("age hva=0x7f0000000000\n"), "skip host-lacks-feature");
 }

@@ -79,7 +79,11 @@ void PdpteHistory::replay_register(const Op& op, const Outcome& outcome) {
   }
   const FollowedRegisters before = registers_[op.vcpu];
   registers_[op.vcpu] = after(before, op);
-  if (loads(op, before, registers_[op.vcpu])) load(op.vcpu);
+  if (loads(op, before, registers_[op.vcpu])) {
+    load(op.vcpu);
+  } else if (op.verb == Verb::kMov && op.reg() == Reg::kCr0) {
+    at_cr0_[op.vcpu] = in_memory(registers_[op.vcpu]);
+  }
   refused_[op.vcpu] &= op.verb == Verb::kMov ? ~one : 0u;
 }
 
@@ -173,6 +177,7 @@ void PdpteHistory::load(unsigned vcpu) {
   const Pdptes pdptes = in_memory(registers_[vcpu]);
   const auto reserved = [this](std::uint64_t pdpte) { return is_reserved(pdpte); };
   if (std::none_of(pdptes.begin(), pdptes.end(), reserved)) loaded_[vcpu] = pdptes;
+  at_cr0_[vcpu] = loaded_[vcpu];
 }
 
 // SDM 3A §"PDPTE Registers", table "Format of a PAE Page-Directory-Pointer-Table Entry".
@@ -221,6 +226,12 @@ bool PdpteHistory::goes_by_walked(const Op& op, const Outcome& outcome) const {
 bool PdpteHistory::goes_by_changed(const Op& op, const Outcome& outcome) const {
   return any_used(op, outcome, [&](unsigned index, std::uint64_t pdpte) {
     return pdpte != loaded_[op.vcpu][index];
+  });
+}
+
+bool PdpteHistory::differs_at_cr0(const Op& op, const Outcome& outcome) const {
+  return any_used(op, outcome, [&](unsigned index, std::uint64_t) {
+    return at_cr0_[op.vcpu][index] != loaded_[op.vcpu][index];
   });
 }
 

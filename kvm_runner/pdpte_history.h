@@ -34,6 +34,9 @@ class PdpteHistory {
   bool goes_by_changed(const Op& op, const Outcome& outcome) const;
   // And one has an A that a walk has set there.
   bool goes_by_walked(const Op& op, const Outcome& outcome) const;
+  // And one was another in memory than the one that was loaded, when CR0 was written last in a way
+  // that loads none.
+  bool differs_at_cr0(const Op& op, const Outcome& outcome) const;
   // An earlier access, by a vCPU that any of these is true of, stored to the word that the access
   // loads, or walked the entry in which its path differs.
   bool left_by_such(std::uint64_t gpa) const { return trail_.count(gpa & ~std::uint64_t{7}) != 0; }
@@ -60,6 +63,8 @@ class PdpteHistory {
   const Machine& machine_;
   std::array<FollowedRegisters, kMaxVcpus> registers_;
   std::array<Pdptes, kMaxVcpus> loaded_{};
+  std::array<Pdptes, kMaxVcpus>
+      at_cr0_{};  // in memory when CR0 was written, if since they were loaded
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
   std::map<std::uint64_t, std::uint64_t> memory_;
   void leave_trail(const Op& op, const Outcome& outcome);

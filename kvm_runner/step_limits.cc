@@ -154,14 +154,12 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, c
       return why_not_feature(feature::kInvpcid, machine, host.features());
     case Verb::kSmm:
     case Verb::kAsyncDone:
-    case Verb::kDirtyClear:
     case Verb::kPrefault:
     case Verb::kNxRecover:
     case Verb::kTrack:
     case Verb::kAttributes:
     case Verb::kInvlpga:
     case Verb::kCpuid:
-    case Verb::kNewVcpu:
     case Verb::kCpu:
     case Verb::kMap:
     case Verb::kCount:
@@ -171,6 +169,7 @@ SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, c
     case Verb::kSlotMove:
     case Verb::kSlotFlags:
     case Verb::kDirtyGet:
+    case Verb::kDirtyClear:
       return op.space ? SkipReason::kVerbNotSupported : SkipReason::kNone;
     default:
       return SkipReason::kNone;

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "harness/trace/content.h"
 #include "kvm_runner/harness_image.h"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr unsigned kStepMilliseconds = 1000;  // a stub takes microseconds
 constexpr unsigned kMaxExits = 64;            // an access splits into a few exits at most
+constexpr std::uint32_t kMostRingBytes = 64 << 10;
 constexpr std::uint64_t kRflagsFixed = 2, kRflagsAc = 1 << 18;
 
 bool pushes_error_code(unsigned vector) {
@@ -50,19 +52,26 @@ void answer_device(kvm_run* run, DeviceAccess& first) {
 
 }  // namespace
 
+LogKind log_kind_of(const Machine& machine) {
+  if ((machine.options & option::kDirtyRing) != 0) return LogKind::kRing;
+  return (machine.options & option::kManualClear) != 0 ? LogKind::kManual : LogKind::kBitmap;
+}
+
 Vm::~Vm() {
-  for (Cpu& cpu : cpus_) {
-    if (cpu.run != nullptr) munmap(cpu.run, run_bytes_);
-    if (cpu.fd >= 0) close(cpu.fd);
-  }
+  for (Cpu& cpu : cpus_) remove(cpu);
   if (fd_ >= 0) close(fd_);
   if (memory_ != nullptr) munmap(memory_, harness_page::kCount * kPage);
+}
+
+void Vm::remove(Cpu& cpu) {
+  if (cpu.run != nullptr) munmap(cpu.run, run_bytes_);
+  if (cpu.fd >= 0) close(cpu.fd);
+  cpu = {};
 }
 
 std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const Layout& layout,
                                const Registers& registers, std::string& why) {
   std::unique_ptr<Vm> vm(new Vm);
-  vm->layout_ = layout;
   vm->svm_ = host.vendor() == Vendor::kAmd;
   const auto refuse = [&](const char* what) {
     why = std::string(what) + ": " + std::strerror(errno);
@@ -70,6 +79,7 @@ std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const L
   };
   vm->fd_ = ioctl(host.fd(), KVM_CREATE_VM, 0);
   if (vm->fd_ < 0) return refuse("KVM_CREATE_VM");
+  vm->choose_log(machine);
   const int bytes = ioctl(host.fd(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (bytes < 0) return refuse("KVM_GET_VCPU_MMAP_SIZE");
   vm->run_bytes_ = static_cast<std::size_t>(bytes);
@@ -79,13 +89,43 @@ std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const L
   if (memory == MAP_FAILED) return refuse("mmap");
   vm->memory_ = static_cast<std::uint64_t*>(memory);
   vm->vcpus_ = machine.vcpus;
-  build_harness_image(layout, vm->memory_, machine.vcpus);
-  errno = vm->set_slot(kHarnessSlot, layout.base, harness_bytes - kPage, memory, 0);
-  if (errno != 0) return refuse("KVM_SET_USER_MEMORY_REGION");
+  if (!vm->add_harness(layout)) return refuse("KVM_SET_USER_MEMORY_REGION");
   for (unsigned i = 0; i < machine.vcpus; ++i) {
     if (!vm->add_vcpu(host, machine, registers, i, why)) return nullptr;
   }
   return vm;
+}
+
+// In memory that is all zeroes. False, and errno, if KVM refuses its memslot.
+bool Vm::add_harness(const Layout& layout) {
+  layout_ = layout;
+  window_entries_ = window_used_ = 0;
+  build_harness_image(layout, memory_, vcpus_);
+  errno = set_slot(kHarnessSlot, layout.base, harness_page::kSpare * kPage, memory_, 0);
+  return errno == 0;
+}
+
+void Vm::drop_memslots() {
+  empty_rings();
+  dirty_.clear();
+  for (unsigned id = 0; memslots_ >> id != 0; ++id) {
+    if ((memslots_ >> id & 1) != 0) set_slot(id, 0, 0, nullptr, 0);
+  }
+}
+
+bool Vm::begin_again(const Layout& layout, const Registers& registers, std::string& why) {
+  std::memset(memory_, 0, harness_page::kCount * kPage);
+  if (!add_harness(layout)) return why = std::strerror(errno), false;
+  for (unsigned i = 0; i < vcpus_; ++i) {
+    const kvm_vcpu_events none{};
+    Cpu& cpu = cpus_[i];
+    cpu.run->s.regs.sregs = cpu.initial_sregs;
+    if (twinwalk_kvm_set_xsave(cpu.fd, cpu.initial_fpu.data()) != 0 ||
+        ioctl(cpu.fd, KVM_SET_VCPU_EVENTS, &none) != 0)
+      return why = "the vCPU's former state stays", false;
+    if (!start_vcpu(i, registers, why)) return false;
+  }
+  return true;
 }
 
 bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
@@ -95,18 +135,27 @@ bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& reg
     return false;
   };
   Cpu& cpu = cpus_[index];
-  cpu.fd = ioctl(fd_, KVM_CREATE_VCPU, index);
+  cpu.fd = ioctl(fd_, KVM_CREATE_VCPU, vcpus_ever_);
   if (cpu.fd < 0) return refuse("KVM_CREATE_VCPU");
+  ++vcpus_ever_;
   void* run = mmap(nullptr, run_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, cpu.fd, 0);
   if (run == MAP_FAILED) return refuse("mmap of the vCPU");
   cpu.run = static_cast<kvm_run*>(run);
+  if (ring_bytes_ != 0 && !cpu.ring.map(cpu.fd, ring_bytes_)) return refuse("mmap of the ring");
   const auto cpuid = host.cpuid_for(machine);
   errno = -twinwalk_kvm_set_cpuid(cpu.fd, cpuid.data(), static_cast<unsigned>(cpuid.size()));
   if (errno != 0) return refuse("KVM_SET_CPUID2");
-  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.run->s.regs.sregs) != 0) return refuse("KVM_GET_SREGS");
+  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.initial_sregs) != 0) return refuse("KVM_GET_SREGS");
+  errno = -twinwalk_kvm_get_xsave(cpu.fd, cpu.initial_fpu.data());
+  if (errno != 0) return refuse("KVM_GET_XSAVE");
+  cpu.run->s.regs.sregs = cpu.initial_sregs;
+  return start_vcpu(index, registers, why);
+}
+
+bool Vm::start_vcpu(unsigned index, const Registers& registers, std::string& why) {
   errno = set_registers(index, registers);
-  if (errno != 0) return refuse("KVM_SET_SREGS");
-  cpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  if (errno != 0) return why = std::string("KVM_SET_SREGS: ") + std::strerror(errno), false;
+  cpus_[index].run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   return true;
 }
 
@@ -118,6 +167,16 @@ void Vm::set_task(unsigned vcpu, bool long_mode) {
   run->s.regs.sregs.tr = wanted.tr;
   if (!long_mode) run->s.regs.sregs.tr.type = kAvailableTss;
   run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+}
+
+bool Vm::renew_vcpu(const Host& host, const Machine& machine, const Registers& registers,
+                    unsigned index, std::string& why) {
+  empty_rings();
+  Cpu old = std::exchange(cpus_[index], {});
+  if (add_vcpu(host, machine, registers, index, why)) return remove(old), true;
+  remove(cpus_[index]);
+  cpus_[index] = std::move(old);
+  return false;
 }
 
 int Vm::set_registers(unsigned vcpu, const Registers& registers) {
@@ -156,7 +215,9 @@ int Vm::set_slot(unsigned id, std::uint64_t gpa, std::uint64_t bytes, void* memo
   region.guest_phys_addr = gpa;
   region.memory_size = bytes;
   region.userspace_addr = reinterpret_cast<std::uint64_t>(memory);
-  return ioctl(fd_, KVM_SET_USER_MEMORY_REGION, &region) == 0 ? 0 : errno;
+  if (ioctl(fd_, KVM_SET_USER_MEMORY_REGION, &region) != 0) return errno;
+  memslots_ = bytes == 0 ? memslots_ & ~bit(id) : memslots_ | bit(id);
+  return 0;
 }
 
 int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {
@@ -170,6 +231,68 @@ int Vm::allow_vmrun(unsigned vcpu) {
   constexpr std::uint32_t kHostSaveAddress = 0xc001'0117;  // VM_HSAVE_PA
   return -twinwalk_kvm_set_msr(cpus_[vcpu].fd, kHostSaveAddress,
                                layout_.gpa(harness_page::kHostSave + vcpu));
+}
+
+int Vm::clear_dirty_log(unsigned id, std::uint64_t first, std::uint64_t pages,
+                        std::uint64_t* bitmap) {
+  kvm_clear_dirty_log log{};
+  log.slot = id;
+  log.first_page = first;
+  log.num_pages = static_cast<std::uint32_t>(pages);
+  log.dirty_bitmap = bitmap;
+  return ioctl(fd_, KVM_CLEAR_DIRTY_LOG, &log) == 0 ? 0 : errno;
+}
+
+bool Vm::enable(std::uint32_t capability, std::uint64_t argument) const {
+  kvm_enable_cap cap{};
+  cap.cap = capability;
+  cap.args[0] = argument;
+  return ioctl(fd_, KVM_ENABLE_CAP, &cap) == 0;
+}
+
+// Before there is a vCPU.
+void Vm::choose_log(const Machine& machine) {
+  const auto offered = [&](std::uint32_t capability) {
+    return static_cast<std::uint32_t>(std::max(ioctl(fd_, KVM_CHECK_EXTENSION, capability), 0));
+  };
+  switch (log_kind_of(machine)) {
+    case LogKind::kBitmap:
+      return;
+    case LogKind::kManual: {
+      const std::uint32_t flags =
+          KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+          ((machine.options & option::kInitiallySet) != 0 ? KVM_DIRTY_LOG_INITIALLY_SET : 0);
+      const bool has = (offered(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) & flags) == flags;
+      if (has && enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, flags)) log_kind_ = LogKind::kManual;
+      return;
+    }
+    case LogKind::kRing: {
+      // The smallest that KVM takes, so that a trace may fill it: it keeps places of its own, more
+      // of them where the processor logs.
+      const std::uint32_t most = offered(KVM_CAP_DIRTY_LOG_RING);
+      for (std::uint32_t bytes = kPage; bytes <= std::min(most, kMostRingBytes); bytes *= 2) {
+        if (!enable(KVM_CAP_DIRTY_LOG_RING, bytes)) continue;
+        ring_bytes_ = bytes;
+        log_kind_ = LogKind::kRing;
+        return;
+      }
+      return;
+    }
+  }
+}
+
+unsigned Vm::empty_rings() {
+  if (log_kind_ != LogKind::kRing) return 0;
+  unsigned taken = 0;
+  for (unsigned i = 0; i < vcpus_; ++i) taken += cpus_[i].ring.take(dirty_);
+  if (taken != 0) ioctl(fd_, KVM_RESET_DIRTY_RINGS, 0);
+  return taken;
+}
+
+void Vm::take_dirty_rings(std::vector<DirtyPage>& pages) {
+  empty_rings();
+  pages.insert(pages.end(), dirty_.begin(), dirty_.end());
+  dirty_.clear();
 }
 
 void Vm::zap_translations() {
@@ -250,6 +373,7 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
       answer_device(run, out.device);
       continue;
     }
+    if (run->exit_reason == KVM_EXIT_DIRTY_RING_FULL && empty_rings() != 0) continue;
     if (is_unemulated_int3(*run)) {
       out.kind = StubExit::Kind::kException;
       out.vector = kVectorBp;

@@ -9,14 +9,26 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "harness/trace/machine.h"
+#include "kvm_runner/dirty_ring.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/kvm_abi.h"
 #include "kvm_runner/layout.h"
 #include "kvm_runner/stub_call.h"
 #include "kvm_runner/watchdog.h"
 
 namespace twinwalk::kvm {
+
+// How KVM tells what the guest wrote.
+enum class LogKind : std::uint8_t {
+  kBitmap,
+  kManual,  // KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: what is collected stays in the log until cleared
+  kRing,    // KVM_CAP_DIRTY_LOG_RING: there is no bitmap
+};
+// The kind that options of a machine ask for.
+LogKind log_kind_of(const Machine& machine);
 
 class Vm {
  public:
@@ -30,6 +42,19 @@ class Vm {
   static std::unique_ptr<Vm> create(const Host& host, const Machine& machine, const Layout& layout,
                                     const Registers& registers, std::string& why);
 
+  // Whether begin_again() can bring it back: not to vCPUs that are no more.
+  bool is_whole() const { return vcpus_ == vcpus_ever_; }
+  // Deletes all its memslots, the harness's too, and with them every translation that KVM has
+  // made. It runs nothing before begin_again().
+  void drop_memslots();
+  // Makes it what create() would have made for the same machine. False, and why, if KVM refuses:
+  // then it is of no use any more.
+  bool begin_again(const Layout& layout, const Registers& registers, std::string& why);
+  // KVM destroys no vCPU before its VM: the old one is given up, and one with a new id takes its
+  // place. False, and nothing changed, if KVM has no more.
+  bool renew_vcpu(const Host& host, const Machine& machine, const Registers& registers,
+                  unsigned index, std::string& why);
+
   // KVM_SET_SREGS, with the descriptors of 64-bit or of 32-bit code: 0 or errno. CR0.PE stays set,
   // since the runner has no code for real mode: without paging it changes no access.
   int set_registers(unsigned vcpu, const Registers& registers);
@@ -39,11 +64,22 @@ class Vm {
   // KVM_SET_USER_MEMORY_REGION; 0 or errno. bytes == 0 deletes. flags: KVM_MEM_*.
   int set_slot(unsigned id, std::uint64_t gpa, std::uint64_t bytes, void* memory,
                std::uint32_t flags);
-  // KVM_GET_DIRTY_LOG: fills one bit a page of the slot and clears the log; 0 or errno.
+  // The kind that it has: the one that the machine asks for, or kBitmap if KVM has not got that.
+  LogKind log_kind() const { return log_kind_; }
+  // KVM_GET_DIRTY_LOG: fills one bit a page of the slot and (kBitmap) clears the log; 0 or errno.
   int dirty_log(unsigned id, std::uint64_t* bitmap);
+  // KVM_CLEAR_DIRTY_LOG of pages [first, first + pages), both multiples of 64 but for the slot's
+  // end, as far as their bits are set; 0 or errno.
+  int clear_dirty_log(unsigned id, std::uint64_t first, std::uint64_t pages, std::uint64_t* bitmap);
+  // Appends what all vCPUs' rings had since the last time; their pages are protected again.
+  void take_dirty_rings(std::vector<DirtyPage>& pages);
   // Makes KVM drop every translation that it derived from guest tables, by deleting a memslot that
   // no guest uses. KVM: kvm_arch_flush_shadow_memslot zaps all shadow pages.
   void zap_translations();
+
+  int descriptor() const { return fd_; }
+  unsigned vcpus() const { return vcpus_; }
+  int vcpu_descriptor(unsigned vcpu) const { return cpus_[vcpu].fd; }
 
   using Call = StubCall;
   // Runs one stub to its end; loads from addresses without memslot see mmio_word.
@@ -80,8 +116,11 @@ class Vm {
   struct Cpu {
     int fd = -1;
     kvm_run* run = nullptr;
+    DirtyRing ring;
     std::uint8_t cpl = 0;  // as the vCPU is now
     bool long_mode = true;
+    std::array<std::uint32_t, TWINWALK_KVM_XSAVE_WORDS> initial_fpu;  // and PKRU
+    kvm_sregs initial_sregs;
   };
   struct WindowEntry {
     std::uint64_t gfn;
@@ -90,8 +129,15 @@ class Vm {
   };
 
   Vm() = default;
+  bool add_harness(const Layout& layout);
+  bool start_vcpu(unsigned index, const Registers& registers, std::string& why);
   bool add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
                 unsigned index, std::string& why);
+  void remove(Cpu& cpu);
+  void choose_log(const Machine& machine);
+  bool enable(std::uint32_t capability, std::uint64_t argument) const;  // KVM_ENABLE_CAP
+  // Moves what the rings hold to dirty_; how many pages.
+  unsigned empty_rings();
   // Runs the vCPU up to its next OUT.
   void run_to_out(Cpu& cpu, StubExit& out);
   void read_exception(unsigned index, StubExit& out);
@@ -103,9 +149,13 @@ class Vm {
   bool svm_ = false;
   int fd_ = -1;
   std::size_t run_bytes_ = 0;
+  LogKind log_kind_ = LogKind::kBitmap;
+  std::uint32_t ring_bytes_ = 0;
+  std::vector<DirtyPage> dirty_;     // taken from the rings
   std::uint64_t* memory_ = nullptr;  // the harness pages
   std::array<Cpu, kMaxVcpus> cpus_{};
-  unsigned vcpus_ = 0;
+  unsigned vcpus_ = 0, vcpus_ever_ = 0;
+  std::uint64_t memslots_ = 0;  // that there are, a bit each
   WindowEntry window_[kWindowPages];
   unsigned window_entries_ = 0, window_used_ = 0;
   Watchdog watchdog_;

@@ -71,7 +71,7 @@ CaseVerdict judge(const Trace& trace, Subject& subject) {
     if (!slot.empty()) return;
     slot = skip ? event.verdict.got
                 : fmt::format("{}: got {}; allowed: {}", name_of(event.verdict.divergence),
-                              event.verdict.got, event.verdict.allowed);
+                              got_of(event, checker.outcomes()), event.verdict.allowed);
     if (event.known) slot = fmt::format("{}: {}", event.known_id, slot);
   });
   CaseVerdict verdict;

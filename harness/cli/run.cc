@@ -80,8 +80,8 @@ class Replay {
 
  private:
   void report(const NamedTrace& named, const CheckEvent& event) {
-    const ResultLine line =
-        line_of(named.path, info_on(checker_.subject(), named.trace.machine), named.trace, event);
+    const ResultLine line = line_of(named.path, info_on(checker_.subject(), named.trace.machine),
+                                    named.trace, event, checker_.outcomes());
     if (!options_.json) {
       print_event(named, line, event);
     } else if (!event.known) {

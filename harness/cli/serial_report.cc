@@ -98,7 +98,9 @@ class LogJudge {
     accept_host_deviations(checker);
     const std::string name = fmt::format("{}:{}: trace {}", path_, recorded.line, number);
     const CheckResult result = checker.check(recorded.trace, [&](const CheckEvent& event) {
-      if (!event.known) out_.run.push_back(line_of(name, subject.info(), recorded.trace, event));
+      if (!event.known)
+        out_.run.push_back(
+            line_of(name, subject.info(), recorded.trace, event, checker.outcomes()));
     });
     add(summary_, recorded.trace, result);
   }

@@ -16,7 +16,11 @@ namespace twinwalk::cli {
 // The result line of something that the checker said of an operation of `trace`, which is called
 // `name`.
 ResultLine line_of(const std::string& name, const SubjectInfo& info, const Trace& trace,
-                   const CheckEvent& event);
+                   const CheckEvent& event, const OutcomeStream& outcomes);
+
+// What was got, and what the subject said of it if that was a complaint. `outcomes` are those of
+// the program that the event is of.
+std::string got_of(const CheckEvent& event, const OutcomeStream& outcomes);
 
 // Counts what came of one trace.
 void add(RunSummary& summary, const Trace& trace, const CheckResult& result);

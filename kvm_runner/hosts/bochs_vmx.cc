@@ -7,8 +7,6 @@
 namespace twinwalk::hosts {
 namespace {
 
-constexpr std::chrono::seconds kMostBootTime{600};
-
 class BochsImage final : public ImageMachine {
  public:
   BochsImage(std::string model, std::string version)
@@ -20,11 +18,7 @@ class BochsImage final : public ImageMachine {
             std::string& said, std::string& why) override {
     BochsMachine machine;
     if (!machine.start({iso, model_, 512, false}, why)) return false;
-    const auto until = std::chrono::steady_clock::now() + kMostBootTime;
-    while (!machine.emulator().wait(std::chrono::seconds(1))) {
-      progress(contents_of(machine.output()));
-      if (std::chrono::steady_clock::now() >= until) machine.emulator().kill();
-    }
+    wait_for_image(machine.emulator(), machine.output(), progress);
     said = contents_of(machine.output());
     return true;
   }

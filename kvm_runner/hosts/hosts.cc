@@ -2,21 +2,30 @@
 
 #include "kvm_runner/hosts/bochs_vmx.h"
 #include "kvm_runner/hosts/qemu_svm.h"
+#include "kvm_runner/hosts/vmx_kvm.h"
 
 namespace twinwalk::hosts {
 namespace {
 
 // Bochs's processors with protection keys apply them to supervisor pages, so that what follows is
 // another program's (corpus/known, bochs-*): these have none.
+// They log addresses of bytes, not of pages (SDM 3C §"Page-Modification Logging"), at which KVM
+// warns in its kernel's log: a complaint, whatever the program was. So KVM's own dirty log is kept
+// by write protection there.
 constexpr HostVariant kVariants[] = {
     {"qemu-svm", "kvm", "npt=0", "npt=0", {}},
     {"qemu-svm", "kvm", "npt=1", "npt=1", {}},
     {"bochs-vmx", "core-vmx", "shadow", "broadwell_ult", Dimension::kShadow},
     {"bochs-vmx", "core-vmx", "ept", "broadwell_ult", Dimension::kEpt},
     {"bochs-vmx", "core-vmx", "ept-haswell", "corei7_haswell_4770", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-sandy-bridge", "corei7_sandy_bridge_2600k", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-skylake", "corei7_skylake_x", Dimension::kEpt},
     {"bochs-vmx", "core-vmx", "ept-pku", "tigerlake", Dimension::kEpt, true},
-    {"bochs-vmx", "kvm", "ept=1", "ept=1", {}},
+    {"vmx-kvm", "core-vmx", "shadow", "", Dimension::kShadow},
+    {"vmx-kvm", "core-vmx", "ept", "", Dimension::kEpt},
+    {"bochs-vmx", "kvm", "ept=1", "ept=1 pml=0", {}},
     {"bochs-vmx", "kvm", "ept=0", "ept=0", {}},
+    {"bochs-vmx", "kvm", "ept-pml", "ept=1 pml=1", {}, true},
 };
 
 }  // namespace
@@ -34,7 +43,9 @@ std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant,
                                                      bool watched) {
   const std::string means(variant.means);
   std::unique_ptr<remote::Link> link;
-  if (variant.subject == "core-vmx") {
+  if (variant.host == "vmx-kvm") {
+    link = start_vmx_kvm(why);
+  } else if (variant.subject == "core-vmx") {
     link = start_bochs_image(means, why);
   } else if (variant.host == "qemu-svm") {
     link = start_qemu_svm(means, watched, why);

@@ -15,10 +15,10 @@ namespace twinwalk::hosts {
 
 // One way to run a subject on a host: a column of the conformance matrix.
 struct HostVariant {
-  std::string_view host;               // "qemu-svm"
-  std::string_view subject;            // "kvm"
-  std::string_view name;               // "npt=0": what tells it from the others of that host
-  std::string_view means;              // parameters of KVM's module, or the model of the processor
+  std::string_view host;     // "qemu-svm"
+  std::string_view subject;  // "kvm"
+  std::string_view name;     // "npt=0": what tells it from the others of that host
+  std::string_view means;    // parameters of KVM's module, model of the processor, or empty
   std::optional<Dimension> dimension;  // the only one in which the subject works there
   bool by_name_only = false;           // no part of what `--host` means without a variant
 };

@@ -7,6 +7,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <ostream>
 
@@ -14,8 +17,11 @@
 #include "harness/trace/parse.h"
 #include "kvm_runner/conform.h"
 #include "kvm_runner/hosts/emulator.h"
+#include "kvm_runner/hosts/host_files.h"
 #include "kvm_runner/hosts/local_module.h"
+#include "kvm_runner/hosts/nested_vmx.h"
 #include "kvm_runner/hosts/vmx_iso.h"
+#include "kvm_runner/hosts/vmx_kvm.h"
 #include "kvm_runner/known.h"
 #include "kvm_runner/remote/seen_map.h"
 #include "kvm_runner/testing/spec_judge.h"
@@ -155,11 +161,17 @@ std::vector<std::string> ids_in(const Trace& trace, Subject& subject) {
   return ids;
 }
 
+// The long ones as well: `./twinwalk test --all`.
+bool all_tests() {
+  const char* const all = std::getenv("TWINWALK_TEST_ALL");
+  return all != nullptr && std::string(all) == "1";
+}
+
 // Not every variant of a host shows what the host is known for, but some does.
 TEST(KnownOnHosts, EachReproducesSomewhereAndNoNeighbourAnywhere) {
   std::map<std::string, unsigned> shown;
   for (const HostVariant& variant : host_variants()) {
-    if (is_slow(variant.host, variant.subject)) continue;
+    if (is_slow(variant.host, variant.subject) && !all_tests()) continue;
     std::string why;
     const auto subject = start_variant(variant, why);
     if (subject == nullptr) {
@@ -184,12 +196,69 @@ TEST(KnownOnHosts, EachReproducesSomewhereAndNoNeighbourAnywhere) {
   for (const auto& [id, variants] : shown) EXPECT_GT(variants, 0u) << id << " does not reproduce";
 }
 
+// Why the other variants there are without page-modification logging.
+TEST(KnownOnHosts, KvmComplainsOfThePageModificationLogOfBochs) {
+  if (!all_tests()) GTEST_SKIP() << "Linux boots for half a minute: ./twinwalk test --all";
+  for (const HostVariant& variant : host_variants()) {
+    if (variant.name != "ept-pml") continue;
+    std::string why;
+    const auto subject = start_variant(variant, why);
+    if (subject == nullptr) GTEST_SKIP() << why;
+    const auto complaint_over = [&](const std::string& file) {
+      ParseResult loaded = load_trace(TWINWALK_SOURCE_DIR "/corpus/known/" + file);
+      EXPECT_TRUE(loaded) << file;
+      Program program;
+      Lowering().lower(loaded.trace, program);
+      OutcomeStream out;
+      subject->run(program, out);
+      return out.complaint_text;
+    };
+    EXPECT_EQ(complaint_over("bochs-pml-logs-bytes.near.walk"), "");
+    EXPECT_THAT(complaint_over("bochs-pml-logs-bytes.walk"), HasSubstr("WARNING"));
+  }
+}
+
 TEST(LocalModule, TellsWhatCannotBeDone) {
   ScratchFolder scratch;
   LocalModule module;
   std::string why;
   EXPECT_FALSE(module.find(why, scratch.file("nothing")));
   EXPECT_THAT(why, HasSubstr("neither kvm_intel nor kvm_amd"));
+}
+
+TEST(NestedVmx, SaysWhatIsMissing) {
+  EXPECT_EQ(why_no_nested_vmx({"", true, "kvm_intel", "Y"}), "");
+  EXPECT_EQ(why_no_nested_vmx({"", true, "", ""}), "");
+  EXPECT_THAT(why_no_nested_vmx({"/dev/kvm: gone", false, "kvm_intel", "N"}), HasSubstr("gone"));
+  EXPECT_THAT(why_no_nested_vmx({"", false, "kvm_intel", "N"}), HasSubstr("nested=N"));
+  EXPECT_THAT(why_no_nested_vmx({"", false, "kvm_intel", "Y"}), HasSubstr("CPUID"));
+  EXPECT_THAT(why_no_nested_vmx({"", false, "kvm_amd", "1"}), HasSubstr("kvm_amd"));
+  EXPECT_THAT(why_no_nested_vmx({"", false, "", ""}), HasSubstr("not loaded"));
+}
+
+TEST(NestedVmx, LooksAtDeviceAndModule) {
+  ScratchFolder scratch;
+  const std::string folder = scratch.file("kvm_intel/parameters");
+  ASSERT_TRUE(std::filesystem::create_directories(folder));
+  std::ofstream(folder + "/nested") << "N\n";
+  const NestedVmx found = look_at_nested_vmx(scratch.file("kvm"), scratch.file("."));
+  EXPECT_THAT(found.device_error, HasSubstr("No such file"));
+  EXPECT_EQ(found.module, "kvm_intel");
+  EXPECT_EQ(found.nested, "N");
+}
+
+// The machine of host `vmx-kvm` on a processor without VMX, which the image finds out by itself.
+TEST(ImageInQemu, BootsAndSaysThatThereIsNoVmx) {
+  std::string why;
+  if (output_of("qemu-system-x86_64 --version").empty()) GTEST_SKIP() << "QEMU cannot be run";
+  if (vmx_image_file(why).empty()) GTEST_SKIP() << why;
+  ScratchFolder scratch;
+  if (!write_vmx_iso(vmx_image_file(why), "", scratch.file("x.iso"), why)) GTEST_SKIP() << why;
+  EXPECT_EQ(start_image_in_qemu("tcg", "max", why), nullptr);
+  EXPECT_THAT(why, HasSubstr("the image stops: "));
+  EXPECT_THAT(why, HasSubstr("VMX"));
+  EXPECT_EQ(start_image_in_qemu("tcg", "no-such-processor", why), nullptr);
+  EXPECT_THAT(why, HasSubstr("no-such-processor"));
 }
 
 TEST(VmxIso, SaysWhatItCannotWrite) {

@@ -22,7 +22,7 @@ conforms() {
   fi
 }
 
-# A few cases a feature: the core under VMX in Bochs, stock KVM in QEMU's SVM.
+# A few cases a feature: the core under VMX in Bochs and below this machine's KVM, stock KVM in QEMU's SVM.
 step_hosts() {
   # shellcheck source=kvm_runner/hosts/prepare.sh
   . "$source/kvm_runner/hosts/prepare.sh"
@@ -32,6 +32,9 @@ step_hosts() {
     conforms "core-vmx in Bochs, shadow paging" --subject core-vmx --host bochs-vmx:shadow "${few[@]}"
     conforms "core-vmx in Bochs, EPT" --subject core-vmx --host bochs-vmx:ept "${few[@]}"
     [[ $all == 0 ]] || conforms "stock KVM in Bochs, ept=1 and ept=0" --subject kvm --host bochs-vmx
+  fi
+  if ready vmx-kvm; then
+    conforms "core-vmx below KVM with nested VMX" --subject core-vmx --host vmx-kvm "${few[@]}"
   fi
   if ready qemu-svm; then
     conforms "stock KVM in QEMU's SVM, npt=0" --subject kvm --host qemu-svm:npt=0 "${few[@]}"

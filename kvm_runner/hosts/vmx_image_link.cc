@@ -4,13 +4,14 @@
 #include <string_view>
 
 #include "harness/trace/serial_log.h"
-#include "kvm_runner/hosts/emulator.h"
 #include "kvm_runner/hosts/vmx_iso.h"
 
 namespace twinwalk::hosts {
 namespace {
 
 using remote::Answer;
+
+constexpr std::chrono::seconds kMostBootTime{600};
 
 // Calls fn(line) for every whole line of the image's.
 template <class Fn>
@@ -39,6 +40,15 @@ std::string last_words(std::string_view said) {
 }
 
 }  // namespace
+
+void wait_for_image(Emulator& emulator, const std::string& output,
+                    const std::function<void(const std::string&)>& progress) {
+  const auto until = std::chrono::steady_clock::now() + kMostBootTime;
+  while (!emulator.wait(std::chrono::seconds(1))) {
+    progress(contents_of(output));
+    if (std::chrono::steady_clock::now() >= until) emulator.kill();
+  }
+}
 
 bool VmxImageLink::open(std::string& why) {
   boot({}, {}, why);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "kvm_runner/hosts/emulator.h"
 #include "kvm_runner/remote/remote_subject.h"
 
 namespace twinwalk::hosts {
@@ -22,6 +23,11 @@ class ImageMachine {
   virtual bool boot(const std::string& iso, const std::function<void(const std::string&)>& progress,
                     std::string& said, std::string& why) = 0;
 };
+
+// Waits until the emulator has ended, which it is made to do after ten minutes, and calls
+// `progress` with what `output` holds from time to time.
+void wait_for_image(Emulator& emulator, const std::string& output,
+                    const std::function<void(const std::string&)>& progress);
 
 class VmxImageLink final : public remote::Link {
  public:

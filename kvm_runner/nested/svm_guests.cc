@@ -185,6 +185,13 @@ void SvmGuests::read_exit(unsigned vcpu, StubExit& exit) {
   }
 }
 
+bool SvmGuests::call_back() {
+  for (unsigned v = 0; v < vm_.vcpus(); ++v) {
+    if (come_back(v).kind != StubExit::Kind::kDone) return false;
+  }
+  return true;
+}
+
 // Where the way to its instruction is gone by now the guest leaves by a nested page fault instead.
 StubExit SvmGuests::come_back(unsigned vcpu) {
   if (!cpus_[vcpu].in_guest) return {};

@@ -42,6 +42,9 @@ class SvmGuests {
 
   // A stub of the guest's, in guest mode. kSecondDimension: a nested page fault, EXITINFO1 and 2.
   StubExit run(unsigned vcpu, const StubCall& call);
+  // Brings all vCPUs back from their guests. False if one does not come.
+  bool call_back();
+
   // A stub of the hypervisor's.
   StubExit run_outside(unsigned vcpu, const StubCall& call);
 

@@ -71,35 +71,6 @@ Cases mmio(const Paging& p) {
   return cases;
 }
 
-Cases dirty_log(const Paging& p) {
-  Cases cases;
-  const std::string head =
-      "map gva=0x10000000 gpa=0x10000000\nmap gva=0x10001000 gpa=0x10001000\n"
-      "slot-add slot=1 gpa=0x10000000 pages=4 hva=0x7f0000800000 flags=log\n";
-  const std::string store = "access write gva=0x10001000 cpl=$\n", get = "dirty-get slot=1\n";
-  add_both_rings(cases, p, "store", head + store + get + get);
-  add_both_rings(cases, p, "store-again", head + store + get + store + get);
-  add_both_rings(cases, p, "emulated-store",
-                 head + "write gpa=0x10002000\n" + get + "write gpa=0x10002ffc\n" + get);
-  add_both_rings(cases, p, "crossing-store", head + "access write gva=0x10000ffc cpl=$\n" + get);
-  add_both_rings(cases, p, "rmw", head + "access rmw gva=0x10000000 cpl=$\n" + get);
-  add_both_rings(
-      cases, p, "switched-on-later",
-      head + "slot-flags slot=1 flags=0\n" + store + "slot-flags slot=1 flags=log\n" + store + get);
-  if (!p.off()) {
-    add_both_rings(cases, p, "tables-are-memory",
-                   "slot-add slot=1 gpa=0x20000000 pages=4 hva=0x7f0000800000 flags=log\nmap "
-                   "gva=0x10000000 gpa=0x5000\n" +
-                       p.store(0x20000000, "0x9000|p|w|u") +
-                       p.edit(2, 0x10000000, Paging::entry(0x20000000)) +
-                       "dirty-get slot=1\n"
-                       "access write gva=0x10000000 cpl=$\ndirty-get slot=1\n");
-  }
-  add_both_rings(cases, p, "not-logging",
-                 "slot-add slot=1 gpa=0x10000000 pages=4 hva=0x7f0000800000\ndirty-get slot=1\n");
-  return cases;
-}
-
 Cases notifier(const Paging& p) {
   Cases cases;
   const std::string head = "map gva=0x5000 gpa=0x5000\naccess write gva=0x5000 cpl=$\n";

@@ -44,9 +44,14 @@ Cases invpcid_faults(const Paging& p);
 // memory.cc
 Cases memslots(const Paging& p);
 Cases mmio(const Paging& p);
-Cases dirty_log(const Paging& p);
 Cases notifier(const Paging& p);
 Cases several_vcpus(const Paging& p);
+Cases new_vcpus(const Paging& p);
+
+// dirty.cc
+Cases dirty_log(const Paging& p);
+Cases dirty_clear(const Paging& p);
+Cases dirty_ring(const Paging& p);
 
 }  // namespace twinwalk::suite
 
