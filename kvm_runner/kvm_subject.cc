@@ -34,14 +34,20 @@ bool KvmSubject::start(const Program& program, std::string& why) {
   const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
   if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
   if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
-  vm_ = Vm::create(host_, machine, layout, registers_[0], why);
-  if (vm_ == nullptr || apply_slot(0, memory_.slots()[0]) != 0) return false;
+  if (!make_vm(layout, why) || apply_slot(0, memory_.slots()[0]) != 0) return false;
   // Once more, now that PDPTEs can be read.
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     if (is_legacy(registers_[v]) && vm_->set_registers(v, registers_[v]) != 0)
       return why = "KVM_SET_SREGS", false;
   }
   return true;
+}
+
+bool KvmSubject::make_vm(const Layout& layout, std::string& why) {
+  if (keeps_vms_) vm_ = pool_.take(machine_);
+  if (vm_ != nullptr && vm_->begin_again(layout, registers_[0], why)) return true;
+  vm_ = Vm::create(host_, machine_, layout, registers_[0], why);
+  return vm_ != nullptr;
 }
 
 void KvmSubject::run(const Program& program, OutcomeStream& out) {
@@ -52,6 +58,11 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
   const bool started = reason == SkipReason::kNone && start(program, why);
   stopped_ = false;
   image_valid_ = started;
+  if (started && watcher_ != nullptr) {
+    std::vector<int> vcpus;
+    for (unsigned v = 0; v < vm_->vcpus(); ++v) vcpus.push_back(vm_->vcpu_descriptor(v));
+    watcher_->program_begins(vm_->descriptor(), vcpus);
+  }
   for (const Step& s : program.steps) {
     Outcome outcome;
     if (!started) {
@@ -63,7 +74,13 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
     }
     out.steps.push_back(outcome);
   }
-  vm_.reset();
+  if (started && watcher_ != nullptr) watcher_->program_ended();
+  // One that had to be stopped is in no state that is known.
+  if (keeps_vms_ && started && !stopped_ && vm_->is_whole()) {
+    pool_.give(machine_, std::move(vm_));
+  } else {
+    vm_.reset();
+  }
 }
 
 bool KvmSubject::read_image(std::uint64_t gpa, std::uint64_t& word) const {
@@ -420,7 +437,7 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
 
 namespace twinwalk {
 
-std::unique_ptr<Subject> make_kvm_subject(std::string& why) {
+std::unique_ptr<VmSubject> make_kvm_subject(std::string& why) {
   auto subject = std::make_unique<kvm::KvmSubject>();
   if (!subject->open(why)) return nullptr;
   return subject;

@@ -13,12 +13,14 @@
 #include "harness/subject.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/subjects.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
+#include "kvm_runner/vm_pool.h"
 
 namespace twinwalk::kvm {
 
-class KvmSubject final : public Subject {
+class KvmSubject final : public VmSubject {
  public:
   // False and the reason without a usable /dev/kvm.
   bool open(std::string& why);
@@ -26,6 +28,8 @@ class KvmSubject final : public Subject {
   const SubjectInfo& info() const override { return info_; }
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
+  void keep_vms(bool keep) override { keeps_vms_ = keep; }
+  void set_watcher(VmWatcher* watcher) override { watcher_ = watcher; }
 
  private:
   struct Half {  // the part of an access that lies in one page
@@ -43,6 +47,7 @@ class KvmSubject final : public Subject {
   };
 
   bool start(const Program& program, std::string& why);
+  bool make_vm(const Layout& layout, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
@@ -102,6 +107,9 @@ class KvmSubject final : public Subject {
   Host host_;
   TraceMemory memory_;
   std::unique_ptr<Vm> vm_;
+  VmPool pool_;
+  bool keeps_vms_ = false;
+  VmWatcher* watcher_ = nullptr;
   Machine machine_;
   std::array<Registers, kMaxVcpus> registers_;
   std::array<std::vector<std::uint64_t>, kMaxSlots>

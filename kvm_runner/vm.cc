@@ -73,7 +73,6 @@ void Vm::remove(Cpu& cpu) {
 std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const Layout& layout,
                                const Registers& registers, std::string& why) {
   std::unique_ptr<Vm> vm(new Vm);
-  vm->layout_ = layout;
   vm->svm_ = host.vendor() == Vendor::kAmd;
   const auto refuse = [&](const char* what) {
     why = std::string(what) + ": " + std::strerror(errno);
@@ -91,13 +90,43 @@ std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const L
   if (memory == MAP_FAILED) return refuse("mmap");
   vm->memory_ = static_cast<std::uint64_t*>(memory);
   vm->vcpus_ = machine.vcpus;
-  build_harness_image(layout, vm->memory_, machine.vcpus);
-  errno = vm->set_slot(kHarnessSlot, layout.base, harness_bytes - kPage, memory, 0);
-  if (errno != 0) return refuse("KVM_SET_USER_MEMORY_REGION");
+  if (!vm->add_harness(layout)) return refuse("KVM_SET_USER_MEMORY_REGION");
   for (unsigned i = 0; i < machine.vcpus; ++i) {
     if (!vm->add_vcpu(host, machine, registers, i, why)) return nullptr;
   }
   return vm;
+}
+
+// In memory that is all zeroes. False, and errno, if KVM refuses its memslot.
+bool Vm::add_harness(const Layout& layout) {
+  layout_ = layout;
+  window_entries_ = window_used_ = 0;
+  build_harness_image(layout, memory_, vcpus_);
+  errno = set_slot(kHarnessSlot, layout.base, harness_page::kSpare * kPage, memory_, 0);
+  return errno == 0;
+}
+
+void Vm::drop_memslots() {
+  empty_rings();
+  dirty_.clear();
+  for (unsigned id = 0; memslots_ >> id != 0; ++id) {
+    if ((memslots_ >> id & 1) != 0) set_slot(id, 0, 0, nullptr, 0);
+  }
+}
+
+bool Vm::begin_again(const Layout& layout, const Registers& registers, std::string& why) {
+  std::memset(memory_, 0, harness_page::kCount * kPage);
+  if (!add_harness(layout)) return why = std::strerror(errno), false;
+  for (unsigned i = 0; i < vcpus_; ++i) {
+    const kvm_vcpu_events none{};
+    Cpu& cpu = cpus_[i];
+    cpu.run->s.regs.sregs = cpu.initial_sregs;
+    if (twinwalk_kvm_set_xsave(cpu.fd, cpu.initial_fpu.data()) != 0 ||
+        ioctl(cpu.fd, KVM_SET_VCPU_EVENTS, &none) != 0)
+      return why = "the vCPU's former state stays", false;
+    if (!start_vcpu(i, registers, why)) return false;
+  }
+  return true;
 }
 
 bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
@@ -117,10 +146,17 @@ bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& reg
   const auto cpuid = host.cpuid_for(machine);
   errno = -twinwalk_kvm_set_cpuid(cpu.fd, cpuid.data(), static_cast<unsigned>(cpuid.size()));
   if (errno != 0) return refuse("KVM_SET_CPUID2");
-  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.run->s.regs.sregs) != 0) return refuse("KVM_GET_SREGS");
+  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.initial_sregs) != 0) return refuse("KVM_GET_SREGS");
+  errno = -twinwalk_kvm_get_xsave(cpu.fd, cpu.initial_fpu.data());
+  if (errno != 0) return refuse("KVM_GET_XSAVE");
+  cpu.run->s.regs.sregs = cpu.initial_sregs;
+  return start_vcpu(index, registers, why);
+}
+
+bool Vm::start_vcpu(unsigned index, const Registers& registers, std::string& why) {
   errno = set_registers(index, registers);
-  if (errno != 0) return refuse("KVM_SET_SREGS");
-  cpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  if (errno != 0) return why = std::string("KVM_SET_SREGS: ") + std::strerror(errno), false;
+  cpus_[index].run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   return true;
 }
 
@@ -170,7 +206,9 @@ int Vm::set_slot(unsigned id, std::uint64_t gpa, std::uint64_t bytes, void* memo
   region.guest_phys_addr = gpa;
   region.memory_size = bytes;
   region.userspace_addr = reinterpret_cast<std::uint64_t>(memory);
-  return ioctl(fd_, KVM_SET_USER_MEMORY_REGION, &region) == 0 ? 0 : errno;
+  if (ioctl(fd_, KVM_SET_USER_MEMORY_REGION, &region) != 0) return errno;
+  memslots_ = bytes == 0 ? memslots_ & ~bit(id) : memslots_ | bit(id);
+  return 0;
 }
 
 int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {

@@ -22,6 +22,10 @@ install_needs() {
   [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
 }
 
+# KVM's, and those of the port to the agent: in an emulator a UART costs more than all else that the agent does.
+modules_of_hosts=(irqbypass kvm kvm-amd kvm-intel ccp rng-core
+  virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_console)
+
 # The package that linux-image-cloud-amd64 stands for today.
 newest_kernel_package() {
   apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p' | head -1
@@ -30,7 +34,7 @@ newest_kernel_package() {
 # fetch_kernel: $build/hosts/linux, unless it is there.
 fetch_kernel() {
   local folder=$build/hosts/linux package new
-  [[ -f $folder/vmlinuz && -d $folder/modules ]] && return 0
+  [[ -f $folder/vmlinuz && -f $folder/module-names && $(<"$folder/module-names") == "${modules_of_hosts[*]}" ]] && return 0
   command -v apt-get >/dev/null || die "an emulated host needs a Linux kernel; there is no apt-get here to fetch one with"
   package=$(newest_kernel_package)
   if [[ -z $package ]]; then
@@ -45,7 +49,7 @@ fetch_kernel() {
   (cd "$new/package" && apt-get download "$package" >&2 2>&1 && dpkg-deb -x ./*.deb unpacked) >&2 || die "cannot fetch $package"
   cp "$new"/package/unpacked/boot/vmlinuz-* "$new/vmlinuz" || die "$package holds no kernel"
   local module file
-  for module in irqbypass kvm kvm-amd kvm-intel ccp rng-core; do
+  for module in "${modules_of_hosts[@]}"; do
     file=$(find "$new/package/unpacked/" -name "$module.ko*" -print -quit)
     case $file in
       '') ;; # built in, or not in this kernel
@@ -55,6 +59,7 @@ fetch_kernel() {
     esac || die "cannot unpack $module of $package"
   done
   printf '%s\n' "$package" >"$new/package-name"
+  printf '%s\n' "${modules_of_hosts[*]}" >"$new/module-names"
   rm -rf "$new/package" "$folder" && mv "$new" "$folder" || die "cannot write to $build/hosts"
 }
 

@@ -62,8 +62,10 @@ class QemuMachine final : public LiveHost {
                                       "file:" + console_,
                                       "-chardev",
                                       "socket,id=port,path=" + port,
-                                      "-serial",
-                                      "chardev:port",
+                                      "-device",
+                                      "virtio-serial-pci",
+                                      "-device",
+                                      "virtserialport,chardev=port",
                                       "-chardev",
                                       "socket,id=monitor,path=" + monitor,
                                       "-mon",
@@ -90,7 +92,7 @@ class QemuMachine final : public LiveHost {
   static constexpr const char* kProcessor = "EPYC,+svm,+npt,+la57";
   static constexpr const char* kCommandLine =
       "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off "
-      "rcupdate.rcu_expedited=1 twinwalk.port=/dev/ttyS1";
+      "rcupdate.rcu_expedited=1 debugfs=off twinwalk.port=/dev/vport0p1";
 
  private:
   ScratchFolder scratch_;
