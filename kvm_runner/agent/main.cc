@@ -24,6 +24,7 @@
 
 #include "kvm_runner/agent/kernel_log.h"
 #include "kvm_runner/agent/kernel_module.h"
+#include "kvm_runner/agent/mmu_stats.h"
 #include "kvm_runner/agent/mmu_watch.h"
 #include "kvm_runner/remote/answer.h"
 #include "kvm_runner/subjects.h"
@@ -96,6 +97,8 @@ class LinuxHost final : public remote::FarEnd {
 
  private:
   bool watch() {
+    watched_ = true;
+    if (subject() != nullptr) subject_->inner().set_watcher(&stats_);
     std::string why;
     if (watch_.open(why)) return true;
     std::fprintf(stderr, "twinwalk: %s\n", why.c_str());
@@ -106,15 +109,18 @@ class LinuxHost final : public remote::FarEnd {
     std::string why;
     auto subject = make_kvm_subject(why);
     if (subject != nullptr) {
+      if (watched_) subject->set_watcher(&stats_);
       subject_ = std::make_unique<WatchedSubject>(std::move(subject));
     } else if (why_.empty()) {
       why_ = why;
     }
   }
 
+  MmuWatch watch_;
+  MmuStats stats_{watch_.map()};
+  bool watched_ = false;
   std::unique_ptr<WatchedSubject> subject_;
   std::string why_;
-  MmuWatch watch_;
 };
 
 std::string word_of_command_line(const std::string& key) {
