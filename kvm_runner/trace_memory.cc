@@ -80,6 +80,12 @@ bool TraceMemory::plant(Mode mode, std::uint64_t root) {
   if (entry.bytes == 0) return true;
   Planted planted{0, entry.bytes, entry.value, 0};
   if (!offset_of(root + entry.offset, planted.offset)) return false;
+  // A processor may load all four PDPTEs; one that is a root's entry to others is none to it.
+  const std::uint64_t array = planted.offset - entry.offset;
+  const auto spoils = [&](const Planted& p) {
+    return p.offset - array < 32 && p.offset != planted.offset;
+  };
+  if (mode == Mode::kPae && std::any_of(planted_.begin(), planted_.end(), spoils)) return false;
   for (Planted& p : planted_) {
     if (p.offset == planted.offset && p.bytes == planted.bytes) {
       // With the value of this mode, and without an A that a processor has set in a PDPTE, where
