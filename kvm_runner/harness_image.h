@@ -22,6 +22,9 @@ void set_descriptor_registers(const Layout& layout, bool long_mode, kvm_sregs& s
 // CS, SS and the data segments of ring `cpl` (0 or 3) in 64-bit mode.
 void set_ring(kvm_sregs& sregs, std::uint8_t cpl);
 
+// The type of a TSS that is not in use.
+inline constexpr std::uint8_t kAvailableTss = 9;
+
 // What IRET takes from the stack to go to CPL 3 of 32-bit code.
 struct UserFrame32 {
   std::uint32_t eip, cs, eflags, esp, ss;

@@ -283,13 +283,15 @@ std::vector<std::string> words_of(const json& object) {
   return words;
 }
 
-// "#PF ec=A|B cr2=C": the bits' names and the rest; false for any other text.
+// "#PF ec=A|B cr2=C", "#NPF code=A|B gpa=C": the bits' names and the rest; false for any other
+// text.
 bool split_fault(std::string_view text, std::set<std::string>& bits, std::string_view& address) {
-  constexpr std::string_view kStart = "#PF ec=", kAddress = " cr2=";
-  const std::size_t at = text.find(kAddress);
-  if (text.substr(0, kStart.size()) != kStart || at == text.npos) return false;
+  const bool nested = text.substr(0, 4) == "#NPF";
+  const std::string_view start = nested ? "#NPF code=" : "#PF ec=";
+  const std::size_t at = text.find(nested ? " gpa=" : " cr2=");
+  if (text.substr(0, start.size()) != start || at == text.npos) return false;
   address = text.substr(at);
-  std::string_view names = text.substr(kStart.size(), at - kStart.size());
+  std::string_view names = text.substr(start.size(), at - start.size());
   while (!names.empty() && names != "0") {
     const std::size_t end = names.find('|');
     bits.emplace(names.substr(0, end));

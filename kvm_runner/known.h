@@ -42,7 +42,8 @@ struct KnownDeviation {
 //   verb, class, field     of step and verdict, as named in traces and results
 //   access, register       of the step, empty for other verbs
 //   cpl                    at which the access ran: 0, 3
-//   ec-change              of a #PF whose error code alone is wrong: the bits that it lacks and
+//   ec-change              of a #PF or #NPF whose error code alone is wrong: the bits that it lacks
+//   and
 //                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
 //   ec-rsvd                1: a #PF with RSVD was got
 //   ec-w                   of a #PF that was got: its W

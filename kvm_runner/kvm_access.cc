@@ -46,6 +46,11 @@ bool KvmSubject::lacks_eight_bytes(const Op& op, const Registers& now) {
   return op.size == 8 && is_legacy(now) && (now.cr0 & (cr0::kEm | cr0::kTs)) != 0;
 }
 
+// By the tables as they are in memory.
+GuestWalk KvmSubject::walk_now(unsigned vcpu, std::uint64_t gva) const {
+  return nested() ? walk_both(vcpu, gva) : walk(memory_, registers_[vcpu], gva);
+}
+
 KvmSubject::Halves KvmSubject::split(const Op& op) const {
   Halves halves;
   const bool is_fetch = op.access() == AccessKind::kFetch;
@@ -59,7 +64,7 @@ KvmSubject::Halves KvmSubject::split(const Op& op) const {
   if (size > room) halves.half[halves.count++] = {linear(r, gva + room), size - room, {}};
   for (unsigned i = 0; i < halves.count; ++i) {
     Half& half = halves.half[i];
-    if (canonical(r, half.gva)) half.walk = walk(memory_, r, half.gva);
+    if (canonical(r, half.gva)) half.walk = walk_now(op.vcpu, half.gva);
   }
   return halves;
 }
@@ -116,14 +121,14 @@ void KvmSubject::access(const Op& op, Outcome& out) {
   const Halves halves = split(op);
   const SkipReason reason = why_not_access(op, halves);
   if (reason != SkipReason::kNone) return skip(out, reason);
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   if (op.access() == AccessKind::kFetch) {
     fetch(op, halves.half[0], out);
   } else {
     collect_candidates(op, halves);
     const std::uint8_t cpl = cpl_of(op, registers(op));
     // EFLAGS.AC decides at CPL 0 only, where SMAP looks at it; at CPL 3 it would check alignment.
-    const StubExit exit = vm_->run(
+    const StubExit exit = run_stub(
         op.vcpu, {stub_of(op), halves.half[0].gva, op.value, cpl, cpl == 0 && registers(op).ac});
     if (settle(exit, out)) {
       if (exit.device.seen) {
@@ -172,7 +177,7 @@ void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
     if (!canonical(registers(op), half.gva)) continue;
-    out.path[i] = walk(memory_, registers(op), half.gva).path;
+    out.path[i] = walk_now(op.vcpu, half.gva).path;
   }
 }
 
@@ -188,6 +193,7 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
     }
   };
   remember(half.walk);
+  if (nested()) return;  // AMD's, and so without PDPTE registers
   const Registers& r = registers(op);
   std::array<std::uint64_t, 4> pdptes;
   if (mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
@@ -219,7 +225,7 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
   const std::uint8_t cpl = cpl_of(op, registers(op));
   lender_.lend(put);
   const StubExit exit =
-      vm_->run(op.vcpu, {Stub::kFetch, half.gva, 0, cpl, cpl == 0 && registers(op).ac});
+      run_stub(op.vcpu, {Stub::kFetch, half.gva, 0, cpl, cpl == 0 && registers(op).ac});
   lender_.give_back(put);
   const bool arrived = exit.kind == StubExit::Kind::kException && exit.vector == kVectorBp &&
                        exit.rip == half.gva + FetchLender::kWordLength;
@@ -227,6 +233,8 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
     if (settle(exit, out)) stop(out, Complaint::kTrap, "a fetch ran something that is not there");
     if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva)
       out.cr2 = linear(registers(op), op.gva);
+    if (out.kind == OutcomeKind::kNestedFault && (out.qualification & npfec::kFinal) != 0)
+      out.gpa[0] |= op.gva & 7;
     return;
   }
   const FetchLender::Lent* found = lender_.found(exit.rax);

@@ -21,6 +21,7 @@ bool KvmSubject::open(std::string& why) {
 // A VM for the program. False if the host cannot be that machine.
 bool KvmSubject::start(const Program& program, std::string& why) {
   const Machine& machine = program.machine;
+  guests_.reset();
   vm_.reset();
   machine_ = machine;
   registers_.fill(initial_registers(machine));
@@ -31,10 +32,11 @@ bool KvmSubject::start(const Program& program, std::string& why) {
     return why = "the host has a smaller MAXPHYADDR", false;
   if (machine.has(feature::kNx) && (host_.features() & feature::kNx) == 0)
     return why = "no NX", false;
+  if (machine.core == Dimension::kBare) return start_nested(program, why);
   const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
   if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
   if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
-  if (!make_vm(layout, why) || apply_slot(0, memory_.slots()[0]) != 0) return false;
+  if (!make_vm(layout, registers_[0], why) || apply_slot(0, memory_.slots()[0]) != 0) return false;
   // Once more, now that PDPTEs can be read.
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     if (is_legacy(registers_[v]) && vm_->set_registers(v, registers_[v]) != 0)
@@ -43,10 +45,16 @@ bool KvmSubject::start(const Program& program, std::string& why) {
   return true;
 }
 
-bool KvmSubject::make_vm(const Layout& layout, std::string& why) {
-  if (keeps_vms_) vm_ = pool_.take(machine_);
-  if (vm_ != nullptr && vm_->begin_again(layout, registers_[0], why)) return true;
-  vm_ = Vm::create(host_, machine_, layout, registers_[0], why);
+// What the VM is: the trace's machine, or the one of which the trace is the hypervisor.
+Machine KvmSubject::own_machine() const {
+  return machine_.core == Dimension::kBare ? hypervisor_machine(machine_, host_) : machine_;
+}
+
+bool KvmSubject::make_vm(const Layout& layout, const Registers& registers, std::string& why) {
+  const Machine machine = own_machine();
+  if (keeps_vms_) vm_ = pool_.take(machine);
+  if (vm_ != nullptr && vm_->begin_again(layout, registers, why)) return true;
+  vm_ = Vm::create(host_, machine, layout, registers, why);
   return vm_ != nullptr;
 }
 
@@ -76,11 +84,18 @@ void KvmSubject::run(const Program& program, OutcomeStream& out) {
   }
   if (started && watcher_ != nullptr) watcher_->program_ended();
   // One that had to be stopped is in no state that is known.
-  if (keeps_vms_ && started && !stopped_ && vm_->is_whole()) {
-    pool_.give(machine_, std::move(vm_));
+  const bool known = started && !stopped_ && vm_->is_whole();
+  if (keeps_vms_ && known && (!nested() || guests_->call_back())) {
+    pool_.give(own_machine(), std::move(vm_));
   } else {
     vm_.reset();
   }
+  guests_.reset();
+}
+
+// By whoever runs the trace's accesses.
+StubExit KvmSubject::run_stub(unsigned vcpu, const StubCall& call) {
+  return nested() ? guests_->run(vcpu, call) : vm_->run(vcpu, call);
 }
 
 bool KvmSubject::read_image(std::uint64_t gpa, std::uint64_t& word) const {
@@ -105,6 +120,7 @@ void KvmSubject::step(const Op& op, Outcome& out) {
   const unsigned known_vcpu = op.vcpu < machine_.vcpus ? op.vcpu : 0;
   const SkipReason reason = why_not(op, machine_, registers_[known_vcpu], host_);
   if (reason != SkipReason::kNone) return skip(out, reason);
+  if (nested()) return nested_step(op, out);
   switch (op.verb) {
     case Verb::kMov:
       return mov(op, out);
@@ -149,7 +165,8 @@ void KvmSubject::step(const Op& op, Outcome& out) {
 
 // The runner's own pages must be reachable through the tables that the vCPU uses, or would use
 // with these registers.
-bool KvmSubject::plant_for(const Registers& r) {
+bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
+  if (nested()) return plant_nested(nested_root(vcpu), r);
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
                                       : mode == Mode::k32Bit ? 0xffff'f000
@@ -190,7 +207,12 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
     case StubExit::Kind::kHang:
       stop(out, Complaint::kLiveness, exit.why);
       return false;
-    case StubExit::Kind::kSecondDimension:  // KVM keeps these to itself
+    case StubExit::Kind::kSecondDimension:  // of a nested guest: others KVM keeps to itself
+      out.kind = OutcomeKind::kNestedFault;
+      out.qualification = exit.nested.qualification;
+      out.gpa[0] = exit.nested.gpa;
+      return false;
+    case StubExit::Kind::kLeftGuest:
     case StubExit::Kind::kBroken:
       stop(out, exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why);
       return false;
@@ -217,7 +239,7 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
 
 void KvmSubject::mov(const Op& op, Outcome& out) {
   if (op.reg() != Reg::kCpl && op.reg() != Reg::kAc) {
-    if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
     write_register(op, out);
     if (out.kind != OutcomeKind::kDone) return;
   }
@@ -257,8 +279,12 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   Registers after = now;
   adopt_register(op, after);
   if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
+  const bool reserved = !is_legacy(now) && after.cr3 >> machine_.maxphyaddr != 0;
+  if (op.reg() == Reg::kCr3 && reserved && host_.takes_reserved_cr3())
+    return skip(out, SkipReason::kHostLacksFeature);
   if (switches_long_mode(op) || finds_own_a(op, after)) {
-    if (!plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
+    if (nested()) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
     return set_registers(op.vcpu, after, OutcomeKind::kGp, out);
   }
   Stub stub = Stub::kWriteCr0;
@@ -287,8 +313,10 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   const bool fits = after.cr3 >> machine_.maxphyaddr == 0;
   const bool stays = is_legacy(after) == is_legacy(now) &&
                      (is_legacy(now) || ((after.cr4 ^ now.cr4) & cr4::kLa57) == 0);
-  if (fits && stays && !plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
-  settle(vm_->run(op.vcpu, {stub, value, 0, 0, now.ac}), out);
+  if (fits && stays && !plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
+  // The EFER of a nested guest has SVME, whatever the trace's has: VMRUN demands it.
+  if (nested() && op.reg() == Reg::kEfer) value |= efer::kSvme;
+  settle(run_stub(op.vcpu, {stub, value, 0, 0, now.ac}), out);
 }
 
 // KVM_SET_SREGS; what it does not take is `refused`.
@@ -303,7 +331,7 @@ void KvmSubject::set_registers(unsigned vcpu, const Registers& wanted, OutcomeKi
 void KvmSubject::sregs(const Op& op, Outcome& out) {
   const Registers wanted = with_sregs(op, registers(op));
   if (host_.hangs_with(wanted)) return skip(out, SkipReason::kHostLacksFeature);
-  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(wanted))
+  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(op.vcpu, wanted))
     return skip(out, SkipReason::kHostLacksFeature);
   // KVM takes the registers and loads none: nor the runner's.
   const bool pae = mode_of(wanted.cr0, wanted.cr4, wanted.efer) == Mode::kPae;
@@ -331,7 +359,7 @@ void KvmSubject::init(const Op& op, Outcome& out) {
 void KvmSubject::new_vcpu(const Op& op, Outcome& out) {
   const Registers start = initial_registers(machine_);
   const bool pae = mode_of(start.cr0, start.cr4, start.efer) == Mode::kPae;
-  if (!plant_for(start) || (pae && !directories_can_be_loaded(start.cr3)))
+  if (!plant_for(op.vcpu, start) || (pae && !directories_can_be_loaded(start.cr3)))
     return skip(out, SkipReason::kHostLacksFeature);
   std::string why;
   if (!vm_->renew_vcpu(host_, machine_, start, op.vcpu, why))
@@ -376,26 +404,27 @@ void KvmSubject::get(const Op& op, Outcome& out) {
       out.value = value_of(now, op.reg());
       return;
   }
-  if (!plant_for(now)) return skip(out, SkipReason::kHostLacksFeature);
-  const StubExit exit = vm_->run(op.vcpu, {stub, 0, 0, 0, now.ac});
+  if (!plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
+  const StubExit exit = run_stub(op.vcpu, {stub, 0, 0, 0, now.ac});
   if (!settle(exit, out)) return;
   out.kind = OutcomeKind::kOk;
   out.value = exit.rax;
   // PE is the runner's where the trace has not got it.
   if (op.reg() == Reg::kCr0 && (now.cr0 & cr0::kPe) == 0) out.value &= ~cr0::kPe;
+  if (nested() && op.reg() == Reg::kEfer) out.value &= now.efer | ~efer::kSvme;
 }
 
 void KvmSubject::invlpg(const Op& op, Outcome& out) {
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
-  settle(vm_->run(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  settle(run_stub(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
 }
 
 void KvmSubject::invpcid(const Op& op, Outcome& out) {
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   std::uint64_t* descriptor = vm_->invpcid_descriptor(op.vcpu);
   descriptor[0] = op.pcid;
   descriptor[1] = op.gva;
-  settle(vm_->run(op.vcpu,
+  settle(run_stub(op.vcpu,
                   {Stub::kInvpcid, op.type, vm_->invpcid_linear(op.vcpu), 0, registers(op).ac}),
          out);
 }
@@ -421,7 +450,7 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
   const bool mixed = crosses && writable(op.gpa) != writable(last);
   const bool beyond = last < op.gpa || last >> machine_.maxphyaddr != 0;
   const Registers& now = registers(op);
-  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !plant_for(now) ||
+  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !plant_for(op.vcpu, now) ||
       lacks_eight_bytes(op, now)) {
     return skip(out, SkipReason::kHostLacksFeature);
   }
@@ -429,7 +458,7 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
   if (window == kNoWindow) return skip(out, SkipReason::kHostLacksFeature);
   const Stub stub = sized(Stub::kStore8, op.size);
   const StubExit exit =
-      vm_->run(op.vcpu, {stub, window + (op.gpa & (kPage - 1)), op.value, 0, registers(op).ac});
+      run_stub(op.vcpu, {stub, window + (op.gpa & (kPage - 1)), op.value, 0, registers(op).ac});
   if (!settle(exit, out)) return;
   if (!exit.device.seen) return;
   out.kind = OutcomeKind::kMmio;

@@ -13,6 +13,8 @@
 #include "harness/subject.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/nested/nested_tables.h"
+#include "kvm_runner/nested/svm_guests.h"
 #include "kvm_runner/subjects.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
@@ -47,7 +49,9 @@ class KvmSubject final : public VmSubject {
   };
 
   bool start(const Program& program, std::string& why);
-  bool make_vm(const Layout& layout, std::string& why);
+  StubExit run_stub(unsigned vcpu, const StubCall& call);
+  Machine own_machine() const;
+  bool make_vm(const Layout& layout, const Registers& registers, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
@@ -81,6 +85,20 @@ class KvmSubject final : public VmSubject {
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Op& op, const Half& half);
 
+  // Where the trace is a hypervisor (kvm_nested_steps.cc).
+  bool nested() const { return guests_ != nullptr; }
+  static Machine hypervisor_machine(const Machine& machine, const Host& host);
+  bool start_nested(const Program& program, std::string& why);
+  void nested_step(const Op& op, Outcome& out);
+  void vm_enter(const Op& op, Outcome& out);
+  void hypervisor_store(const Op& op, Outcome& out);
+  void invlpga(const Op& op, Outcome& out);
+  NestedRoot nested_root(unsigned vcpu) const;
+  NestedWalk walk_to_root(const NestedRoot& root, const Registers& registers) const;
+  bool plant_nested(const NestedRoot& root, const Registers& registers);
+  bool plant_nested_root(const NestedRoot& root);
+  GuestWalk walk_both(unsigned vcpu, std::uint64_t gva) const;
+
   // Host steps (kvm_host_steps.cc).
   void host_store(const Op& op, Outcome& out);
   void slot_add(const Op& op, Outcome& out);
@@ -99,7 +117,8 @@ class KvmSubject final : public VmSubject {
   void take_rings();
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
-  bool plant_for(const Registers& r);
+  bool plant_for(unsigned vcpu, const Registers& r);
+  GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
   bool directories_can_be_loaded(std::uint64_t root) const;
 
@@ -107,6 +126,7 @@ class KvmSubject final : public VmSubject {
   Host host_;
   TraceMemory memory_;
   std::unique_ptr<Vm> vm_;
+  std::unique_ptr<SvmGuests> guests_;  // where the trace is a hypervisor
   VmPool pool_;
   bool keeps_vms_ = false;
   VmWatcher* watcher_ = nullptr;

@@ -39,6 +39,9 @@ constexpr std::uint64_t reserved_linear(unsigned levels) {
 
 // Below 2^36, the smallest MAXPHYADDR: for programs that never leave IA-32e mode.
 inline constexpr std::uint64_t kHighBase = 0xe'5400'0000;
+// Of traces that are a hypervisor, if they and their guests never leave it: what they map is in
+// another entry of nested roots. Below 2^40, what emulated processors have.
+inline constexpr std::uint64_t kNestedBase = 0x80'5400'0000;
 inline constexpr std::uint64_t kHarnessSpan = 2 << 20;  // reserved; not all of it is backed
 inline constexpr std::uint64_t kHarnessLinear = 0xffff'ffff'8000'0000;
 inline constexpr std::uint64_t kWindowOffset = kHarnessSpan;  // from the pages
@@ -53,13 +56,18 @@ inline constexpr unsigned kHarnessSlot = 32, kSpareSlot = 33;
 namespace harness_page {
 inline constexpr unsigned kPml4 = 0, kPdpt = 1, kPd = 2, kPt = 3, kWindowPt = 4,
                           kPdPae = kWindowPt + kWindowTables, kPt32 = kPdPae + 1, kIdt = kPt32 + 1,
-                          kCode = kIdt + 1,       // supervisor
-    kUserCode = kCode + 1,                        // user
-    kCode32 = kUserCode + 1,                      // the same of 32-bit code
-    kUserCode32 = kCode32 + 1,                    //
-    kPerCpu = kUserCode32 + 1,                    //
-    kPagesPerCpu = 2,                             // GDT, TSSs and INVPCID descriptor; then stack
-    kSpare = kPerCpu + kPagesPerCpu * kMaxVcpus,  // backs kSpareSlot
+                          kCode = kIdt + 1,  // supervisor
+    kUserCode = kCode + 1,                   // user
+    kCode32 = kUserCode + 1,                 // the same of 32-bit code
+    kUserCode32 = kCode32 + 1,               //
+    kPerCpu = kUserCode32 + 1,               //
+    kPagesPerCpu = 2,                        // GDT, TSSs and INVPCID descriptor; then stack
+    // Of a hypervisor (nested/): tables, and for each vCPU the VMCB and where VMRUN saves the host.
+    kNestedPml4 = kPerCpu + kPagesPerCpu * kMaxVcpus, kNestedPdpt = kNestedPml4 + 1,
+                          kNestedPd = kNestedPdpt + 1, kHypervisorRoot = kNestedPd + 1,
+                          kGuestRoot = kHypervisorRoot + 1, kVmcb = kGuestRoot + 1,
+                          kHostSave = kVmcb + kMaxVcpus,
+                          kSpare = kHostSave + kMaxVcpus,  // backs kSpareSlot
     kCount = kSpare + 1;
 }  // namespace harness_page
 static_assert(harness_page::kCount * kPage <= kHarnessSpan);

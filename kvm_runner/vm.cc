@@ -22,7 +22,6 @@ namespace {
 constexpr unsigned kStepMilliseconds = 1000;  // a stub takes microseconds
 constexpr unsigned kMaxExits = 64;            // an access splits into a few exits at most
 constexpr std::uint32_t kMostRingBytes = 64 << 10;
-constexpr std::uint8_t kAvailableTss = 9;  // of 32-bit code
 constexpr std::uint64_t kRflagsFixed = 2, kRflagsAc = 1 << 18;
 
 bool pushes_error_code(unsigned vector) {
@@ -160,6 +159,16 @@ bool Vm::start_vcpu(unsigned index, const Registers& registers, std::string& why
   return true;
 }
 
+void Vm::set_task(unsigned vcpu, bool long_mode) {
+  kvm_sregs wanted{};
+  set_descriptor_registers(layout_, long_mode, wanted, vcpu);
+  kvm_run* run = cpus_[vcpu].run;
+  if (run->s.regs.sregs.tr.base == wanted.tr.base) return;
+  run->s.regs.sregs.tr = wanted.tr;
+  if (!long_mode) run->s.regs.sregs.tr.type = kAvailableTss;
+  run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+}
+
 bool Vm::renew_vcpu(const Host& host, const Machine& machine, const Registers& registers,
                     unsigned index, std::string& why) {
   empty_rings();
@@ -218,6 +227,12 @@ int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {
   log.slot = id;
   log.dirty_bitmap = bitmap;
   return ioctl(fd_, KVM_GET_DIRTY_LOG, &log) == 0 ? 0 : errno;
+}
+
+int Vm::allow_vmrun(unsigned vcpu) {
+  constexpr std::uint32_t kHostSaveAddress = 0xc001'0117;  // VM_HSAVE_PA
+  return -twinwalk_kvm_set_msr(cpus_[vcpu].fd, kHostSaveAddress,
+                               layout_.gpa(harness_page::kHostSave + vcpu));
 }
 
 int Vm::clear_dirty_log(unsigned id, std::uint64_t first, std::uint64_t pages,
@@ -296,6 +311,7 @@ void Vm::begin_64(unsigned index, const Call& call) {
   regs.rsp = stack_top(layout_, true, index);
   regs.rdi = call.rdi;
   regs.rsi = call.rsi;
+  regs.r8 = layout_.gpa(harness_page::kVmcb + index);
   regs.rflags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
   if (cpu.cpl == call.cpl) return;
   set_ring(cpu.run->s.regs.sregs, call.cpl);
@@ -378,7 +394,9 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
         out.why += ", suberror " + std::to_string(run->internal.suberror);
       return;
     }
-    if (run->io.port != TWINWALK_PORT_DONE) {
+    if (run->io.port == TWINWALK_PORT_LEFT_GUEST) {
+      out.kind = StubExit::Kind::kLeftGuest;
+    } else if (run->io.port != TWINWALK_PORT_DONE) {
       out.kind = StubExit::Kind::kException;
       out.vector = run->io.port - TWINWALK_PORT_EXCEPTION;
       read_exception(static_cast<unsigned>(&cpu - cpus_.data()), out);

@@ -100,6 +100,18 @@ class Vm {
   std::uint64_t* invpcid_descriptor(unsigned vcpu);
   std::uint64_t invpcid_linear(unsigned vcpu) const;
 
+  // A page of the harness (layout.h), as the host sees it.
+  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
+
+  // Lets the vCPU use VMRUN, for which its registers and CPUID have to have EFER.SVME. 0 or errno.
+  int allow_vmrun(unsigned vcpu);
+  // Whether what the vCPU runs next is 64-bit code: after it has gone from a hypervisor to its
+  // guest, or back.
+  void set_code(unsigned vcpu, bool long_mode) { cpus_[vcpu].long_mode = long_mode; }
+  // Gives it the TSS of such code. VMRUN leaves TR as it is: a hypervisor that needs none lends its
+  // own to the guest.
+  void set_task(unsigned vcpu, bool long_mode);
+
  private:
   struct Cpu {
     int fd = -1;
@@ -132,7 +144,6 @@ class Vm {
   void begin_64(unsigned index, const Call& call);
   void begin_32(unsigned index, const Call& call);
   bool is_in_user_code(const Cpu& cpu, std::uint64_t rip) const;
-  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
 
   Layout layout_;
   bool svm_ = false;

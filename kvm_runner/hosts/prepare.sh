@@ -5,23 +5,13 @@
 #   hosts/linux/vmlinuz, modules/   the distribution's newest cloud kernel, downloaded and unpacked, not installed
 #   hosts/linux/initrd              the agent and the kernel's KVM modules
 
-needs_of_qemu_svm=("qemu-system-x86_64 qemu-system-x86" "cpio cpio")
-needs_of_image=(
-  "grub-mkrescue grub-common"
-  "/usr/lib/grub/i386-pc/cdboot.img grub-pc-bin"
-  "/usr/lib/grub/x86_64-efi/normal.mod grub-efi-amd64-bin"
-  "xorriso xorriso"
-  "mformat mtools"
-)
-needs_of_bochs_vmx=(
-  "${needs_of_image[@]}"
-  "bochs-bin bochs"
-  "/usr/share/bochs/BIOS-bochs-latest bochsbios"
-  "/usr/share/vgabios/vgabios.bin vgabios"
-  "cpio cpio"
-)
-
-needs_of_vmx_kvm=("${needs_of_image[@]}" "qemu-system-x86_64 qemu-system-x86")
+# needs_of HOST: the rows of the table `needs` that name it, without the names.
+needs_of() {
+  local what package hosts
+  while read -r what package hosts; do
+    [[ $what == "#" || ,$hosts, != *",$1,"* ]] || printf '%s\n' "$what $package"
+  done <"$source/kvm_runner/hosts/needs"
+}
 
 # install_needs ROW...: what of it is missing.
 install_needs() {
@@ -107,22 +97,21 @@ END
 # prepare_host NAME BIN: what the host of that name needs; BIN is the folder of the built programs. A name that is none is
 # left to the program to refuse.
 prepare_host() {
+  local rows=()
   mkdir -p "$build/hosts" || die "cannot write to $build"
+  mapfile -t rows < <(needs_of "$1")
+  [[ ${#rows[@]} != 0 ]] || return 0
+  install_needs "${rows[@]}"
   case $1 in
     qemu-svm)
-      install_needs "${needs_of_qemu_svm[@]}"
       fetch_kernel
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
       ;;
     bochs-vmx)
-      install_needs "${needs_of_bochs_vmx[@]}"
       fetch_kernel
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
       make_linux_iso
       ;;
-    vmx-kvm) install_needs "${needs_of_vmx_kvm[@]}" ;;
-    image) install_needs "${needs_of_image[@]}" ;;
-    *) return 0 ;;
   esac
   : >"$build/hosts/.prepared-$1"
 }

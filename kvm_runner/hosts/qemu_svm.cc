@@ -77,7 +77,7 @@ class QemuMachine final : public LiveHost {
                                       "-append",
                                       kCommandLine};
     if (!state.empty()) {
-      words.push_back("-incoming");
+      words.emplace_back("-incoming");
       words.push_back("exec:exec cat < '" + state + "'");
     }
     if (!emulator_.start(words, messages_, "", why)) return false;
@@ -127,14 +127,18 @@ class QemuSvm {
     return true;
   }
 
+  bool is_saved() const {
+    std::error_code error;
+    return fs::exists(state_, error);
+  }
+
   const std::string& version() const { return version_; }
 
   std::unique_ptr<LiveHost> start(std::string& why) const {
-    std::error_code error;
-    if (!fs::exists(state_, error) && !save(why)) return nullptr;
+    if (!is_saved() && !save(why)) return nullptr;
     auto machine = std::make_unique<QemuMachine>();
     // Where no state can be kept every start is a boot.
-    if (!machine->start(files_, fs::exists(state_, error) ? state_ : "", why)) return nullptr;
+    if (!machine->start(files_, is_saved() ? state_ : "", why)) return nullptr;
     return machine;
   }
 
@@ -177,6 +181,12 @@ class QemuSvm {
 };
 
 }  // namespace
+
+bool qemu_svm_is_saved() {
+  QemuSvm host;
+  std::string why;
+  return host.prepare(why) && host.is_saved();
+}
 
 std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, bool watched,
                                              std::string& why) {
