@@ -28,7 +28,10 @@ std::span<const Idiom> event_idioms();   // SMM, INIT, CPUID, vCPUs made anew
 std::span<const Idiom> tdp_idioms();     // kinds of memory, prefault, large pages, clearing the log
 std::span<const Idiom> overlap_idioms();  // one operation inside another
 
-// All of them, list by list.
+// Of traces that are a hypervisor: elsewhere they are all skipped, and so they are not among all.
+std::span<const Idiom> nested_idioms();
+
+// All others, list by list.
 std::span<const std::span<const Idiom>> all_idioms();
 
 // Appends one idiom, chosen by weight.

@@ -99,15 +99,27 @@ INSTANTIATE_TEST_SUITE_P(Idioms, InEachMode, testing::ValuesIn(kAllModes), [](co
   return name;
 });
 
+Machine hypervisor_of(Mode mode) {
+  Machine m = machine_of(mode);
+  m.core = Dimension::kBare;
+  m.nested = Nesting::kNpt;
+  m.vendor = Vendor::kAmd;
+  m.host_levels = 4;
+  return m;
+}
+
 TEST_P(InEachMode, EveryIdiomIsLegalBoundedAndVaries) {
-  for (const auto& list : all_idioms()) {
+  std::vector<std::pair<std::span<const Idiom>, Machine>> all;
+  for (const auto& list : all_idioms()) all.emplace_back(list, machine_of(GetParam()));
+  all.emplace_back(nested_idioms(), hypervisor_of(GetParam()));
+  for (const auto& [list, machine] : all) {
     for (const Idiom& idiom : list) {
       std::set<std::string> texts;
-      sample(idiom, machine_of(GetParam()), 100, [&](const Written& w) {
+      sample(idiom, machine, 100, [&, m = machine](const Written& w) {
         ASSERT_FALSE(w.ops.empty()) << idiom.name;
         ASSERT_LE(w.ops.size(), kMaxIdiomOps) << idiom.name;
         Trace t;
-        t.machine = machine_of(GetParam());
+        t.machine = m;
         t.ops = w.ops;
         for (const Op& op : t.ops) {
           EXPECT_LT(op.vcpu, t.machine.vcpus) << idiom.name;
@@ -122,6 +134,23 @@ TEST_P(InEachMode, EveryIdiomIsLegalBoundedAndVaries) {
       EXPECT_GT(texts.size(), 3u) << idiom.name;
     }
   }
+}
+
+// A hypervisor's trace runs a guest, and edits what the guest runs on.
+TEST_P(InEachMode, HypervisorsHaveGuests) {
+  const Machine machine = hypervisor_of(GetParam());
+  Rng rng(1);
+  Survey survey;
+  survey.begin(machine);
+  std::vector<Op> ops;
+  Sketch sketch(rng, survey, ops);
+  for (int i = 0; i < 200; ++i) write_any_idiom(sketch);
+  const auto count = [&](Verb verb) {
+    return std::count_if(ops.begin(), ops.end(), [&](const Op& op) { return op.verb == verb; });
+  };
+  EXPECT_GT(count(Verb::kVmEnter), 100);
+  EXPECT_GT(count(Verb::kNptMap), 200);
+  EXPECT_GT(count(Verb::kAccess), 300);
 }
 
 Machine machine_with_private_memory(std::uint32_t tdp) {

@@ -57,6 +57,20 @@ Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva) {
   return say(Verb::kInvpcid, {{Field::kType, type}, {Field::kPcid, pcid}, {Field::kGva, gva}});
 }
 
+Op npt_map(std::uint64_t ngpa, std::uint64_t gpa, unsigned level, std::uint64_t root,
+           std::uint64_t bits) {
+  return say(Verb::kNptMap, {{Field::kGva, ngpa},
+                             {Field::kGpa, gpa},
+                             {Field::kSize, level},
+                             {Field::kCr3, root},
+                             {Field::kPte, bits}});
+}
+Op vm_enter(std::uint64_t root, std::uint64_t asid, std::uint64_t tlb_control) {
+  return say(Verb::kVmEnter,
+             {{Field::kValue, root}, {Field::kPcid, asid}, {Field::kType, tlb_control}});
+}
+Op vm_exit() { return say(Verb::kVmExit, {}); }
+
 Op sregs(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer) {
   return say(Verb::kSregs,
              {{Field::kCr0, cr0}, {Field::kCr3, cr3}, {Field::kCr4, cr4}, {Field::kEfer, efer}});

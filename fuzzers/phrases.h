@@ -21,6 +21,12 @@ Op map(std::uint64_t gva, std::uint64_t gpa, unsigned level);  // level 1..3
 Op invlpg(std::uint64_t gva);
 Op invpcid(std::uint64_t type, std::uint64_t pcid, std::uint64_t gva);
 
+// Of a hypervisor: levels as of map; `bits` those of the last entry.
+Op npt_map(std::uint64_t ngpa, std::uint64_t gpa, unsigned level, std::uint64_t root,
+           std::uint64_t bits);
+Op vm_enter(std::uint64_t root, std::uint64_t asid, std::uint64_t tlb_control);
+Op vm_exit();
+
 Op sregs(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer);
 Op get(Reg reg);
 Op invlpga(std::uint64_t gva, std::uint64_t asid);

@@ -29,7 +29,9 @@ constexpr double kLine = 1.0, kPlainLine = 10.0;  // between progress lines, on 
 constexpr double kWrapUp = 30, kWrapUpInterrupted = 5;  // most time for findings after the end
 
 // Shadow paging is what the machine says; whether KVM shadows is its module's matter.
-bool host_can_be(const fuzz::Config& config) { return config.name.compare(0, 7, "shadow-") == 0; }
+bool host_can_be(const fuzz::Config& config) {
+  return config.name.compare(0, 7, "shadow-") == 0 || config.needs_host;
+}
 
 std::string host_config_names() {
   std::string names;
@@ -209,6 +211,9 @@ int fuzz_host(const fuzz::FuzzOptions& options, const SubjectWords& words) {
   if (const auto config = fuzz::find_config(options.config); !config || !host_can_be(*config))
     throw Failure(fmt::format("--config: found `{}`; subject {} has: {}", options.config,
                               words.subject, host_config_names()));
+  if (fuzz::find_config(options.config)->needs_host && !hosts::can_nest(variant))
+    throw Failure(fmt::format("--config {}: there are no hypervisors as guests on {}",
+                              options.config, label_of(variant)));
   return Run(options, variant).run();
 }
 

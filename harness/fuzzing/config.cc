@@ -59,6 +59,18 @@ void constrain_ept_noad(Machine& m) {
 
 void constrain_npt(Machine& m) { constrain_tdp(m, Dimension::kNpt, Vendor::kAmd); }
 
+// The trace is a hypervisor. Its tables have four levels or five: nested ones of PAE paging are
+// walked by few who run it (kvm_runner/nested).
+void constrain_nested_npt(Machine& m) {
+  m.core = Dimension::kBare;
+  m.nested = Nesting::kNpt;
+  m.vendor = Vendor::kAmd;
+  m.features |= feature::kNx | feature::kPae;
+  m.memory_mib = std::min<std::uint32_t>(m.memory_mib, 64);
+  m.host_levels = static_cast<std::uint8_t>(std::max<unsigned>(m.host_levels, 4));
+  reconcile(m);
+}
+
 void constrain_any(Machine& m) {
   switch (m.core) {
     case Dimension::kEpt:
@@ -115,6 +127,8 @@ std::span<const Config> configs() {
       {"ept-noad", "The same on hardware without accessed and dirty flags for EPT.",
        constrain_ept_noad},
       {"npt", "Guests in any paging mode, AMD's nested page tables.", constrain_npt},
+      {"nested-npt", "Hypervisors with guests on AMD's nested page tables; on a host of KVM alone.",
+       constrain_nested_npt, false, true},
       {"tdp-smp", "Two to four vCPUs that are inside the core at once, EPT or NPT.",
        constrain_tdp_smp, true},
   };

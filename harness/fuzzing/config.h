@@ -18,6 +18,7 @@ struct Config {
   std::string_view does;  // one sentence
   void (*mode)(Machine&);
   bool interleaves = false;                   // `at` blocks
+  bool needs_host = false;                    // for real MMUs only: `--subject kvm`
   std::optional<std::uint32_t> options = {};  // of the core: these and no others; or any
 
   // Brings any legal machine into the configuration; one that is in it stays as it is.

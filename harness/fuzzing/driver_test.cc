@@ -227,6 +227,7 @@ TEST(Config, EachIsAFixedPointOfItsOwn) {
     const bool keeps = c.name == "all" || c.name == "tdp-smp";
     EXPECT_EQ(m.core, c.name == "npt" || keeps    ? Dimension::kNpt
                       : c.name.starts_with("ept") ? Dimension::kEpt
+                      : c.needs_host              ? Dimension::kBare
                                                   : Dimension::kShadow);
     EXPECT_TRUE(m.core != Dimension::kEpt || m.vendor == Vendor::kIntel);
     EXPECT_TRUE(m.core != Dimension::kNpt || m.vendor == Vendor::kAmd);

@@ -66,6 +66,8 @@ class Run {
   std::string prepare() {
     config_ = find_config(options_.config);
     if (!config_) return "no configuration '" + options_.config + "'; there are: " + config_names();
+    if (config_->needs_host)
+      return "configuration '" + options_.config + "' is for subject kvm and a host";
     if (options_.unicorn_share > 100) return "--unicorn-share is a percentage, 0 to 100";
     if (options_.seconds < 0) return "--seconds must not be negative";
     std::string missing = missing_program();

@@ -39,6 +39,11 @@ bool is_slow(std::string_view host, std::string_view subject) {
 // An agent in a Linux has its tracepoints.
 bool can_watch(const HostVariant& variant) { return variant.subject == "kvm"; }
 
+// KVM gives its guests nested paging if it has it itself.
+bool can_nest(const HostVariant& variant) {
+  return variant.host == "qemu-svm" && variant.name == "npt=1";
+}
+
 std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
                                                      bool watched) {
   const std::string means(variant.means);

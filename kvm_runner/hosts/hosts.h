@@ -29,6 +29,8 @@ bool is_slow(std::string_view host, std::string_view subject);
 
 // Whether its host can say what programs reach in a hypervisor.
 bool can_watch(const HostVariant& variant);
+// Whether programs may be hypervisors there (../nested).
+bool can_nest(const HostVariant& variant);
 
 // Starts it. Null, and why, if it cannot be had here. `watched`: with each answer comes what the
 // program was the first to reach (remote/seen_map.h).
