@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kvm_runner/batch_page.h"
 #include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
@@ -21,6 +22,9 @@ void set_descriptor_registers(const Layout& layout, bool long_mode, kvm_sregs& s
                               unsigned index);
 // CS, SS and the data segments of ring `cpl` (0 or 3) in 64-bit mode.
 void set_ring(kvm_sregs& sregs, std::uint8_t cpl);
+
+// What the interpreter of batches finds for vCPU `index` of 64-bit mode, without commands.
+void build_batch_context(const Layout& layout, unsigned index, BatchPage& page);
 
 // What IRET takes from the stack to go to CPL 3 of 32-bit code.
 struct UserFrame32 {

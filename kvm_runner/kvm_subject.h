@@ -5,14 +5,17 @@
 // guest itself, host events by real memslot calls and real mappings.
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "harness/subject.h"
+#include "kvm_runner/batch_rules.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/subjects.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
 
@@ -21,11 +24,23 @@ namespace twinwalk::kvm {
 class KvmSubject final : public Subject {
  public:
   // False and the reason without a usable /dev/kvm.
-  bool open(std::string& why);
+  bool open(std::string& why, Driving driving = Driving::kFaster);
 
   const SubjectInfo& info() const override { return info_; }
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
+
+  // Never kFaster: that is decided by open().
+  Driving driving() const { return driving_; }
+  void drive(Driving driving) { driving_ = driving; }
+  // Runs a short program some times, each way.
+  KvmPace measure_pace();
+  // Since open().
+  struct Driven {
+    std::uint64_t batches = 0, batched = 0, alone = 0;  // steps
+    std::uint64_t again = 0;  // programs that had to run again without batches
+  };
+  const Driven& driven() const { return driven_; }
 
  private:
   struct Half {  // the part of an access that lies in one page
@@ -39,10 +54,17 @@ class KvmSubject final : public Subject {
   };
   struct Candidate {  // where a store may land
     unsigned half = 0;
-    std::uint64_t offset = 0, before = 0;  // position in hva space; the word there
+    std::uint64_t offset = 0, before = 0, after = 0;  // position in hva space; the word there
+  };
+  struct Planned {  // a step of a batch
+    std::size_t step = 0;
+    bool calls = false;  // or it is the harness's alone
+    Halves halves;
+    std::vector<Candidate> candidates;
   };
 
   bool start(const Program& program, std::string& why);
+  bool run_all(const Program& program, OutcomeStream& out);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
@@ -60,8 +82,14 @@ class KvmSubject final : public Subject {
   void invlpg(const Op& op, Outcome& out);
   void invpcid(const Op& op, Outcome& out);
   static constexpr std::uint64_t kNoWindow = ~std::uint64_t{0};
-  std::uint64_t window_of(std::uint64_t gpa, bool crosses, const Registers& now);
+  std::uint64_t window_of(std::uint64_t gpa, bool crosses, const Registers& now,
+                          bool reads = false);
   void guest_store(const Op& op, Outcome& out);
+  bool can_store(const Op& op);
+  StubCall store_call(const Op& op, std::uint64_t window) const;
+  void conclude_store(const StubExit& exit, Outcome& out);
+  static Stub read_stub(Reg reg);
+  void conclude_get(const Op& op, const StubExit& exit, Outcome& out);
   bool settle(const StubExit& exit, Outcome& out);
 
   // Accesses (kvm_access.cc).
@@ -69,12 +97,29 @@ class KvmSubject final : public Subject {
   void fetch(const Op& op, const Half& half, Outcome& out);
   Halves split(const Op& op) const;
   static bool lacks_eight_bytes(const Op& op, const Registers& now);
+  StubCall access_call(const Op& op, const Halves& halves) const;
+  void conclude_access(const Op& op, const Halves& halves, const std::vector<Candidate>& candidates,
+                       const StubExit& exit, Outcome& out);
   SkipReason why_not_access(const Op& op, const Halves& halves) const;
   bool halves_differ(const Halves& halves) const;
-  void collect_candidates(const Op& op, const Halves& halves);
-  void note_landings(const Halves& halves, Outcome& out);
+  void collect_candidates(const Op& op, const Halves& halves, std::vector<Candidate>& candidates);
+  void note_landings(const Halves& halves, const std::vector<Candidate>& candidates, Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Op& op, const Half& half);
+
+  // Batches (kvm_batch.cc).
+  std::size_t run_batch(const Program& program, std::size_t first, OutcomeStream& out);
+  void begin_batch();
+  bool plan(const Op& op, std::size_t index);
+  bool plan_root(const Registers& r);
+  bool plan_access(const Op& op, Planned& planned, Vm::BatchedCall& call);
+  bool plan_store(const Op& op, Vm::BatchedCall& call);
+  bool plan_words(Planned& planned, Vm::BatchedCall& call, const Registers& now);
+  bool conclude(const Op& op, Planned& planned, const Vm::BatchedCall& call, const StubExit& exit,
+                const std::uint64_t* words, Outcome& out);
+
+  // Which way is faster (kvm_driving.cc).
+  double microseconds_a_step(const Program& program, Driving driving);
 
   // Host steps (kvm_host_steps.cc).
   void host_store(const Op& op, Outcome& out);
@@ -101,6 +146,7 @@ class KvmSubject final : public Subject {
   SubjectInfo info_;
   Host host_;
   TraceMemory memory_;
+  ForetoldMemory foretold_{memory_};  // as it is, but while a batch is planned
   std::unique_ptr<Vm> vm_;
   Machine machine_;
   std::array<Registers, kMaxVcpus> registers_;
@@ -111,6 +157,15 @@ class KvmSubject final : public Subject {
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;
   std::vector<Candidate> candidates_;
+
+  Driving driving_ = Driving::kAlone;
+  Driven driven_;
+  std::chrono::duration<double, std::micro> steps_took_{};  // of the last program
+  std::vector<Planned> planned_;
+  std::vector<Vm::BatchedCall> calls_;
+  std::vector<std::uint64_t> words_;
+  std::vector<StubExit> exits_;
+  bool batch_failed_ = false;
 };
 
 }  // namespace twinwalk::kvm

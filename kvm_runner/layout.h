@@ -53,13 +53,16 @@ inline constexpr unsigned kHarnessSlot = 32, kSpareSlot = 33;
 namespace harness_page {
 inline constexpr unsigned kPml4 = 0, kPdpt = 1, kPd = 2, kPt = 3, kWindowPt = 4,
                           kPdPae = kWindowPt + kWindowTables, kPt32 = kPdPae + 1, kIdt = kPt32 + 1,
-                          kCode = kIdt + 1,       // supervisor
-    kUserCode = kCode + 1,                        // user
-    kCode32 = kUserCode + 1,                      // the same of 32-bit code
-    kUserCode32 = kCode32 + 1,                    //
-    kPerCpu = kUserCode32 + 1,                    //
-    kPagesPerCpu = 2,                             // GDT, TSSs and INVPCID descriptor; then stack
-    kSpare = kPerCpu + kPagesPerCpu * kMaxVcpus,  // backs kSpareSlot
+                          kCode = kIdt + 1,  // supervisor
+    kUserCode = kCode + 1,                   // user
+    kCode32 = kUserCode + 1,                 // the same of 32-bit code
+    kUserCode32 = kCode32 + 1,               //
+    kPerCpu = kUserCode32 + 1,               //
+    kPagesPerCpu = 2,                        // GDT, TSSs and INVPCID descriptor; then stack
+    kBatchCode = kPerCpu + kPagesPerCpu * kMaxVcpus,
+                          kBatch = kBatchCode + 1,  // BatchPage (batch_page.h)
+    kBatchWords = kBatch + 1,
+                          kSpare = kBatchWords + 1,  // backs kSpareSlot
     kCount = kSpare + 1;
 }  // namespace harness_page
 static_assert(harness_page::kCount * kPage <= kHarnessSpan);

@@ -38,6 +38,8 @@ class TraceMemory final : public WordReader {
   // Puts the runner's entry of that mode into the root table at gpa. False if there is no slot, or
   // if the trace has a present entry of its own in that place.
   bool plant(Mode mode, std::uint64_t root);
+  // Whether plant() would change nothing.
+  bool has_planted(Mode mode, std::uint64_t root) const;
   // Whether some of the word at that position is the runner's.
   bool is_planted(std::uint64_t offset) const;
   // False if a planted entry has been overwritten.

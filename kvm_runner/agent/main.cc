@@ -58,6 +58,7 @@ class LinuxHost final : public remote::FarEnd {
   }
 
   //   kvm NAME [PARAMETER...]   loads that module of KVM in place of the one that is there
+  //   drive alone|batched       how the guest's steps are driven; without it the faster way
   //   describe
   //   watch                     from now on says what programs reach in KVM's MMU
   bool carry_out(const std::string& command) override {
@@ -67,6 +68,7 @@ class LinuxHost final : public remote::FarEnd {
     std::getline(words >> std::ws, parameters);
     if (verb == "describe") return true;
     if (verb == "watch") return watch();
+    if (verb == "drive") return drive(name);
     if (verb != "kvm") return false;
     subject_.reset();
     why_.clear();
@@ -94,9 +96,16 @@ class LinuxHost final : public remote::FarEnd {
     return true;  // programs run all the same; that nothing is seen tells
   }
 
+  bool drive(const std::string& way) {
+    if (way != "alone" && way != "batched") return false;
+    driving_ = way == "alone" ? Driving::kAlone : Driving::kBatched;
+    subject_.reset();
+    return true;
+  }
+
   void open() {
     std::string why;
-    auto subject = make_kvm_subject(why);
+    auto subject = make_kvm_subject(why, driving_);
     if (subject != nullptr) {
       subject_ = std::make_unique<WatchedSubject>(std::move(subject));
     } else if (why_.empty()) {
@@ -106,6 +115,7 @@ class LinuxHost final : public remote::FarEnd {
 
   std::unique_ptr<Subject> subject_;
   std::string why_;
+  Driving driving_ = Driving::kFaster;
   MmuWatch watch_;
 };
 
