@@ -52,9 +52,15 @@ BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
   target_.prefetch(std::move(programs));
   BatchCounts counts;
   for (const Trace& trace : traces_) {
-    const CheckResult result = checker_.check(trace);
+    ResultLine line;
+    bool have_line = !plan_.line;
+    const CheckResult result = checker_.check(trace, [&](const CheckEvent& event) {
+      if (have_line || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
+      have_line = true;
+      line = plan_.line(checker_, event);
+    });
     ++counts.execs;
-    counts.ops += trace.ops.size();
+    counts.ops += result.steps - result.skip;
     counts.checks += result.checks;
     counts.skipped += result.skip;
     counts.known += result.known;
@@ -65,7 +71,7 @@ BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
     counts.news += fresh;
     if (!agrees) {
       ++counts.divergences;
-      diverged.push_back({trace, result, plan_.name ? plan_.name(checker_, result) : ""});
+      diverged.push_back({trace, result, plan_.name ? plan_.name(checker_, result) : "", line});
     } else if (fresh != 0 && on_new) {
       on_new(trace);
     }

@@ -14,6 +14,7 @@
 #include "fuzzers/population.h"
 #include "harness/checker.h"
 #include "harness/fuzzing/config.h"
+#include "harness/trace/result_line.h"
 
 namespace twinwalk::fuzz {
 
@@ -34,6 +35,8 @@ struct BatchPlan {
   std::function<void(Trace&)> fit;
   // What tells one finding from another; of the checker's last check, which diverged.
   std::function<std::string(const Checker&, const CheckResult&)> name;
+  // What is kept of the first divergence of a trace, while it is looked at.
+  std::function<ResultLine(const Checker&, const CheckEvent&)> line;
   std::uint64_t seed = 1;
   std::size_t batch = 32;  // programs
   // A trace: a program there costs as much as many of its steps. Seeds are taken as they are.
@@ -41,6 +44,7 @@ struct BatchPlan {
 };
 
 struct BatchCounts {
+  // ops: steps that ran
   std::uint64_t execs = 0, ops = 0, checks = 0, skipped = 0, known = 0, divergences = 0, news = 0;
 };
 
@@ -48,6 +52,7 @@ struct Diverged {
   Trace trace;
   CheckResult result;
   std::string name;  // BatchPlan::name
+  ResultLine line;   // BatchPlan::line
 };
 
 class BatchFuzzer {

@@ -75,6 +75,7 @@ CheckResult Checker::check(const Trace* trace, const Program& program, const Che
   left_out_ = SkipReason::kNone;
   left_open_ = false;
   subject_.run(program, outcomes_);
+  result.complaint = outcomes_.complaint_text;
   if (outcomes_.ended.empty()) {
     judge_all(trace, report, result);
   } else {

@@ -42,6 +42,7 @@ struct CheckResult {
   std::uint64_t known = 0;  // accepted divergences that reproduced; not in `diverge`
   std::uint64_t unicorn_checks = 0, unicorn_skipped = 0;
   bool unicorn_died = false;
+  std::string complaint;  // the subject's own words, if it stopped or found something wrong
   // The first divergence that is not known; kNone if there is none.
   DivergenceClass divergence = DivergenceClass::kNone;
   std::uint32_t step = 0, op = 0;

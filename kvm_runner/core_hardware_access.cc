@@ -213,6 +213,7 @@ Attempt CoreHardware::resolve(const Op& op, const StubExit& exit, Outcome& out) 
       return Attempt::kOver;
     case StubExit::Kind::kHang:
       return stop(Complaint::kLiveness, "the vCPU does not come back", out);
+    case StubExit::Kind::kLeftGuest:  // of a hypervisor in the VM: there is none
     case StubExit::Kind::kBroken:
       return stop(exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why.c_str(), out);
     case StubExit::Kind::kException:

@@ -23,6 +23,9 @@ void set_descriptor_registers(const Layout& layout, bool long_mode, kvm_sregs& s
 // CS, SS and the data segments of ring `cpl` (0 or 3) in 64-bit mode.
 void set_ring(kvm_sregs& sregs, std::uint8_t cpl);
 
+// The type of a TSS that is not in use.
+inline constexpr std::uint8_t kAvailableTss = 9;
+
 // What the interpreter of batches finds for vCPU `index` of 64-bit mode, without commands.
 void build_batch_context(const Layout& layout, unsigned index, BatchPage& page);
 

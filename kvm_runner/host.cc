@@ -118,6 +118,10 @@ bool Host::open(std::string& why) {
     if (entry.function == 0)
       vendor_ = entry.ebx == 0x68747541 ? Vendor::kAmd : Vendor::kIntel;  // "Auth"
     if (entry.function == 0x80000008) maxphyaddr_ = entry.eax & 0xff;
+    if (entry.function == 0x8000000a) {  // APM 3 "CPUID Fn8000_000A: SVM Features"
+      nested_paging_ = (entry.edx & 1) != 0;
+      flush_by_asid_ = (entry.edx >> 6 & 1) != 0;
+    }
     for (const FeatureBit& f : kFeatureBits) {
       if (entry.function == f.leaf && entry.index == 0 &&
           (output_of(entry, f.output) >> f.bit & 1) != 0) {

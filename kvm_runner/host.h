@@ -45,8 +45,14 @@ class Host {
   // Its walker sets A in PDPTEs of PAE paging (corpus/known, qemu-tcg-pdpte-accessed), and tries
   // for ever where they are in read-only memory.
   bool sets_a_in_pdptes() const { return translated_ && !shadows_; }
+  // Its MOV to CR3 takes reserved bits, with which no VM entry of KVM's is possible any more.
+  bool takes_reserved_cr3() const { return translated_ && !shadows_; }
   // It has guests in 4-level mode only: the same kind of KVM.
   bool only_4_level() const { return emulates_supervisor_; }
+
+  // Guests may be hypervisors with nested paging, SVM's; and have VMRUN flush one ASID.
+  bool offers_nested_paging() const { return nested_paging_; }
+  bool flushes_by_asid() const { return flush_by_asid_; }
 
   // CPUID for a guest that is `machine`, as far as the host can: features that either lacks are
   // off.
@@ -61,7 +67,7 @@ class Host {
   unsigned maxphyaddr_ = 36;
   Vendor vendor_ = Vendor::kIntel;
   bool smaller_maxphyaddr_ = false, shadows_ = false, emulates_supervisor_ = false,
-       translated_ = false;
+       translated_ = false, nested_paging_ = false, flush_by_asid_ = false;
   std::vector<kvm_cpuid_entry2> cpuid_;
   std::string version_;
 };

@@ -307,13 +307,15 @@ std::vector<std::string> words_of(const json& object) {
   return words;
 }
 
-// "#PF ec=A|B cr2=C": the bits' names and the rest; false for any other text.
+// "#PF ec=A|B cr2=C", "#NPF code=A|B gpa=C": the bits' names and the rest; false for any other
+// text.
 bool split_fault(std::string_view text, std::set<std::string>& bits, std::string_view& address) {
-  constexpr std::string_view kStart = "#PF ec=", kAddress = " cr2=";
-  const std::size_t at = text.find(kAddress);
-  if (text.substr(0, kStart.size()) != kStart || at == text.npos) return false;
+  const bool nested = text.substr(0, 4) == "#NPF";
+  const std::string_view start = nested ? "#NPF code=" : "#PF ec=";
+  const std::size_t at = text.find(nested ? " gpa=" : " cr2=");
+  if (text.substr(0, start.size()) != start || at == text.npos) return false;
   address = text.substr(at);
-  std::string_view names = text.substr(kStart.size(), at - kStart.size());
+  std::string_view names = text.substr(start.size(), at - start.size());
   while (!names.empty() && names != "0") {
     const std::size_t end = names.find('|');
     bits.emplace(names.substr(0, end));
@@ -322,13 +324,35 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
-// "gfn 0xN among them" was allowed, and that is where `map` puts tables.
+// Whether the walk of an access before went through a table there. The last entry of a path is a
+// leaf, or leads nowhere.
+bool is_walked_table(const DivergentStep& s, std::uint64_t gfn) {
+  for (std::uint32_t step = 0; step < s.index; ++step) {
+    for (const Path& path : s.outcomes.steps[step].path) {
+      for (unsigned i = 0; i + 1 < path.count; ++i) {
+        if ((path.entry[i] & pte::kAddressMask) / kvm::kPage == gfn) return true;
+      }
+    }
+  }
+  return false;
+}
+
+// IA32_VMX_EPT_VPID_CAP, bit 21, where the version tells it, and the machine's own word. SDM 3D
+// "Capability Reporting": VPID and EPT.
+bool has_ept_ad(const DivergentStep& s) {
+  constexpr std::uint64_t kAccessedDirty = 1u << 21;
+  std::uint64_t capabilities = kAccessedDirty;
+  number_behind(s.subject.version, " ept-vpid=0x", capabilities);
+  return (s.program.machine.tdp & tdp::kAd) != 0 && (capabilities & kAccessedDirty) != 0;
+}
+
+// "gfn 0xN among them" was allowed, and that is where `map` puts tables, or a table that was used.
 bool lost_table(const DivergentStep& s) {
   constexpr std::string_view kStart = "gfn 0x";
   const std::string& allowed = s.verdict.allowed;
   if (allowed.compare(0, kStart.size(), kStart) != 0) return false;
   const std::uint64_t gfn = std::strtoull(allowed.c_str() + kStart.size(), nullptr, 16);
-  return gfn - kTablePool / kvm::kPage < kTablePoolPages;
+  return gfn - kTablePool / kvm::kPage < kTablePoolPages || is_walked_table(s, gfn);
 }
 
 std::string error_code_change(const Verdict& verdict) {
@@ -382,7 +406,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "cpl") return access ? std::to_string(cpl_at(s, s.index)) : "";
   if (name == "rule") return s.verdict.rule != nullptr ? std::string(s.verdict.rule->id) : "";
   if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
-  if (name == "ept-ad") return flag((s.program.machine.tdp & tdp::kAd) != 0);
+  if (name == "ept-ad") return flag(has_ept_ad(s));
   if (name == "lost-table") return flag(lost_table(s));
   if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
   if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);

@@ -42,7 +42,8 @@ struct KnownDeviation {
 //   verb, class, field     of step and verdict, as named in traces and results
 //   access, register       of the step, empty for other verbs
 //   cpl                    at which the access ran: 0, 3
-//   ec-change              of a #PF whose error code alone is wrong: the bits that it lacks and
+//   ec-change              of a #PF or #NPF whose error code alone is wrong: the bits that it lacks
+//   and
 //                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
 //   ec-rsvd                1: a #PF with RSVD was got
 //   rule                   id of the rule that decided (oracle/rules.cc)
@@ -59,7 +60,8 @@ struct KnownDeviation {
 //   mode                   paging mode of the step's vCPU
 //   path-ps, path-high     1: an entry of the access's path has PS; has one of the bits 62:52
 //   upper-g                1: a present PML4E or PML5E of the access's path has G
-//   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no fault, and nothing has
+//   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no
+//   fault, and nothing has
 //                          invalidated what it found
 //   sregs-unchanged        1: the last `sregs` of the step's vCPU changed no register
 //   page-zero              1: the access begins in the first page of linear space
@@ -71,16 +73,18 @@ struct KnownDeviation {
 //                          last wrote a register in a way that loads PDPTEs
 //   pdpte-walked           1: PAE: a PDPTE that the access goes by has an A that a walk has set
 //   pdpte-at-cr0           1: PAE: a PDPTE that the access goes by was another in memory than the
-//   one
-//                          that was loaded, when this vCPU last wrote CR0 in a way that loads none
+//                          one that was loaded, when this vCPU last wrote CR0 in a way that loads
+//                          none
 //   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else
 //   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
 //                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored, or that
 //                          a walk of it by the PDPTEs that were loaded meets
 //   refused-for-pdptes     1: a write of a register of this vCPU was refused with pdpte-reserved,
 //                          and no later one of that register was taken
-//   ept-ad                 1: the second dimension of the machine has accessed and dirty flags
-//   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables
+//   ept-ad                 1: the second dimension has accessed and dirty flags: the machine's, and
+//                          the processor's by its capabilities where the version tells them
+//   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables, or a
+//                          table through which an access before went
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.

@@ -110,6 +110,36 @@ TEST(KnownDeviations, SregsThatChangeNothingAreTold) {
   EXPECT_EQ(fact("mov cr3=0x100000"), "0");  // there is none
 }
 
+// Facts of a dirty-get that lacks `gfn`, after a load whose walk went through the table 0x20000.
+std::string lost_table_and_ad(const char* tdp, const std::string& version, const char* gfn) {
+  const ParseResult parsed = parse(std::string("walk 1\nmachine core=ept tdp=") + tdp +
+                                       "\naccess read gva=0x400000\ndirty-get slot=0\n",
+                                   "test");
+  EXPECT_TRUE(parsed);
+  Program program;
+  Lowering().lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(program.steps.size());
+  Path& path = outcomes.steps[0].path[0];
+  path.count = 2;
+  path.entry[0] = 0x2000'0027;
+  path.entry[1] = 0x3000'0027;
+  const SubjectInfo info{"core-vmx", version, Profile::kKvm};
+  Verdict verdict;
+  verdict.allowed = std::string("gfn ") + gfn + " among them";
+  const DivergentStep step{info, program, outcomes, 1, verdict};
+  return fact_of(step, "lost-table") + fact_of(step, "ept-ad");
+}
+
+TEST(KnownDeviations, ALostTableIsOneOfMapsOrOneThatWasWalked) {
+  EXPECT_EQ(lost_table_and_ad("ad", "", "0x20000"), "11");
+  EXPECT_EQ(lost_table_and_ad("ad", "", "0x100"), "11");
+  EXPECT_EQ(lost_table_and_ad("ad", "", "0x30000"), "01") << "where the leaf leads to";
+  EXPECT_EQ(lost_table_and_ad("xo", "", "0x20000"), "10");
+  EXPECT_EQ(lost_table_and_ad("ad", "cpu=x ept-vpid=0xf0106114141 misc=0x1", "0x100"), "10");
+  EXPECT_EQ(lost_table_and_ad("ad", "cpu=x ept-vpid=0xf0106334141 misc=0x1", "0x100"), "11");
+}
+
 TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
   std::string both = entry(R"([{"fact":"cpl","is":"3"}])");
   both.replace(both.find(R"("h")"), 3, R"("a=1 h","b")");

@@ -46,6 +46,11 @@ bool KvmSubject::lacks_eight_bytes(const Op& op, const Registers& now) {
   return op.size == 8 && is_legacy(now) && (now.cr0 & (cr0::kEm | cr0::kTs)) != 0;
 }
 
+// By the tables as they are in memory, or will be at that step of a batch.
+GuestWalk KvmSubject::walk_now(unsigned vcpu, std::uint64_t gva) const {
+  return nested() ? walk_both(vcpu, gva) : walk(foretold_, registers_[vcpu], gva);
+}
+
 KvmSubject::Halves KvmSubject::split(const Op& op) const {
   Halves halves;
   const bool is_fetch = op.access() == AccessKind::kFetch;
@@ -59,7 +64,7 @@ KvmSubject::Halves KvmSubject::split(const Op& op) const {
   if (size > room) halves.half[halves.count++] = {linear(r, gva + room), size - room, {}};
   for (unsigned i = 0; i < halves.count; ++i) {
     Half& half = halves.half[i];
-    if (canonical(r, half.gva)) half.walk = walk(foretold_, r, half.gva);
+    if (canonical(r, half.gva)) half.walk = walk_now(op.vcpu, half.gva);
   }
   return halves;
 }
@@ -116,12 +121,12 @@ void KvmSubject::access(const Op& op, Outcome& out) {
   const Halves halves = split(op);
   const SkipReason reason = why_not_access(op, halves);
   if (reason != SkipReason::kNone) return skip(out, reason);
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   if (op.access() == AccessKind::kFetch) {
     fetch(op, halves.half[0], out);
   } else {
     collect_candidates(op, halves, candidates_);
-    const StubExit exit = vm_->run(op.vcpu, access_call(op, halves));
+    const StubExit exit = run_stub(op.vcpu, access_call(op, halves));
     for (Candidate& c : candidates_) c.after = memory_.trace_word(c.offset & ~std::uint64_t{7});
     conclude_access(op, halves, candidates_, exit, out);
   }
@@ -184,7 +189,7 @@ void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
     if (!canonical(registers(op), half.gva)) continue;
-    out.path[i] = walk(memory_, registers(op), half.gva).path;
+    out.path[i] = walk_now(op.vcpu, half.gva).path;
   }
 }
 
@@ -195,6 +200,7 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
     if (walk.complete && memory_.offset_of(walk.gpa, offset)) lender_.remember(half.gva, offset);
   };
   remember(half.walk);
+  if (nested()) return;  // AMD's, and so without PDPTE registers
   const Registers& r = registers(op);
   std::array<std::uint64_t, 4> pdptes;
   if (mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
@@ -224,7 +230,7 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
   const std::uint8_t cpl = cpl_of(op, registers(op));
   lender_.lend(put);
   const StubExit exit =
-      vm_->run(op.vcpu, {Stub::kFetch, half.gva, 0, cpl, cpl == 0 && registers(op).ac});
+      run_stub(op.vcpu, {Stub::kFetch, half.gva, 0, cpl, cpl == 0 && registers(op).ac});
   lender_.give_back(put);
   const bool arrived = exit.kind == StubExit::Kind::kException && exit.vector == kVectorBp &&
                        exit.rip == half.gva + FetchLender::kWordLength;
@@ -232,6 +238,8 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
     if (settle(exit, out)) stop(out, Complaint::kTrap, "a fetch ran something that is not there");
     if (out.kind == OutcomeKind::kPageFault && out.cr2 == half.gva)
       out.cr2 = linear(registers(op), op.gva);
+    if (out.kind == OutcomeKind::kNestedFault && (out.qualification & npfec::kFinal) != 0)
+      out.gpa[0] |= op.gva & 7;
     return;
   }
   const FetchLender::Lent* found = lender_.found(exit.rax);

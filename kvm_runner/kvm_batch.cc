@@ -71,7 +71,7 @@ bool KvmSubject::plan(const Op& op, std::size_t index) {
   if (op.verb == Verb::kMov) adopt_register(op, after);
   planned.calls = op.verb != Verb::kMov || op.reg() == Reg::kCr3;
   Vm::BatchedCall call{{Stub::kWriteCr3, op.value, 0, 0, now.ac}};
-  if (planned.calls && !(plan_root(now) && plan_root(after))) return false;
+  if (planned.calls && !(plan_root(op.vcpu, now) && plan_root(op.vcpu, after))) return false;
   switch (op.verb) {
     case Verb::kAccess:
       if (!plan_access(op, planned, call)) return false;
@@ -102,10 +102,10 @@ bool KvmSubject::plan(const Op& op, std::size_t index) {
 }
 
 // Planting an entry of the runner's hides a word of the trace's: not before its time.
-bool KvmSubject::plan_root(const Registers& r) {
+bool KvmSubject::plan_root(unsigned vcpu, const Registers& r) {
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   if (memory_.has_planted(mode, root_of(r.cr3))) return true;
-  return calls_.empty() && plant_for(r);
+  return calls_.empty() && plant_for(vcpu, r);
 }
 
 bool KvmSubject::plan_access(const Op& op, Planned& planned, Vm::BatchedCall& call) {

@@ -24,6 +24,7 @@ bool KvmSubject::open(std::string& why, Driving driving) {
 // A VM for the program. False if the host cannot be that machine.
 bool KvmSubject::start(const Program& program, std::string& why) {
   const Machine& machine = program.machine;
+  guests_.reset();
   vm_.reset();
   machine_ = machine;
   registers_.fill(initial_registers(machine));
@@ -34,17 +35,30 @@ bool KvmSubject::start(const Program& program, std::string& why) {
     return why = "the host has a smaller MAXPHYADDR", false;
   if (machine.has(feature::kNx) && (host_.features() & feature::kNx) == 0)
     return why = "no NX", false;
+  if (machine.core == Dimension::kBare) return start_nested(program, why);
   const Layout layout = host_.only_4_level() ? Layout{} : place_for(program);
   if (!memory_.reset(machine, layout)) return why = "more guest memory than is kept seeded", false;
   if (!memory_.plant(machine.mode, kInitialCr3)) return why = "no initial root", false;
-  vm_ = Vm::create(host_, machine, layout, registers_[0], why);
-  if (vm_ == nullptr || apply_slot(0, memory_.slots()[0]) != 0) return false;
+  if (!make_vm(layout, registers_[0], why) || apply_slot(0, memory_.slots()[0]) != 0) return false;
   // Once more, now that PDPTEs can be read.
   for (unsigned v = 0; v < machine.vcpus; ++v) {
     if (is_legacy(registers_[v]) && vm_->set_registers(v, registers_[v]) != 0)
       return why = "KVM_SET_SREGS", false;
   }
   return true;
+}
+
+// What the VM is: the trace's machine, or the one of which the trace is the hypervisor.
+Machine KvmSubject::own_machine() const {
+  return machine_.core == Dimension::kBare ? hypervisor_machine(machine_, host_) : machine_;
+}
+
+bool KvmSubject::make_vm(const Layout& layout, const Registers& registers, std::string& why) {
+  const Machine machine = own_machine();
+  if (keeps_vms_) vm_ = pool_.take(machine);
+  if (vm_ != nullptr && vm_->begin_again(layout, registers, why)) return true;
+  vm_ = Vm::create(host_, machine, layout, registers, why);
+  return vm_ != nullptr;
 }
 
 // A batch that does not go as foretold tells nothing: then the program is run again without.
@@ -64,6 +78,11 @@ bool KvmSubject::run_all(const Program& program, OutcomeStream& out) {
   const bool started = reason == SkipReason::kNone && start(program, why);
   stopped_ = batch_failed_ = false;
   image_valid_ = started;
+  if (started && watcher_ != nullptr) {
+    std::vector<int> vcpus;
+    for (unsigned v = 0; v < vm_->vcpus(); ++v) vcpus.push_back(vm_->vcpu_descriptor(v));
+    watcher_->program_begins(vm_->descriptor(), vcpus);
+  }
   const auto begin = std::chrono::steady_clock::now();
   while (out.steps.size() < program.steps.size()) {
     const std::size_t step_index = out.steps.size();
@@ -73,7 +92,8 @@ bool KvmSubject::run_all(const Program& program, OutcomeStream& out) {
     } else if (stopped_) {
       skip(outcome, SkipReason::kSubjectStopped);
     } else {
-      if (driving_ == Driving::kBatched && run_batch(program, step_index, out) != 0) continue;
+      if (driving_ == Driving::kBatched && !nested() && run_batch(program, step_index, out) != 0)
+        continue;
       if (batch_failed_) break;
       ++driven_.alone;
       step(program.steps[step_index].what, outcome);
@@ -81,8 +101,21 @@ bool KvmSubject::run_all(const Program& program, OutcomeStream& out) {
     out.steps.push_back(outcome);
   }
   steps_took_ = std::chrono::steady_clock::now() - begin;
-  vm_.reset();
+  if (started && watcher_ != nullptr) watcher_->program_ended();
+  // One that had to be stopped is in no state that is known.
+  const bool known = started && !stopped_ && !batch_failed_ && vm_->is_whole();
+  if (keeps_vms_ && known && (!nested() || guests_->call_back())) {
+    pool_.give(own_machine(), std::move(vm_));
+  } else {
+    vm_.reset();
+  }
+  guests_.reset();
   return !batch_failed_;
+}
+
+// By whoever runs the trace's accesses.
+StubExit KvmSubject::run_stub(unsigned vcpu, const StubCall& call) {
+  return nested() ? guests_->run(vcpu, call) : vm_->run(vcpu, call);
 }
 
 bool KvmSubject::read_image(std::uint64_t gpa, std::uint64_t& word) const {
@@ -107,6 +140,7 @@ void KvmSubject::step(const Op& op, Outcome& out) {
   const unsigned known_vcpu = op.vcpu < machine_.vcpus ? op.vcpu : 0;
   const SkipReason reason = why_not(op, machine_, registers_[known_vcpu], host_);
   if (reason != SkipReason::kNone) return skip(out, reason);
+  if (nested()) return nested_step(op, out);
   switch (op.verb) {
     case Verb::kMov:
       return mov(op, out);
@@ -151,7 +185,8 @@ void KvmSubject::step(const Op& op, Outcome& out) {
 
 // The runner's own pages must be reachable through the tables that the vCPU uses, or would use
 // with these registers.
-bool KvmSubject::plant_for(const Registers& r) {
+bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
+  if (nested()) return plant_nested(nested_root(vcpu), r);
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
                                       : mode == Mode::k32Bit ? 0xffff'f000
@@ -192,7 +227,12 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
     case StubExit::Kind::kHang:
       stop(out, Complaint::kLiveness, exit.why);
       return false;
-    case StubExit::Kind::kSecondDimension:  // KVM keeps these to itself
+    case StubExit::Kind::kSecondDimension:  // of a nested guest: others KVM keeps to itself
+      out.kind = OutcomeKind::kNestedFault;
+      out.qualification = exit.nested.qualification;
+      out.gpa[0] = exit.nested.gpa;
+      return false;
+    case StubExit::Kind::kLeftGuest:
     case StubExit::Kind::kBroken:
       stop(out, exit.shutdown ? Complaint::kTrap : Complaint::kNone, exit.why);
       return false;
@@ -219,7 +259,7 @@ bool KvmSubject::settle(const StubExit& exit, Outcome& out) {
 
 void KvmSubject::mov(const Op& op, Outcome& out) {
   if (op.reg() != Reg::kCpl && op.reg() != Reg::kAc) {
-    if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
     write_register(op, out);
     if (out.kind != OutcomeKind::kDone) return;
   }
@@ -259,8 +299,12 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   Registers after = now;
   adopt_register(op, after);
   if (host_.hangs_with(after)) return skip(out, SkipReason::kHostLacksFeature);
+  const bool reserved = !is_legacy(now) && after.cr3 >> machine_.maxphyaddr != 0;
+  if (op.reg() == Reg::kCr3 && reserved && host_.takes_reserved_cr3())
+    return skip(out, SkipReason::kHostLacksFeature);
   if (switches_long_mode(op) || finds_own_a(op, after)) {
-    if (!plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
+    if (nested()) return skip(out, SkipReason::kHostLacksFeature);
+    if (!plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
     return set_registers(op.vcpu, after, OutcomeKind::kGp, out);
   }
   Stub stub = Stub::kWriteCr0;
@@ -289,8 +333,10 @@ void KvmSubject::write_register(const Op& op, Outcome& out) {
   const bool fits = after.cr3 >> machine_.maxphyaddr == 0;
   const bool stays = is_legacy(after) == is_legacy(now) &&
                      (is_legacy(now) || ((after.cr4 ^ now.cr4) & cr4::kLa57) == 0);
-  if (fits && stays && !plant_for(after)) return skip(out, SkipReason::kHostLacksFeature);
-  settle(vm_->run(op.vcpu, {stub, value, 0, 0, now.ac}), out);
+  if (fits && stays && !plant_for(op.vcpu, after)) return skip(out, SkipReason::kHostLacksFeature);
+  // The EFER of a nested guest has SVME, whatever the trace's has: VMRUN demands it.
+  if (nested() && op.reg() == Reg::kEfer) value |= efer::kSvme;
+  settle(run_stub(op.vcpu, {stub, value, 0, 0, now.ac}), out);
 }
 
 // KVM_SET_SREGS; what it does not take is `refused`.
@@ -305,7 +351,7 @@ void KvmSubject::set_registers(unsigned vcpu, const Registers& wanted, OutcomeKi
 void KvmSubject::sregs(const Op& op, Outcome& out) {
   const Registers wanted = with_sregs(op, registers(op));
   if (host_.hangs_with(wanted)) return skip(out, SkipReason::kHostLacksFeature);
-  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(wanted))
+  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(op.vcpu, wanted))
     return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, wanted, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = wanted;
@@ -329,7 +375,7 @@ void KvmSubject::init(const Op& op, Outcome& out) {
 void KvmSubject::new_vcpu(const Op& op, Outcome& out) {
   const Registers start = initial_registers(machine_);
   const bool pae = mode_of(start.cr0, start.cr4, start.efer) == Mode::kPae;
-  if (!plant_for(start) || (pae && !directories_can_be_loaded(start.cr3)))
+  if (!plant_for(op.vcpu, start) || (pae && !directories_can_be_loaded(start.cr3)))
     return skip(out, SkipReason::kHostLacksFeature);
   std::string why;
   if (!vm_->renew_vcpu(host_, machine_, start, op.vcpu, why))
@@ -372,8 +418,8 @@ void KvmSubject::get(const Op& op, Outcome& out) {
     out.value = value_of(now, op.reg());
     return;
   }
-  if (!plant_for(now)) return skip(out, SkipReason::kHostLacksFeature);
-  conclude_get(op, vm_->run(op.vcpu, {read_stub(op.reg()), 0, 0, 0, now.ac}), out);
+  if (!plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
+  conclude_get(op, run_stub(op.vcpu, {read_stub(op.reg()), 0, 0, 0, now.ac}), out);
 }
 
 void KvmSubject::conclude_get(const Op& op, const StubExit& exit, Outcome& out) {
@@ -382,19 +428,20 @@ void KvmSubject::conclude_get(const Op& op, const StubExit& exit, Outcome& out) 
   out.value = exit.rax;
   // PE is the runner's where the trace has not got it.
   if (op.reg() == Reg::kCr0 && (registers(op).cr0 & cr0::kPe) == 0) out.value &= ~cr0::kPe;
+  if (nested() && op.reg() == Reg::kEfer) out.value &= registers(op).efer | ~efer::kSvme;
 }
 
 void KvmSubject::invlpg(const Op& op, Outcome& out) {
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
-  settle(vm_->run(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  settle(run_stub(op.vcpu, {Stub::kInvlpg, op.gva, 0, 0, registers(op).ac}), out);
 }
 
 void KvmSubject::invpcid(const Op& op, Outcome& out) {
-  if (!plant_for(registers(op))) return skip(out, SkipReason::kHostLacksFeature);
+  if (!plant_for(op.vcpu, registers(op))) return skip(out, SkipReason::kHostLacksFeature);
   std::uint64_t* descriptor = vm_->invpcid_descriptor(op.vcpu);
   descriptor[0] = op.pcid;
   descriptor[1] = op.gva;
-  settle(vm_->run(op.vcpu,
+  settle(run_stub(op.vcpu,
                   {Stub::kInvpcid, op.type, vm_->invpcid_linear(op.vcpu), 0, registers(op).ac}),
          out);
 }
@@ -431,11 +478,11 @@ StubCall KvmSubject::store_call(const Op& op, std::uint64_t window) const {
 // A store to guest-physical memory through the runner's own window.
 void KvmSubject::guest_store(const Op& op, Outcome& out) {
   const Registers& now = registers(op);
-  if (!can_store(op) || !plant_for(now)) return skip(out, SkipReason::kHostLacksFeature);
+  if (!can_store(op) || !plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
   const bool crosses = (op.gpa & (kPage - 1)) + op.size > kPage;
   const std::uint64_t window = window_of(op.gpa, crosses, now);
   if (window == kNoWindow) return skip(out, SkipReason::kHostLacksFeature);
-  conclude_store(vm_->run(op.vcpu, store_call(op, window)), out);
+  conclude_store(run_stub(op.vcpu, store_call(op, window)), out);
 }
 
 void KvmSubject::conclude_store(const StubExit& exit, Outcome& out) {
@@ -449,7 +496,7 @@ void KvmSubject::conclude_store(const StubExit& exit, Outcome& out) {
 
 namespace twinwalk {
 
-std::unique_ptr<Subject> make_kvm_subject(std::string& why, Driving driving) {
+std::unique_ptr<VmSubject> make_kvm_subject(std::string& why, Driving driving) {
   auto subject = std::make_unique<kvm::KvmSubject>();
   if (!subject->open(why, driving)) return nullptr;
   return subject;

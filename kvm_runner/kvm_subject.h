@@ -15,13 +15,16 @@
 #include "kvm_runner/batch_rules.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/nested/nested_tables.h"
+#include "kvm_runner/nested/svm_guests.h"
 #include "kvm_runner/subjects.h"
 #include "kvm_runner/trace_memory.h"
 #include "kvm_runner/vm.h"
+#include "kvm_runner/vm_pool.h"
 
 namespace twinwalk::kvm {
 
-class KvmSubject final : public Subject {
+class KvmSubject final : public VmSubject {
  public:
   // False and the reason without a usable /dev/kvm.
   bool open(std::string& why, Driving driving = Driving::kFaster);
@@ -29,6 +32,8 @@ class KvmSubject final : public Subject {
   const SubjectInfo& info() const override { return info_; }
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
+  void keep_vms(bool keep) override { keeps_vms_ = keep; }
+  void set_watcher(VmWatcher* watcher) override { watcher_ = watcher; }
 
   // Never kFaster: that is decided by open().
   Driving driving() const { return driving_; }
@@ -65,6 +70,9 @@ class KvmSubject final : public Subject {
 
   bool start(const Program& program, std::string& why);
   bool run_all(const Program& program, OutcomeStream& out);
+  StubExit run_stub(unsigned vcpu, const StubCall& call);
+  Machine own_machine() const;
+  bool make_vm(const Layout& layout, const Registers& registers, std::string& why);
   void step(const Op& op, Outcome& out);
   void skip(Outcome& out, SkipReason reason);
   void stop(Outcome& out, Complaint complaint, const std::string& text);
@@ -111,7 +119,7 @@ class KvmSubject final : public Subject {
   std::size_t run_batch(const Program& program, std::size_t first, OutcomeStream& out);
   void begin_batch();
   bool plan(const Op& op, std::size_t index);
-  bool plan_root(const Registers& r);
+  bool plan_root(unsigned vcpu, const Registers& r);
   bool plan_access(const Op& op, Planned& planned, Vm::BatchedCall& call);
   bool plan_store(const Op& op, Vm::BatchedCall& call);
   bool plan_words(Planned& planned, Vm::BatchedCall& call, const Registers& now);
@@ -120,6 +128,20 @@ class KvmSubject final : public Subject {
 
   // Which way is faster (kvm_driving.cc).
   double microseconds_a_step(const Program& program, Driving driving);
+
+  // Where the trace is a hypervisor (kvm_nested_steps.cc).
+  bool nested() const { return guests_ != nullptr; }
+  static Machine hypervisor_machine(const Machine& machine, const Host& host);
+  bool start_nested(const Program& program, std::string& why);
+  void nested_step(const Op& op, Outcome& out);
+  void vm_enter(const Op& op, Outcome& out);
+  void hypervisor_store(const Op& op, Outcome& out);
+  void invlpga(const Op& op, Outcome& out);
+  NestedRoot nested_root(unsigned vcpu) const;
+  NestedWalk walk_to_root(const NestedRoot& root, const Registers& registers) const;
+  bool plant_nested(const NestedRoot& root, const Registers& registers);
+  bool plant_nested_root(const NestedRoot& root);
+  GuestWalk walk_both(unsigned vcpu, std::uint64_t gva) const;
 
   // Host steps (kvm_host_steps.cc).
   void host_store(const Op& op, Outcome& out);
@@ -139,7 +161,8 @@ class KvmSubject final : public Subject {
   void take_rings();
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
-  bool plant_for(const Registers& r);
+  bool plant_for(unsigned vcpu, const Registers& r);
+  GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
   bool directories_can_be_loaded(std::uint64_t root) const;
 
@@ -148,6 +171,10 @@ class KvmSubject final : public Subject {
   TraceMemory memory_;
   ForetoldMemory foretold_{memory_};  // as it is, but while a batch is planned
   std::unique_ptr<Vm> vm_;
+  std::unique_ptr<SvmGuests> guests_;  // where the trace is a hypervisor
+  VmPool pool_;
+  bool keeps_vms_ = false;
+  VmWatcher* watcher_ = nullptr;
   Machine machine_;
   std::array<Registers, kMaxVcpus> registers_;
   std::array<std::vector<std::uint64_t>, kMaxSlots>

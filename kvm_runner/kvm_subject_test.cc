@@ -23,7 +23,7 @@ class KvmSubjectTest : public testing::Test {
   Seen run(std::string_view text) { return run_text(*subject_, text); }
   std::string last(std::string_view text) { return run(text).last_text(); }
 
-  std::unique_ptr<Subject> subject_;
+  std::unique_ptr<VmSubject> subject_;
 };
 
 TEST_F(KvmSubjectTest, VersionNamesKernelAndCpu) {
@@ -44,6 +44,30 @@ TEST_F(KvmSubjectTest, StoreIsSeenWhereItLanded) {
   std::uint64_t word = 0;
   ASSERT_TRUE(subject_->read_image(0x5010, word));
   EXPECT_EQ(word, 0x42u);
+}
+
+// What one program does to registers, memory, memslots and translations the next must not meet, be
+// it of the same machine or of another.
+TEST_F(KvmSubjectTest, AKeptVmIsAsGoodAsAFreshOne) {
+  constexpr std::string_view kPrograms[] = {
+      "map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x1234 cpl=3\n"
+      "slot-add slot=2 gpa=0x10000000 pages=4 hva=0x7f0010000000\nmov cr3=0x200000\n",
+      "access read gva=0x400000\n",
+      "map gva=0x400000 gpa=0x5000\naccess read gva=0x400000 cpl=3\nget cr3\n",
+      "slot-delete slot=2\n",
+      "machine mode=pae\nmap gva=0x400000 gpa=0x6000\naccess read gva=0x400000\nget cr4\n",
+      "machine vcpus=2\nmap gva=0x400000 gpa=0x7000\naccess read gva=0x400000 vcpu=1\nmov "
+      "cr3=0x300000 vcpu=1\n",
+      "machine vcpus=2\nget cr3 vcpu=1\nmap gva=0x400000 gpa=0x9000\naccess read gva=0x400000 "
+      "vcpu=1\n",
+  };
+  std::vector<std::vector<std::string>> fresh;
+  for (const std::string_view program : kPrograms) fresh.push_back(run(program).texts);
+  subject_->keep_vms(true);
+  for (unsigned round = 0; round < 3; ++round) {
+    for (std::size_t i = 0; i < std::size(kPrograms); ++i)
+      EXPECT_EQ(run(kPrograms[i]).texts, fresh[i]) << "round " << round << ", program " << i;
+  }
 }
 
 // A host edit that nobody announces may leave the old translation in use: whichever it was, the

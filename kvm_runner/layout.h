@@ -39,6 +39,9 @@ constexpr std::uint64_t reserved_linear(unsigned levels) {
 
 // Below 2^36, the smallest MAXPHYADDR: for programs that never leave IA-32e mode.
 inline constexpr std::uint64_t kHighBase = 0xe'5400'0000;
+// Of traces that are a hypervisor, if they and their guests never leave it: what they map is in
+// another entry of nested roots. Below 2^40, what emulated processors have.
+inline constexpr std::uint64_t kNestedBase = 0x80'5400'0000;
 inline constexpr std::uint64_t kHarnessSpan = 2 << 20;  // reserved; not all of it is backed
 inline constexpr std::uint64_t kHarnessLinear = 0xffff'ffff'8000'0000;
 inline constexpr std::uint64_t kWindowOffset = kHarnessSpan;  // from the pages
@@ -59,7 +62,11 @@ inline constexpr unsigned kPml4 = 0, kPdpt = 1, kPd = 2, kPt = 3, kWindowPt = 4,
     kUserCode32 = kCode32 + 1,               //
     kPerCpu = kUserCode32 + 1,               //
     kPagesPerCpu = 2,                        // GDT, TSSs and INVPCID descriptor; then stack
-    kBatchCode = kPerCpu + kPagesPerCpu * kMaxVcpus,
+    // Of a hypervisor (nested/): tables, and for each vCPU the VMCB and where VMRUN saves the host.
+    kNestedPml4 = kPerCpu + kPagesPerCpu * kMaxVcpus, kNestedPdpt = kNestedPml4 + 1,
+                          kNestedPd = kNestedPdpt + 1, kHypervisorRoot = kNestedPd + 1,
+                          kGuestRoot = kHypervisorRoot + 1, kVmcb = kGuestRoot + 1,
+                          kHostSave = kVmcb + kMaxVcpus, kBatchCode = kHostSave + kMaxVcpus,
                           kBatch = kBatchCode + 1,  // BatchPage (batch_page.h)
     kBatchWords = kBatch + 1,
                           kSpare = kBatchWords + 1,  // backs kSpareSlot

@@ -1,6 +1,7 @@
 #include "kvm_runner/step_limits.h"
 
 #include "kvm_runner/guest_memory.h"
+#include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
 namespace {
@@ -68,9 +69,64 @@ SkipReason why_not_sregs(const Op& op, const Machine& machine, const Registers& 
   return why_not_cr4(after.cr4, machine, host.features());
 }
 
+// A trace that is a hypervisor: AMD's, with nested paging.
+SkipReason why_not_nested(const Machine& machine, const Host& host) {
+  if (machine.nested != Nesting::kNpt || machine.vendor != Vendor::kAmd)
+    return SkipReason::kNestedNotSupported;
+  // A hypervisor in PAE mode is one of 32-bit code: there is none.
+  if (machine.host_levels < 4) return SkipReason::kModeNotSupported;
+  // Room for the runner's pages in the guest's physical addresses (layout.h).
+  const bool long_mode = machine.mode == Mode::k4Level || machine.mode == Mode::k5Level;
+  const bool fits =
+      !long_mode || machine.host_levels == 3 || kNestedBase >> machine.maxphyaddr == 0;
+  std::uint32_t own = feature::kNx | feature::kSvm | feature::kPae;
+  if (machine.host_levels == 5 || machine.mode == Mode::k5Level) own |= feature::kLa57;
+  const bool has = (host.features() & own) == own && machine.has(feature::kNx | feature::kPae);
+  return host.offers_nested_paging() && has && fits && machine.maxphyaddr <= host.maxphyaddr()
+             ? SkipReason::kNone
+             : SkipReason::kHostLacksFeature;
+}
+
+// Of a hypervisor or its guest.
+SkipReason why_not_nested_step(const Op& op, const Machine& machine, const Registers& now,
+                               const Host& host) {
+  switch (op.verb) {
+    case Verb::kMov:
+      // The hypervisor's own processor has what its tables need.
+      if (op.reg() == Reg::kCr4 && (op.value & cr4::kLa57) != 0 && !machine.has(feature::kLa57))
+        return SkipReason::kHostLacksFeature;
+      if (op.reg() == Reg::kEfer && (op.value & efer::kSvme) != 0 && !machine.has(feature::kSvm))
+        return SkipReason::kHostLacksFeature;
+      return why_not_mov(op, machine, now, host);
+    case Verb::kGet:
+      return op.reg() == Reg::kPkru ? why_not_pkru(machine, now, host.features())
+                                    : SkipReason::kNone;
+    case Verb::kInvpcid:
+      return why_not_feature(feature::kInvpcid, machine, host.features());
+    case Verb::kAccess: {
+      // QEMU's walker: its A in PDPTEs would be reserved bits (Host::sets_a_in_pdptes).
+      const bool pae = mode_of(now.cr0, now.cr4, now.efer) == Mode::kPae;
+      return pae && host.sets_a_in_pdptes() ? SkipReason::kHostLacksFeature : SkipReason::kNone;
+    }
+    case Verb::kInvlpg:
+    case Verb::kWrite:
+    case Verb::kVmEnter:
+    case Verb::kVmExit:
+    case Verb::kInvlpga:
+      return SkipReason::kNone;
+    case Verb::kInvept:
+    case Verb::kInvvpid:
+    case Verb::kPmlGet:
+      return SkipReason::kNestedNotSupported;
+    default:
+      return SkipReason::kVerbNotSupported;
+  }
+}
+
 }  // namespace
 
 SkipReason why_not_machine(const Machine& machine, const Host& host) {
+  if (machine.core == Dimension::kBare) return why_not_nested(machine, host);
   if (machine.core != Dimension::kShadow || machine.nested != Nesting::kNone)
     return SkipReason::kModeNotSupported;
   if (machine.mode == Mode::k5Level && (host.features() & feature::kLa57) == 0)
@@ -82,6 +138,7 @@ SkipReason why_not_machine(const Machine& machine, const Host& host) {
 SkipReason why_not(const Op& op, const Machine& machine, const Registers& now, const Host& host) {
   if (op.point != Point::kNone) return SkipReason::kInterleavingNotSupported;
   if (op.vcpu >= machine.vcpus) return SkipReason::kVcpuNotThere;
+  if (machine.core == Dimension::kBare) return why_not_nested_step(op, machine, now, host);
   if (is_of_hypervisor(op.verb)) return SkipReason::kNestedNotSupported;
   switch (op.verb) {
     case Verb::kMov:

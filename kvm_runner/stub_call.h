@@ -41,6 +41,7 @@ struct StubExit {
     kDone,
     kException,        // vector, error_code, cr2, rip
     kSecondDimension,  // of VMX: an EPT violation or misconfiguration, or its log is full
+    kLeftGuest,        // of SVM: VMRUN came back, and the VMCB says why
     kHang,             // the watchdog ended it
     kBroken,  // shutdown, emulation failure, ...: `why`; the vCPU is not to be used any more
   } kind = Kind::kDone;

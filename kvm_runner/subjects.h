@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "harness/subject.h"
@@ -18,9 +19,27 @@ namespace twinwalk {
 // that it may as well keep.
 enum class Driving : std::uint8_t { kFaster, kAlone, kBatched };
 
+// Who looks on while programs run in VMs.
+class VmWatcher {
+ public:
+  virtual ~VmWatcher() = default;
+  // Before the first step of a program: the descriptors of the VM and its vCPUs.
+  virtual void program_begins(int vm, std::span<const int> vcpus) = 0;
+  // After the last one, with the VM still there.
+  virtual void program_ended() = 0;
+};
+
 // `kvm`: the MMU of the host kernel's KVM. A program runs in a VM of its own. kFaster: it measures
 // which way is, in some milliseconds.
-std::unique_ptr<Subject> make_kvm_subject(std::string& why, Driving driving = Driving::kFaster);
+class VmSubject : public Subject {
+ public:
+  // Whether programs may have VMs of former ones, emptied: much faster, and the same to a KVM
+  // that forgets what it derived from memslots when they are deleted. Off at first.
+  virtual void keep_vms(bool keep) = 0;
+  // It must outlive the programs; null: nobody.
+  virtual void set_watcher(VmWatcher* watcher) = 0;
+};
+std::unique_ptr<VmSubject> make_kvm_subject(std::string& why, Driving driving = Driving::kFaster);
 
 // What a step of `kvm` takes here, and which way is taken for it.
 struct KvmPace {

@@ -75,11 +75,10 @@ bool TraceMemory::write(std::uint64_t gpa, unsigned size, std::uint64_t value) {
   return true;
 }
 
-bool TraceMemory::plant(Mode mode, std::uint64_t root) {
-  const RunnerEntry entry = layout_.entry_of(mode);
+bool TraceMemory::plant_entry(std::uint64_t table, const RunnerEntry& entry) {
   if (entry.bytes == 0) return true;
   Planted planted{0, entry.bytes, entry.value, 0};
-  if (!offset_of(root + entry.offset, planted.offset)) return false;
+  if (!offset_of(table + entry.offset, planted.offset)) return false;
   for (Planted& p : planted_) {
     if (p.offset == planted.offset && p.bytes == planted.bytes) {
       // With the value of this mode, and without an A that a processor has set in a PDPTE, where

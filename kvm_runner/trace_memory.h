@@ -37,7 +37,9 @@ class TraceMemory final : public WordReader {
 
   // Puts the runner's entry of that mode into the root table at gpa. False if there is no slot, or
   // if the trace has a present entry of its own in that place.
-  bool plant(Mode mode, std::uint64_t root);
+  bool plant(Mode mode, std::uint64_t root) { return plant_entry(root, layout_.entry_of(mode)); }
+  // The same of any entry in a table at gpa.
+  bool plant_entry(std::uint64_t table, const RunnerEntry& entry);
   // Whether plant() would change nothing.
   bool has_planted(Mode mode, std::uint64_t root) const;
   // Whether some of the word at that position is the runner's.

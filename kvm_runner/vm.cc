@@ -21,7 +21,6 @@ namespace {
 
 constexpr unsigned kMaxExits = 64;  // an access splits into a few exits at most
 constexpr std::uint32_t kMostRingBytes = 64 << 10;
-constexpr std::uint8_t kAvailableTss = 9;  // of 32-bit code
 
 // KVM gave up on INT3 at CPL 0, which the word that a fetch finds ends with: arriving there is all
 // that was asked.
@@ -67,7 +66,6 @@ void Vm::remove(Cpu& cpu) {
 std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const Layout& layout,
                                const Registers& registers, std::string& why) {
   std::unique_ptr<Vm> vm(new Vm);
-  vm->layout_ = layout;
   vm->svm_ = host.vendor() == Vendor::kAmd;
   const auto refuse = [&](const char* what) {
     why = std::string(what) + ": " + std::strerror(errno);
@@ -85,13 +83,43 @@ std::unique_ptr<Vm> Vm::create(const Host& host, const Machine& machine, const L
   if (memory == MAP_FAILED) return refuse("mmap");
   vm->memory_ = static_cast<std::uint64_t*>(memory);
   vm->vcpus_ = machine.vcpus;
-  build_harness_image(layout, vm->memory_, machine.vcpus);
-  errno = vm->set_slot(kHarnessSlot, layout.base, harness_bytes - kPage, memory, 0);
-  if (errno != 0) return refuse("KVM_SET_USER_MEMORY_REGION");
+  if (!vm->add_harness(layout)) return refuse("KVM_SET_USER_MEMORY_REGION");
   for (unsigned i = 0; i < machine.vcpus; ++i) {
     if (!vm->add_vcpu(host, machine, registers, i, why)) return nullptr;
   }
   return vm;
+}
+
+// In memory that is all zeroes. False, and errno, if KVM refuses its memslot.
+bool Vm::add_harness(const Layout& layout) {
+  layout_ = layout;
+  window_entries_ = window_used_ = 0;
+  build_harness_image(layout, memory_, vcpus_);
+  errno = set_slot(kHarnessSlot, layout.base, harness_page::kSpare * kPage, memory_, 0);
+  return errno == 0;
+}
+
+void Vm::drop_memslots() {
+  empty_rings();
+  dirty_.clear();
+  for (unsigned id = 0; memslots_ >> id != 0; ++id) {
+    if ((memslots_ >> id & 1) != 0) set_slot(id, 0, 0, nullptr, 0);
+  }
+}
+
+bool Vm::begin_again(const Layout& layout, const Registers& registers, std::string& why) {
+  std::memset(memory_, 0, harness_page::kCount * kPage);
+  if (!add_harness(layout)) return why = std::strerror(errno), false;
+  for (unsigned i = 0; i < vcpus_; ++i) {
+    const kvm_vcpu_events none{};
+    Cpu& cpu = cpus_[i];
+    cpu.run->s.regs.sregs = cpu.initial_sregs;
+    if (twinwalk_kvm_set_xsave(cpu.fd, cpu.initial_fpu.data()) != 0 ||
+        ioctl(cpu.fd, KVM_SET_VCPU_EVENTS, &none) != 0)
+      return why = "the vCPU's former state stays", false;
+    if (!start_vcpu(i, registers, why)) return false;
+  }
+  return true;
 }
 
 bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
@@ -111,11 +139,28 @@ bool Vm::add_vcpu(const Host& host, const Machine& machine, const Registers& reg
   const auto cpuid = host.cpuid_for(machine);
   errno = -twinwalk_kvm_set_cpuid(cpu.fd, cpuid.data(), static_cast<unsigned>(cpuid.size()));
   if (errno != 0) return refuse("KVM_SET_CPUID2");
-  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.run->s.regs.sregs) != 0) return refuse("KVM_GET_SREGS");
+  if (ioctl(cpu.fd, KVM_GET_SREGS, &cpu.initial_sregs) != 0) return refuse("KVM_GET_SREGS");
+  errno = -twinwalk_kvm_get_xsave(cpu.fd, cpu.initial_fpu.data());
+  if (errno != 0) return refuse("KVM_GET_XSAVE");
+  cpu.run->s.regs.sregs = cpu.initial_sregs;
+  return start_vcpu(index, registers, why);
+}
+
+bool Vm::start_vcpu(unsigned index, const Registers& registers, std::string& why) {
   errno = set_registers(index, registers);
-  if (errno != 0) return refuse("KVM_SET_SREGS");
-  cpu.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  if (errno != 0) return why = std::string("KVM_SET_SREGS: ") + std::strerror(errno), false;
+  cpus_[index].run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   return true;
+}
+
+void Vm::set_task(unsigned vcpu, bool long_mode) {
+  kvm_sregs wanted{};
+  set_descriptor_registers(layout_, long_mode, wanted, vcpu);
+  kvm_run* run = cpus_[vcpu].run;
+  if (run->s.regs.sregs.tr.base == wanted.tr.base) return;
+  run->s.regs.sregs.tr = wanted.tr;
+  if (!long_mode) run->s.regs.sregs.tr.type = kAvailableTss;
+  run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 }
 
 bool Vm::renew_vcpu(const Host& host, const Machine& machine, const Registers& registers,
@@ -164,7 +209,9 @@ int Vm::set_slot(unsigned id, std::uint64_t gpa, std::uint64_t bytes, void* memo
   region.guest_phys_addr = gpa;
   region.memory_size = bytes;
   region.userspace_addr = reinterpret_cast<std::uint64_t>(memory);
-  return ioctl(fd_, KVM_SET_USER_MEMORY_REGION, &region) == 0 ? 0 : errno;
+  if (ioctl(fd_, KVM_SET_USER_MEMORY_REGION, &region) != 0) return errno;
+  memslots_ = bytes == 0 ? memslots_ & ~bit(id) : memslots_ | bit(id);
+  return 0;
 }
 
 int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {
@@ -172,6 +219,12 @@ int Vm::dirty_log(unsigned id, std::uint64_t* bitmap) {
   log.slot = id;
   log.dirty_bitmap = bitmap;
   return ioctl(fd_, KVM_GET_DIRTY_LOG, &log) == 0 ? 0 : errno;
+}
+
+int Vm::allow_vmrun(unsigned vcpu) {
+  constexpr std::uint32_t kHostSaveAddress = 0xc001'0117;  // VM_HSAVE_PA
+  return -twinwalk_kvm_set_msr(cpus_[vcpu].fd, kHostSaveAddress,
+                               layout_.gpa(harness_page::kHostSave + vcpu));
 }
 
 int Vm::clear_dirty_log(unsigned id, std::uint64_t first, std::uint64_t pages,
@@ -250,6 +303,7 @@ void Vm::begin_64(unsigned index, const Call& call) {
   regs.rsp = stack_top(layout_, true, index);
   regs.rdi = call.rdi;
   regs.rsi = call.rsi;
+  regs.r8 = layout_.gpa(harness_page::kVmcb + index);
   regs.rflags = kRflagsFixed | (call.ac ? kRflagsAc : 0);
   if (cpu.cpl == call.cpl) return;
   set_ring(cpu.run->s.regs.sregs, call.cpl);
@@ -335,7 +389,9 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out, std::vector<StubExit>* batch) {
         out.why += ", suberror " + std::to_string(run->internal.suberror);
       return;
     }
-    if (run->io.port != TWINWALK_PORT_DONE) {
+    if (run->io.port == TWINWALK_PORT_LEFT_GUEST) {
+      out.kind = StubExit::Kind::kLeftGuest;
+    } else if (run->io.port != TWINWALK_PORT_DONE) {
       out.kind = StubExit::Kind::kException;
       out.vector = run->io.port - TWINWALK_PORT_EXCEPTION;
       read_exception(static_cast<unsigned>(&cpu - cpus_.data()), out);

@@ -16,6 +16,7 @@
 #include "kvm_runner/batch_page.h"
 #include "kvm_runner/dirty_ring.h"
 #include "kvm_runner/host.h"
+#include "kvm_runner/kvm_abi.h"
 #include "kvm_runner/layout.h"
 #include "kvm_runner/stub_call.h"
 #include "kvm_runner/watchdog.h"
@@ -52,6 +53,14 @@ class Vm {
   static std::unique_ptr<Vm> create(const Host& host, const Machine& machine, const Layout& layout,
                                     const Registers& registers, std::string& why);
 
+  // Whether begin_again() can bring it back: not to vCPUs that are no more.
+  bool is_whole() const { return vcpus_ == vcpus_ever_; }
+  // Deletes all its memslots, the harness's too, and with them every translation that KVM has
+  // made. It runs nothing before begin_again().
+  void drop_memslots();
+  // Makes it what create() would have made for the same machine. False, and why, if KVM refuses:
+  // then it is of no use any more.
+  bool begin_again(const Layout& layout, const Registers& registers, std::string& why);
   // KVM destroys no vCPU before its VM: the old one is given up, and one with a new id takes its
   // place. False, and nothing changed, if KVM has no more.
   bool renew_vcpu(const Host& host, const Machine& machine, const Registers& registers,
@@ -78,6 +87,10 @@ class Vm {
   // Makes KVM drop every translation that it derived from guest tables, by deleting a memslot that
   // no guest uses. KVM: kvm_arch_flush_shadow_memslot zaps all shadow pages.
   void zap_translations();
+
+  int descriptor() const { return fd_; }
+  unsigned vcpus() const { return vcpus_; }
+  int vcpu_descriptor(unsigned vcpu) const { return cpus_[vcpu].fd; }
 
   using Call = StubCall;
   // Runs one stub to its end; loads from addresses without memslot see mmio_word.
@@ -111,6 +124,18 @@ class Vm {
   std::uint64_t* invpcid_descriptor(unsigned vcpu);
   std::uint64_t invpcid_linear(unsigned vcpu) const;
 
+  // A page of the harness (layout.h), as the host sees it.
+  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
+
+  // Lets the vCPU use VMRUN, for which its registers and CPUID have to have EFER.SVME. 0 or errno.
+  int allow_vmrun(unsigned vcpu);
+  // Whether what the vCPU runs next is 64-bit code: after it has gone from a hypervisor to its
+  // guest, or back.
+  void set_code(unsigned vcpu, bool long_mode) { cpus_[vcpu].long_mode = long_mode; }
+  // Gives it the TSS of such code. VMRUN leaves TR as it is: a hypervisor that needs none lends its
+  // own to the guest.
+  void set_task(unsigned vcpu, bool long_mode);
+
  private:
   struct Cpu {
     int fd = -1;
@@ -118,6 +143,8 @@ class Vm {
     DirtyRing ring;
     std::uint8_t cpl = 0;  // as the vCPU is now
     bool long_mode = true;
+    std::array<std::uint32_t, TWINWALK_KVM_XSAVE_WORDS> initial_fpu;  // and PKRU
+    kvm_sregs initial_sregs;
   };
   struct WindowEntry {
     std::uint64_t gfn;
@@ -126,6 +153,8 @@ class Vm {
   };
 
   Vm() = default;
+  bool add_harness(const Layout& layout);
+  bool start_vcpu(unsigned index, const Registers& registers, std::string& why);
   bool add_vcpu(const Host& host, const Machine& machine, const Registers& registers,
                 unsigned index, std::string& why);
   void remove(Cpu& cpu);
@@ -142,7 +171,6 @@ class Vm {
   void begin_64(unsigned index, const Call& call);
   void begin_32(unsigned index, const Call& call);
   bool is_in_user_code(const Cpu& cpu, std::uint64_t rip) const;
-  std::uint64_t* harness_words(unsigned page) { return memory_ + page * (kPage / 8); }
 
   Layout layout_;
   bool svm_ = false;
@@ -154,6 +182,7 @@ class Vm {
   std::uint64_t* memory_ = nullptr;  // the harness pages
   std::array<Cpu, kMaxVcpus> cpus_{};
   unsigned vcpus_ = 0, vcpus_ever_ = 0;
+  std::uint64_t memslots_ = 0;  // that there are, a bit each
   WindowEntry window_[kWindowPages];
   unsigned window_entries_ = 0, window_used_ = 0;
   Watchdog watchdog_;

@@ -1,14 +1,21 @@
 #include "harness/cli/doctor.h"
 
+#include <fmt/ranges.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <optional>
+#include <set>
 #include <string>
 
 #include "harness/cli/machine_facts.h"
 #include "harness/cli/output.h"
 #include "harness/cli/subjects.h"
+#include "kvm_runner/hosts/host_files.h"
+#include "kvm_runner/hosts/hosts.h"
+#include "kvm_runner/hosts/needs.h"
+#include "kvm_runner/hosts/nested_vmx.h"
+#include "kvm_runner/hosts/qemu_svm.h"
 #include "kvm_runner/subjects.h"
 
 namespace twinwalk::cli {
@@ -87,6 +94,66 @@ void kvm(const KvmFacts& facts) {
       nested ? "" : "not needed by this version; module parameter nested=1 switches it on");
 }
 
+bool is_there(const std::string& what) {
+  return what[0] == '/' ? access(what.c_str(), F_OK) == 0 : !find_program(what).empty();
+}
+
+// "kvm: npt=0, npt=1"
+std::string variants_on(std::string_view host) {
+  std::string text;
+  std::string_view subject;
+  for (const hosts::HostVariant& variant : hosts::host_variants()) {
+    if (variant.host != host) continue;
+    text += variant.subject == subject
+                ? ", "
+                : fmt::format("{}{}: ", text.empty() ? "" : "; ", variant.subject);
+    subject = variant.subject;
+    text += variant.name;
+  }
+  return text;
+}
+
+// What the launcher has made for it, under `hosts` of the build folder; empty if that is still to
+// be done.
+std::string prepared_for(std::string_view host) {
+  if (host == "vmx-kvm") return "KVM offers its guests VMX";  // nothing is made for it
+  const std::string folder = hosts::host_folder();
+  if (access(fmt::format("{}/.prepared-{}", folder, host).c_str(), F_OK) != 0) return "";
+  std::string text = "prepared";
+  std::string package = read_text(folder + "/linux/package-name");
+  package.erase(package.find_last_not_of('\n') + 1);
+  if (!package.empty()) text += " with " + package;
+  if (host == "qemu-svm")
+    text += hosts::qemu_svm_is_saved() ? ", a saved state is there" : ", no saved state yet";
+  return text;
+}
+
+void one_host(std::string_view host) {
+  const std::string first_use = fmt::format("./twinwalk conform --host {}", host);
+  const std::string missing =
+      fmt::format("{}", fmt::join(hosts::missing_packages(host, is_there), " "));
+  const std::string no_vmx =
+      host == "vmx-kvm" ? hosts::why_no_nested_vmx(hosts::look_at_nested_vmx()) : "";
+  const std::string prepared = prepared_for(host);
+  if (!no_vmx.empty()) {
+    row(State::kNo, host, no_vmx, variants_on(host));
+  } else if (!missing.empty()) {
+    row(State::kNo, host, "packages are missing: " + missing, first_use + " installs them");
+  } else if (prepared.empty()) {
+    row(State::kPart, host, "not prepared yet", first_use + " does it");
+  } else {
+    row(State::kYes, host, prepared, variants_on(host));
+  }
+}
+
+void hosts_to_run_on() {
+  print("{}\n", paint(Tone::kBold, "Hosts with a hypervisor of their own (--host)"));
+  std::set<std::string_view> told;
+  for (const hosts::HostVariant& variant : hosts::host_variants()) {
+    if (told.insert(variant.host).second) one_host(variant.host);
+  }
+}
+
 void program(std::string_view what, const std::string& name, const std::string& arguments,
              std::string_view advice) {
   const std::string path = find_program(name);
@@ -148,6 +215,7 @@ int doctor() {
   const KvmFacts facts = look_at_kvm(cpu);
   kvm(facts);
   if (facts.state == KvmFacts::State::kOpen) pace();
+  hosts_to_run_on();
   engines();
   return kExitGood;
 }

@@ -91,6 +91,7 @@ class Worker {
     plan_.name = [this](const Checker& checker, const CheckResult& result) {
       return finding_name(checker, subject_->info(), result);
     };
+    plan_.line = [this](const Checker&, const CheckEvent& event) { return line_of(event); };
     const std::uint8_t widest = widest_machine(*subject_);
     plan_.fit = [this, widest](Trace& trace) {
       Machine& machine = trace.machine;
@@ -105,6 +106,7 @@ class Worker {
     std::vector<fuzz::Diverged> diverged;
     while (!all_.stop) {
       diverged.clear();
+      subject_->link().share_setup(true);
       const fuzz::BatchCounts counts =
           fuzzer.round(diverged, [this](const Trace& trace) { keep_input(trace); });
       all_.execs += counts.execs;
@@ -113,6 +115,7 @@ class Worker {
       all_.skipped += counts.skipped;
       all_.known += counts.known;
       subject_->prefetch({});
+      subject_->link().share_setup(false);
       for (const fuzz::Diverged& d : diverged) take_in(d);
       make_one_smaller();
     }
@@ -142,14 +145,19 @@ class Worker {
     return is_new;
   }
 
-  // Checks, and the line of the first divergence. A complaint comes with what the host said.
+  ResultLine line_of(const CheckEvent& event) {
+    ResultLine line = fuzz::line_of(event, info_on(*subject_, checker_.program().machine));
+    line.got = got_of(event, checker_.outcomes());
+    return line;
+  }
+
+  // Checks, and the line of the first divergence.
   CheckResult look(const Trace& trace, ResultLine& line) {
     bool have = false;
     return checker_.check(trace, [&](const CheckEvent& event) {
       if (have || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
       have = true;
-      line = fuzz::line_of(event, info_on(*subject_, trace.machine));
-      line.got = got_of(event, checker_.outcomes());
+      line = line_of(event);
     });
   }
 
@@ -162,21 +170,20 @@ class Worker {
 
   // On disk at once. Smaller it is made later: what is not found yet comes first.
   void take_in(const fuzz::Diverged& diverged) {
-    Waiting w{diverged.name, diverged.trace, {}, diverged.result.divergence};
+    Waiting w{diverged.name, diverged.trace, diverged.line, diverged.result.divergence};
     if (!claim(w.name)) return;
     ++all_.waiting;
-    if (look(w.trace, w.line).divergence != w.divergence) {
+    ResultLine line;
+    if (look(w.trace, line).divergence == w.divergence) {
+      w.line = line;
+    } else {
       if (w.divergence == DivergenceClass::kLiveness) {  // a slow machine hangs, too, but once only
         --all_.waiting;
         const std::lock_guard lock(all_.mutex);
         all_.by_name.erase(w.name);
         return;
       }
-      w.line.verdict = name_of(VerdictKind::kDiverge);
-      w.line.cls = name_of(w.divergence);
-      w.line.field = diverged.result.field;
-      w.line.subject = subject_->info().name;
-      w.line.got = "a divergence that a second run did not show";
+      w.line.got += " (once: not in a VM of its own)";
       w.divergence = DivergenceClass::kNone;
     }
     fail(fuzz::write_finding(all_.output, w.name, w.trace, w.line));
@@ -213,7 +220,15 @@ class Worker {
     --all_.waiting;
   }
 
+  // What is smaller only where programs share a VM is made smaller once more where they do not.
   Trace make_smaller(const Trace& trace, DivergenceClass wanted) {
+    subject_->link().share_setup(true);
+    Trace small = smaller(trace, wanted);
+    subject_->link().share_setup(false);
+    return checker_.check(small).divergence == wanted ? small : smaller(trace, wanted);
+  }
+
+  Trace smaller(const Trace& trace, DivergenceClass wanted) {
     MinimiseOptions options;
     options.max_runs = kMostRuns;
     options.max_trades = kMostTrades;

@@ -43,6 +43,7 @@ int write_image(const std::vector<std::string>& paths, const std::string& out) {
   for (NamedTrace& named : load_traces(paths, Input::kAny))
     traces.push_back(std::move(named.trace));
   std::vector<const Trace*> all;
+  all.reserve(traces.size());
   for (const Trace& trace : traces) all.push_back(&trace);
   const std::vector<Program> programs = lower_all(all);
   std::string why;

@@ -52,6 +52,8 @@ class Replay {
     const CheckResult result =
         checker_.check(named.trace, [&](const CheckEvent& event) { report(named, event); });
     if (!result.executed) not_executed(named);
+    if (!result.complaint.empty())
+      fmt::print(stderr, "twinwalk: {}: {}\n", named.path, result.complaint);
     add(summary_, named.trace, result);
     known_ += result.known;
     unicorn_died_ += result.unicorn_died ? 1 : 0;
@@ -137,6 +139,7 @@ void prefetch(Subject& subject, const std::vector<NamedTrace>& traces) {
   auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(&subject);
   if (elsewhere == nullptr) return;
   std::vector<const Trace*> all;
+  all.reserve(traces.size());
   for (const NamedTrace& named : traces) all.push_back(&named.trace);
   elsewhere->prefetch(lower_all(all));
 }

@@ -13,15 +13,18 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include "kvm_runner/agent/kernel_log.h"
 #include "kvm_runner/agent/kernel_module.h"
+#include "kvm_runner/agent/mmu_stats.h"
 #include "kvm_runner/agent/mmu_watch.h"
 #include "kvm_runner/remote/answer.h"
 #include "kvm_runner/subjects.h"
@@ -32,7 +35,7 @@ namespace {
 // A subject whose host's kernel is watched while it runs.
 class WatchedSubject final : public Subject {
  public:
-  explicit WatchedSubject(std::unique_ptr<Subject> subject) : subject_(std::move(subject)) {}
+  explicit WatchedSubject(std::unique_ptr<VmSubject> subject) : subject_(std::move(subject)) {}
   const SubjectInfo& info() const override { return subject_->info(); }
   void run(const Program& program, OutcomeStream& out) override {
     subject_->run(program, out);
@@ -44,9 +47,10 @@ class WatchedSubject final : public Subject {
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override {
     return subject_->read_image(gpa, word);
   }
+  VmSubject& inner() { return *subject_; }
 
  private:
-  std::unique_ptr<Subject> subject_;
+  std::unique_ptr<VmSubject> subject_;
   KernelLog log_;
 };
 
@@ -61,6 +65,7 @@ class LinuxHost final : public remote::FarEnd {
   //   drive alone|batched       how the guest's steps are driven; without it the faster way
   //   describe
   //   watch                     from now on says what programs reach in KVM's MMU
+  //   vms kept|fresh            whether programs may have VMs of former ones
   bool carry_out(const std::string& command) override {
     std::istringstream words(command);
     std::string verb, name, parameters;
@@ -69,6 +74,10 @@ class LinuxHost final : public remote::FarEnd {
     if (verb == "describe") return true;
     if (verb == "watch") return watch();
     if (verb == "drive") return drive(name);
+    if (verb == "vms") {
+      if (subject() != nullptr) subject_->inner().keep_vms(name == "kept");
+      return true;
+    }
     if (verb != "kvm") return false;
     subject_.reset();
     why_.clear();
@@ -90,6 +99,8 @@ class LinuxHost final : public remote::FarEnd {
 
  private:
   bool watch() {
+    watched_ = true;
+    if (subject() != nullptr) subject_->inner().set_watcher(&stats_);
     std::string why;
     if (watch_.open(why)) return true;
     std::fprintf(stderr, "twinwalk: %s\n", why.c_str());
@@ -107,16 +118,19 @@ class LinuxHost final : public remote::FarEnd {
     std::string why;
     auto subject = make_kvm_subject(why, driving_);
     if (subject != nullptr) {
+      if (watched_) subject->set_watcher(&stats_);
       subject_ = std::make_unique<WatchedSubject>(std::move(subject));
     } else if (why_.empty()) {
       why_ = why;
     }
   }
 
-  std::unique_ptr<Subject> subject_;
+  MmuWatch watch_;
+  MmuStats stats_{watch_.map()};
+  bool watched_ = false;
+  std::unique_ptr<WatchedSubject> subject_;
   std::string why_;
   Driving driving_ = Driving::kFaster;
-  MmuWatch watch_;
 };
 
 std::string word_of_command_line(const std::string& key) {
@@ -127,8 +141,15 @@ std::string word_of_command_line(const std::string& key) {
   return {};
 }
 
+// One of a virtio device comes some time after its driver.
 int open_port(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  constexpr auto kPatience = std::chrono::milliseconds(10);
+  int fd = -1;
+  for (unsigned tries = 0; fd < 0 && tries < 500; ++tries) {
+    if (tries != 0) std::this_thread::sleep_for(kPatience);
+    fd = open(path.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0 && errno != ENOENT && errno != ENXIO) break;
+  }
   termios raw{};
   if (fd >= 0 && tcgetattr(fd, &raw) == 0) {
     cfmakeraw(&raw);
@@ -154,6 +175,14 @@ void load_common_modules() {
   }
 }
 
+void load_port_modules() {
+  for (const char* name : {"virtio_ring", "virtio", "virtio_pci_legacy_dev",
+                           "virtio_pci_modern_dev", "virtio_pci", "virtio_console"}) {
+    std::string why;
+    if (!load_module(name, "", why)) std::fprintf(stderr, "twinwalk: %s\n", why.c_str());
+  }
+}
+
 // What Bochs takes for the power button; harmless elsewhere.
 void press_power_button_of_bochs() {
   const int port = open("/dev/port", O_WRONLY | O_CLOEXEC);
@@ -167,6 +196,7 @@ int serve_host() {
   load_common_modules();
   LinuxHost host;
   const std::string port = word_of_command_line("twinwalk.port");
+  if (port.find("/vport") != port.npos) load_port_modules();
   const int fd = open_port(port.empty() ? "/dev/ttyS1" : port);
   if (fd >= 0) {
     remote::LineChannel channel(fd, fd);

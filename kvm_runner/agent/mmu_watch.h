@@ -25,6 +25,8 @@ class MmuWatch {
   // Switches the events on. False, and why, on a kernel without them, or if that is not allowed.
   bool open(std::string& why);
   bool is_open() const { return !buffers_.empty(); }
+  // What else is counted of a program goes in here, before take_news().
+  remote::SeenMap& map() { return map_; }
 
   // What happened up to now is nobody's.
   void begin();

@@ -18,6 +18,8 @@ constexpr HostVariant kVariants[] = {
     {"bochs-vmx", "core-vmx", "shadow", "broadwell_ult", Dimension::kShadow},
     {"bochs-vmx", "core-vmx", "ept", "broadwell_ult", Dimension::kEpt},
     {"bochs-vmx", "core-vmx", "ept-haswell", "corei7_haswell_4770", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-sandy-bridge", "corei7_sandy_bridge_2600k", Dimension::kEpt},
+    {"bochs-vmx", "core-vmx", "ept-skylake", "corei7_skylake_x", Dimension::kEpt},
     {"bochs-vmx", "core-vmx", "ept-pku", "tigerlake", Dimension::kEpt, true},
     {"vmx-kvm", "core-vmx", "shadow", "", Dimension::kShadow},
     {"vmx-kvm", "core-vmx", "ept", "", Dimension::kEpt},

@@ -22,6 +22,7 @@
 #include "kvm_runner/hosts/emulator.h"
 #include "kvm_runner/hosts/host_files.h"
 #include "kvm_runner/hosts/local_module.h"
+#include "kvm_runner/hosts/needs.h"
 #include "kvm_runner/hosts/nested_vmx.h"
 #include "kvm_runner/hosts/vmx_iso.h"
 #include "kvm_runner/hosts/vmx_kvm.h"
@@ -288,6 +289,15 @@ TEST(LocalModule, TellsWhatCannotBeDone) {
   std::string why;
   EXPECT_FALSE(module.find(why, scratch.file("nothing")));
   EXPECT_THAT(why, HasSubstr("neither kvm_intel nor kvm_amd"));
+}
+
+TEST(Needs, EveryHostHasSomeAndWhatIsMissingIsNamedByPackage) {
+  for (const HostVariant& variant : host_variants())
+    EXPECT_THAT(needs_of(variant.host), Not(IsEmpty())) << variant.host;
+  EXPECT_THAT(needs_of("vmx"), IsEmpty());
+  const auto there = [](const std::string& what) { return what != "cpio" && what != "bochs-bin"; };
+  EXPECT_THAT(missing_packages("bochs-vmx", there), testing::ElementsAre("cpio", "bochs"));
+  EXPECT_THAT(missing_packages("vmx-kvm", there), IsEmpty());
 }
 
 TEST(NestedVmx, SaysWhatIsMissing) {

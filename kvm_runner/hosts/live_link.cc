@@ -26,9 +26,9 @@ std::string trace_line(std::uint64_t number, const Program& program) {
 
 std::unique_ptr<LiveLink> open_live_link(LiveHostPlan plan, std::string& why) {
   if (plan.wishes.driving != Driving::kFaster)
-    plan.commands.push_back(plan.wishes.driving == Driving::kAlone ? "drive alone"
-                                                                   : "drive batched");
-  if (plan.wishes.watched) plan.commands.push_back("watch");
+    plan.commands.emplace_back(plan.wishes.driving == Driving::kAlone ? "drive alone"
+                                                                      : "drive batched");
+  if (plan.wishes.watched) plan.commands.emplace_back("watch");
   auto link = std::make_unique<LiveLink>(std::move(plan));
   if (!link->open(why)) return nullptr;
   return link;
@@ -44,11 +44,13 @@ bool LiveLink::open(std::string& why) {
   host_ = plan_.start(why);
   if (host_ == nullptr) return false;
   channel_ = std::make_unique<LineChannel>(host_->port(), host_->port());
+  shares_ = false;
   const bool there = host_->boots() ? await(0, nullptr, why) : command("describe", why);
   if (!there) return close(), false;
   for (const std::string& text : plan_.commands) {
     if (!command(text, why)) return close(), false;
   }
+  if (!tell_sharing(why)) return close(), false;
   if (description_.compare(0, 7, "no KVM:") == 0) {
     why = description_;
     return close(), false;
@@ -65,6 +67,19 @@ bool LiveLink::command(const std::string& text, std::string& why) {
   const std::uint64_t number = next_++;
   channel_->send(to_log_text(LogWord::kDo, number, text));
   return await(number, nullptr, why);
+}
+
+bool LiveLink::be_ready(std::string& why) {
+  if (channel_ != nullptr && tell_sharing(why)) return true;
+  close();
+  return open(why);
+}
+
+bool LiveLink::tell_sharing(std::string& why) {
+  if (share_ == shares_) return true;
+  if (!command(share_ ? "vms kept" : "vms fresh", why)) return false;
+  shares_ = share_;
+  return true;
 }
 
 bool LiveLink::await(std::uint64_t number, Answer* answer, std::string& why) {
@@ -125,7 +140,7 @@ void LiveLink::run(std::span<const Program> programs, std::vector<Answer>& answe
   answers.assign(programs.size(), {});
   std::string why;
   for (std::size_t done = 0; done < programs.size();) {
-    if (channel_ == nullptr && !open(why)) {
+    if (!be_ready(why)) {
       for (; done < programs.size(); ++done) answers[done].why = why;
       return;
     }

@@ -52,9 +52,12 @@ class LiveLink final : public remote::Link {
   bool open(std::string& why);
 
   std::string describe() const override { return description_ + plan_.suffix; }
+  void share_setup(bool share) override { share_ = share; }
   void run(std::span<const Program> programs, std::vector<remote::Answer>& answers) override;
 
  private:
+  bool be_ready(std::string& why);
+  bool tell_sharing(std::string& why);
   // Reads lines until one about `number`; false, and why, if none comes.
   bool await(std::uint64_t number, remote::Answer* answer, std::string& why);
   bool command(const std::string& text, std::string& why);
@@ -67,7 +70,8 @@ class LiveLink final : public remote::Link {
   std::unique_ptr<LiveHost> host_;
   std::unique_ptr<remote::LineChannel> channel_;
   std::string description_;
-  std::uint64_t next_ = 1;  // number of the next line that wants an answer
+  bool share_ = false, shares_ = false;  // wanted, and told the agent
+  std::uint64_t next_ = 1;               // number of the next line that wants an answer
 };
 
 // Open; null, and why, if the machine cannot serve.

@@ -5,23 +5,13 @@
 #   hosts/linux/vmlinuz, modules/   the distribution's newest cloud kernel, downloaded and unpacked, not installed
 #   hosts/linux/initrd              the agent and the kernel's KVM modules
 
-needs_of_qemu_svm=("qemu-system-x86_64 qemu-system-x86" "cpio cpio")
-needs_of_image=(
-  "grub-mkrescue grub-common"
-  "/usr/lib/grub/i386-pc/cdboot.img grub-pc-bin"
-  "/usr/lib/grub/x86_64-efi/normal.mod grub-efi-amd64-bin"
-  "xorriso xorriso"
-  "mformat mtools"
-)
-needs_of_bochs_vmx=(
-  "${needs_of_image[@]}"
-  "bochs-bin bochs"
-  "/usr/share/bochs/BIOS-bochs-latest bochsbios"
-  "/usr/share/vgabios/vgabios.bin vgabios"
-  "cpio cpio"
-)
-
-needs_of_vmx_kvm=("${needs_of_image[@]}" "qemu-system-x86_64 qemu-system-x86")
+# needs_of HOST: the rows of the table `needs` that name it, without the names.
+needs_of() {
+  local what package hosts
+  while read -r what package hosts; do
+    [[ $what == "#" || ,$hosts, != *",$1,"* ]] || printf '%s\n' "$what $package"
+  done <"$source/kvm_runner/hosts/needs"
+}
 
 # install_needs ROW...: what of it is missing.
 install_needs() {
@@ -32,6 +22,10 @@ install_needs() {
   [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
 }
 
+# KVM's, and those of the port to the agent: in an emulator a UART costs more than all else that the agent does.
+modules_of_hosts=(irqbypass kvm kvm-amd kvm-intel ccp rng-core
+  virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_console)
+
 # The package that linux-image-cloud-amd64 stands for today.
 newest_kernel_package() {
   apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p' | head -1
@@ -40,7 +34,7 @@ newest_kernel_package() {
 # fetch_kernel: $build/hosts/linux, unless it is there.
 fetch_kernel() {
   local folder=$build/hosts/linux package new
-  [[ -f $folder/vmlinuz && -d $folder/modules ]] && return 0
+  [[ -f $folder/vmlinuz && -f $folder/module-names && $(<"$folder/module-names") == "${modules_of_hosts[*]}" ]] && return 0
   command -v apt-get >/dev/null || die "an emulated host needs a Linux kernel; there is no apt-get here to fetch one with"
   package=$(newest_kernel_package)
   if [[ -z $package ]]; then
@@ -55,7 +49,7 @@ fetch_kernel() {
   (cd "$new/package" && apt-get download "$package" >&2 2>&1 && dpkg-deb -x ./*.deb unpacked) >&2 || die "cannot fetch $package"
   cp "$new"/package/unpacked/boot/vmlinuz-* "$new/vmlinuz" || die "$package holds no kernel"
   local module file
-  for module in irqbypass kvm kvm-amd kvm-intel ccp rng-core; do
+  for module in "${modules_of_hosts[@]}"; do
     file=$(find "$new/package/unpacked/" -name "$module.ko*" -print -quit)
     case $file in
       '') ;; # built in, or not in this kernel
@@ -65,6 +59,7 @@ fetch_kernel() {
     esac || die "cannot unpack $module of $package"
   done
   printf '%s\n' "$package" >"$new/package-name"
+  printf '%s\n' "${modules_of_hosts[*]}" >"$new/module-names"
   rm -rf "$new/package" "$folder" && mv "$new" "$folder" || die "cannot write to $build/hosts"
 }
 
@@ -102,22 +97,21 @@ END
 # prepare_host NAME BIN: what the host of that name needs; BIN is the folder of the built programs. A name that is none is
 # left to the program to refuse.
 prepare_host() {
+  local rows=()
   mkdir -p "$build/hosts" || die "cannot write to $build"
+  mapfile -t rows < <(needs_of "$1")
+  [[ ${#rows[@]} != 0 ]] || return 0
+  install_needs "${rows[@]}"
   case $1 in
     qemu-svm)
-      install_needs "${needs_of_qemu_svm[@]}"
       fetch_kernel
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
       ;;
     bochs-vmx)
-      install_needs "${needs_of_bochs_vmx[@]}"
       fetch_kernel
       make_initrd "$2/twinwalk-agent" "$build/hosts/linux/modules" "$build/hosts/linux/initrd"
       make_linux_iso
       ;;
-    vmx-kvm) install_needs "${needs_of_vmx_kvm[@]}" ;;
-    image) install_needs "${needs_of_image[@]}" ;;
-    *) return 0 ;;
   esac
   : >"$build/hosts/.prepared-$1"
 }

@@ -62,8 +62,10 @@ class QemuMachine final : public LiveHost {
                                       "file:" + console_,
                                       "-chardev",
                                       "socket,id=port,path=" + port,
-                                      "-serial",
-                                      "chardev:port",
+                                      "-device",
+                                      "virtio-serial-pci",
+                                      "-device",
+                                      "virtserialport,chardev=port",
                                       "-chardev",
                                       "socket,id=monitor,path=" + monitor,
                                       "-mon",
@@ -75,7 +77,7 @@ class QemuMachine final : public LiveHost {
                                       "-append",
                                       kCommandLine};
     if (!state.empty()) {
-      words.push_back("-incoming");
+      words.emplace_back("-incoming");
       words.push_back("exec:exec cat < '" + state + "'");
     }
     if (!emulator_.start(words, messages_, "", why)) return false;
@@ -90,7 +92,7 @@ class QemuMachine final : public LiveHost {
   static constexpr const char* kProcessor = "EPYC,+svm,+npt,+la57";
   static constexpr const char* kCommandLine =
       "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off "
-      "rcupdate.rcu_expedited=1 twinwalk.port=/dev/ttyS1";
+      "rcupdate.rcu_expedited=1 debugfs=off twinwalk.port=/dev/vport0p1";
 
  private:
   ScratchFolder scratch_;
@@ -125,14 +127,18 @@ class QemuSvm {
     return true;
   }
 
+  bool is_saved() const {
+    std::error_code error;
+    return fs::exists(state_, error);
+  }
+
   const std::string& version() const { return version_; }
 
   std::unique_ptr<LiveHost> start(std::string& why) const {
-    std::error_code error;
-    if (!fs::exists(state_, error) && !save(why)) return nullptr;
+    if (!is_saved() && !save(why)) return nullptr;
     auto machine = std::make_unique<QemuMachine>();
     // Where no state can be kept every start is a boot.
-    if (!machine->start(files_, fs::exists(state_, error) ? state_ : "", why)) return nullptr;
+    if (!machine->start(files_, is_saved() ? state_ : "", why)) return nullptr;
     return machine;
   }
 
@@ -175,6 +181,12 @@ class QemuSvm {
 };
 
 }  // namespace
+
+bool qemu_svm_is_saved() {
+  QemuSvm host;
+  std::string why;
+  return host.prepare(why) && host.is_saved();
+}
 
 std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, AgentWishes wishes,
                                              std::string& why) {

@@ -19,6 +19,9 @@ namespace twinwalk::hosts {
 std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, AgentWishes wishes,
                                              std::string& why);
 
+// Whether the next start goes on from a saved state.
+bool qemu_svm_is_saved();
+
 }  // namespace twinwalk::hosts
 
 #endif  // TWINWALK_KVM_RUNNER_HOSTS_QEMU_SVM_H_

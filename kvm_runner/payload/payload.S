@@ -169,6 +169,24 @@ BEGIN read_pkru
     xor %ecx, %ecx
     rdpkru
     DONE
+
+BEGIN nothing
+    DONE
+
+    /* r8 = the VMCB, by its physical address. */
+BEGIN vmrun
+    mov %r8, %rax
+    vmrun
+    out %al, $TWINWALK_PORT_LEFT_GUEST
+    hlt
+BEGIN vmmcall
+    vmmcall
+    hlt
+BEGIN invlpga
+    mov %rdi, %rax
+    mov %esi, %ecx
+    invlpga
+    DONE
     .balign 64
     .endm
 

@@ -7,6 +7,7 @@ extern const unsigned char twinwalk_payload_begin[], twinwalk_payload_user[],
     twinwalk_payload_batched[], twinwalk_batch[], twinwalk_payload_end[];
 #define TWINWALK_DECLARE(name) extern const unsigned char twinwalk_stub_##name[];
 TWINWALK_STUBS(TWINWALK_DECLARE)
+TWINWALK_STUBS_64(TWINWALK_DECLARE)
 }
 
 namespace twinwalk::kvm {
@@ -14,7 +15,8 @@ namespace {
 
 #define TWINWALK_ADDRESS(name) twinwalk_stub_##name,
 const unsigned char* const kStubs[] = {
-    TWINWALK_STUBS(TWINWALK_ADDRESS)};  // in the order of enum Stub
+    TWINWALK_STUBS(TWINWALK_ADDRESS)  // in the order of enum Stub
+    TWINWALK_STUBS_64(TWINWALK_ADDRESS)};
 static_assert(sizeof(kStubs) / sizeof(kStubs[0]) == static_cast<unsigned>(Stub::kCount));
 
 }  // namespace

@@ -38,6 +38,10 @@ enum class Stub : std::uint8_t {
   kReadCr4,
   kReadEfer,
   kReadPkru,
+  kNothing,
+  kVmmcall,
+  kVmrun,  // this and behind: 64-bit code only
+  kInvlpga,
   kCount,
 };
 

@@ -164,6 +164,13 @@ BEGIN read_pkru
     /* To CPL 3, as the frame on the stack says. */
 BEGIN to_user
     iret
+
+BEGIN nothing
+    DONE
+
+BEGIN vmmcall
+    vmmcall
+    hlt
     .balign 64
     .endm
 

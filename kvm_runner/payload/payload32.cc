@@ -14,7 +14,7 @@ namespace {
 
 #define TWINWALK_ADDRESS(name) twinwalk_stub32_##name,
 const unsigned char* const kStubs[] = {TWINWALK_STUBS(TWINWALK_ADDRESS)};
-static_assert(sizeof(kStubs) / sizeof(kStubs[0]) == static_cast<unsigned>(Stub::kCount));
+static_assert(sizeof(kStubs) / sizeof(kStubs[0]) == static_cast<unsigned>(Stub::kVmrun));
 
 }  // namespace
 

@@ -37,6 +37,10 @@ class Link {
   // Told how many programs of a run() are done, from time to time.
   void on_progress(std::function<void(std::size_t)> progress) { progress_ = std::move(progress); }
 
+  // Whether programs of the runs to come may share what the far end sets up for them: much faster
+  // where it makes VMs, but what one leaves behind the next may meet. Off at first.
+  virtual void share_setup(bool share) { (void)share; }
+
   // Replaces `answers`: one a program. After a death it goes on with the next program on a new
   // start.
   virtual void run(std::span<const Program> programs, std::vector<Answer>& answers) = 0;
