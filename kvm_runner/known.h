@@ -46,6 +46,9 @@ struct KnownDeviation {
 //   and
 //                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
 //   ec-rsvd                1: a #PF with RSVD was got
+//   ec-w                   of a #PF that was got: its W
+//   crosses-page           1: the access begins in one page and ends in the next
+//   efer-reserved          1: an `sregs` that sets a bit of EFER that is reserved on the machine
 //   rule                   id of the rule that decided (oracle/rules.cc)
 //   got-kind               of the outcome: "ok", "mmio", ...
 //   wp, smap, nxe          0 or 1: CR0.WP, CR4.SMAP, EFER.NXE of the step's vCPU, by its last write

@@ -197,7 +197,12 @@ void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
 void KvmSubject::remember_landing(const Op& op, const Half& half) {
   const auto remember = [&](const GuestWalk& walk) {
     std::uint64_t offset = 0;
-    if (walk.complete && memory_.offset_of(walk.gpa, offset)) lender_.remember(half.gva, offset);
+    if (!walk.complete) return;
+    if (memory_.offset_of(walk.gpa, offset)) {
+      lender_.remember(half.gva, offset);
+    } else {
+      lender_.remember_device(half.gva);
+    }
   };
   remember(half.walk);
   if (nested()) return;  // AMD's, and so without PDPTE registers
@@ -222,6 +227,8 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
     word = memory_.trace_word(offset);
     return !memory_.is_planted(offset);
   };
+  // A stale translation may lead there, and KVM cannot emulate an instruction from a device.
+  if (lender_.led_to_device(half.gva)) return skip(out, SkipReason::kHostLacksFeature);
   if (!lender_.choose(half.gva, today, half.walk.path, original))
     return skip(out, SkipReason::kHostLacksFeature);
   const auto put = [&](std::uint64_t offset, std::uint64_t word) {

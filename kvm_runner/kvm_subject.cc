@@ -353,6 +353,10 @@ void KvmSubject::sregs(const Op& op, Outcome& out) {
   if (host_.hangs_with(wanted)) return skip(out, SkipReason::kHostLacksFeature);
   if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(op.vcpu, wanted))
     return skip(out, SkipReason::kHostLacksFeature);
+  // KVM takes the registers and loads none: nor the runner's.
+  const bool pae = mode_of(wanted.cr0, wanted.cr4, wanted.efer) == Mode::kPae;
+  if (pae && !directories_can_be_loaded(wanted.cr3 & 0xffff'ffe0))
+    return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, wanted, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = wanted;
 }
