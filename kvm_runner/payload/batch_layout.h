@@ -1,10 +1,11 @@
 #ifndef TWINWALK_KVM_RUNNER_PAYLOAD_BATCH_LAYOUT_H_
 #define TWINWALK_KVM_RUNNER_PAYLOAD_BATCH_LAYOUT_H_
 
-/* Where the interpreter of batches finds what; read by assembler and C++, where batch_page.h has the same as structs.
+/* Where the interpreter of batches finds what; read by assembler and C++, where batch_page.h has
+ * the same as structs.
  *
- * The words are linear addresses, in the order in which they are to be read: before and after each command. Each is
- * replaced by what was there. */
+ * The words are linear addresses, in the order in which they are to be read: before and after each
+ * command. Each is replaced by what was there. */
 // clang-format off
 #define TWINWALK_CONTEXT_CURRENT 0           /* number of the command that is being done */
 #define TWINWALK_CONTEXT_COUNT 8
