@@ -41,10 +41,11 @@ class FetchLender {
     return std::find(devices_.begin(), devices_.end(), gva / kPage) != devices_.end();
   }
 
-  // This page of linear addresses leads, or has led, to that page of memory: a stale translation
-  // may find it again. The latest kMost are kept.
-  void remember(std::uint64_t gva, std::uint64_t key) {
-    const Landing landing{gva / kPage, key / kPage};
+  // This page of linear addresses, of that size, leads, or has led, to that page of memory: a stale
+  // translation may find it again. The latest kMost are kept.
+  void remember(std::uint64_t gva, std::uint64_t key, std::uint64_t bytes = kPage) {
+    const std::uint64_t into = gva & (bytes - 1) & ~(kPage - 1);
+    const Landing landing{(gva - into) / kPage, (key - into) / kPage, bytes / kPage};
     const auto end = landings_.begin() + std::min<std::size_t>(remembered_, kMost);
     if (std::find(landings_.begin(), end, landing) != end) return;
     landings_[remembered_++ % kMost] = landing;
@@ -55,7 +56,8 @@ class FetchLender {
   void each_landing(std::uint64_t gva, Fn fn) const {
     const std::size_t count = std::min<std::size_t>(remembered_, kMost);
     for (std::size_t i = 0; i < count; ++i) {
-      if (landings_[i].gva_page == gva / kPage) fn(landings_[i].key_page * kPage + gva % kPage);
+      const std::uint64_t page = gva / kPage - landings_[i].gva_page;
+      if (page < landings_[i].pages) fn((landings_[i].key_page + page) * kPage + gva % kPage);
     }
   }
 
@@ -113,7 +115,7 @@ class FetchLender {
 
   static constexpr std::size_t kMost = 64;
   struct Landing {
-    std::uint64_t gva_page, key_page;
+    std::uint64_t gva_page, key_page, pages;
     friend bool operator==(const Landing&, const Landing&) = default;
   };
   std::array<Landing, kMost> landings_{};

@@ -266,6 +266,8 @@ bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Re
 bool lacked_cr4_bit(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
   if (is_cr4_write(op)) return kvm::sets_lacked_cr4_bit(op.value, s.program.machine);
+  if (op.verb == Verb::kSregs)
+    return op.gives(Field::kCr4) && kvm::sets_lacked_cr4_bit(op.cr4, s.program.machine);
   if (op.verb != Verb::kAccess) return false;
   for (std::uint32_t i = s.index; i-- > 0;) {
     const Op& earlier = op_of(s, i);

@@ -57,7 +57,8 @@ struct KnownDeviation {
 //   root-index             of the gva in the root table: 0 .. 511
 //   crosses-edge           1: the access begins or ends, but not both, at a canonical address
 //   high-half              1: the value written has bits above 31
-//   lacked-cr4-bit         1: a write to CR4 that sets a bit whose feature the machine lacks, or an
+//   lacked-cr4-bit         1: a write to CR4 that sets a bit whose feature the machine lacks, an
+//                          `sregs` that does, or an
 //                          access on a vCPU whose CR4 took such a value last
 //   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
 //   mode                   paging mode of the step's vCPU

@@ -121,6 +121,7 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
     }
     trail_.insert(at & ~std::uint64_t{7});
     entry = extract(word(at & ~std::uint64_t{7}), at & 7, bytes);
+    if ((entry & pte::kP) != 0) store(at, bytes, entry | pte::kA);  // be it a PDPTE to others
     return true;
   };
   Path path;
