@@ -12,19 +12,21 @@ BatchFuzzer::BatchFuzzer(const BatchPlan& plan, BatchTarget& target, Checker& ch
       population_(population),
       mutator_(*plan.config),
       rng_(plan.seed),
-      traces_(plan.batch) {}
+      traces_(plan.batch),
+      seeds_(plan.batch) {}
 
 // Some inputs are always new, so that what the population has not got can be found, too.
-void BatchFuzzer::make(Trace& out) {
-  if (!population_.take_seed(out)) {
+void BatchFuzzer::make(Trace& out, bool& is_seed) {
+  is_seed = population_.take_seed(out);
+  if (!is_seed) {
     const std::uint32_t choice = rng_.below(16);
-    if (choice < 3 || !population_.pick(rng_, out)) {
+    if (choice < 4 || !population_.pick(rng_, out)) {
       mutator_.generate(rng_, plan_.most_ops, out);
-    } else if (choice < 5 && population_.pick(rng_, other_)) {
+    } else if (choice < 8 && population_.pick(rng_, other_)) {
       const Trace first = std::move(out);
       mutator_.cross(rng_, plan_.most_ops, first, other_, out);
     } else {
-      for (unsigned left = 1 + rng_.below(3); left != 0; --left)
+      for (unsigned left = 1u << rng_.below(6); left != 0; --left)
         mutator_.mutate(rng_, plan_.most_ops, out);
     }
     grow(out);
@@ -46,12 +48,15 @@ BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
                                const std::function<void(const Trace&)>& on_new) {
   std::vector<Program> programs(traces_.size());
   for (std::size_t i = 0; i < traces_.size(); ++i) {
-    make(traces_[i]);
+    bool is_seed = false;
+    make(traces_[i], is_seed);
+    seeds_[i] = is_seed ? 1 : 0;
     lowering_.lower(traces_[i], programs[i]);
   }
   target_.prefetch(std::move(programs));
   BatchCounts counts;
-  for (const Trace& trace : traces_) {
+  for (std::size_t i = 0; i < traces_.size(); ++i) {
+    const Trace& trace = traces_[i];
     ResultLine line;
     bool have_line = !plan_.line;
     const CheckResult result = checker_.check(trace, [&](const CheckEvent& event) {
@@ -67,7 +72,8 @@ BatchCounts BatchFuzzer::round(std::vector<Diverged>& diverged,
     reached_.clear();
     if (result.executed) target_.append_reached(reached_);
     const bool agrees = result.divergence == DivergenceClass::kNone;
-    const unsigned fresh = population_.learn(trace, agrees, reached_);
+    const bool worth = agrees && (plan_.steered || seeds_[i] != 0);
+    const unsigned fresh = population_.learn(trace, worth, reached_);
     counts.news += fresh;
     if (!agrees) {
       ++counts.divergences;

@@ -39,6 +39,9 @@ struct BatchPlan {
   std::function<ResultLine(const Checker&, const CheckEvent&)> line;
   std::uint64_t seed = 1;
   std::size_t batch = 32;  // programs
+  // False: what is reached is counted, but nothing besides the seeds is changed further. The
+  // control by which steering is measured.
+  bool steered = true;
   // A trace: a program there costs as much as many of its steps. Seeds are taken as they are.
   std::size_t least_ops = 64, most_ops = 128;
 };
@@ -66,7 +69,7 @@ class BatchFuzzer {
                     const std::function<void(const Trace&)>& on_new = {});
 
  private:
-  void make(Trace& out);
+  void make(Trace& out, bool& is_seed);
   // More of the same kind behind what is there, up to `least_ops`.
   void grow(Trace& out);
 
@@ -79,6 +82,7 @@ class BatchFuzzer {
   Lowering lowering_;
   Trace other_;
   std::vector<Trace> traces_;
+  std::vector<std::uint8_t> seeds_;  // 1: that one of traces_ is a seed
   std::vector<ReachedState> reached_;
 };
 

@@ -213,6 +213,7 @@ void Checker::deliver(std::uint32_t index, const Trace* trace, const CheckReport
       ++result.known;
     } else if (result.diverge++ == 0) {
       result.divergence = verdict_.divergence;
+      result.known_before = result.known;
       result.step = index;
       result.op = step.op;
       result.verb = step.what.verb;

@@ -39,7 +39,8 @@ struct CheckResult {
   std::uint64_t steps = 0;
   std::uint64_t checks = 0;  // outcomes judged
   std::uint64_t agree = 0, diverge = 0, skip = 0, unspecified = 0;
-  std::uint64_t known = 0;  // accepted divergences that reproduced; not in `diverge`
+  std::uint64_t known = 0;         // accepted divergences that reproduced; not in `diverge`
+  std::uint64_t known_before = 0;  // of them, before `divergence`
   std::uint64_t unicorn_checks = 0, unicorn_skipped = 0;
   bool unicorn_died = false;
   std::string complaint;  // the subject's own words, if it stopped or found something wrong

@@ -28,12 +28,24 @@ class FetchLender {
   // From the target of the jump to where INT3 of the word has brought it.
   static constexpr std::uint64_t kWordLength = 6;
 
-  void reset() { remembered_ = 0; }
+  void reset() {
+    remembered_ = 0;
+    devices_.clear();
+  }
 
-  // This page of linear addresses leads, or has led, to that page of memory: a stale translation
-  // may find it again. The latest kMost are kept.
-  void remember(std::uint64_t gva, std::uint64_t key) {
-    const Landing landing{gva / kPage, key / kPage};
+  // This page leads, or has led, to no memory.
+  void remember_device(std::uint64_t gva) {
+    if (!led_to_device(gva)) devices_.push_back(gva / kPage);
+  }
+  bool led_to_device(std::uint64_t gva) const {
+    return std::find(devices_.begin(), devices_.end(), gva / kPage) != devices_.end();
+  }
+
+  // This page of linear addresses, of that size, leads, or has led, to that page of memory: a stale
+  // translation may find it again. The latest kMost are kept.
+  void remember(std::uint64_t gva, std::uint64_t key, std::uint64_t bytes = kPage) {
+    const std::uint64_t into = gva & (bytes - 1) & ~(kPage - 1);
+    const Landing landing{(gva - into) / kPage, (key - into) / kPage, bytes / kPage};
     const auto end = landings_.begin() + std::min<std::size_t>(remembered_, kMost);
     if (std::find(landings_.begin(), end, landing) != end) return;
     landings_[remembered_++ % kMost] = landing;
@@ -44,13 +56,14 @@ class FetchLender {
   void each_landing(std::uint64_t gva, Fn fn) const {
     const std::size_t count = std::min<std::size_t>(remembered_, kMost);
     for (std::size_t i = 0; i < count; ++i) {
-      if (landings_[i].gva_page == gva / kPage) fn(landings_[i].key_page * kPage + gva % kPage);
+      const std::uint64_t page = gva / kPage - landings_[i].gva_page;
+      if (page < landings_[i].pages) fn((landings_[i].key_page + page) * kPage + gva % kPage);
     }
   }
 
   // Chooses the words for a fetch of the aligned word at gva: the one that today's tables lead to
   // (kNoKey: none) and those remembered. `original(key, word)` gives what is there, or false if
-  // that word must stay. False, and nothing chosen, if today's word is an entry of the walk itself.
+  // that word must stay. False if one of them cannot be lent: what it holds would be run.
   template <class Original>
   bool choose(std::uint64_t gva, std::uint64_t today, const Path& path, Original original) {
     lent_.clear();
@@ -64,9 +77,9 @@ class FetchLender {
       lent_.push_back(word);
       return true;
     };
-    if (today != kNoKey && !add(today)) return false;
-    each_landing(gva, [&](std::uint64_t key) { add(key); });
-    return true;
+    bool lent_all = today == kNoKey || add(today);
+    each_landing(gva, [&](std::uint64_t key) { lent_all = lent_all && add(key); });
+    return lent_all;
   }
 
   // put(key, word) stores. Words that hold their seed already are left alone.
@@ -102,11 +115,12 @@ class FetchLender {
 
   static constexpr std::size_t kMost = 64;
   struct Landing {
-    std::uint64_t gva_page, key_page;
+    std::uint64_t gva_page, key_page, pages;
     friend bool operator==(const Landing&, const Landing&) = default;
   };
   std::array<Landing, kMost> landings_{};
   std::size_t remembered_ = 0;
+  std::vector<std::uint64_t> devices_;  // pages of linear addresses
   std::vector<Lent> lent_;
 };
 

@@ -1,5 +1,7 @@
 #include "kvm_runner/guest_memory.h"
 
+#include <algorithm>
+
 #include "harness/trace/content.h"
 #include "kvm_runner/backing.h"
 #include "kvm_runner/layout.h"
@@ -43,13 +45,9 @@ const Slot* SlotTable::find(std::uint64_t gpa) const {
 }
 
 std::uint64_t SlotTable::gpa_of(std::uint64_t offset) const {
-  std::uint64_t gpa = kUnknownGpa;
-  for (const Slot& slot : slots_) {
-    if (!slot.live || offset - slot.offset >= slot.bytes) continue;
-    if (gpa != kUnknownGpa) return kUnknownGpa;
-    gpa = slot.gpa + (offset - slot.offset);
-  }
-  return gpa;
+  const auto shows = [offset](const Slot& s) { return s.live && offset - s.offset < s.bytes; };
+  const auto* const slot = std::find_if(slots_.begin(), slots_.end(), shows);
+  return slot != slots_.end() ? slot->gpa + (offset - slot->offset) : kUnknownGpa;
 }
 
 bool SlotTable::fits(std::uint64_t id, std::uint64_t gpa, std::uint64_t bytes) const {

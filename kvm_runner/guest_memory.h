@@ -27,7 +27,7 @@ class SlotTable {
  public:
   void reset(const Machine& machine);
   const Slot* find(std::uint64_t gpa) const;  // nullptr: MMIO
-  // The gpa that shows the position `offset` of hva space, if exactly one does; else kUnknownGpa.
+  // A gpa that shows the position `offset` of hva space; kUnknownGpa if none does.
   std::uint64_t gpa_of(std::uint64_t offset) const;
   const Slot& operator[](std::uint64_t id) const { return slots_[id]; }
   bool is_live(std::uint64_t id) const { return id < kMaxSlots && slots_[id].live; }

@@ -57,6 +57,9 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "pdpte-accessed",
                                        "pdpte-trail",
                                        "refused-for-pdptes",
+                                       "crosses-page",
+                                       "ec-w",
+                                       "efer-reserved",
                                        "ept-ad",
                                        "lost-table"};
 
@@ -119,6 +122,7 @@ FollowedRegisters registers_at(const DivergentStep& s) {
     if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
     if (op.verb == Verb::kSregs) registers.set(op);
     if (op.verb == Verb::kInit) registers.init();
+    if (op.verb == Verb::kNewVcpu) registers.reset(s.program.machine);
   }
   return registers;
 }
@@ -221,11 +225,22 @@ bool pdpte_accessed(const DivergentStep& s) {
          pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa);
 }
 
+// A bit of EFER that is nobody's, or whose feature the machine lacks.
+bool sets_reserved_efer(const Op& op, const Machine& machine) {
+  std::uint64_t legal = efer::kSce | efer::kLme | efer::kLma;
+  if (machine.has(feature::kNx)) legal |= efer::kNxe;
+  if (machine.vendor == Vendor::kAmd) legal |= efer::kTce;
+  if (machine.vendor == Vendor::kAmd && machine.has(feature::kSvm)) legal |= efer::kSvme;
+  return op.verb == Verb::kSregs && op.gives(Field::kEfer) && (op.efer & ~legal) != 0;
+}
+
 bool is_cr4_write(const Op& op) { return op.verb == Verb::kMov && op.reg() == Reg::kCr4; }
 
 bool lacked_cr4_bit(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
   if (is_cr4_write(op)) return kvm::sets_lacked_cr4_bit(op.value, s.program.machine);
+  if (op.verb == Verb::kSregs)
+    return op.gives(Field::kCr4) && kvm::sets_lacked_cr4_bit(op.cr4, s.program.machine);
   if (op.verb != Verb::kAccess) return false;
   for (std::uint32_t i = s.index; i-- > 0;) {
     const Op& earlier = op_of(s, i);
@@ -409,6 +424,14 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
     const Outcome& got = s.outcomes.steps[s.index];
     return got.kind == OutcomeKind::kPageFault && (got.error_code & pfec::kRsvd) != 0 ? "1" : "0";
   }
+  if (name == "ec-w") {
+    const Outcome& got = s.outcomes.steps[s.index];
+    if (got.kind != OutcomeKind::kPageFault) return "";
+    return flag((got.error_code & pfec::kW) != 0);
+  }
+  if (name == "crosses-page")
+    return access ? flag(op.gva / kvm::kPage != last_byte(op) / kvm::kPage) : "";
+  if (name == "efer-reserved") return flag(sets_reserved_efer(op, s.program.machine));
   if (name == "root-index") return access ? std::to_string(op.gva >> 39 & 511) : "";
   if (name == "crosses-edge")
     return access && kvm::canonical(op.gva) != kvm::canonical(last_byte(op)) ? "1" : "0";

@@ -46,6 +46,9 @@ struct KnownDeviation {
 //   and
 //                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
 //   ec-rsvd                1: a #PF with RSVD was got
+//   ec-w                   of a #PF that was got: its W
+//   crosses-page           1: the access begins in one page and ends in the next
+//   efer-reserved          1: an `sregs` that sets a bit of EFER that is reserved on the machine
 //   rule                   id of the rule that decided (oracle/rules.cc)
 //   got-kind               of the outcome: "ok", "mmio", ...
 //   wp, smap, nxe          0 or 1: CR0.WP, CR4.SMAP, EFER.NXE of the step's vCPU, by its last write
@@ -54,7 +57,8 @@ struct KnownDeviation {
 //   root-index             of the gva in the root table: 0 .. 511
 //   crosses-edge           1: the access begins or ends, but not both, at a canonical address
 //   high-half              1: the value written has bits above 31
-//   lacked-cr4-bit         1: a write to CR4 that sets a bit whose feature the machine lacks, or an
+//   lacked-cr4-bit         1: a write to CR4 that sets a bit whose feature the machine lacks, an
+//                          `sregs` that does, or an
 //                          access on a vCPU whose CR4 took such a value last
 //   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
 //   mode                   paging mode of the step's vCPU

@@ -22,6 +22,14 @@ Stub stub_of(const Op& op) {
   }
 }
 
+// What the entry that ended a complete walk maps.
+std::uint64_t page_bytes(Mode mode, unsigned entries) {
+  const bool narrow = mode == Mode::k32Bit;
+  const unsigned levels = mode == Mode::k5Level ? 5 : mode == Mode::k4Level ? 4 : narrow ? 2 : 3;
+  if (mode == Mode::kNone || entries >= levels) return kPage;
+  return kPage << (narrow ? 10 : 9) * (levels - entries);
+}
+
 // Memory with the PDPTEs that a vCPU has loaded.
 class WithPdptes final : public WordReader {
  public:
@@ -153,6 +161,7 @@ void KvmSubject::collect_candidates(const Op& op, const Halves& halves) {
     const Half& half = halves.half[i];
     remember_landing(op, half);
     lender_.each_landing(half.gva, [&](std::uint64_t offset) {
+      if (offset >= Backing::kSpan) return;  // a large page that is not all memory
       candidates_.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7})});
     });
   }
@@ -183,15 +192,21 @@ void KvmSubject::note_paths(const Op& op, const Halves& halves, Outcome& out) {
 
 // By today's tables. The PDPTEs that count may be others than those in memory.
 void KvmSubject::remember_landing(const Op& op, const Half& half) {
+  const Registers& r = registers(op);
+  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const auto remember = [&](const GuestWalk& walk) {
     std::uint64_t offset = 0;
-    if (walk.complete && memory_.offset_of(walk.gpa, offset)) lender_.remember(half.gva, offset);
+    if (!walk.complete) return;
+    if (memory_.offset_of(walk.gpa, offset)) {
+      lender_.remember(half.gva, offset, page_bytes(mode, walk.path.count));
+    } else {
+      lender_.remember_device(half.gva);
+    }
   };
   remember(half.walk);
   if (nested()) return;  // AMD's, and so without PDPTE registers
-  const Registers& r = registers(op);
   std::array<std::uint64_t, 4> pdptes;
-  if (mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
+  if (mode != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
   const GuestWalk by_loaded = walk(WithPdptes(memory_, r.cr3 & 0xffff'ffe0, pdptes), r, half.gva);
   remember(by_loaded);
   // The machine has no such registers (corpus/known, kvm-amd-loads-pdptes): no path shows in what
@@ -207,9 +222,12 @@ void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
   std::uint64_t today = FetchLender::kNoKey;
   if (!half.walk.complete || !memory_.offset_of(half.walk.gpa, today)) today = FetchLender::kNoKey;
   const auto original = [&](std::uint64_t offset, std::uint64_t& word) {
+    if (offset >= Backing::kSpan) return false;
     word = memory_.trace_word(offset);
     return !memory_.is_planted(offset);
   };
+  // A stale translation may lead there, and KVM cannot emulate an instruction from a device.
+  if (lender_.led_to_device(half.gva)) return skip(out, SkipReason::kHostLacksFeature);
   if (!lender_.choose(half.gva, today, half.walk.path, original))
     return skip(out, SkipReason::kHostLacksFeature);
   const auto put = [&](std::uint64_t offset, std::uint64_t word) {

@@ -331,7 +331,12 @@ void KvmSubject::set_registers(unsigned vcpu, const Registers& wanted, OutcomeKi
 void KvmSubject::sregs(const Op& op, Outcome& out) {
   const Registers wanted = with_sregs(op, registers(op));
   if (host_.hangs_with(wanted)) return skip(out, SkipReason::kHostLacksFeature);
-  if (wanted.cr3 >> machine_.maxphyaddr == 0 && !plant_for(op.vcpu, wanted))
+  const std::uint64_t cr3 = is_legacy(wanted) ? wanted.cr3 & 0xffff'ffff : wanted.cr3;
+  if (cr3 >> machine_.maxphyaddr == 0 && !plant_for(op.vcpu, wanted))
+    return skip(out, SkipReason::kHostLacksFeature);
+  // KVM takes the registers and loads none: nor the runner's.
+  const bool pae = mode_of(wanted.cr0, wanted.cr4, wanted.efer) == Mode::kPae;
+  if (pae && !directories_can_be_loaded(wanted.cr3 & 0xffff'ffe0))
     return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, wanted, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = wanted;

@@ -47,6 +47,7 @@ PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes
                            std::uint32_t index)
     : machine_(program.machine) {
   for (FollowedRegisters& registers : registers_) registers.reset(machine_);
+  for (unsigned v = 0; v < machine_.vcpus; ++v) load(v);
   for (std::uint32_t i = 0; i < index; ++i) replay(program.steps[i].what, outcomes.steps[i]);
 }
 
@@ -58,6 +59,9 @@ void PdpteHistory::replay(const Op& op, const Outcome& outcome) {
     case Verb::kSregs:
     case Verb::kInit:
       return replay_register(op, outcome);
+    case Verb::kNewVcpu:
+      if (done) registers_[op.vcpu].reset(machine_), load(op.vcpu), refused_[op.vcpu] = 0;
+      return;
     case Verb::kWrite:
       if (done) store(op.gpa, static_cast<unsigned>(op.size), op.value);
       return;
@@ -94,11 +98,14 @@ void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
     leave_trail(op, outcome);
   replay_path(registers, op.gva, outcome.path[0]);
   replay_path(registers, op.gva + op.size - 1, outcome.path[1]);
-  const bool whole = (op.gva & (kPageBytes - 1)) + op.size <= kPageBytes;
-  if (op.access() == AccessKind::kWrite && outcome.kind == OutcomeKind::kOk && whole &&
-      outcome.gpa[0] != kUnknownGpa) {
-    store(outcome.gpa[0], static_cast<unsigned>(op.size), op.value);
-  }
+  const bool rmw = op.access() == AccessKind::kRmw;
+  if ((!rmw && op.access() != AccessKind::kWrite) || outcome.kind != OutcomeKind::kOk) return;
+  const std::uint64_t value = rmw ? outcome.value + op.value : op.value;
+  const auto room = kPageBytes - (op.gva & (kPageBytes - 1));
+  const auto first = static_cast<unsigned>(std::min<std::uint64_t>(op.size, room));
+  if (outcome.gpa[0] != kUnknownGpa) store(outcome.gpa[0], first, value);
+  if (first < op.size && outcome.gpa[1] != kUnknownGpa)
+    store(outcome.gpa[1], static_cast<unsigned>(op.size) - first, value >> (8 * first));
 }
 
 // Where the store landed, and what a walk by the PDPTEs that were loaded meets.
@@ -114,6 +121,7 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
     }
     trail_.insert(at & ~std::uint64_t{7});
     entry = extract(word(at & ~std::uint64_t{7}), at & 7, bytes);
+    if ((entry & pte::kP) != 0) store(at, bytes, entry | pte::kA);  // be it a PDPTE to others
     return true;
   };
   Path path;
@@ -141,7 +149,8 @@ void PdpteHistory::store(std::uint64_t gpa, unsigned size, std::uint64_t value) 
   for (unsigned i = 0; i < size; ++i) {
     const std::uint64_t at = gpa + i;
     const unsigned shift = (at & 7) * 8;
-    std::uint64_t& word = memory_[at & ~std::uint64_t{7}];
+    const std::uint64_t now = this->word(at & ~std::uint64_t{7});
+    std::uint64_t& word = memory_.try_emplace(at & ~std::uint64_t{7}, now).first->second;
     walked_.erase(at & ~std::uint64_t{7});
     word = (word & ~(std::uint64_t{0xff} << shift)) | (value >> (8 * i) & 0xff) << shift;
   }
@@ -153,11 +162,16 @@ void PdpteHistory::clear_pages(const Op& invalidate) {
   for (auto& [gpa, value] : memory_) {
     if (gpa - first < bytes) value = 0;
   }
+  cleared_.push_back({first, bytes});
 }
 
 std::uint64_t PdpteHistory::word(std::uint64_t gpa) const {
   const auto found = memory_.find(gpa);
-  return found != memory_.end() ? found->second : 0;
+  if (found != memory_.end()) return found->second;
+  const auto holds = [gpa](const Range& range) { return gpa - range.first < range.bytes; };
+  const bool cleared =
+      gpa >= machine_.memory_bytes() || std::any_of(cleared_.begin(), cleared_.end(), holds);
+  return cleared ? 0 : seed_word(gpa);
 }
 
 // The PDPTE without an A that a walk, and no store, has set.

@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 #include <string_view>
+#include <vector>
 
 #include "harness/subject.h"
 #include "harness/trace/followed_registers.h"
@@ -66,7 +67,11 @@ class PdpteHistory {
   std::array<Pdptes, kMaxVcpus>
       at_cr0_{};  // in memory when CR0 was written, if since they were loaded
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
-  std::map<std::uint64_t, std::uint64_t> memory_;
+  struct Range {
+    std::uint64_t first, bytes;
+  };
+  std::vector<Range> cleared_;                     // holds zeroes, where nothing was stored
+  std::map<std::uint64_t, std::uint64_t> memory_;  // what is no seed
   void leave_trail(const Op& op, const Outcome& outcome);
   std::set<std::uint64_t> trail_;
   std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A

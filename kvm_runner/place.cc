@@ -12,20 +12,23 @@ constexpr unsigned kRegions = 1024, kRegionsPerGigabyte = 256;
 // Where to look first in a gigabyte: away from its ends, where traces are, and from what KVM and
 // firmware have below 4 GiB.
 constexpr unsigned kFirstTried = 0x54;
+constexpr unsigned kLaterCost = 1 << 20;  // more than all steps of a program
 
 struct Uses {
   std::array<unsigned, kRegions> linear{};  // by steps
   std::array<unsigned, 4> gigabyte{};       // the same
-  std::array<bool, kRegions> memory{};      // a memslot
+  std::array<bool, kRegions> memory{};      // a memslot from the start, a store
+  // A memslot that is added later, or moved: it is skipped rather than that nothing has a place.
+  std::array<bool, kRegions> later{};
 
   void address(std::uint64_t gva) {
     const std::uint64_t low = gva & 0xffff'ffff;
     ++linear[low / kRegion];
     ++gigabyte[low >> 30];
   }
-  void slot(std::uint64_t gpa, std::uint64_t bytes) {
+  static void mark(std::array<bool, kRegions>& what, std::uint64_t gpa, std::uint64_t bytes) {
     for (std::uint64_t r = gpa / kRegion; r < kRegions && r * kRegion < gpa + bytes; ++r)
-      memory[r] = true;
+      what[r] = true;
   }
 };
 
@@ -60,7 +63,7 @@ Uses uses_of(const Program& program) {
   Uses uses;
   const std::vector<std::uint64_t> roots = roots_of(program);
   std::uint64_t largest = program.machine.memory_bytes();
-  uses.slot(0, largest);
+  Uses::mark(uses.memory, 0, largest);
   for (const Step& s : program.steps) {
     const Op& op = s.what;
     if (op.verb == Verb::kAccess) {
@@ -68,12 +71,12 @@ Uses uses_of(const Program& program) {
       uses.address(op.gva + op.size - 1);
     } else if (op.verb == Verb::kWrite) {
       note_store(op, roots, uses);
-      uses.slot(op.gpa, op.size);  // a device, but the trace's
+      Uses::mark(uses.memory, op.gpa, op.size);  // a device, but the trace's
     } else if (op.verb == Verb::kSlotAdd) {
       largest = std::max(largest, op.pages * kPage);
-      uses.slot(op.gpa, op.pages * kPage);
+      Uses::mark(uses.later, op.gpa, op.pages * kPage);
     } else if (op.verb == Verb::kSlotMove) {
-      uses.slot(op.gpa, largest);
+      Uses::mark(uses.later, op.gpa, largest);
     }
   }
   return uses;
@@ -99,7 +102,8 @@ Layout place_for(const Program& program) {
     for (unsigned i = 0; i < kRegionsPerGigabyte; ++i) {
       const unsigned region = g * kRegionsPerGigabyte + (kFirstTried + i) % kRegionsPerGigabyte;
       if (uses.memory[region]) continue;
-      const unsigned cost = uses.gigabyte[g] + uses.linear[region];
+      const unsigned cost =
+          uses.gigabyte[g] + uses.linear[region] + (uses.later[region] ? kLaterCost : 0);
       if (cost >= least) continue;
       least = cost;
       best.base = region * kRegion;

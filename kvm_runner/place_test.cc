@@ -41,6 +41,12 @@ TEST(Place, MemslotsAreNeverOverlapped) {
   EXPECT_FALSE(layout.overlaps(0xc000'0000, std::uint64_t{1} << 30));
 }
 
+TEST(Place, AMemslotOfLaterGivesWay) {
+  const Layout layout =
+      place("init\nslot-add slot=1 gpa=0x4000000 pages=0xfc000 hva=0x7f0000000000\n");
+  EXPECT_TRUE(layout.serves_legacy());
+}
+
 TEST(Place, EntriesOfARootNameTheBase) {
   const Layout layout{0xd500'0000};
   EXPECT_EQ(layout.entry_of(Mode::kPae).offset, 3u * 8);

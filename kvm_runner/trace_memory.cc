@@ -75,6 +75,21 @@ bool TraceMemory::write(std::uint64_t gpa, unsigned size, std::uint64_t value) {
   return true;
 }
 
+bool TraceMemory::plant(Mode mode, std::uint64_t root) {
+  const RunnerEntry entry = layout_.entry_of(mode);
+  return (mode != Mode::kPae || !is_among_pdptes(entry, root)) && plant_entry(root, entry);
+}
+
+// Whether the runner's entry of a root of another mode is one of the four, all of which a processor
+// may load.
+bool TraceMemory::is_among_pdptes(const RunnerEntry& entry, std::uint64_t root) const {
+  std::uint64_t array = 0;
+  return offset_of(root, array) &&
+         std::any_of(planted_.begin(), planted_.end(), [&](const Planted& p) {
+           return p.offset - array < 32 && p.offset != array + entry.offset;
+         });
+}
+
 bool TraceMemory::plant_entry(std::uint64_t table, const RunnerEntry& entry) {
   if (entry.bytes == 0) return true;
   Planted planted{0, entry.bytes, entry.value, 0};

@@ -37,7 +37,7 @@ class TraceMemory final : public WordReader {
 
   // Puts the runner's entry of that mode into the root table at gpa. False if there is no slot, or
   // if the trace has a present entry of its own in that place.
-  bool plant(Mode mode, std::uint64_t root) { return plant_entry(root, layout_.entry_of(mode)); }
+  bool plant(Mode mode, std::uint64_t root);
   // The same of any entry in a table at gpa.
   bool plant_entry(std::uint64_t table, const RunnerEntry& entry);
   // Whether some of the word at that position is the runner's.
@@ -61,6 +61,7 @@ class TraceMemory final : public WordReader {
     unsigned bytes;
     std::uint64_t value, original;  // the runner's, and what the trace has there
   };
+  bool is_among_pdptes(const RunnerEntry& entry, std::uint64_t root) const;
   std::uint64_t entry_at(const Planted& p) const;
   void put(const Planted& p);
 

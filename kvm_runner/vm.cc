@@ -183,10 +183,12 @@ int Vm::set_registers(unsigned vcpu, const Registers& registers) {
   Cpu& cpu = cpus_[vcpu];
   kvm_sregs sregs = cpu.run->s.regs.sregs;
   sregs.cr0 = registers.cr0 | ((registers.cr0 & cr0::kPg) == 0 ? cr0::kPe : 0);
-  sregs.cr3 = registers.cr3;
   sregs.cr4 = registers.cr4;
   sregs.efer = registers.efer;
   const bool long_mode = (registers.cr0 & cr0::kPg) != 0 && (registers.efer & efer::kLme) != 0;
+  // Outside IA-32e mode the register's upper half does not count (SDM 3A §"PAE Paging"); KVM, which
+  // no guest can bring there, looks for a root where all of it says.
+  sregs.cr3 = long_mode ? registers.cr3 : registers.cr3 & 0xffff'ffff;
   set_descriptor_registers(layout_, long_mode, sregs, vcpu);
   // SVM checks no type here (APM 2 §"Canonicalization and Consistency Checks"), and QEMU's
   // translator, emulating it, ends itself at an exception in CPL 3 of 32-bit code if the TSS is

@@ -252,13 +252,14 @@ bool AccessJudge::settle_fresh_fault() {
   return true;
 }
 
-// The #GP of one half comes when it comes: the other half may have been walked by then.
+// The #GP of one half comes when it comes: the other half may have been walked by then, of a store
+// with D.
 void AccessJudge::leave_canonical_half_open() {
   FreshAccess half;
   if (!walk_canonical_half(state_, context_, half) || half.part[half.which].faults) return;
   const Walk& walk = half.part[half.which].walk;
   for (unsigned s = 0; s < walk.count; ++s)
-    set_or_leave_open(walk.entry_gpa[s], owed_bits(walk, s, false), 0);
+    set_or_leave_open(walk.entry_gpa[s], owed_bits(walk, s, store_), 0);
 }
 
 void AccessJudge::adopt_fresh() {

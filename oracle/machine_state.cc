@@ -199,7 +199,13 @@ bool MachineState::slot_delete(const Op& op) {
   return true;
 }
 
+// Where it is already it stays, and nothing happens (KVM: __kvm_set_memory_region, "Nothing to
+// change").
 bool MachineState::slot_move(const Op& op) {
+  if (op.slot < kMaxSlots) {
+    const Memslot& slot = slots_[op.space].slot(op.slot);
+    if (slot.live && slot.gpa == op.gpa) return true;
+  }
   if (!slots_[op.space].move(op.slot, op.gpa, now_)) return false;
   for (Memslots& slots : slots_) slots.note_everything_zapped(now_);
   slots_changed(op);

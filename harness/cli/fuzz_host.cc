@@ -174,6 +174,11 @@ class Run {
         "{} steps were skipped, since the host or the subject cannot do them; {} divergences are "
         "known deviations of this host (corpus/known/kvm.json)",
         all_.skipped.load(), all_.known.load()));
+    if (!all_.behind_known.empty())
+      run.remarks.push_back(fmt::format(
+          "{} kinds of divergences came only after a known deviation, however small they were "
+          "made, and are taken for what it leaves behind: {}",
+          all_.behind_known.size(), fmt::join(all_.behind_known, ", ")));
     if (all_.population.states() == 0)
       run.remarks.emplace_back("this host says nothing of what programs reach: nothing steered");
     need(fuzz::write_atomically(all_.output.summary(), to_json(run)));

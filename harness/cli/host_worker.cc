@@ -29,6 +29,7 @@ using Clock = std::chrono::steady_clock;
 
 // For one finding: a run there takes some milliseconds.
 constexpr std::uint64_t kMostRuns = 500, kMostTrades = 150;
+constexpr const char* kTrail = "-trail";              // of a name
 constexpr auto kMostTime = std::chrono::seconds(30);  // and a death of the host a second
 
 // "missed-fault-1f3a9c04". A real KVM has many deviations at once, and one must not hide the others
@@ -89,7 +90,7 @@ class Worker {
     plan_.config = all.config;
     plan_.seed = number + 1;
     plan_.name = [this](const Checker& checker, const CheckResult& result) {
-      return finding_name(checker, subject_->info(), result);
+      return name_of_result(checker, result);
     };
     plan_.line = [this](const Checker&, const CheckEvent& event) { return line_of(event); };
     const std::uint8_t widest = widest_machine(*subject_);
@@ -137,11 +138,15 @@ class Worker {
         fmt::format("{}/{}", all_.corpus, fuzz::hex8(fuzz::hash_bytes(bytes_))), bytes_));
   }
 
+  void count_hit(std::size_t index) {
+    if (index < all_.findings.size()) ++all_.findings[index].hits;
+  }
+
   // False if somebody has found that already; counts it then.
   bool claim(const std::string& name) {
     const std::lock_guard lock(all_.mutex);
     const auto [at, is_new] = all_.by_name.emplace(name, HostFuzzing::kPending);
-    if (!is_new && at->second != HostFuzzing::kPending) ++all_.findings[at->second].hits;
+    if (!is_new) count_hit(at->second);
     return is_new;
   }
 
@@ -154,11 +159,27 @@ class Worker {
   // Checks, and the line of the first divergence.
   CheckResult look(const Trace& trace, ResultLine& line) {
     bool have = false;
+    before_.clear();
     return checker_.check(trace, [&](const CheckEvent& event) {
-      if (have || event.known || event.verdict.kind != VerdictKind::kDiverge) return;
+      if (have || event.verdict.kind != VerdictKind::kDiverge) return;
+      if (event.known) {
+        before_ = event.known_id;
+        return;
+      }
       have = true;
       line = line_of(event);
     });
+  }
+
+  // Whether it may be but what a known deviation before it has left behind. What the host itself
+  // complains of is no such thing.
+  static bool may_be_trail(const CheckResult& result) {
+    return result.known_before != 0 && result.divergence != DivergenceClass::kTrap &&
+           result.divergence != DivergenceClass::kLiveness;
+  }
+  // One that comes after a known deviation must not hide one that does not.
+  std::string name_of_result(const Checker& checker, const CheckResult& result) {
+    return finding_name(checker, subject_->info(), result) + (may_be_trail(result) ? kTrail : "");
   }
 
   struct Waiting {
@@ -201,7 +222,7 @@ class Worker {
   void make_next_smaller() {
     Waiting w = std::move(waiting_.front());
     waiting_.pop_front();
-    std::string name = w.name;
+    std::string name = w.name, known;
     unsigned reproduced = 0;
     if (w.divergence != DivergenceClass::kNone) {
       w.trace = make_smaller(w.trace, w.divergence);
@@ -211,12 +232,25 @@ class Worker {
         if (seen.divergence != w.divergence) continue;
         ++reproduced;
         w.line = line;
-        name = finding_name(checker_, subject_->info(), seen);
+        name = name_of_result(checker_, seen);
+        known = may_be_trail(seen) ? before_ : "";
+      }
+      if (!known.empty()) {
+        fuzz::remove_finding(all_.output, w.name);
+        return record_trail(w.name, name, known);
       }
       fail(fuzz::write_finding(all_.output, name, w.trace, w.line));
       if (name != w.name) fuzz::remove_finding(all_.output, w.name);
     }
     record(w.name, name, w.trace.ops.size(), reproduced);
+    --all_.waiting;
+  }
+
+  void record_trail(const std::string& before, const std::string& name, const std::string& known) {
+    const std::lock_guard lock(all_.mutex);
+    all_.by_name[before] = HostFuzzing::kBehind;
+    if (all_.by_name.insert_or_assign(name, HostFuzzing::kBehind).second || name == before)
+      all_.behind_known.push_back(fmt::format("{} behind {}", name, known));
     --all_.waiting;
   }
 
@@ -244,7 +278,7 @@ class Worker {
     const auto same = all_.by_name.find(name);
     if (name != before && same != all_.by_name.end()) {  // smaller it is another's finding
       all_.by_name[before] = same->second;
-      if (same->second != HostFuzzing::kPending) ++all_.findings[same->second].hits;
+      count_hit(same->second);
       return;
     }
     all_.by_name[before] = all_.by_name[name] = all_.findings.size();
@@ -270,7 +304,8 @@ class Worker {
   Checker checker_;
   fuzz::BatchPlan plan_;
   std::deque<Waiting> waiting_;
-  double spent_ = 0;  // seconds, on making findings smaller
+  std::string before_;  // id of the last known deviation before what look() has seen
+  double spent_ = 0;    // seconds, on making findings smaller
   std::vector<std::uint8_t> bytes_;
 };
 

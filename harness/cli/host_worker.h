@@ -38,9 +38,13 @@ struct HostFuzzing {
   std::mutex mutex;  // of what follows; starting a host, too
   std::vector<fuzz::FindingRecord> findings;
   // Of each name that a finding has or had before it was made smaller: its index in `findings`,
-  // kPending while it is being made smaller.
+  // kPending while it is being made smaller, kBehind if it is none after all.
   std::map<std::string, std::size_t> by_name;
   static constexpr std::size_t kPending = ~std::size_t{0};
+  // Divergences that, made as small as they get, still come after a known deviation: what that one
+  // left behind, as far as anybody can tell. No findings; "NAME behind ID".
+  static constexpr std::size_t kBehind = kPending - 1;
+  std::vector<std::string> behind_known;
   std::string subject;  // name and version, once a host is up
   std::string error;    // what must end the run
   unsigned ready = 0;   // workers whose host is up
