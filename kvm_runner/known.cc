@@ -53,6 +53,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "pdpte-reserved",
                                        "pdpte-changed",
                                        "pdpte-at-cr0",
+                                       "sregs-pcide",
                                        "pdpte-walked",
                                        "pdpte-accessed",
                                        "pdpte-trail",
@@ -139,6 +140,15 @@ bool sregs_unchanged(const DivergentStep& s) {
            after.cr4() == before.cr4() && after.efer() == before.efer();
   }
   return false;
+}
+
+// SDM 3A §"Process-Context Identifiers (PCIDs)": only in IA-32e mode.
+bool asks_for_pcids_outside_long_mode(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (op.verb != Verb::kSregs) return false;
+  FollowedRegisters wanted = registers_at(s);
+  wanted.set(op);
+  return (wanted.cr4() & cr4::kPcide) != 0 && (wanted.efer() & efer::kLma) == 0;
 }
 
 // G in an entry above the level of PDPTEs.
@@ -430,6 +440,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "path-ps") return flag(path_has(s, pte::kPs));
   if (name == "path-high") return flag(path_has(s, kSoftwareBits));
   if (name == "sregs-unchanged") return flag(sregs_unchanged(s));
+  if (name == "sregs-pcide") return flag(asks_for_pcids_outside_long_mode(s));
   if (name == "page-zero") return access ? flag(in_page_zero(s)) : "";
   if (name == "upper-g") return flag(upper_g(s));
   if (name == "after-upper-g") return flag(after_upper_g(s));

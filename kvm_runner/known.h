@@ -68,6 +68,7 @@ struct KnownDeviation {
 //   fault, and nothing has
 //                          invalidated what it found
 //   sregs-unchanged        1: the last `sregs` of the step's vCPU changed no register
+//   sregs-pcide            1: an `sregs` after which CR4.PCIDE would be set outside IA-32e mode
 //   page-zero              1: the access begins in the first page of linear space
 //   pse36                  1: the machine has that feature
 //   pse-toggled            1: CR4.PSE of the step's vCPU has changed before
