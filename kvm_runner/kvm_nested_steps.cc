@@ -41,6 +41,12 @@ bool is_marked(const NestedWalk& walk) {
   return (walk.common & pte::kA) != 0 && (walk.path.entry[walk.path.count - 1] & pte::kD) != 0;
 }
 
+// A guest's root that is a nested table, too, KVM 6.1 protects against the guest's walks, which
+// count as stores, and never gets past that.
+bool may_be_nested_table(std::uint64_t gpa, std::uint64_t nested_root) {
+  return gpa - kNestedPool < kNestedPoolPages * kPage || (gpa ^ nested_root) < kPage;
+}
+
 }  // namespace
 
 // The hypervisor's own processor: the second dimension is what it can do.
@@ -102,7 +108,8 @@ void KvmSubject::nested_step(const Op& op, Outcome& out) {
   if ((now.cr0 & cr0::kPg) != 0) {
     const bool walks = op.verb == Verb::kAccess && canonical(now, op.gva);
     const NestedWalk to_root = walk_to_root(nested_root(op.vcpu), now);
-    if (!is_open_to_all(to_root, machine_) || (!walks && !is_marked(to_root)))
+    if (!is_open_to_all(to_root, machine_) || (!walks && !is_marked(to_root)) ||
+        may_be_nested_table(to_root.gpa, guests_->root(op.vcpu)))
       return skip(out, SkipReason::kHostLacksFeature);
   }
   switch (op.verb) {

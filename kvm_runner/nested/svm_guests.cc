@@ -125,8 +125,22 @@ StubExit SvmGuests::run(unsigned vcpu, const StubCall& call) {
     if (!cpus_[vcpu].in_guest || entry.kind != StubExit::Kind::kDone) return entry;
   }
   StubExit exit = vm_.run(vcpu, call);
-  if (exit.kind == StubExit::Kind::kLeftGuest) read_exit(vcpu, exit);
+  if (exit.kind == StubExit::Kind::kLeftGuest) {
+    read_exit(vcpu, exit);
+    if (exit.kind == StubExit::Kind::kSecondDimension) see_whether_done(vcpu, call, exit);
+  }
   return exit;
+}
+
+// A store to the nested tables themselves may take away what the instruction behind it needs.
+void SvmGuests::see_whether_done(unsigned vcpu, const StubCall& call, StubExit& exit) {
+  if (!cpus_[vcpu].long_mode || call.stub == Stub::kFetch) return;
+  const Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
+  const unsigned code = call.cpl == 0 ? harness_page::kCode : harness_page::kUserCode;
+  const std::uint64_t rip = block.get<std::uint64_t>(vmcb::kRip) - layout_.linear(true, code);
+  if (rip != offset_of_done(call.stub)) return;
+  exit.kind = StubExit::Kind::kDone;
+  exit.rax = block.get<std::uint64_t>(vmcb::kRax);
 }
 
 StubExit SvmGuests::run_outside(unsigned vcpu, const StubCall& call) {

@@ -57,6 +57,7 @@ class SvmGuests {
   };
   StubExit vmrun(unsigned vcpu, Stub first);
   void read_exit(unsigned vcpu, StubExit& exit);
+  void see_whether_done(unsigned vcpu, const StubCall& call, StubExit& exit);
   StubExit come_back(unsigned vcpu);
 
   Vm& vm_;
