@@ -24,6 +24,7 @@ struct ConformCase {
 struct ConformFeature {
   std::string_view name;   // a row of the matrix
   std::string_view about;  // one sentence
+  bool nested;             // its traces are a hypervisor
   std::vector<ConformCase> (*cases)();
 };
 

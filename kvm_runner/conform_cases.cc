@@ -22,6 +22,7 @@ constexpr unsigned kModes = 5;
 struct Row {
   std::string_view name, about;
   unsigned modes;
+  bool nested;
   std::array<Cases (*)(), kModes> cases;  // by Mode
 };
 
@@ -35,8 +36,16 @@ constexpr Row row(std::string_view name, unsigned modes, std::string_view about)
   return {name,
           about,
           modes,
+          false,
           {in<Mode::kNone, kMake>, in<Mode::k32Bit, kMake>, in<Mode::kPae, kMake>,
            in<Mode::k4Level, kMake>, in<Mode::k5Level, kMake>}};
+}
+
+template <Cases (*kMake)(const Paging&)>
+constexpr Row nested_row(std::string_view name, unsigned modes, std::string_view about) {
+  Row of_hypervisor = row<kMake>(name, modes, about);
+  of_hypervisor.nested = true;
+  return of_hypervisor;
 }
 
 constexpr Row kRows[] = {
@@ -80,6 +89,16 @@ constexpr Row kRows[] = {
     row<suite::smep>("smep", kPaged, "CR4.SMEP."),
     row<suite::smap>("smap", kPaged, "CR4.SMAP and EFLAGS.AC."),
     row<suite::pku>("pku", kLong, "CR4.PKE and PKRU."),
+    nested_row<suite::nested_rights>("nested-rights", kAll, "Rights of nested entries."),
+    nested_row<suite::nested_reserved>("nested-reserved", kAll, "Reserved bits of nested entries."),
+    nested_row<suite::nested_accessed_dirty>("nested-accessed-dirty", kAll,
+                                             "A and D of nested entries."),
+    nested_row<suite::nested_tables>("nested-tables", kPaged, "The guest's tables in nested ones."),
+    nested_row<suite::nested_large>("nested-large", kAll, "Nested pages of 2M and 1G."),
+    nested_row<suite::nested_invalidation>("nested-invalidation", kAll,
+                                           "Edits of nested entries, and what makes them count."),
+    nested_row<suite::nested_smp>("nested-smp", kAll, "A hypervisor with two vCPUs."),
+    nested_row<suite::nested_vmrun>("nested-vmrun", kAll, "VMRUN, and guests that meet a device."),
 };
 
 }  // namespace
@@ -89,7 +108,7 @@ std::span<const ConformFeature> conform_features(Mode mode) {
     std::array<std::vector<ConformFeature>, kModes> all;
     for (const Row& r : kRows) {
       for (unsigned m = 0; m < kModes; ++m) {
-        if ((r.modes >> m & 1) != 0) all[m].push_back({r.name, r.about, r.cases[m]});
+        if ((r.modes >> m & 1) != 0) all[m].push_back({r.name, r.about, r.nested, r.cases[m]});
       }
     }
     return all;

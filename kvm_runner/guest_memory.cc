@@ -70,10 +70,12 @@ bool SlotTable::may_add(const Op& op) const {
 
 GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64_t gva) {
   GuestWalk out;
+  unsigned met = 0;
   auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
     std::uint64_t word = 0;
     if (!memory.read_word(at & ~std::uint64_t{7}, word)) return false;
     entry = extract(word, at & 7, bytes);
+    out.at[met++] = at;
     out.meets_runner |= !memory.is_trace_word(at & ~std::uint64_t{7});
     return true;
   };

@@ -63,6 +63,7 @@ class WordReader {
 // What a walk of guest memory meets, without any judgement about permissions or reserved bits.
 struct GuestWalk {
   Path path;
+  std::uint64_t at[5] = {};        // gpas of the path's entries
   bool complete = false;           // reached a frame
   std::uint64_t gpa = 0;           // if complete: of the byte
   std::uint64_t entries_seen = 0;  // OR of all present entries

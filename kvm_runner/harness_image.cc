@@ -20,9 +20,11 @@ constexpr std::uint64_t kKernelCode = 0x00af'9b00'0000'ffff, kData0 = 0x00cf'930
 constexpr std::uint16_t kKernelCs = 0x08, kKernelSs = 0x10, kUserSs = 0x18 | 3, kUserCs = 0x20 | 3,
                         kTssSelector = 0x28, kKernelCs32 = 0x38, kUserCs32 = 0x40 | 3,
                         kTssSelector32 = 0x48, kGdtLimit = 0x4f;
+static_assert(kUserSs == TWINWALK_SELECTOR_USER_SS && kUserCs == TWINWALK_SELECTOR_USER_CS);
 constexpr std::uint64_t kTssOffset = 0x200, kTssOffset32 = 0x280, kTssLimit = 0x67;
 // The second half of the page.
 constexpr std::uint64_t kIdtOffset32 = 0x800;
+constexpr std::uint64_t kBatchIdtOffset = 0x400;
 constexpr unsigned kVectors = 32;
 
 void put64(unsigned char* at, std::uint64_t value) { std::memcpy(at, &value, sizeof(value)); }
@@ -52,14 +54,20 @@ void build_tables(const Layout& layout, std::uint64_t* words) {
   }
 }
 
+// A gate of 64-bit mode to vector `vector` of the code in that page, on IST 1.
+void put_gate(const Layout& layout, unsigned page, unsigned vector, std::uint64_t* gate) {
+  const std::uint64_t entry = layout.linear(true, page) + 8 * vector;
+  const std::uint64_t dpl = vector == 3 ? 3 : 0;  // INT3 at CPL 3
+  gate[0] = (entry & 0xffff) | std::uint64_t{kKernelCs} << 16 | std::uint64_t{1} << 32 |
+            (0x8e | dpl << 5) << 40 | (entry >> 16 & 0xffff) << 48;
+  gate[1] = entry >> 32;
+}
+
 void build_idt(const Layout& layout, std::uint64_t* idt) {
   for (unsigned vector = 0; vector < kVectors; ++vector) {
-    const std::uint64_t entry = layout.linear(true, kCode) + 8 * vector;
-    const std::uint64_t dpl = vector == 3 ? 3 : 0;  // INT3 at CPL 3
-    idt[2 * vector] = (entry & 0xffff) | std::uint64_t{kKernelCs} << 16 |
-                      std::uint64_t{1} << 32 /* IST 1 */ | (0x8e | dpl << 5) << 40 |
-                      (entry >> 16 & 0xffff) << 48;
-    idt[2 * vector + 1] = entry >> 32;
+    const std::uint64_t dpl = vector == 3 ? 3 : 0;
+    put_gate(layout, kCode, vector, idt + 2 * vector);
+    put_gate(layout, kBatchCode, vector, idt + kBatchIdtOffset / 8 + 2 * vector);
     const std::uint64_t entry32 = layout.linear(false, kCode32) + 8 * vector;
     idt[kIdtOffset32 / 8 + vector] = (entry32 & 0xffff) | std::uint64_t{kKernelCs32} << 16 |
                                      (0x8e | dpl << 5) << 40 | (entry32 >> 16 & 0xffff) << 48;
@@ -116,6 +124,7 @@ void build_harness_image(const Layout& layout, std::uint64_t* words, unsigned vc
   };
   put_code(kCode, payload_bytes(0));
   put_code(kUserCode, payload_bytes(3));
+  put_code(kBatchCode, batched_payload_bytes());
   put_code(kCode32, payload32_bytes(0));
   put_code(kUserCode32, payload32_bytes(3));
   for (unsigned i = 0; i < vcpus; ++i) {
@@ -138,6 +147,26 @@ void set_ring_0_of_32(kvm_sregs& sregs) {
   set_segment(sregs.ss, kKernelSs, 3, false);
   for (kvm_segment* s : {&sregs.ds, &sregs.es, &sregs.fs, &sregs.gs})
     set_segment(*s, kUserSs, 3, false);
+}
+
+void build_batch_context(const Layout& layout, unsigned index, BatchPage& page) {
+  // Below what an exception of the interpreter itself would push.
+  constexpr std::uint64_t kExceptionFrame = 0x100;
+  constexpr static std::uint16_t kLimit = kVectors * 16 - 1;
+  const auto put_descriptor = [](unsigned char* at, std::uint64_t base) {
+    std::memcpy(at, &kLimit, sizeof(kLimit));
+    put64(at + 2, base);
+  };
+  const std::uint64_t linear = layout.linear(true, kBatch), idt = layout.linear(true, kIdt);
+  BatchContext& context = page.context;
+  context = {};
+  context.commands = linear + offsetof(BatchPage, commands);
+  context.results = linear + offsetof(BatchPage, results);
+  context.words = layout.linear(true, kBatchWords);
+  context.exception_stack = stack_top(layout, true, index);
+  context.stack = context.exception_stack - kExceptionFrame;
+  put_descriptor(context.own_idt, idt + kBatchIdtOffset);
+  put_descriptor(context.idt, idt);
 }
 
 UserFrame32 user_frame_32(std::uint64_t eip, std::uint64_t eflags) {

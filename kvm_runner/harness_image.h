@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kvm_runner/batch_page.h"
 #include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
@@ -24,6 +25,9 @@ void set_ring(kvm_sregs& sregs, std::uint8_t cpl);
 
 // The type of a TSS that is not in use.
 inline constexpr std::uint8_t kAvailableTss = 9;
+
+// What the interpreter of batches finds for vCPU `index` of 64-bit mode, without commands.
+void build_batch_context(const Layout& layout, unsigned index, BatchPage& page);
 
 // What IRET takes from the stack to go to CPL 3 of 32-bit code.
 struct UserFrame32 {

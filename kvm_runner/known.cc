@@ -47,11 +47,13 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "page-zero",
                                        "sregs-unchanged",
                                        "upper-g",
+                                       "after-upper-g",
                                        "pse36",
                                        "pse-toggled",
                                        "pdpte-reserved",
                                        "pdpte-changed",
                                        "pdpte-at-cr0",
+                                       "sregs-pcide",
                                        "pdpte-walked",
                                        "pdpte-accessed",
                                        "pdpte-trail",
@@ -141,6 +143,15 @@ bool sregs_unchanged(const DivergentStep& s) {
   return false;
 }
 
+// SDM 3A §"Process-Context Identifiers (PCIDs)": only in IA-32e mode.
+bool asks_for_pcids_outside_long_mode(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (op.verb != Verb::kSregs) return false;
+  FollowedRegisters wanted = registers_at(s);
+  wanted.set(op);
+  return (wanted.cr4() & cr4::kPcide) != 0 && (wanted.efer() & efer::kLma) == 0;
+}
+
 // G in an entry above the level of PDPTEs.
 bool upper_g(const DivergentStep& s) {
   const Mode mode = registers_at(s).mode();
@@ -148,6 +159,42 @@ bool upper_g(const DivergentStep& s) {
   for (const Path& path : s.outcomes.steps[s.index].path) {
     for (unsigned i = 0; i < path.count && i < upper; ++i) {
       if ((path.entry[i] & (pte::kP | pte::kG)) == (pte::kP | pte::kG)) return true;
+    }
+  }
+  return false;
+}
+
+// An access of this vCPU to the page went by such an entry before, and nothing has made it drop
+// what that found.
+bool after_upper_g(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (op.verb != Verb::kAccess) return false;
+  for (std::uint32_t i = s.index; i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    if (earlier.vcpu != op.vcpu) continue;
+    const bool same_page = earlier.gva / kvm::kPage == op.gva / kvm::kPage;
+    const OutcomeKind kind = s.outcomes.steps[i].kind;
+    switch (earlier.verb) {
+      case Verb::kAccess:
+        if (same_page && (kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio) &&
+            upper_g({s.subject, s.program, s.outcomes, i, s.verdict}))
+          return true;
+        if (same_page && kind == OutcomeKind::kPageFault) return false;
+        break;
+      case Verb::kInvlpg:
+        if (same_page) return false;
+        break;
+      case Verb::kMov:
+        if (earlier.reg() != Reg::kCpl && earlier.reg() != Reg::kAc && earlier.reg() != Reg::kPkru)
+          return false;
+        break;
+      case Verb::kInvpcid:
+      case Verb::kSregs:
+      case Verb::kInit:
+      case Verb::kNewVcpu:
+        return false;
+      default:
+        break;
     }
   }
   return false;
@@ -394,8 +441,10 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "path-ps") return flag(path_has(s, pte::kPs));
   if (name == "path-high") return flag(path_has(s, kSoftwareBits));
   if (name == "sregs-unchanged") return flag(sregs_unchanged(s));
+  if (name == "sregs-pcide") return flag(asks_for_pcids_outside_long_mode(s));
   if (name == "page-zero") return access ? flag(in_page_zero(s)) : "";
   if (name == "upper-g") return flag(upper_g(s));
+  if (name == "after-upper-g") return flag(after_upper_g(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));
   if (name == "pse-toggled") return flag(pse_toggled(s));
   if (name == "pdpte-reserved") return flag(pdpte_reserved(s));

@@ -65,7 +65,11 @@ struct KnownDeviation {
 //   mode                   paging mode of the step's vCPU
 //   path-ps, path-high     1: an entry of the access's path has PS; has one of the bits 62:52
 //   upper-g                1: a present PML4E or PML5E of the access's path has G
+//   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no
+//   fault, and nothing has
+//                          invalidated what it found
 //   sregs-unchanged        1: the last `sregs` of the step's vCPU changed no register
+//   sregs-pcide            1: an `sregs` after which CR4.PCIDE would be set outside IA-32e mode
 //   page-zero              1: the access begins in the first page of linear space
 //   pse36                  1: the machine has that feature
 //   pse-toggled            1: CR4.PSE of the step's vCPU has changed before

@@ -140,6 +140,24 @@ TEST(KnownDeviations, ALostTableIsOneOfMapsOrOneThatWasWalked) {
   EXPECT_EQ(lost_table_and_ad("ad", "cpu=x ept-vpid=0xf0106334141 misc=0x1", "0x100"), "11");
 }
 
+TEST(KnownDeviations, PcidsOutsideLongModeAreTold) {
+  const auto fact = [](const char* step) {
+    const ParseResult parsed = parse(std::string("walk 1\n") + step + "\n", "test");
+    EXPECT_TRUE(parsed);
+    Program program;
+    Lowering().lower(parsed.trace, program);
+    OutcomeStream outcomes;
+    outcomes.steps.resize(1);
+    const SubjectInfo info{"kvm", "", Profile::kKvm};
+    const Verdict verdict;
+    return fact_of({info, program, outcomes, 0, verdict}, "sregs-pcide");
+  };
+  EXPECT_EQ(fact("sregs cr4=pae|pcide efer=nxe"), "1");
+  EXPECT_EQ(fact("sregs cr4=pae|pcide"), "0");
+  EXPECT_EQ(fact("sregs cr4=pae efer=nxe"), "0");
+  EXPECT_EQ(fact("mov cr4=pae|pcide"), "0");
+}
+
 TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
   std::string both = entry(R"([{"fact":"cpl","is":"3"}])");
   both.replace(both.find(R"("h")"), 3, R"("a=1 h","b")");

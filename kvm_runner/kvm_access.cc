@@ -54,9 +54,9 @@ bool KvmSubject::lacks_eight_bytes(const Op& op, const Registers& now) {
   return op.size == 8 && is_legacy(now) && (now.cr0 & (cr0::kEm | cr0::kTs)) != 0;
 }
 
-// By the tables as they are in memory.
+// By the tables as they are in memory, or will be at that step of a batch.
 GuestWalk KvmSubject::walk_now(unsigned vcpu, std::uint64_t gva) const {
-  return nested() ? walk_both(vcpu, gva) : walk(memory_, registers_[vcpu], gva);
+  return nested() ? walk_both(vcpu, gva) : walk(foretold_, registers_[vcpu], gva);
 }
 
 KvmSubject::Halves KvmSubject::split(const Op& op) const {
@@ -133,45 +133,57 @@ void KvmSubject::access(const Op& op, Outcome& out) {
   if (op.access() == AccessKind::kFetch) {
     fetch(op, halves.half[0], out);
   } else {
-    collect_candidates(op, halves);
-    const std::uint8_t cpl = cpl_of(op, registers(op));
-    // EFLAGS.AC decides at CPL 0 only, where SMAP looks at it; at CPL 3 it would check alignment.
-    const StubExit exit = run_stub(
-        op.vcpu, {stub_of(op), halves.half[0].gva, op.value, cpl, cpl == 0 && registers(op).ac});
-    if (settle(exit, out)) {
-      if (exit.device.seen) {
-        out.kind = OutcomeKind::kMmio;
-        out.write = stores(op.access());
-        out.gpa[0] = exit.device.gpa;
-      } else {
-        out.kind = OutcomeKind::kOk;
-        if (op.access() != AccessKind::kWrite)
-          out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
-        if (stores(op.access())) note_landings(halves, out);
-      }
-    }
+    collect_candidates(op, halves, candidates_);
+    const StubExit exit = run_stub(op.vcpu, access_call(op, halves));
+    for (Candidate& c : candidates_) c.after = memory_.trace_word(c.offset & ~std::uint64_t{7});
+    conclude_access(op, halves, candidates_, exit, out);
   }
   if (out.kind != OutcomeKind::kSkip && out.kind != OutcomeKind::kGp) note_paths(op, halves, out);
 }
 
+// EFLAGS.AC decides at CPL 0 only, where SMAP looks at it; at CPL 3 it would check alignment.
+StubCall KvmSubject::access_call(const Op& op, const Halves& halves) const {
+  const Registers& now = registers_[op.vcpu];
+  const std::uint8_t cpl = cpl_of(op, now);
+  return {stub_of(op), halves.half[0].gva, op.value, cpl, cpl == 0 && now.ac};
+}
+
+void KvmSubject::conclude_access(const Op& op, const Halves& halves,
+                                 const std::vector<Candidate>& candidates, const StubExit& exit,
+                                 Outcome& out) {
+  if (!settle(exit, out)) return;
+  if (exit.device.seen) {
+    out.kind = OutcomeKind::kMmio;
+    out.write = stores(op.access());
+    out.gpa[0] = exit.device.gpa;
+    return;
+  }
+  out.kind = OutcomeKind::kOk;
+  if (op.access() != AccessKind::kWrite)
+    out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
+  if (stores(op.access())) note_landings(halves, candidates, out);
+}
+
 // Where a store may land: by today's tables, and where the page led before.
-void KvmSubject::collect_candidates(const Op& op, const Halves& halves) {
-  candidates_.clear();
+void KvmSubject::collect_candidates(const Op& op, const Halves& halves,
+                                    std::vector<Candidate>& candidates) {
+  candidates.clear();
   for (unsigned i = 0; i < halves.count; ++i) {
     const Half& half = halves.half[i];
     remember_landing(op, half);
     lender_.each_landing(half.gva, [&](std::uint64_t offset) {
       if (offset >= Backing::kSpan) return;  // a large page that is not all memory
-      candidates_.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7})});
+      candidates.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7}), 0});
     });
   }
 }
 
 // A store is seen where the word changed; a store of what was there already cannot be told from
 // none.
-void KvmSubject::note_landings(const Halves& halves, Outcome& out) {
-  for (const Candidate& c : candidates_) {
-    if (memory_.trace_word(c.offset & ~std::uint64_t{7}) == c.before) continue;
+void KvmSubject::note_landings(const Halves& halves, const std::vector<Candidate>& candidates,
+                               Outcome& out) {
+  for (const Candidate& c : candidates) {
+    if (c.after == c.before) continue;
     const GuestWalk& fresh = halves.half[c.half].walk;
     std::uint64_t today = 0;
     if (fresh.complete && memory_.offset_of(fresh.gpa, today) && today == c.offset) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <utility>
 
 #include "harness/trace/content.h"
 #include "kvm_runner/place.h"
@@ -10,11 +12,12 @@
 
 namespace twinwalk::kvm {
 
-bool KvmSubject::open(std::string& why) {
+bool KvmSubject::open(std::string& why, Driving driving) {
   if (!host_.open(why) || !memory_.open(why)) return false;
   info_ = {
       "kvm", host_.version(), host_.shadows() ? Profile::kKvmOnProcessor : Profile::kArchitecture,
       true,  host_.vendor(),  {}};
+  driving_ = driving == Driving::kFaster ? measure_pace().faster() : driving;
   return true;
 }
 
@@ -58,39 +61,56 @@ bool KvmSubject::make_vm(const Layout& layout, const Registers& registers, std::
   return vm_ != nullptr;
 }
 
+// A batch that does not go as foretold tells nothing: then the program is run again without.
 void KvmSubject::run(const Program& program, OutcomeStream& out) {
+  if (run_all(program, out)) return;
+  ++driven_.again;
+  const Driving chosen = std::exchange(driving_, Driving::kAlone);
+  run_all(program, out);
+  driving_ = chosen;
+}
+
+bool KvmSubject::run_all(const Program& program, OutcomeStream& out) {
   out.clear();
   stream_ = &out;
   std::string why;
   const SkipReason reason = why_not_machine(program.machine, host_);
   const bool started = reason == SkipReason::kNone && start(program, why);
-  stopped_ = false;
+  stopped_ = batch_failed_ = false;
   image_valid_ = started;
   if (started && watcher_ != nullptr) {
     std::vector<int> vcpus;
     for (unsigned v = 0; v < vm_->vcpus(); ++v) vcpus.push_back(vm_->vcpu_descriptor(v));
     watcher_->program_begins(vm_->descriptor(), vcpus);
   }
-  for (const Step& s : program.steps) {
+  const auto begin = std::chrono::steady_clock::now();
+  while (out.steps.size() < program.steps.size()) {
+    const std::size_t step_index = out.steps.size();
     Outcome outcome;
     if (!started) {
       skip(outcome, reason != SkipReason::kNone ? reason : SkipReason::kHostLacksFeature);
     } else if (stopped_) {
       skip(outcome, SkipReason::kSubjectStopped);
     } else {
-      step(s.what, outcome);
+      if (driving_ == Driving::kBatched && !nested() && run_batch(program, step_index, out) != 0)
+        continue;
+      if (batch_failed_) break;
+      ++driven_.alone;
+      step(program.steps[step_index].what, outcome);
     }
     out.steps.push_back(outcome);
   }
+  steps_took_ = std::chrono::steady_clock::now() - begin;
   if (started && watcher_ != nullptr) watcher_->program_ended();
   // One that had to be stopped is in no state that is known.
-  const bool known = started && !stopped_ && vm_->is_whole();
+  const bool known = started && !stopped_ && !batch_failed_ && vm_->is_whole();
   if (keeps_vms_ && known && (!nested() || guests_->call_back())) {
     pool_.give(own_machine(), std::move(vm_));
   } else {
     vm_.reset();
   }
   guests_.reset();
+  return !batch_failed_;
 }
 
 // By whoever runs the trace's accesses.
@@ -381,39 +401,40 @@ bool KvmSubject::directories_can_be_loaded(std::uint64_t root) const {
   return true;
 }
 
+Stub KvmSubject::read_stub(Reg reg) {
+  switch (reg) {
+    case Reg::kCr3:
+      return Stub::kReadCr3;
+    case Reg::kCr4:
+      return Stub::kReadCr4;
+    case Reg::kEfer:
+      return Stub::kReadEfer;
+    case Reg::kPkru:
+      return Stub::kReadPkru;
+    default:
+      return Stub::kReadCr0;
+  }
+}
+
 // By the guest itself.
 void KvmSubject::get(const Op& op, Outcome& out) {
   const Registers& now = registers(op);
-  Stub stub = Stub::kReadCr0;
-  switch (op.reg()) {
-    case Reg::kCr0:
-      break;
-    case Reg::kCr3:
-      stub = Stub::kReadCr3;
-      break;
-    case Reg::kCr4:
-      stub = Stub::kReadCr4;
-      break;
-    case Reg::kEfer:
-      stub = Stub::kReadEfer;
-      break;
-    case Reg::kPkru:
-      stub = Stub::kReadPkru;
-      break;
-    case Reg::kCpl:
-    case Reg::kAc:
-      out.kind = OutcomeKind::kOk;
-      out.value = value_of(now, op.reg());
-      return;
+  if (op.reg() == Reg::kCpl || op.reg() == Reg::kAc) {
+    out.kind = OutcomeKind::kOk;
+    out.value = value_of(now, op.reg());
+    return;
   }
   if (!plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
-  const StubExit exit = run_stub(op.vcpu, {stub, 0, 0, 0, now.ac});
+  conclude_get(op, run_stub(op.vcpu, {read_stub(op.reg()), 0, 0, 0, now.ac}), out);
+}
+
+void KvmSubject::conclude_get(const Op& op, const StubExit& exit, Outcome& out) {
   if (!settle(exit, out)) return;
   out.kind = OutcomeKind::kOk;
   out.value = exit.rax;
   // PE is the runner's where the trace has not got it.
-  if (op.reg() == Reg::kCr0 && (now.cr0 & cr0::kPe) == 0) out.value &= ~cr0::kPe;
-  if (nested() && op.reg() == Reg::kEfer) out.value &= now.efer | ~efer::kSvme;
+  if (op.reg() == Reg::kCr0 && (registers(op).cr0 & cr0::kPe) == 0) out.value &= ~cr0::kPe;
+  if (nested() && op.reg() == Reg::kEfer) out.value &= registers(op).efer | ~efer::kSvme;
 }
 
 void KvmSubject::invlpg(const Op& op, Outcome& out) {
@@ -432,16 +453,16 @@ void KvmSubject::invpcid(const Op& op, Outcome& out) {
 }
 
 // Linear address of the frame's first byte; without paging it is there anyway.
-std::uint64_t KvmSubject::window_of(std::uint64_t gpa, bool crosses, const Registers& now) {
+std::uint64_t KvmSubject::window_of(std::uint64_t gpa, bool crosses, const Registers& now,
+                                    bool reads) {
   const Mode mode = mode_of(now.cr0, now.cr4, now.efer);
   const std::uint64_t page = gpa & ~(kPage - 1);
   if (mode == Mode::kNone) return page + 2 * kPage <= std::uint64_t{1} << 32 ? page : kNoWindow;
-  const std::uint64_t window = vm_->window(mode, gpa >> 12, crosses);
+  const std::uint64_t window = vm_->window(mode, gpa >> 12, crosses, reads);
   return window != 0 ? window : kNoWindow;
 }
 
-// A store to guest-physical memory through the runner's own window.
-void KvmSubject::guest_store(const Op& op, Outcome& out) {
+bool KvmSubject::can_store(const Op& op) {
   const bool crosses = (op.gpa & (kPage - 1)) + op.size > kPage;
   const auto writable = [&](std::uint64_t gpa) {
     const Slot* slot = memory_.slots().find(gpa);
@@ -451,18 +472,27 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
   // KVM stores the half that is memory; the trace's rule is that neither is.
   const bool mixed = crosses && writable(op.gpa) != writable(last);
   const bool beyond = last < op.gpa || last >> machine_.maxphyaddr != 0;
+  return !beyond && !mixed && !memory_.touches_runner(op.gpa, op.size) &&
+         !lacks_eight_bytes(op, registers(op));
+}
+
+StubCall KvmSubject::store_call(const Op& op, std::uint64_t window) const {
+  return {sized(Stub::kStore8, op.size), window + (op.gpa & (kPage - 1)), op.value, 0,
+          registers_[op.vcpu].ac};
+}
+
+// A store to guest-physical memory through the runner's own window.
+void KvmSubject::guest_store(const Op& op, Outcome& out) {
   const Registers& now = registers(op);
-  if (beyond || mixed || memory_.touches_runner(op.gpa, op.size) || !plant_for(op.vcpu, now) ||
-      lacks_eight_bytes(op, now)) {
-    return skip(out, SkipReason::kHostLacksFeature);
-  }
+  if (!can_store(op) || !plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
+  const bool crosses = (op.gpa & (kPage - 1)) + op.size > kPage;
   const std::uint64_t window = window_of(op.gpa, crosses, now);
   if (window == kNoWindow) return skip(out, SkipReason::kHostLacksFeature);
-  const Stub stub = sized(Stub::kStore8, op.size);
-  const StubExit exit =
-      run_stub(op.vcpu, {stub, window + (op.gpa & (kPage - 1)), op.value, 0, registers(op).ac});
-  if (!settle(exit, out)) return;
-  if (!exit.device.seen) return;
+  conclude_store(run_stub(op.vcpu, store_call(op, window)), out);
+}
+
+void KvmSubject::conclude_store(const StubExit& exit, Outcome& out) {
+  if (!settle(exit, out) || !exit.device.seen) return;
   out.kind = OutcomeKind::kMmio;
   out.write = exit.device.write;
   out.gpa[0] = exit.device.gpa;
@@ -472,10 +502,17 @@ void KvmSubject::guest_store(const Op& op, Outcome& out) {
 
 namespace twinwalk {
 
-std::unique_ptr<VmSubject> make_kvm_subject(std::string& why) {
+std::unique_ptr<VmSubject> make_kvm_subject(std::string& why, Driving driving) {
   auto subject = std::make_unique<kvm::KvmSubject>();
-  if (!subject->open(why)) return nullptr;
+  if (!subject->open(why, driving)) return nullptr;
   return subject;
+}
+
+std::optional<KvmPace> measure_kvm_pace() {
+  std::string why;
+  kvm::KvmSubject subject;
+  if (!subject.open(why, Driving::kAlone)) return std::nullopt;
+  return subject.measure_pace();
 }
 
 }  // namespace twinwalk

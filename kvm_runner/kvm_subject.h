@@ -5,12 +5,14 @@
 // guest itself, host events by real memslot calls and real mappings.
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "harness/subject.h"
+#include "kvm_runner/batch_rules.h"
 #include "kvm_runner/fetch_lender.h"
 #include "kvm_runner/host.h"
 #include "kvm_runner/nested/nested_tables.h"
@@ -25,13 +27,25 @@ namespace twinwalk::kvm {
 class KvmSubject final : public VmSubject {
  public:
   // False and the reason without a usable /dev/kvm.
-  bool open(std::string& why);
+  bool open(std::string& why, Driving driving = Driving::kFaster);
 
   const SubjectInfo& info() const override { return info_; }
   void run(const Program& program, OutcomeStream& out) override;
   bool read_image(std::uint64_t gpa, std::uint64_t& word) const override;
   void keep_vms(bool keep) override { keeps_vms_ = keep; }
   void set_watcher(VmWatcher* watcher) override { watcher_ = watcher; }
+
+  // Never kFaster: that is decided by open().
+  Driving driving() const { return driving_; }
+  void drive(Driving driving) { driving_ = driving; }
+  // Runs a short program some times, each way.
+  KvmPace measure_pace();
+  // Since open().
+  struct Driven {
+    std::uint64_t batches = 0, batched = 0, alone = 0;  // steps
+    std::uint64_t again = 0;  // programs that had to run again without batches
+  };
+  const Driven& driven() const { return driven_; }
 
  private:
   struct Half {  // the part of an access that lies in one page
@@ -45,10 +59,17 @@ class KvmSubject final : public VmSubject {
   };
   struct Candidate {  // where a store may land
     unsigned half = 0;
-    std::uint64_t offset = 0, before = 0;  // position in hva space; the word there
+    std::uint64_t offset = 0, before = 0, after = 0;  // position in hva space; the word there
+  };
+  struct Planned {  // a step of a batch
+    std::size_t step = 0;
+    bool calls = false;  // or it is the harness's alone
+    Halves halves;
+    std::vector<Candidate> candidates;
   };
 
   bool start(const Program& program, std::string& why);
+  bool run_all(const Program& program, OutcomeStream& out);
   StubExit run_stub(unsigned vcpu, const StubCall& call);
   Machine own_machine() const;
   bool make_vm(const Layout& layout, const Registers& registers, std::string& why);
@@ -69,8 +90,14 @@ class KvmSubject final : public VmSubject {
   void invlpg(const Op& op, Outcome& out);
   void invpcid(const Op& op, Outcome& out);
   static constexpr std::uint64_t kNoWindow = ~std::uint64_t{0};
-  std::uint64_t window_of(std::uint64_t gpa, bool crosses, const Registers& now);
+  std::uint64_t window_of(std::uint64_t gpa, bool crosses, const Registers& now,
+                          bool reads = false);
   void guest_store(const Op& op, Outcome& out);
+  bool can_store(const Op& op);
+  StubCall store_call(const Op& op, std::uint64_t window) const;
+  void conclude_store(const StubExit& exit, Outcome& out);
+  static Stub read_stub(Reg reg);
+  void conclude_get(const Op& op, const StubExit& exit, Outcome& out);
   bool settle(const StubExit& exit, Outcome& out);
 
   // Accesses (kvm_access.cc).
@@ -78,12 +105,29 @@ class KvmSubject final : public VmSubject {
   void fetch(const Op& op, const Half& half, Outcome& out);
   Halves split(const Op& op) const;
   static bool lacks_eight_bytes(const Op& op, const Registers& now);
+  StubCall access_call(const Op& op, const Halves& halves) const;
+  void conclude_access(const Op& op, const Halves& halves, const std::vector<Candidate>& candidates,
+                       const StubExit& exit, Outcome& out);
   SkipReason why_not_access(const Op& op, const Halves& halves) const;
   bool halves_differ(const Halves& halves) const;
-  void collect_candidates(const Op& op, const Halves& halves);
-  void note_landings(const Halves& halves, Outcome& out);
+  void collect_candidates(const Op& op, const Halves& halves, std::vector<Candidate>& candidates);
+  void note_landings(const Halves& halves, const std::vector<Candidate>& candidates, Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Op& op, const Half& half);
+
+  // Batches (kvm_batch.cc).
+  std::size_t run_batch(const Program& program, std::size_t first, OutcomeStream& out);
+  void begin_batch();
+  bool plan(const Op& op, std::size_t index);
+  bool plan_root(unsigned vcpu, const Registers& r);
+  bool plan_access(const Op& op, Planned& planned, Vm::BatchedCall& call);
+  bool plan_store(const Op& op, Vm::BatchedCall& call);
+  bool plan_words(Planned& planned, Vm::BatchedCall& call, const Registers& now);
+  bool conclude(const Op& op, Planned& planned, const Vm::BatchedCall& call, const StubExit& exit,
+                const std::uint64_t* words, Outcome& out);
+
+  // Which way is faster (kvm_driving.cc).
+  double microseconds_a_step(const Program& program, Driving driving);
 
   // Where the trace is a hypervisor (kvm_nested_steps.cc).
   bool nested() const { return guests_ != nullptr; }
@@ -125,6 +169,7 @@ class KvmSubject final : public VmSubject {
   SubjectInfo info_;
   Host host_;
   TraceMemory memory_;
+  ForetoldMemory foretold_{memory_};  // as it is, but while a batch is planned
   std::unique_ptr<Vm> vm_;
   std::unique_ptr<SvmGuests> guests_;  // where the trace is a hypervisor
   VmPool pool_;
@@ -139,6 +184,15 @@ class KvmSubject final : public VmSubject {
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;
   std::vector<Candidate> candidates_;
+
+  Driving driving_ = Driving::kAlone;
+  Driven driven_;
+  std::chrono::duration<double, std::micro> steps_took_{};  // of the last program
+  std::vector<Planned> planned_;
+  std::vector<Vm::BatchedCall> calls_;
+  std::vector<std::uint64_t> words_;
+  std::vector<StubExit> exits_;
+  bool batch_failed_ = false;
 };
 
 }  // namespace twinwalk::kvm

@@ -66,8 +66,10 @@ inline constexpr unsigned kPml4 = 0, kPdpt = 1, kPd = 2, kPt = 3, kWindowPt = 4,
     kNestedPml4 = kPerCpu + kPagesPerCpu * kMaxVcpus, kNestedPdpt = kNestedPml4 + 1,
                           kNestedPd = kNestedPdpt + 1, kHypervisorRoot = kNestedPd + 1,
                           kGuestRoot = kHypervisorRoot + 1, kVmcb = kGuestRoot + 1,
-                          kHostSave = kVmcb + kMaxVcpus,
-                          kSpare = kHostSave + kMaxVcpus,  // backs kSpareSlot
+                          kHostSave = kVmcb + kMaxVcpus, kBatchCode = kHostSave + kMaxVcpus,
+                          kBatch = kBatchCode + 1,  // BatchPage (batch_page.h)
+    kBatchWords = kBatch + 1,
+                          kSpare = kBatchWords + 1,  // backs kSpareSlot
     kCount = kSpare + 1;
 }  // namespace harness_page
 static_assert(harness_page::kCount * kPage <= kHarnessSpan);

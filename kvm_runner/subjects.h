@@ -4,13 +4,20 @@
 // The subjects that need /dev/kvm. Each is null, and `why` says it to a person, where there is
 // none.
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "harness/subject.h"
 
 namespace twinwalk {
+
+// How the guest's steps are driven on `kvm`: one an exit, or batches that the guest interprets.
+// Outcomes are the same, as far as the processor leaves no choice: an exit may drop translations
+// that it may as well keep.
+enum class Driving : std::uint8_t { kFaster, kAlone, kBatched };
 
 // Who looks on while programs run in VMs.
 class VmWatcher {
@@ -22,7 +29,8 @@ class VmWatcher {
   virtual void program_ended() = 0;
 };
 
-// `kvm`: the MMU of the host kernel's KVM. A program runs in a VM of its own.
+// `kvm`: the MMU of the host kernel's KVM. A program runs in a VM of its own. kFaster: it measures
+// which way is, in some milliseconds.
 class VmSubject : public Subject {
  public:
   // Whether programs may have VMs of former ones, emptied: much faster, and the same to a KVM
@@ -31,7 +39,18 @@ class VmSubject : public Subject {
   // It must outlive the programs; null: nobody.
   virtual void set_watcher(VmWatcher* watcher) = 0;
 };
-std::unique_ptr<VmSubject> make_kvm_subject(std::string& why);
+std::unique_ptr<VmSubject> make_kvm_subject(std::string& why, Driving driving = Driving::kFaster);
+
+// What a step of `kvm` takes here, and which way is taken for it.
+struct KvmPace {
+  double alone_us = 0, batched_us = 0;
+  // What saves little is not worth that outcomes could depend on the day.
+  Driving faster() const {
+    return batched_us < 0.8 * alone_us ? Driving::kBatched : Driving::kAlone;
+  }
+};
+// None without /dev/kvm.
+std::optional<KvmPace> measure_kvm_pace();
 
 // `core-kvm`: mmu_core's shadow tables, walked by the processor of a VM whose guest-physical space
 // is the core's host-physical space.

@@ -113,6 +113,15 @@ bool TraceMemory::plant_entry(std::uint64_t table, const RunnerEntry& entry) {
   return true;
 }
 
+bool TraceMemory::has_planted(Mode mode, std::uint64_t root) const {
+  const RunnerEntry entry = layout_.entry_of(mode);
+  std::uint64_t offset = 0;
+  return offset_of(root + entry.offset, offset) &&
+         std::any_of(planted_.begin(), planted_.end(), [&](const Planted& p) {
+           return p.offset == offset && p.bytes == entry.bytes && entry_at(p) == entry.value;
+         });
+}
+
 bool TraceMemory::planted_intact() const {
   return std::all_of(planted_.begin(), planted_.end(),
                      [&](const Planted& p) { return ((entry_at(p) ^ p.value) & ~pte::kA) == 0; });

@@ -40,6 +40,8 @@ class TraceMemory final : public WordReader {
   bool plant(Mode mode, std::uint64_t root);
   // The same of any entry in a table at gpa.
   bool plant_entry(std::uint64_t table, const RunnerEntry& entry);
+  // Whether plant() would change nothing.
+  bool has_planted(Mode mode, std::uint64_t root) const;
   // Whether some of the word at that position is the runner's.
   bool is_planted(std::uint64_t offset) const;
   // False if a planted entry has been overwritten.

@@ -19,14 +19,8 @@
 namespace twinwalk::kvm {
 namespace {
 
-constexpr unsigned kStepMilliseconds = 1000;  // a stub takes microseconds
-constexpr unsigned kMaxExits = 64;            // an access splits into a few exits at most
+constexpr unsigned kMaxExits = 64;  // an access splits into a few exits at most
 constexpr std::uint32_t kMostRingBytes = 64 << 10;
-constexpr std::uint64_t kRflagsFixed = 2, kRflagsAc = 1 << 18;
-
-bool pushes_error_code(unsigned vector) {
-  return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
-}
 
 // KVM gave up on INT3 at CPL 0, which the word that a fetch finds ends with: arriving there is all
 // that was asked.
@@ -362,9 +356,10 @@ StubExit Vm::run(unsigned vcpu, const Call& call) {
   return out;
 }
 
-void Vm::run_to_out(Cpu& cpu, StubExit& out) {
+void Vm::run_to_out(Cpu& cpu, StubExit& out, std::vector<StubExit>* batch) {
   kvm_run* run = cpu.run;
-  for (unsigned exits = 0; exits < kMaxExits; ++exits) {
+  const unsigned most = batch == nullptr ? kMaxExits : kMaxExits * kMostBatched;
+  for (unsigned exits = 0; exits < most; ++exits) {
     if (ioctl(cpu.fd, KVM_RUN, 0) != 0) {
       if (errno == EINTR && !watchdog_.fired()) continue;
       out.kind = errno == EINTR ? StubExit::Kind::kHang : StubExit::Kind::kBroken;
@@ -372,7 +367,9 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
       return;
     }
     if (run->exit_reason == KVM_EXIT_MMIO) {
-      answer_device(run, out.device);
+      const std::size_t current = batch != nullptr ? batch_page().context.current : 0;
+      answer_device(
+          run, batch != nullptr && current < batch->size() ? (*batch)[current].device : out.device);
       continue;
     }
     if (run->exit_reason == KVM_EXIT_DIRTY_RING_FULL && empty_rings() != 0) continue;
@@ -404,7 +401,7 @@ void Vm::run_to_out(Cpu& cpu, StubExit& out) {
     return;
   }
   out.kind = StubExit::Kind::kHang;
-  out.why = "no end after " + std::to_string(kMaxExits) + " exits";
+  out.why = "no end after " + std::to_string(most) + " exits";
 }
 
 bool Vm::is_in_user_code(const Cpu& cpu, std::uint64_t rip) const {
@@ -446,7 +443,7 @@ void Vm::set_paging(unsigned vcpu, std::uint64_t cr3, std::uint64_t cr4) {
   run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 }
 
-std::uint64_t Vm::window(Mode mode, std::uint64_t gfn, bool pair) {
+std::uint64_t Vm::window(Mode mode, std::uint64_t gfn, bool pair, bool reads) {
   const unsigned pages = pair ? 2 : 1;
   const auto linear = [&](unsigned page) -> std::uint64_t {
     const bool long_mode = mode == Mode::k4Level || mode == Mode::k5Level;
@@ -454,18 +451,19 @@ std::uint64_t Vm::window(Mode mode, std::uint64_t gfn, bool pair) {
     return reached ? layout_.linear(long_mode, page) + kWindowOffset : 0;
   };
   for (unsigned i = 0; i < window_entries_; ++i) {
-    if (window_[i].gfn == gfn && window_[i].pair == pair) return linear(window_[i].page);
+    if (window_[i].gfn == gfn && window_[i].pair == pair && window_[i].reads == reads)
+      return linear(window_[i].page);
   }
   if (window_used_ + pages > kWindowPages) return 0;
   const unsigned page = window_used_;
-  window_[window_entries_++] = {gfn, pair, page};
+  window_[window_entries_++] = {gfn, pair, reads, page};
   window_used_ += pages;
   std::uint64_t* entries = harness_words(harness_page::kWindowPt);
   auto* entries32 =
       reinterpret_cast<std::uint32_t*>(harness_words(harness_page::kPt32)) + kWindowOffset / kPage;
   for (unsigned i = page; i < page + pages; ++i) {
     const std::uint64_t frame = gfn + (i - page);
-    entries[i] = frame << 12 | pte::kP | pte::kW | pte::kA | pte::kD;
+    entries[i] = frame << 12 | pte::kP | pte::kA | (reads ? 0 : pte::kW | pte::kD);
     if (i < kWindowPages32 && frame >> 20 == 0)
       entries32[i] = static_cast<std::uint32_t>(entries[i]);
   }

@@ -8,10 +8,12 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "harness/trace/machine.h"
+#include "kvm_runner/batch_page.h"
 #include "kvm_runner/dirty_ring.h"
 #include "kvm_runner/host.h"
 #include "kvm_runner/kvm_abi.h"
@@ -20,6 +22,15 @@
 #include "kvm_runner/watchdog.h"
 
 namespace twinwalk::kvm {
+
+// How long a stub may take, or a batch of them; it takes microseconds.
+inline constexpr unsigned kStepMilliseconds = 1000;
+inline constexpr std::uint64_t kRflagsFixed = 2, kRflagsAc = 1 << 18;
+
+// SDM 3A §"Exception and Interrupt Reference".
+constexpr bool pushes_error_code(unsigned vector) {
+  return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
+}
 
 // How KVM tells what the guest wrote.
 enum class LogKind : std::uint8_t {
@@ -85,6 +96,18 @@ class Vm {
   // Runs one stub to its end; loads from addresses without memslot see mmio_word.
   StubExit run(unsigned vcpu, const Call& call);
 
+  // Runs stubs of 64-bit mode one after another without an exit between, but for those that the
+  // access itself makes. words: linear addresses of the words to be read before and after each
+  // call, in order; replaced by what was there. INVPCID finds its descriptor in the call. False if
+  // it came to no regular end: the vCPU is not to be used any more.
+  struct BatchedCall {
+    StubCall call;
+    unsigned before = 0, after = 0;
+    std::uint64_t descriptor[2] = {};
+  };
+  bool run_batch(unsigned vcpu, std::span<const BatchedCall> calls, std::span<std::uint64_t> words,
+                 std::vector<StubExit>& exits);
+
   // Sets CR3 and CR4 from outside, as KVM_SET_SREGS does: for callers that own the whole linear
   // space.
   void set_paging(unsigned vcpu, std::uint64_t cr3, std::uint64_t cr4);
@@ -94,7 +117,8 @@ class Vm {
   // Linear address of a window page (two adjacent ones if `pair`) through which CPL 0 stores to
   // guest frame `gfn` (and the next) in that paging mode. 0 when the window is full, or if the mode
   // does not reach the frame. Entries are never changed once present, so that no flush is owed.
-  std::uint64_t window(Mode mode, std::uint64_t gfn, bool pair);
+  // `reads`: one that only loads go through, which leaves no page dirty.
+  std::uint64_t window(Mode mode, std::uint64_t gfn, bool pair, bool reads = false);
 
   // Where the descriptor of INVPCID is to be put (host view) and found (linear address).
   std::uint64_t* invpcid_descriptor(unsigned vcpu);
@@ -124,7 +148,7 @@ class Vm {
   };
   struct WindowEntry {
     std::uint64_t gfn;
-    bool pair;
+    bool pair, reads;
     unsigned page;
   };
 
@@ -139,7 +163,10 @@ class Vm {
   // Moves what the rings hold to dirty_; how many pages.
   unsigned empty_rings();
   // Runs the vCPU up to its next OUT.
-  void run_to_out(Cpu& cpu, StubExit& out);
+  void run_to_out(Cpu& cpu, StubExit& out, std::vector<StubExit>* batch = nullptr);
+  BatchPage& batch_page() {
+    return *reinterpret_cast<BatchPage*>(harness_words(harness_page::kBatch));
+  }
   void read_exception(unsigned index, StubExit& out);
   void begin_64(unsigned index, const Call& call);
   void begin_32(unsigned index, const Call& call);

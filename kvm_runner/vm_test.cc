@@ -168,6 +168,57 @@ TEST_F(VmTest, VcpusHaveStacksAndRegistersOfTheirOwn) {
   EXPECT_EQ(run(Stub::kLoad8, kGva + 16, 0, 3, 1).cr2, kGva + 16);
 }
 
+// Commands of a batch come back each with its own end, and the words that they asked for.
+TEST_F(VmTest, BatchDoesOneCallAfterAnother) {
+  const std::uint64_t window = vm_->window(Mode::k4Level, kData >> 12, false, true);
+  for (const std::uint8_t cpl : {std::uint8_t{0}, std::uint8_t{3}}) {
+    word(kData) = 5;
+    std::vector<Vm::BatchedCall> calls = {
+        {{Stub::kLoad8, kGva, 0, cpl, false}},
+        {{Stub::kStore8, kGva, 7, cpl, false}, 1, 1},
+        {{Stub::kLoad8, 0x0001'0000'0000'0000, 0, cpl, false}},
+        {{Stub::kStore4, kGva + 0x5008, 1, cpl, false}, 0, 1},
+        {{Stub::kReadCr3, 0, 0, 0, false}},
+        {{Stub::kRmw8, kGva, 1, cpl, false}, 0, 1},
+    };
+    std::vector<std::uint64_t> words(4, window);
+    std::vector<StubExit> exits;
+    ASSERT_TRUE(vm_->run_batch(1, calls, words, exits)) << "cpl " << int{cpl};
+    ASSERT_EQ(exits.size(), calls.size());
+    EXPECT_EQ(exits[0].kind, StubExit::Kind::kDone);
+    EXPECT_EQ(exits[0].rax, 5u);
+    EXPECT_EQ(exits[1].kind, StubExit::Kind::kDone);
+    EXPECT_EQ(exits[2].kind, StubExit::Kind::kException);
+    EXPECT_EQ(exits[2].vector, kVectorGp);
+    EXPECT_EQ(exits[3].vector, kVectorPf);
+    EXPECT_EQ(exits[3].error_code, pfec::kW | (cpl == 3 ? pfec::kU : 0));
+    EXPECT_EQ(exits[3].cr2, kGva + 0x5008);
+    EXPECT_EQ(exits[4].rax, kRoot);
+    EXPECT_EQ(exits[5].rax, 7u);
+    EXPECT_EQ(words, (std::vector<std::uint64_t>{5, 7, 7, 8}));
+    EXPECT_EQ(word(kData), 8u);
+    // And one alone after it.
+    EXPECT_EQ(run(Stub::kLoad8, kGva + 0x5008, 0, cpl, 1).vector, kVectorPf);
+    EXPECT_EQ(run(Stub::kLoad8, kGva, 0, cpl, 1).rax, 8u);
+  }
+}
+
+TEST_F(VmTest, BatchHasDevices) {
+  word(entry_gpa(1)) = 0x4000'0000 | kUser;
+  for (const std::uint8_t cpl : {std::uint8_t{0}, std::uint8_t{3}}) {
+    std::vector<Vm::BatchedCall> calls = {{{Stub::kReadCr4, 0, 0, 0, false}},
+                                          {{Stub::kLoad8, kGva + 0x18, 0, cpl, false}},
+                                          {{Stub::kStore4, kGva + 0x20, 7, cpl, false}}};
+    std::vector<StubExit> exits;
+    ASSERT_TRUE(vm_->run_batch(0, calls, {}, exits));
+    EXPECT_FALSE(exits[0].device.seen);
+    EXPECT_EQ(exits[1].device.gpa, 0x4000'0018u);
+    EXPECT_EQ(exits[1].rax, mmio_word(0x4000'0018));
+    EXPECT_TRUE(exits[2].device.write);
+    EXPECT_EQ(exits[2].device.gpa, 0x4000'0020u);
+  }
+}
+
 TEST_F(VmTest, WatchdogEndsALoop) {
   word(kData) = 0xfeeb;  // jmp to itself
   EXPECT_EQ(run(Stub::kFetch, kGva, 0, 3).kind, StubExit::Kind::kHang);

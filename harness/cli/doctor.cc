@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -15,6 +16,7 @@
 #include "kvm_runner/hosts/needs.h"
 #include "kvm_runner/hosts/nested_vmx.h"
 #include "kvm_runner/hosts/qemu_svm.h"
+#include "kvm_runner/subjects.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -47,6 +49,17 @@ void processor(const CpuFacts& cpu) {
     row(State::kNo, "VT-x or SVM", "the processor offers neither",
         "switch virtualization on in the firmware, or use a host with nested virtualization");
   }
+}
+
+// How the runner drives guests here.
+void pace() {
+  const std::optional<KvmPace> measured = measure_kvm_pace();
+  if (!measured) return;
+  row(State::kYes, "driving",
+      fmt::format("{}: a step takes {:.1f} us alone, {:.1f} us in a batch",
+                  measured->faster() == Driving::kBatched ? "batches that the guest interprets"
+                                                          : "one operation an exit",
+                  measured->alone_us, measured->batched_us));
 }
 
 void kvm(const KvmFacts& facts) {
@@ -199,7 +212,9 @@ void engines() {
 int doctor() {
   const CpuFacts cpu = parse_cpuinfo(read_text("/proc/cpuinfo"));
   processor(cpu);
-  kvm(look_at_kvm(cpu));
+  const KvmFacts facts = look_at_kvm(cpu);
+  kvm(facts);
+  if (facts.state == KvmFacts::State::kOpen) pace();
   hosts_to_run_on();
   engines();
   return kExitGood;

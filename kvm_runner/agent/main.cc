@@ -62,6 +62,7 @@ class LinuxHost final : public remote::FarEnd {
   }
 
   //   kvm NAME [PARAMETER...]   loads that module of KVM in place of the one that is there
+  //   drive alone|batched       how the guest's steps are driven; without it the faster way
   //   describe
   //   watch                     from now on says what programs reach in KVM's MMU
   //   vms kept|fresh            whether programs may have VMs of former ones
@@ -72,6 +73,7 @@ class LinuxHost final : public remote::FarEnd {
     std::getline(words >> std::ws, parameters);
     if (verb == "describe") return true;
     if (verb == "watch") return watch();
+    if (verb == "drive") return drive(name);
     if (verb == "vms") {
       if (subject() != nullptr) subject_->inner().keep_vms(name == "kept");
       return true;
@@ -105,9 +107,16 @@ class LinuxHost final : public remote::FarEnd {
     return true;  // programs run all the same; that nothing is seen tells
   }
 
+  bool drive(const std::string& way) {
+    if (way != "alone" && way != "batched") return false;
+    driving_ = way == "alone" ? Driving::kAlone : Driving::kBatched;
+    subject_.reset();
+    return true;
+  }
+
   void open() {
     std::string why;
-    auto subject = make_kvm_subject(why);
+    auto subject = make_kvm_subject(why, driving_);
     if (subject != nullptr) {
       if (watched_) subject->set_watcher(&stats_);
       subject_ = std::make_unique<WatchedSubject>(std::move(subject));
@@ -121,6 +130,7 @@ class LinuxHost final : public remote::FarEnd {
   bool watched_ = false;
   std::unique_ptr<WatchedSubject> subject_;
   std::string why_;
+  Driving driving_ = Driving::kFaster;
 };
 
 std::string word_of_command_line(const std::string& key) {

@@ -37,7 +37,7 @@ std::unique_ptr<remote::Link> start_bochs_image(const std::string& model, std::s
   return link;
 }
 
-std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, bool watched,
+std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, AgentWishes wishes,
                                               std::string& why) {
   constexpr const char* kModel = "corei7_skylake_x";
   const std::string iso = host_file("linux.iso", why);
@@ -51,7 +51,7 @@ std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, boo
     return machine;
   };
   plan.commands = {"kvm kvm-intel " + parameters};
-  plan.watched = watched;
+  plan.wishes = wishes;
   plan.suffix = "; bochs-vmx: " + version;
   plan.patience = std::chrono::seconds(180);
   return open_live_link(std::move(plan), why);

@@ -18,7 +18,7 @@ std::unique_ptr<remote::Link> start_bochs_image(const std::string& model, std::s
 
 // `parameters` of kvm-intel, as insmod takes them: "ept=0". Null, and why, if the host cannot be
 // had.
-std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, bool watched,
+std::unique_ptr<remote::Link> start_bochs_vmx(const std::string& parameters, AgentWishes wishes,
                                               std::string& why);
 
 }  // namespace twinwalk::hosts

@@ -40,17 +40,18 @@ bool is_slow(std::string_view host, std::string_view subject) {
 bool can_watch(const HostVariant& variant) { return variant.subject == "kvm"; }
 
 std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
-                                                     bool watched) {
+                                                     bool watched, Driving driving) {
   const std::string means(variant.means);
+  const AgentWishes wishes{watched, driving};
   std::unique_ptr<remote::Link> link;
   if (variant.host == "vmx-kvm") {
     link = start_vmx_kvm(why);
   } else if (variant.subject == "core-vmx") {
     link = start_bochs_image(means, why);
   } else if (variant.host == "qemu-svm") {
-    link = start_qemu_svm(means, watched, why);
+    link = start_qemu_svm(means, wishes, why);
   } else {
-    link = start_bochs_vmx(means, watched, why);
+    link = start_bochs_vmx(means, wishes, why);
   }
   if (link == nullptr) return nullptr;
   return std::make_unique<remote::RemoteSubject>(std::move(link), std::string(variant.subject),

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "kvm_runner/remote/remote_subject.h"
+#include "kvm_runner/subjects.h"
 
 namespace twinwalk::hosts {
 
@@ -31,9 +32,10 @@ bool is_slow(std::string_view host, std::string_view subject);
 bool can_watch(const HostVariant& variant);
 
 // Starts it. Null, and why, if it cannot be had here. `watched`: with each answer comes what the
-// program was the first to reach (remote/seen_map.h).
+// program was the first to reach (remote/seen_map.h). `driving`: subject `kvm` is driven so.
 std::unique_ptr<remote::RemoteSubject> start_variant(const HostVariant& variant, std::string& why,
-                                                     bool watched = false);
+                                                     bool watched = false,
+                                                     Driving driving = Driving::kFaster);
 
 }  // namespace twinwalk::hosts
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,7 +16,9 @@
 
 #include "harness/trace/load.h"
 #include "harness/trace/parse.h"
+#include "harness/trace/reply.h"
 #include "kvm_runner/conform.h"
+#include "kvm_runner/corpus_traces.h"
 #include "kvm_runner/hosts/emulator.h"
 #include "kvm_runner/hosts/host_files.h"
 #include "kvm_runner/hosts/local_module.h"
@@ -25,6 +28,7 @@
 #include "kvm_runner/hosts/vmx_kvm.h"
 #include "kvm_runner/known.h"
 #include "kvm_runner/remote/seen_map.h"
+#include "kvm_runner/testing/soak.h"
 #include "kvm_runner/testing/spec_judge.h"
 
 namespace twinwalk::hosts {
@@ -160,6 +164,66 @@ std::vector<std::string> ids_in(const Trace& trace, Subject& subject) {
   kvm::judge_by_spec(trace, subject,
                      [&](const kvm::JudgedStep& step) { ids.emplace_back(step.known); });
   return ids;
+}
+
+// Those with subject `kvm`.
+class KvmVariant : public Variant {};
+INSTANTIATE_TEST_SUITE_P(Hosts, KvmVariant, testing::ValuesIn(watched_variants()), name_of_variant);
+
+// Batches that the guest interprets come to what one operation an exit does; where the processor
+// may keep a translation, which an exit drops, the reference allows both.
+TEST_P(KvmVariant, IsDrivenBothWaysToTheSame) {
+  std::vector<Trace> traces;
+  RandomTrace random(kvm::soak_number("TWINWALK_SOAK_SEED", 1));
+  RandomTraceOptions options;
+  options.operations = 48;
+  options.modes = options.events = true;
+  traces.resize(kvm::soak_number("TWINWALK_SOAK_TRACES", 60));
+  for (Trace& trace : traces) random.next(options, trace);
+  for (CorpusTrace& c : corpus_traces()) {
+    if (c.folder == "seed") traces.push_back(std::move(c.trace));
+  }
+  std::vector<std::vector<Reply>> replies;
+  std::vector<std::unique_ptr<remote::RemoteSubject>> subjects;
+  for (const Driving driving : {Driving::kAlone, Driving::kBatched}) {
+    std::string why;
+    subjects.push_back(start_variant(GetParam(), why, false, driving));
+    remote::RemoteSubject* const subject = subjects.back().get();
+    if (subject == nullptr) GTEST_SKIP() << why;
+    if (replies.empty()) {
+      for (Trace& trace : traces) {
+        trace.machine.core = Dimension::kShadow;
+        trace.machine.nested = Nesting::kNone;
+        fit_to_host(trace, subject->info());
+      }
+    }
+    std::vector<Program> programs(traces.size());
+    Lowering lowering;
+    for (std::size_t i = 0; i < traces.size(); ++i) lowering.lower(traces[i], programs[i]);
+    const auto begin = std::chrono::steady_clock::now();
+    subject->prefetch(programs);
+    auto& own = replies.emplace_back(traces.size());
+    for (std::size_t i = 0; i < traces.size(); ++i) {
+      subject->run(programs[i], own[i].outcomes);
+      own[i].image = subject->last().reply.image;
+    }
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    std::printf("%s: %zu programs in %.1f s\n", driving == Driving::kAlone ? "alone" : "batched",
+                traces.size(), spent.count());
+  }
+  std::size_t differing = 0;
+  for (std::size_t i = 0; i < traces.size(); ++i) {
+    std::vector<std::uint8_t> alone, batched;
+    encode_reply(replies[0][i], alone);
+    encode_reply(replies[1][i], batched);
+    if (alone == batched) continue;
+    ++differing;
+    for (const auto& subject : subjects) {
+      const CaseVerdict verdict = kvm::judge_by_spec(traces[i], *subject);
+      EXPECT_EQ(verdict.diverge, 0u) << verdict.why << "\n" << print(traces[i]);
+    }
+  }
+  std::printf("%zu of %zu differ\n", differing, traces.size());
 }
 
 // The long ones as well: `./twinwalk test --all`.

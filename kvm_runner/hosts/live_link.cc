@@ -25,7 +25,10 @@ std::string trace_line(std::uint64_t number, const Program& program) {
 }  // namespace
 
 std::unique_ptr<LiveLink> open_live_link(LiveHostPlan plan, std::string& why) {
-  if (plan.watched) plan.commands.emplace_back("watch");
+  if (plan.wishes.driving != Driving::kFaster)
+    plan.commands.emplace_back(plan.wishes.driving == Driving::kAlone ? "drive alone"
+                                                                      : "drive batched");
+  if (plan.wishes.watched) plan.commands.emplace_back("watch");
   auto link = std::make_unique<LiveLink>(std::move(plan));
   if (!link->open(why)) return nullptr;
   return link;

@@ -11,6 +11,7 @@
 #include "harness/trace/serial_log.h"
 #include "kvm_runner/remote/line_channel.h"
 #include "kvm_runner/remote/remote_subject.h"
+#include "kvm_runner/subjects.h"
 
 namespace twinwalk::hosts {
 
@@ -26,12 +27,18 @@ class LiveHost {
   virtual std::string last_words() const = 0;
 };
 
+// What is wanted of an agent besides its KVM.
+struct AgentWishes {
+  bool watched = false;  // it says what programs reach
+  Driving driving = Driving::kFaster;
+};
+
 struct LiveHostPlan {
   // Null, and why, if it does not come up.
   std::function<std::unique_ptr<LiveHost>(std::string& why)> start;
   // Commands for the agent before it is asked for anything ("kvm kvm-amd npt=0").
   std::vector<std::string> commands;
-  bool watched = false;               // the agent says what programs reach
+  AgentWishes wishes;
   std::string suffix;                 // of the description: which emulator
   std::chrono::seconds patience{60};  // with an agent that says nothing
 };

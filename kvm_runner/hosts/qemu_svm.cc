@@ -188,14 +188,14 @@ bool qemu_svm_is_saved() {
   return host.prepare(why) && host.is_saved();
 }
 
-std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, bool watched,
+std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, AgentWishes wishes,
                                              std::string& why) {
   QemuSvm host;
   if (!host.prepare(why)) return nullptr;
   LiveHostPlan plan;
   plan.start = [host](std::string& reason) { return host.start(reason); };
   plan.commands = {"kvm kvm-amd " + parameters};
-  plan.watched = watched;
+  plan.wishes = wishes;
   plan.suffix = "; qemu-svm: " + host.version();
   return open_live_link(std::move(plan), why);
 }

@@ -16,7 +16,7 @@
 namespace twinwalk::hosts {
 
 // `parameters` of kvm-amd, as insmod takes them: "npt=0". Null, and why, if the host cannot be had.
-std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, bool watched,
+std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, AgentWishes wishes,
                                              std::string& why);
 
 // Whether the next start goes on from a saved state.

@@ -11,7 +11,7 @@ namespace twinwalk::kvm {
 namespace {
 
 constexpr std::uint64_t kNestedTable = pte::kP | pte::kW | pte::kU | pte::kA;
-constexpr std::uint64_t kDr6AtReset = 0xffff'0ff0, kDr7AtReset = 0x400, kRflagsFixed = 2;
+constexpr std::uint64_t kDr6AtReset = 0xffff'0ff0, kDr7AtReset = 0x400;
 
 unsigned vmcb_page(unsigned vcpu) { return harness_page::kVmcb + vcpu; }
 

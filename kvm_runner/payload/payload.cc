@@ -4,7 +4,7 @@
 
 extern "C" {
 extern const unsigned char twinwalk_payload_begin[], twinwalk_payload_user[],
-    twinwalk_payload_end[];
+    twinwalk_payload_batched[], twinwalk_batch[], twinwalk_payload_end[];
 #define TWINWALK_DECLARE(name) extern const unsigned char twinwalk_stub_##name[];
 TWINWALK_STUBS(TWINWALK_DECLARE)
 TWINWALK_STUBS_64(TWINWALK_DECLARE)
@@ -23,7 +23,15 @@ static_assert(sizeof(kStubs) / sizeof(kStubs[0]) == static_cast<unsigned>(Stub::
 
 std::span<const unsigned char> payload_bytes(std::uint8_t cpl) {
   if (cpl == 0) return {twinwalk_payload_begin, twinwalk_payload_user};
-  return {twinwalk_payload_user, twinwalk_payload_end};
+  return {twinwalk_payload_user, twinwalk_payload_batched};
+}
+
+std::span<const unsigned char> batched_payload_bytes() {
+  return {twinwalk_payload_batched, twinwalk_payload_end};
+}
+
+std::uint64_t offset_of_interpreter() {
+  return static_cast<std::uint64_t>(twinwalk_batch - twinwalk_payload_batched);
 }
 
 std::uint64_t offset_of(Stub stub) {

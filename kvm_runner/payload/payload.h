@@ -49,6 +49,11 @@ enum class Stub : std::uint8_t {
 // byte 8 * n of that for CPL 0.
 std::span<const unsigned char> payload_bytes(std::uint8_t cpl);
 
+// The copy for batches, with its interpreter: vectors and stubs are where those for CPL 0 are.
+std::span<const unsigned char> batched_payload_bytes();
+// Offset of the interpreter's first instruction in batched_payload_bytes().
+std::uint64_t offset_of_interpreter();
+
 // Offset of the stub's first instruction in payload_bytes() of either ring.
 std::uint64_t offset_of(Stub stub);
 

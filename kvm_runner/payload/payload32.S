@@ -73,7 +73,9 @@ BEGIN store1
     mov %al, (%edi)
     DONE
 
-    /* The addend is kept in esi and ebp. The first CMPXCHG8B brings what is there. */
+    /* The addend is kept in esi and ebp. The first CMPXCHG8B brings what is there. The second is followed by an instruction
+     * that sets the flags: QEMU 7.2's translator keeps CMPXCHG8B's in a word with garbage, VM among it, and the exception
+     * at the end would push that. */
 BEGIN rmw8
     mov %edx, %ebp
     xor %eax, %eax
@@ -86,6 +88,7 @@ BEGIN rmw8
     add %esi, %ebx
     adc %ebp, %ecx
     cmpxchg8b (%edi)
+    xor %ecx, %ecx
     DONE
 BEGIN rmw4
     mov %esi, %eax

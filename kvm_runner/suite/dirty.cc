@@ -76,7 +76,7 @@ Cases dirty_clear(const Paging& p) {
       const std::string get = "dirty-get slot=1\n",
                         clear = fmt::format("dirty-clear slot=1 {}\n", range.fields);
       add_both_rings(cases, p, fmt::format("{}-{}", kind, range.name),
-                     head + stores + get + clear + stores + get + clear + get + stores + get,
+                     fmt::format("{0}{1}{2}{3}{1}{2}{3}{2}{1}{2}", head, stores, get, clear),
                      options);
     }
     add_both_rings(cases, p, kind + "-refused",

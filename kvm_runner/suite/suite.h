@@ -53,6 +53,16 @@ Cases dirty_log(const Paging& p);
 Cases dirty_clear(const Paging& p);
 Cases dirty_ring(const Paging& p);
 
+// nested.cc
+Cases nested_rights(const Paging& p);
+Cases nested_reserved(const Paging& p);
+Cases nested_accessed_dirty(const Paging& p);
+Cases nested_tables(const Paging& p);
+Cases nested_large(const Paging& p);
+Cases nested_invalidation(const Paging& p);
+Cases nested_smp(const Paging& p);
+Cases nested_vmrun(const Paging& p);
+
 }  // namespace twinwalk::suite
 
 #endif  // TWINWALK_KVM_RUNNER_SUITE_SUITE_H_
