@@ -58,6 +58,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "pdpte-accessed",
                                        "pdpte-trail",
                                        "refused-for-pdptes",
+                                       "apic-page",
                                        "crosses-page",
                                        "ec-w",
                                        "efer-reserved",
@@ -469,6 +470,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   }
   if (name == "crosses-page")
     return access ? flag(op.gva / kvm::kPage != last_byte(op) / kvm::kPage) : "";
+  if (name == "apic-page")
+    return flag(s.outcomes.steps[s.index].gpa[0] / kvm::kPage == 0xfee00000 / kvm::kPage);
   if (name == "efer-reserved") return flag(sets_reserved_efer(op, s.program.machine));
   if (name == "root-index") return access ? std::to_string(op.gva >> 39 & 511) : "";
   if (name == "crosses-edge")

@@ -193,10 +193,11 @@ bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
                                                              : pte::kAddressMask);
   if (mode == Mode::kPae) {
     if (host_.shadows() && !directories_are_memory(root)) return false;
-    // The walk to the runner's own pages tries to set A.
-    const Slot* slot = memory_.slots().find(root);
-    if (host_.sets_a_in_pdptes() && slot != nullptr && slot->read_only) return false;
   }
+  // The walk to the runner's own pages is one of stores there, whether A is set or not, and never
+  // ends.
+  const Slot* slot = mode != Mode::kNone ? memory_.slots().find(root) : nullptr;
+  if (host_.sets_a_in_pdptes() && slot != nullptr && slot->read_only) return false;
   return memory_.plant(mode, root);
 }
 
