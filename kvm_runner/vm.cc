@@ -153,6 +153,13 @@ bool Vm::start_vcpu(unsigned index, const Registers& registers, std::string& why
   return true;
 }
 
+void Vm::set_nmi(unsigned vcpu, bool pending) {
+  kvm_vcpu_events events{};
+  events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING;
+  events.nmi.pending = pending;
+  ioctl(cpus_[vcpu].fd, KVM_SET_VCPU_EVENTS, &events);
+}
+
 void Vm::set_task(unsigned vcpu, bool long_mode) {
   kvm_sregs wanted{};
   set_descriptor_registers(layout_, long_mode, wanted, vcpu);

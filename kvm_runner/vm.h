@@ -132,6 +132,8 @@ class Vm {
   // Whether what the vCPU runs next is 64-bit code: after it has gone from a hypervisor to its
   // guest, or back.
   void set_code(unsigned vcpu, bool long_mode) { cpus_[vcpu].long_mode = long_mode; }
+  // An NMI is pending, or none.
+  void set_nmi(unsigned vcpu, bool pending);
   // Gives it the TSS of such code. VMRUN leaves TR as it is: a hypervisor that needs none lends its
   // own to the guest.
   void set_task(unsigned vcpu, bool long_mode);

@@ -76,7 +76,7 @@ SvmGuests::SvmGuests(Vm& vm, const Layout& layout, unsigned levels, unsigned vcp
                vm.harness_words(harness_page::kHypervisorRoot));
   for (unsigned v = 0; v < vcpus; ++v) {
     Vmcb block(vm.harness_words(vmcb_page(v)));
-    block.put(vmcb::kIntercepts3, vmcb::kInterceptShutdown);
+    block.put(vmcb::kIntercepts3, vmcb::kInterceptNmi | vmcb::kInterceptShutdown);
     block.put(vmcb::kIntercepts4, vmcb::kInterceptVmrun | vmcb::kInterceptVmmcall);
     block.put(vmcb::kNestedControl, vmcb::kNestedPaging);
     block.put(vmcb::kPat, vmcb::kPatAtReset);
@@ -134,13 +134,17 @@ StubExit SvmGuests::run(unsigned vcpu, const StubCall& call) {
 
 // A store to the nested tables themselves may take away what the instruction behind it needs.
 void SvmGuests::see_whether_done(unsigned vcpu, const StubCall& call, StubExit& exit) {
-  if (!cpus_[vcpu].long_mode || call.stub == Stub::kFetch) return;
+  using namespace harness_page;
+  if (call.stub == Stub::kFetch) return;
+  const bool wide = cpus_[vcpu].long_mode;
   const Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
-  const unsigned code = call.cpl == 0 ? harness_page::kCode : harness_page::kUserCode;
-  const std::uint64_t rip = block.get<std::uint64_t>(vmcb::kRip) - layout_.linear(true, code);
-  if (rip != offset_of_done(call.stub)) return;
+  const unsigned code = call.cpl == 0 ? (wide ? kCode : kCode32) : wide ? kUserCode : kUserCode32;
+  const std::uint64_t rip = block.get<std::uint64_t>(vmcb::kRip) - layout_.linear(wide, code);
+  if (rip != (wide ? offset_of_done(call.stub) : offset_of_done_32(call.stub))) return;
   exit.kind = StubExit::Kind::kDone;
-  exit.rax = block.get<std::uint64_t>(vmcb::kRax);
+  const auto rax = block.get<std::uint64_t>(vmcb::kRax);
+  constexpr std::uint64_t kLow = 0xffff'ffff;
+  exit.rax = wide ? rax : (exit.rax & ~kLow) | (rax & kLow);
 }
 
 StubExit SvmGuests::run_outside(unsigned vcpu, const StubCall& call) {
@@ -179,6 +183,7 @@ void SvmGuests::read_exit(unsigned vcpu, StubExit& exit) {
   const Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
   const auto code = block.get<std::uint32_t>(vmcb::kExitCode);
   switch (code) {
+    case vmcb::kExitNmi:
     case vmcb::kExitVmmcall:
       exit.kind = StubExit::Kind::kDone;
       return;
@@ -206,11 +211,13 @@ bool SvmGuests::call_back() {
   return true;
 }
 
-// Where the way to its instruction is gone by now the guest leaves by a nested page fault instead.
+// By an NMI: the way to an instruction of the guest's may be gone by now.
 StubExit SvmGuests::come_back(unsigned vcpu) {
   if (!cpus_[vcpu].in_guest) return {};
-  StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false});
-  return exit.kind == StubExit::Kind::kSecondDimension ? StubExit{} : exit;
+  vm_.set_nmi(vcpu, true);
+  const StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false});
+  vm_.set_nmi(vcpu, false);
+  return exit;
 }
 
 }  // namespace twinwalk::kvm

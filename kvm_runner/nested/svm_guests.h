@@ -10,7 +10,7 @@
 //                     OUT ◄─── #VMEXIT: nested fault ─── stub
 //
 // So a vCPU stays with its guest from one stub to the next, and nothing is flushed on the way; a
-// stub of the hypervisor brings it back first, by VMMCALL. The guest has the runner's pages at the
+// stub of the hypervisor brings it back first, by an NMI. The guest has the runner's pages at the
 // linear and guest-physical addresses at which the hypervisor has them.
 
 #include <array>

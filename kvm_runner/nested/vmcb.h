@@ -23,15 +23,16 @@ inline constexpr unsigned kEs = 0x400, kCs = 0x410, kSs = 0x420, kDs = 0x430, kG
                           kCr0 = 0x558, kDr7 = 0x560, kDr6 = 0x568, kRflags = 0x570, kRip = 0x578,
                           kRsp = 0x5d8, kRax = 0x5f8, kPat = 0x668;
 
-inline constexpr std::uint32_t kInterceptShutdown = 1u << 31;  // in kIntercepts3
+inline constexpr std::uint32_t kInterceptNmi = 1u << 1,
+                               kInterceptShutdown = 1u << 31;  // in kIntercepts3
 inline constexpr std::uint32_t kInterceptVmrun = 1u << 0, kInterceptVmmcall = 1u << 1;
 inline constexpr std::uint64_t kNestedPaging = 1;  // in kNestedControl
 inline constexpr std::uint64_t kPatAtReset = 0x0007'0406'0007'0406;
 
 // APM 2 §"SVM Intercept Codes". VMEXIT_INVALID is -1: KVM gives a hypervisor in the VM its lower
 // half only, and all others fit into that.
-inline constexpr std::uint32_t kExitShutdown = 0x7f, kExitVmmcall = 0x81, kExitNestedFault = 0x400,
-                               kExitInvalid = ~std::uint32_t{0};
+inline constexpr std::uint32_t kExitNmi = 0x61, kExitShutdown = 0x7f, kExitVmmcall = 0x81,
+                               kExitNestedFault = 0x400, kExitInvalid = ~std::uint32_t{0};
 
 }  // namespace vmcb
 
