@@ -41,12 +41,6 @@ bool is_marked(const NestedWalk& walk) {
   return (walk.common & pte::kA) != 0 && (walk.path.entry[walk.path.count - 1] & pte::kD) != 0;
 }
 
-// A guest's root that is a nested table, too, KVM 6.1 protects against the guest's walks, which
-// count as stores, and never gets past that.
-bool may_be_nested_table(std::uint64_t gpa, std::uint64_t nested_root) {
-  return gpa - kNestedPool < kNestedPoolPages * kPage || (gpa ^ nested_root) < kPage;
-}
-
 }  // namespace
 
 // The hypervisor's own processor: the second dimension is what it can do.
@@ -73,6 +67,15 @@ bool KvmSubject::start_nested(const Program& program, std::string& why) {
   guests_ = std::make_unique<SvmGuests>(*vm_, layout, machine_.host_levels, machine_.vcpus,
                                         registers_[0]);
   return true;
+}
+
+StubExit KvmSubject::run_nested(unsigned vcpu, const StubCall& call) {
+  const Registers& r = registers_[vcpu];
+  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
+  const std::uint64_t root = r.cr3 & (mode == Mode::kPae ? 0xffff'ffe0
+                                      : is_legacy(r)     ? 0xffff'f000
+                                                         : pte::kAddressMask);
+  return guests_->run(vcpu, call, root + memory_.layout().entry_of(mode).offset);
 }
 
 NestedRoot KvmSubject::nested_root(unsigned vcpu) const {
@@ -108,6 +111,8 @@ void KvmSubject::nested_step(const Op& op, Outcome& out) {
   if ((now.cr0 & cr0::kPg) != 0) {
     const bool walks = op.verb == Verb::kAccess && canonical(now, op.gva);
     const NestedWalk to_root = walk_to_root(nested_root(op.vcpu), now);
+    // Its root may not be a nested table: KVM 6.1 protects those against the guest's walks, which
+    // count as stores, and never gets past that.
     if (!is_open_to_all(to_root, machine_) || (!walks && !is_marked(to_root)) ||
         may_be_nested_table(to_root.gpa, guests_->root(op.vcpu)))
       return skip(out, SkipReason::kHostLacksFeature);
@@ -150,7 +155,8 @@ bool KvmSubject::plant_nested_root(const NestedRoot& root) {
       return memory_.plant_entry(table,
                                  {at, SvmGuests::entry_to_runner(memory_.layout(), level), 8});
     }
-    const bool to_code = (entry & kOpen) == kOpen && (entry & pte::kXd) == 0;
+    // AMD's processors reserve G there.
+    const bool to_code = (entry & kOpen) == kOpen && (entry & (pte::kXd | pte::kG)) == 0;
     if (!to_code || !is_plain_table(entry, machine_)) return false;
     table = entry & pte::kAddressMask;
   }

@@ -115,7 +115,7 @@ bool KvmSubject::run_all(const Program& program, OutcomeStream& out) {
 
 // By whoever runs the trace's accesses.
 StubExit KvmSubject::run_stub(unsigned vcpu, const StubCall& call) {
-  return nested() ? guests_->run(vcpu, call) : vm_->run(vcpu, call);
+  return nested() ? run_nested(vcpu, call) : vm_->run(vcpu, call);
 }
 
 bool KvmSubject::read_image(std::uint64_t gpa, std::uint64_t& word) const {

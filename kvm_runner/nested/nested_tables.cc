@@ -1,6 +1,7 @@
 #include "kvm_runner/nested/nested_tables.h"
 
 #include "harness/trace/guest_tables.h"
+#include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
 
@@ -22,6 +23,11 @@ NestedWalk walk_nested(const WordReader& memory, const NestedRoot& root, std::ui
   }
   out.complete = out.gpa != kUnknownGpa;
   return out;
+}
+
+bool may_be_nested_table(std::uint64_t gpa, std::uint64_t nested_root) {
+  return gpa - kNestedPool < kNestedPoolPages * kPage ||
+         (gpa ^ (nested_root & pte::kAddressMask)) < kPage;
 }
 
 bool NestedMemory::read_word(std::uint64_t ngpa, std::uint64_t& word) const {

@@ -26,6 +26,10 @@ struct NestedRoot {
 };
 NestedWalk walk_nested(const WordReader& memory, const NestedRoot& root, std::uint64_t ngpa);
 
+// Whether the page at gpa may be a table of that nested root: one that `npt-map` takes, or the
+// root.
+bool may_be_nested_table(std::uint64_t gpa, std::uint64_t nested_root);
+
 // The guest's memory, by ngpa.
 class NestedMemory final : public WordReader {
  public:

@@ -119,7 +119,7 @@ StubExit SvmGuests::enter(unsigned vcpu, std::uint64_t root, std::uint32_t asid,
   return exit;
 }
 
-StubExit SvmGuests::run(unsigned vcpu, const StubCall& call) {
+StubExit SvmGuests::run(unsigned vcpu, const StubCall& call, std::uint64_t own_entry) {
   if (!cpus_[vcpu].in_guest) {
     StubExit entry = vmrun(vcpu, Stub::kNothing);
     if (!cpus_[vcpu].in_guest || entry.kind != StubExit::Kind::kDone) return entry;
@@ -127,24 +127,19 @@ StubExit SvmGuests::run(unsigned vcpu, const StubCall& call) {
   StubExit exit = vm_.run(vcpu, call);
   if (exit.kind == StubExit::Kind::kLeftGuest) {
     read_exit(vcpu, exit);
-    if (exit.kind == StubExit::Kind::kSecondDimension) see_whether_done(vcpu, call, exit);
+    const std::uint64_t at = exit.nested.gpa;
+    const bool own = at == own_entry || layout_.overlaps(at, 1);
+    if (exit.kind == StubExit::Kind::kSecondDimension && own) finish_without_way(vcpu, exit);
   }
   return exit;
 }
 
-// A store to the nested tables themselves may take away what the instruction behind it needs.
-void SvmGuests::see_whether_done(unsigned vcpu, const StubCall& call, StubExit& exit) {
-  using namespace harness_page;
-  if (call.stub == Stub::kFetch) return;
-  const bool wide = cpus_[vcpu].long_mode;
-  const Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
-  const unsigned code = call.cpl == 0 ? (wide ? kCode : kCode32) : wide ? kUserCode : kUserCode32;
-  const std::uint64_t rip = block.get<std::uint64_t>(vmcb::kRip) - layout_.linear(wide, code);
-  if (rip != (wide ? offset_of_done(call.stub) : offset_of_done_32(call.stub))) return;
-  exit.kind = StubExit::Kind::kDone;
-  const auto rax = block.get<std::uint64_t>(vmcb::kRax);
+// The stub itself was in reach when it began: by now it has stored to the tables that lead to it.
+void SvmGuests::finish_without_way(unsigned vcpu, StubExit& exit) const {
+  const auto rax = Vmcb(vm_.harness_words(vmcb_page(vcpu))).get<std::uint64_t>(vmcb::kRax);
   constexpr std::uint64_t kLow = 0xffff'ffff;
-  exit.rax = wide ? rax : (exit.rax & ~kLow) | (rax & kLow);
+  exit.kind = StubExit::Kind::kDone;
+  exit.rax = cpus_[vcpu].long_mode ? rax : (exit.rax & ~kLow) | (rax & kLow);
 }
 
 StubExit SvmGuests::run_outside(unsigned vcpu, const StubCall& call) {
@@ -215,7 +210,7 @@ bool SvmGuests::call_back() {
 StubExit SvmGuests::come_back(unsigned vcpu) {
   if (!cpus_[vcpu].in_guest) return {};
   vm_.set_nmi(vcpu, true);
-  const StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false});
+  const StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false}, kUnknownGpa);
   vm_.set_nmi(vcpu, false);
   return exit;
 }

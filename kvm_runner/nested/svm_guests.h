@@ -16,6 +16,7 @@
 #include <array>
 #include <cstdint>
 
+#include "harness/trace/outcome.h"
 #include "kvm_runner/layout.h"
 #include "kvm_runner/stub_call.h"
 #include "kvm_runner/vm.h"
@@ -40,8 +41,9 @@ class SvmGuests {
   std::uint64_t root(unsigned vcpu) const { return cpus_[vcpu].root; }
   void leave(unsigned vcpu) { cpus_[vcpu].entered = false; }
 
-  // A stub of the guest's, in guest mode. kSecondDimension: a nested page fault, EXITINFO1 and 2.
-  StubExit run(unsigned vcpu, const StubCall& call);
+  // A stub of the guest's, in guest mode. `own_entry`: the gpa of the runner's entry in its root.
+  // kSecondDimension: a nested page fault, EXITINFO1 and 2.
+  StubExit run(unsigned vcpu, const StubCall& call, std::uint64_t own_entry);
   // Brings all vCPUs back from their guests. False if one does not come.
   bool call_back();
 
@@ -57,7 +59,7 @@ class SvmGuests {
   };
   StubExit vmrun(unsigned vcpu, Stub first);
   void read_exit(unsigned vcpu, StubExit& exit);
-  void see_whether_done(unsigned vcpu, const StubCall& call, StubExit& exit);
+  void finish_without_way(unsigned vcpu, StubExit& exit) const;
   StubExit come_back(unsigned vcpu);
 
   Vm& vm_;

@@ -1,8 +1,5 @@
 #include "kvm_runner/payload/payload.h"
 
-#include <algorithm>
-
-#include "kvm_runner/payload/ports.h"
 #include "kvm_runner/payload/stub_names.h"
 
 extern "C" {
@@ -39,17 +36,6 @@ std::uint64_t offset_of_interpreter() {
 
 std::uint64_t offset_of(Stub stub) {
   return static_cast<std::uint64_t>(kStubs[static_cast<unsigned>(stub)] - twinwalk_payload_begin);
-}
-
-std::uint64_t offset_of_done(std::span<const unsigned char> code, std::uint64_t start) {
-  constexpr unsigned char kOut[] = {0xe6, TWINWALK_PORT_DONE};  // OUT imm8, AL
-  const auto done = std::search(code.begin() + static_cast<std::ptrdiff_t>(start), code.end(),
-                                std::begin(kOut), std::end(kOut));
-  return static_cast<std::uint64_t>(done - code.begin());
-}
-
-std::uint64_t offset_of_done(Stub stub) {
-  return offset_of_done(payload_bytes(0), offset_of(stub));
 }
 
 Stub sized(Stub first, std::uint64_t size) {

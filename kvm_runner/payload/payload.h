@@ -57,11 +57,6 @@ std::uint64_t offset_of_interpreter();
 // Offset of the stub's first instruction in payload_bytes() of either ring.
 std::uint64_t offset_of(Stub stub);
 
-// Offset of what ends it, if that is DONE: whatever a stub is for lies before.
-std::uint64_t offset_of_done(Stub stub);
-// The same in code of CPL 0 in which it begins at `start`.
-std::uint64_t offset_of_done(std::span<const unsigned char> code, std::uint64_t start);
-
 // The stub of a family (`first` = its 8-byte member) for an access of 1, 2, 4 or 8 bytes.
 Stub sized(Stub first, std::uint64_t size);
 

@@ -27,10 +27,6 @@ std::uint64_t offset_of_32(Stub stub) {
   return static_cast<std::uint64_t>(kStubs[static_cast<unsigned>(stub)] - twinwalk_payload32_begin);
 }
 
-std::uint64_t offset_of_done_32(Stub stub) {
-  return offset_of_done(payload32_bytes(0), offset_of_32(stub));
-}
-
 std::uint64_t offset_of_to_user_32() {
   return static_cast<std::uint64_t>(twinwalk_stub32_to_user - twinwalk_payload32_begin);
 }

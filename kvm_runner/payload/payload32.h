@@ -12,7 +12,6 @@ namespace twinwalk::kvm {
 
 std::span<const unsigned char> payload32_bytes(std::uint8_t cpl);
 std::uint64_t offset_of_32(Stub stub);
-std::uint64_t offset_of_done_32(Stub stub);
 // Of the stub of CPL 0 that goes on at CPL 3 with the frame on the stack.
 std::uint64_t offset_of_to_user_32();
 
