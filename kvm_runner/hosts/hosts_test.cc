@@ -226,6 +226,48 @@ TEST_P(KvmVariant, IsDrivenBothWaysToTheSame) {
   std::printf("%zu of %zu differ\n", differing, traces.size());
 }
 
+// Hypervisors in the VM: the corpus's, and one whose other processor edits what a guest runs on.
+class NestingVariant : public Variant {};
+
+std::vector<HostVariant> nesting_variants() {
+  std::vector<HostVariant> nesting;
+  for (const HostVariant& v : fast_variants()) {
+    if (can_nest(v)) nesting.push_back(v);
+  }
+  return nesting;
+}
+INSTANTIATE_TEST_SUITE_P(Hosts, NestingVariant, testing::ValuesIn(nesting_variants()),
+                         name_of_variant);
+
+TEST_P(NestingVariant, HypervisorsHaveGuests) {
+  std::string why;
+  const auto subject = start_variant(GetParam(), why);
+  if (subject == nullptr) GTEST_SKIP() << why;
+  std::vector<Trace> traces;
+  for (CorpusTrace& c : corpus_traces()) {
+    const Machine& m = c.trace.machine;
+    const bool runs = m.core == Dimension::kBare && m.nested == Nesting::kNpt && m.host_levels > 3;
+    if (runs) traces.push_back(std::move(c.trace));
+  }
+  traces.push_back(
+      parsed("walk 1\nmachine core=bare nested=npt vendor=amd vcpus=2 host-levels=4\n"
+             "npt-map ngpa=0x0 gpa=0x0 size=2M\nmap gva=0x600000 gpa=0x600000\n"
+             "npt-map ngpa=0x600000 gpa=0x2000000\nvm-enter\naccess write gva=0x600000 cpl=3\n"
+             "write gpa=0x143000 value=0x2400000|p|u vcpu=1\naccess read gva=0x600000\n"
+             "vm-exit\nvm-enter tlb=1\naccess read gva=0x600000 cpl=3\n"
+             "access write gva=0x600000\n"));
+  std::uint64_t checks = 0, skipped = 0;
+  for (Trace& trace : traces) {
+    fit_to_host(trace, subject->info());
+    const CaseVerdict verdict = kvm::judge_by_spec(trace, *subject);
+    EXPECT_EQ(verdict.diverge, 0u) << verdict.why << "\n" << print(trace);
+    checks += verdict.checks;
+    skipped += verdict.skip;
+  }
+  EXPECT_GT(traces.size(), 12u);
+  EXPECT_LT(skipped * 5, checks);
+}
+
 // The long ones as well: `./twinwalk test --all`.
 bool all_tests() {
   const char* const all = std::getenv("TWINWALK_TEST_ALL");

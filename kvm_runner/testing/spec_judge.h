@@ -31,7 +31,7 @@ inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
   OutcomeStream stream;
   subject.run(program, stream);
   oracle::Spec spec;
-  spec.reset(program.machine, subject.info().profile);
+  spec.reset(program.machine, subject.profile_for(program.machine));
   for (std::uint32_t i = 0; i < program.steps.size(); ++i) {
     const Outcome& got = stream.steps[i];
     Verdict verdict;
