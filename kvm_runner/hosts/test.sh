@@ -26,12 +26,17 @@ conforms() {
 step_hosts() {
   # shellcheck source=kvm_runner/hosts/prepare.sh
   . "$source/kvm_runner/hosts/prepare.sh"
-  local few=(--quick --no-corpus)
+  local few=(--quick --no-corpus) model
   [[ $all == 1 ]] && few=()
   if ready bochs-vmx; then
     conforms "core-vmx in Bochs, shadow paging" --subject core-vmx --host bochs-vmx:shadow "${few[@]}"
     conforms "core-vmx in Bochs, EPT" --subject core-vmx --host bochs-vmx:ept "${few[@]}"
-    [[ $all == 0 ]] || conforms "stock KVM in Bochs, ept=1 and ept=0" --subject kvm --host bochs-vmx
+    if [[ $all == 1 ]]; then
+      for model in haswell skylake sandy-bridge; do
+        conforms "core-vmx in Bochs, $model" --subject core-vmx --host "bochs-vmx:ept-$model"
+      done
+      conforms "stock KVM in Bochs, ept=1 and ept=0" --subject kvm --host bochs-vmx
+    fi
   fi
   if ready vmx-kvm; then
     conforms "core-vmx below KVM with nested VMX" --subject core-vmx --host vmx-kvm "${few[@]}"
