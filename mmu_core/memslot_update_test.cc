@@ -69,6 +69,13 @@ TEST_F(MemslotUpdate, MoveLeavesTheOldPlaceEmpty) {
   EXPECT_EQ(guest_.read(kVa), mmio(kSlotGpa));
 }
 
+TEST_F(MemslotUpdate, MoveToWhereItIsChangesNothing) {
+  guest_.platform.flushes.clear();
+  ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kSlotGpa)), Status::kOk);
+  EXPECT_TRUE(guest_.translation(kVa).present);
+  EXPECT_TRUE(guest_.platform.flushes.empty());
+}
+
 TEST_F(MemslotUpdate, MoveBringsTheContentAlong) {
   ASSERT_EQ(guest_.slot_request(Kind::kMove, kId, Gfn::of(kElsewhere)), Status::kOk);
   guest_.map(kVa + 0x20000, kElsewhere);

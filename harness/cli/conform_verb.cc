@@ -179,7 +179,7 @@ void write_findings(const std::string& folder, const Column& column, std::string
     const std::string text = twinwalk::print(finding.trace);
     const std::string file = fmt::format("findings/{}-{}-{}-{:08x}.walk", finding.cls,
                                          column.info().name, finding.feature, crc32(text));
-    write_file(folder + "/" + file, text);
+    write_file(fmt::format("{}/{}", folder, file), text);
     json += to_json(finding, column.info(), column.host(), file);
     json += '\n';
   }

@@ -210,7 +210,7 @@ bool SvmGuests::call_back() {
 StubExit SvmGuests::come_back(unsigned vcpu) {
   if (!cpus_[vcpu].in_guest) return {};
   vm_.set_nmi(vcpu, true);
-  const StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false}, kUnknownGpa);
+  StubExit exit = run(vcpu, {Stub::kVmmcall, 0, 0, 0, false}, kUnknownGpa);
   vm_.set_nmi(vcpu, false);
   return exit;
 }

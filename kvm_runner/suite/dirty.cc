@@ -80,11 +80,11 @@ Cases dirty_clear(const Paging& p) {
                      options);
     }
     add_both_rings(cases, p, kind + "-refused",
-                   head +
-                       "dirty-clear slot=1 gpa=0xffff000\ndirty-clear slot=1 gpa=0x10000000 "
-                       "pages=131\ndirty-clear slot=1 gpa=0x10000800\ndirty-clear slot=2 "
-                       "gpa=0x10000000\n" +
-                       stores + "dirty-get slot=1\n",
+                   fmt::format("{}dirty-clear slot=1 gpa=0xffff000\n"
+                               "dirty-clear slot=1 gpa=0x10000000 pages=131\n"
+                               "dirty-clear slot=1 gpa=0x10000800\n"
+                               "dirty-clear slot=2 gpa=0x10000000\n{}dirty-get slot=1\n",
+                               head, stores),
                    options);
   }
   return cases;

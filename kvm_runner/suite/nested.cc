@@ -76,11 +76,11 @@ Cases nested_accessed_dirty(const Paging& p) {
       fmt::format("access read gva={:#x} cpl=$\n", p.off() ? kNestedPte : 0x180000);
   for (const char* kind : {"read", "write", "rmw", "fetch"}) {
     add(cases, p, kind,
-        kGuest + nested_map(0x2000000) + see + fmt::format("access {} gva=0x600000 cpl=$\n", kind) +
-            look + "access write gva=0x600000 cpl=$\n" + look);
+        fmt::format("{}{}{}access {} gva=0x600000 cpl=$\n{}access write gva=0x600000 cpl=$\n{}",
+                    kGuest, nested_map(0x2000000), see, kind, look, look));
     add(cases, p, fmt::format("{}-read-only", kind),
-        kGuest + nested_map(0x2000000, " pte=p|u") + see +
-            fmt::format("access {} gva=0x600000 cpl=$\n", kind) + look);
+        fmt::format("{}{}{}access {} gva=0x600000 cpl=$\n{}", kGuest,
+                    nested_map(0x2000000, " pte=p|u"), see, kind, look));
   }
   return cases;
 }
