@@ -13,12 +13,17 @@ namespace {
 
 constexpr std::uint64_t kOpen = pte::kP | pte::kW | pte::kU;
 
-// Whether no bit of it is reserved, and no page of 1 GiB or more begins here.
-bool is_plain_table(std::uint64_t entry, const Machine& machine) {
+// Whether no bit of it is reserved, as that of an entry that leads to a table or a small page.
+bool is_plain(std::uint64_t entry, const Machine& machine) {
   const bool xd_reserved = (machine.tdp & tdp::kNxe) == 0;
   return (entry & pte::kP) != 0 && (entry & pte::kPs) == 0 &&
          (!xd_reserved || (entry & pte::kXd) == 0) &&
          (entry & pte::kAddressMask) >> machine.maxphyaddr == 0;
+}
+
+// AMD's processors reserve G in the uppermost ones.
+bool is_plain_table(std::uint64_t entry, const Machine& machine) {
+  return is_plain(entry, machine) && (entry & pte::kG) == 0;
 }
 
 // Whether everybody may read and write by that walk, so that the guest's root, which is read for
@@ -33,7 +38,7 @@ bool is_open_to_all(const NestedWalk& walk, const Machine& machine) {
   const bool is_2m = leaf + 2 == machine.host_levels;
   if (!is_2m && leaf + 1 != machine.host_levels) return false;
   const std::uint64_t entry = walk.path.entry[leaf];
-  return is_plain_table(entry & ~pte::kPs, machine) && (!is_2m || (entry & kReservedIn2M) == 0);
+  return is_plain(entry & ~pte::kPs, machine) && (!is_2m || (entry & kReservedIn2M) == 0);
 }
 
 // Whether a walk to that place finds all the A and D set that it would set.
@@ -155,8 +160,7 @@ bool KvmSubject::plant_nested_root(const NestedRoot& root) {
       return memory_.plant_entry(table,
                                  {at, SvmGuests::entry_to_runner(memory_.layout(), level), 8});
     }
-    // AMD's processors reserve G there.
-    const bool to_code = (entry & kOpen) == kOpen && (entry & (pte::kXd | pte::kG)) == 0;
+    const bool to_code = (entry & kOpen) == kOpen && (entry & pte::kXd) == 0;
     if (!to_code || !is_plain_table(entry, machine_)) return false;
     table = entry & pte::kAddressMask;
   }
