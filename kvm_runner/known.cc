@@ -465,8 +465,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   }
   if (name == "ec-w") {
     const Outcome& got = s.outcomes.steps[s.index];
-    if (got.kind != OutcomeKind::kPageFault) return "";
-    return flag((got.error_code & pfec::kW) != 0);
+    if (got.kind == OutcomeKind::kNestedFault) return flag((got.qualification & pfec::kW) != 0);
+    return got.kind == OutcomeKind::kPageFault ? flag((got.error_code & pfec::kW) != 0) : "";
   }
   if (name == "crosses-page")
     return access ? flag(op.gva / kvm::kPage != last_byte(op) / kvm::kPage) : "";

@@ -46,7 +46,7 @@ struct KnownDeviation {
 //   and
 //                          those that it has too many, "-w", "-p", "-w+rsvd"; empty otherwise
 //   ec-rsvd                1: a #PF with RSVD was got
-//   ec-w                   of a #PF that was got: its W
+//   ec-w                   of a #PF or #NPF that was got: its W
 //   apic-page              1: where it landed is the page at 0xfee00000
 //   crosses-page           1: the access begins in one page and ends in the next
 //   efer-reserved          1: an `sregs` that sets a bit of EFER that is reserved on the machine

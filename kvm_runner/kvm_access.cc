@@ -230,9 +230,8 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
 
 // The jump goes to the start of the word: its translation is that of every byte of it.
 void KvmSubject::fetch(const Op& op, const Half& half, Outcome& out) {
-  if (nested() && half.walk.complete && may_be_nested_table(half.walk.gpa, guests_->root(op.vcpu)))
-    return skip(out, SkipReason::kHostLacksFeature);  // no word of which can be lent
   remember_landing(op, half);
+  if (nested() && !may_lend(half, op.vcpu)) return skip(out, SkipReason::kHostLacksFeature);
   std::uint64_t today = FetchLender::kNoKey;
   if (!half.walk.complete || !memory_.offset_of(half.walk.gpa, today)) today = FetchLender::kNoKey;
   const auto original = [&](std::uint64_t offset, std::uint64_t& word) {

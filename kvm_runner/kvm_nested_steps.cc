@@ -74,13 +74,23 @@ bool KvmSubject::start_nested(const Program& program, std::string& why) {
   return true;
 }
 
+// No word of a nested table can be lent: by whatever way the fetch may come to one.
+bool KvmSubject::may_lend(const Half& half, unsigned vcpu) const {
+  bool may = true;
+  lender_.each_landing(half.gva, [&](std::uint64_t offset) {  // memslot 0 begins at gpa 0
+    may = may && !may_be_nested_table(offset, guests_->root(vcpu));
+  });
+  return may;
+}
+
 StubExit KvmSubject::run_nested(unsigned vcpu, const StubCall& call) {
   const Registers& r = registers_[vcpu];
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = r.cr3 & (mode == Mode::kPae ? 0xffff'ffe0
                                       : is_legacy(r)     ? 0xffff'f000
                                                          : pte::kAddressMask);
-  return guests_->run(vcpu, call, root + memory_.layout().entry_of(mode).offset);
+  const RunnerEntry own = memory_.layout().entry_of(mode);
+  return guests_->run(vcpu, call, own.bytes != 0 ? root + own.offset : kUnknownGpa);
 }
 
 NestedRoot KvmSubject::nested_root(unsigned vcpu) const {
@@ -124,6 +134,7 @@ void KvmSubject::nested_step(const Op& op, Outcome& out) {
   }
   switch (op.verb) {
     case Verb::kMov:
+      if (op.reg() == Reg::kCr3 && !leads_on(op)) return skip(out, SkipReason::kHostLacksFeature);
       return mov(op, out);
     case Verb::kGet:
       return get(op, out);
@@ -136,6 +147,14 @@ void KvmSubject::nested_step(const Op& op, Outcome& out) {
     default:
       return skip(out, SkipReason::kVerbNotSupported);
   }
+}
+
+// Whether the next instruction, fetched through the root that is written, sets nothing on its way.
+bool KvmSubject::leads_on(const Op& op) const {
+  Registers after = registers_[op.vcpu];
+  adopt_register(op, after);
+  const NestedWalk to_root = walk_to_root(nested_root(op.vcpu), after);
+  return (after.cr0 & cr0::kPg) == 0 || (is_open_to_all(to_root, machine_) && is_marked(to_root));
 }
 
 // The runner's pages must be reachable for the guest in both dimensions.

@@ -137,6 +137,8 @@ class KvmSubject final : public VmSubject {
   void vm_enter(const Op& op, Outcome& out);
   void hypervisor_store(const Op& op, Outcome& out);
   void invlpga(const Op& op, Outcome& out);
+  bool leads_on(const Op& op) const;
+  bool may_lend(const Half& half, unsigned vcpu) const;
   StubExit run_nested(unsigned vcpu, const StubCall& call);
   NestedRoot nested_root(unsigned vcpu) const;
   NestedWalk walk_to_root(const NestedRoot& root, const Registers& registers) const;
