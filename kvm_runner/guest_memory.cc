@@ -68,6 +68,17 @@ bool SlotTable::may_add(const Op& op) const {
   return fits(op.slot, op.gpa, bytes);
 }
 
+std::uint64_t root_of(const Registers& r) {
+  switch (mode_of(r.cr0, r.cr4, r.efer)) {
+    case Mode::k32Bit:
+      return r.cr3 & kShape32Bit.root;
+    case Mode::kPae:
+      return r.cr3 & kShapePae.root;
+    default:
+      return r.cr3 & kShape4Level.root;
+  }
+}
+
 GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64_t gva) {
   GuestWalk out;
   unsigned met = 0;

@@ -90,6 +90,9 @@ inline bool canonical(const Registers& r, std::uint64_t gva) {
   return is_legacy(r) || canonical(gva, mode == Mode::k5Level ? 57 : 48);
 }
 
+// Where the first table of these registers' mode is; without paging nothing is there to find.
+std::uint64_t root_of(const Registers& r);
+
 // Walks the guest's tables in the mode of its registers, for a gva that is canonical there. With
 // paging off the walk is complete at once.
 GuestWalk walk(const WordReader& memory, const Registers& registers, std::uint64_t gva);

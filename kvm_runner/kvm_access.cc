@@ -219,7 +219,7 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
   if (nested()) return;  // AMD's, and so without PDPTE registers
   std::array<std::uint64_t, 4> pdptes;
   if (mode != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
-  const GuestWalk by_loaded = walk(WithPdptes(memory_, r.cr3 & 0xffff'ffe0, pdptes), r, half.gva);
+  const GuestWalk by_loaded = walk(WithPdptes(memory_, root_of(r), pdptes), r, half.gva);
   remember(by_loaded);
   // The machine has no such registers (corpus/known, kvm-amd-loads-pdptes): no path shows in what
   // entries that walk sets A and D, and so the image is not to be compared.

@@ -12,8 +12,6 @@ namespace {
 constexpr std::size_t kLeastWorthwhile = 2;
 constexpr std::uint64_t kFlags = pte::kA | pte::kD;
 
-std::uint64_t root_of(std::uint64_t cr3) { return cr3 & pte::kAddressMask; }
-
 std::uint64_t word_at(std::uint64_t address) { return address & ~std::uint64_t{7}; }
 
 }  // namespace
@@ -104,7 +102,7 @@ bool KvmSubject::plan(const Op& op, std::size_t index) {
 // Planting an entry of the runner's hides a word of the trace's: not before its time.
 bool KvmSubject::plan_root(unsigned vcpu, const Registers& r) {
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
-  if (memory_.has_planted(mode, root_of(r.cr3))) return true;
+  if (memory_.has_planted(mode, root_of(r))) return true;
   return calls_.empty() && plant_for(vcpu, r);
 }
 

@@ -48,15 +48,17 @@ bool is_marked(const NestedWalk& walk) {
 
 }  // namespace
 
-// The hypervisor's own processor: the second dimension is what it can do.
-Machine KvmSubject::hypervisor_machine(const Machine& machine, const Host& host) {
-  Machine own = machine;
+// What the VM is: the trace's machine, or, of a trace that is a hypervisor, that one's own: the
+// second dimension is what its processor can do.
+Machine KvmSubject::own_machine() const {
+  Machine own = machine_;
+  if (machine_.core != Dimension::kBare) return own;
   own.features |= feature::kSvm | feature::kPae;
-  if (machine.host_levels == 5) own.features |= feature::kLa57;
+  if (machine_.host_levels == 5) own.features |= feature::kLa57;
   own.features &= ~feature::k1G;
-  if ((machine.tdp & tdp::k1G) != 0) own.features |= feature::k1G;
+  if ((machine_.tdp & tdp::k1G) != 0) own.features |= feature::k1G;
   own.maxphyaddr =
-      static_cast<std::uint8_t>(std::min<unsigned>(machine.host_maxphyaddr, host.maxphyaddr()));
+      static_cast<std::uint8_t>(std::min<unsigned>(machine_.host_maxphyaddr, host_.maxphyaddr()));
   return own;
 }
 
@@ -85,12 +87,8 @@ bool KvmSubject::may_lend(const Half& half, unsigned vcpu) const {
 
 StubExit KvmSubject::run_nested(unsigned vcpu, const StubCall& call) {
   const Registers& r = registers_[vcpu];
-  const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
-  const std::uint64_t root = r.cr3 & (mode == Mode::kPae ? 0xffff'ffe0
-                                      : is_legacy(r)     ? 0xffff'f000
-                                                         : pte::kAddressMask);
-  const RunnerEntry own = memory_.layout().entry_of(mode);
-  return guests_->run(vcpu, call, own.bytes != 0 ? root + own.offset : kUnknownGpa);
+  const RunnerEntry own = memory_.layout().entry_of(mode_of(r.cr0, r.cr4, r.efer));
+  return guests_->run(vcpu, call, own.bytes != 0 ? root_of(r) + own.offset : kUnknownGpa);
 }
 
 NestedRoot KvmSubject::nested_root(unsigned vcpu) const {
@@ -99,8 +97,7 @@ NestedRoot KvmSubject::nested_root(unsigned vcpu) const {
 
 // Where the guest's root is.
 NestedWalk KvmSubject::walk_to_root(const NestedRoot& root, const Registers& registers) const {
-  const bool wide = !is_legacy(registers);
-  return walk_nested(memory_, root, registers.cr3 & (wide ? pte::kAddressMask : 0xffff'ffe0));
+  return walk_nested(memory_, root, root_of(registers));
 }
 
 void KvmSubject::nested_step(const Op& op, Outcome& out) {
@@ -205,22 +202,14 @@ void KvmSubject::invlpga(const Op& op, Outcome& out) {
 
 // Through the hypervisor's own window.
 void KvmSubject::hypervisor_store(const Op& op, Outcome& out) {
-  const std::uint64_t last = op.gpa + op.size - 1;
-  const bool crosses = (op.gpa & (kPage - 1)) + op.size > kPage;
-  const bool beyond = last < op.gpa || last >> machine_.maxphyaddr != 0;
-  const bool mixed =
-      (memory_.slots().find(op.gpa) == nullptr) != (memory_.slots().find(last) == nullptr);
-  if (op.writer() == Writer::kHost || beyond || mixed || memory_.touches_runner(op.gpa, op.size))
+  if (op.writer() == Writer::kHost || !can_store(op))
     return skip(out, SkipReason::kHostLacksFeature);
+  const bool crosses = (op.gpa & (kPage - 1)) + op.size > kPage;
   const std::uint64_t window = vm_->window(Mode::k4Level, op.gpa >> 12, crosses);
   if (window == 0) return skip(out, SkipReason::kHostLacksFeature);
-  const StubExit exit = guests_->run_outside(
-      op.vcpu,
-      {sized(Stub::kStore8, op.size), window + (op.gpa & (kPage - 1)), op.value, 0, false});
-  if (!settle(exit, out) || !exit.device.seen) return;
-  out.kind = OutcomeKind::kMmio;
-  out.write = exit.device.write;
-  out.gpa[0] = exit.device.gpa;
+  StubCall call = store_call(op, window);
+  call.ac = false;  // that is the guest's
+  conclude_store(guests_->run_outside(op.vcpu, call), out);
 }
 
 GuestWalk KvmSubject::walk_both(unsigned vcpu, std::uint64_t gva) const {

@@ -48,11 +48,6 @@ bool KvmSubject::start(const Program& program, std::string& why) {
   return true;
 }
 
-// What the VM is: the trace's machine, or the one of which the trace is the hypervisor.
-Machine KvmSubject::own_machine() const {
-  return machine_.core == Dimension::kBare ? hypervisor_machine(machine_, host_) : machine_;
-}
-
 bool KvmSubject::make_vm(const Layout& layout, const Registers& registers, std::string& why) {
   const Machine machine = own_machine();
   if (keeps_vms_) vm_ = pool_.take(machine);
@@ -188,9 +183,7 @@ void KvmSubject::step(const Op& op, Outcome& out) {
 bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
   if (nested()) return plant_nested(nested_root(vcpu), r);
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
-  const std::uint64_t root = r.cr3 & (mode == Mode::kPae     ? 0xffff'ffe0
-                                      : mode == Mode::k32Bit ? 0xffff'f000
-                                                             : pte::kAddressMask);
+  const std::uint64_t root = root_of(r);
   if (mode == Mode::kPae) {
     if (host_.shadows() && !directories_are_memory(root)) return false;
   }
@@ -357,7 +350,7 @@ void KvmSubject::sregs(const Op& op, Outcome& out) {
     return skip(out, SkipReason::kHostLacksFeature);
   // KVM takes the registers and loads none: nor the runner's.
   const bool pae = mode_of(wanted.cr0, wanted.cr4, wanted.efer) == Mode::kPae;
-  if (pae && !directories_can_be_loaded(wanted.cr3 & 0xffff'ffe0))
+  if (pae && !directories_can_be_loaded(root_of(wanted)))
     return skip(out, SkipReason::kHostLacksFeature);
   set_registers(op.vcpu, wanted, OutcomeKind::kRefused, out);
   if (out.kind == OutcomeKind::kDone) registers(op) = wanted;
@@ -472,8 +465,7 @@ bool KvmSubject::can_store(const Op& op) {
   // KVM stores the half that is memory; the trace's rule is that neither is.
   const bool mixed = crosses && writable(op.gpa) != writable(last);
   const bool beyond = last < op.gpa || last >> machine_.maxphyaddr != 0;
-  return !beyond && !mixed && !memory_.touches_runner(op.gpa, op.size) &&
-         !lacks_eight_bytes(op, registers(op));
+  return !beyond && !mixed && !memory_.touches_runner(op.gpa, op.size);
 }
 
 StubCall KvmSubject::store_call(const Op& op, std::uint64_t window) const {
@@ -484,7 +476,8 @@ StubCall KvmSubject::store_call(const Op& op, std::uint64_t window) const {
 // A store to guest-physical memory through the runner's own window.
 void KvmSubject::guest_store(const Op& op, Outcome& out) {
   const Registers& now = registers(op);
-  if (!can_store(op) || !plant_for(op.vcpu, now)) return skip(out, SkipReason::kHostLacksFeature);
+  if (!can_store(op) || lacks_eight_bytes(op, now) || !plant_for(op.vcpu, now))
+    return skip(out, SkipReason::kHostLacksFeature);
   const bool crosses = (op.gpa & (kPage - 1)) + op.size > kPage;
   const std::uint64_t window = window_of(op.gpa, crosses, now);
   if (window == kNoWindow) return skip(out, SkipReason::kHostLacksFeature);

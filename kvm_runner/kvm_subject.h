@@ -131,7 +131,6 @@ class KvmSubject final : public VmSubject {
 
   // Where the trace is a hypervisor (kvm_nested_steps.cc).
   bool nested() const { return guests_ != nullptr; }
-  static Machine hypervisor_machine(const Machine& machine, const Host& host);
   bool start_nested(const Program& program, std::string& why);
   void nested_step(const Op& op, Outcome& out);
   void vm_enter(const Op& op, Outcome& out);

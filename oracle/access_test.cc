@@ -183,11 +183,16 @@ TEST_P(Access, NoFaultOfAMappedPageAtTheEdgeOfCanonicalSpace) {
                  "canonical");
 }
 
-TEST_P(Access, TheCanonicalHalfMayHaveBeenWalkedBeforeTheGeneralProtection) {
+// The last page of the canonical half, with no A set.
+void map_the_edge(Testbed& bed) {
   bed.spec.write_word(Testbed::entry_gpa(kEdge, 4), Testbed::kPdpt | kPwu);
   bed.spec.write_word(Testbed::entry_gpa(kEdge, 3), Testbed::kPd | kPwu);
   bed.spec.write_word(Testbed::entry_gpa(kEdge, 2), Testbed::kPt | kPwu);
   bed.spec.write_word(Testbed::entry_gpa(kEdge, 1), kOther | kPwu);
+}
+
+TEST_P(Access, TheCanonicalHalfMayHaveBeenWalkedBeforeTheGeneralProtection) {
+  map_the_edge(bed);
   Outcome o;
   o.kind = OutcomeKind::kGp;
   expect_agree(bed.access(AccessKind::kWrite, kEdge, o));
@@ -203,10 +208,7 @@ TEST_P(Access, TheCanonicalHalfMayHaveBeenWalkedBeforeTheGeneralProtection) {
 }
 
 TEST_P(Access, ALoadThatMeetsTheEdgeSetsNoD) {
-  bed.spec.write_word(Testbed::entry_gpa(kEdge, 4), Testbed::kPdpt | kPwu);
-  bed.spec.write_word(Testbed::entry_gpa(kEdge, 3), Testbed::kPd | kPwu);
-  bed.spec.write_word(Testbed::entry_gpa(kEdge, 2), Testbed::kPt | kPwu);
-  bed.spec.write_word(Testbed::entry_gpa(kEdge, 1), kOther | kPwu);
+  map_the_edge(bed);
   Outcome o;
   o.kind = OutcomeKind::kGp;
   expect_agree(bed.access(AccessKind::kRead, kEdge, o));

@@ -84,6 +84,18 @@ TEST(NestedMemory, IsWhatTheGuestSees) {
   EXPECT_FALSE(guest.is_trace_word(0x200010));
 }
 
+// The guest's first table, by which nested tables are asked for it: bits of CR3 beside are no
+// address.
+TEST(GuestRoot, IsWhereTheModeSays) {
+  Registers r;
+  r.cr3 = 0x12'3456'7fff;
+  EXPECT_EQ(root_of(r), 0x12'3456'7000u);
+  r.efer = 0;
+  EXPECT_EQ(root_of(r), 0x3456'7fe0u) << "PAE";
+  r.cr4 = 0;
+  EXPECT_EQ(root_of(r), 0x3456'7000u) << "32-bit";
+}
+
 TEST(NestedTables, MayBePagesOfThePool) {
   EXPECT_TRUE(may_be_nested_table(kNestedPool + 0x3008, kRoot));
   EXPECT_TRUE(may_be_nested_table(kRoot + 8, kRoot | 0x18));

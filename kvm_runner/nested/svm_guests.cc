@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "kvm_runner/guest_memory.h"
 #include "kvm_runner/harness_image.h"
 #include "kvm_runner/nested/vmcb.h"
 #include "kvm_runner/payload/payload32.h"
@@ -15,8 +16,14 @@ constexpr std::uint64_t kDr6AtReset = 0xffff'0ff0, kDr7AtReset = 0x400;
 
 unsigned vmcb_page(unsigned vcpu) { return harness_page::kVmcb + vcpu; }
 
-bool is_long(std::uint64_t cr0, std::uint64_t efer) {
-  return (cr0 & cr0::kPg) != 0 && (efer & efer::kLme) != 0;
+// Of the guest, as it left.
+Registers registers_in(const Vmcb& block) {
+  Registers r;
+  r.cr0 = block.get<std::uint64_t>(vmcb::kCr0);
+  r.cr3 = block.get<std::uint64_t>(vmcb::kCr3);
+  r.cr4 = block.get<std::uint64_t>(vmcb::kCr4);
+  r.efer = block.get<std::uint64_t>(vmcb::kEfer);
+  return r;
 }
 
 // The runner's pages at their own addresses, by one entry: what is not backed nobody asks for.
@@ -97,18 +104,16 @@ StubExit SvmGuests::enter(unsigned vcpu, std::uint64_t root, std::uint32_t asid,
   Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
   const auto old_root = block.get<std::uint64_t>(vmcb::kNestedCr3);
   const auto old_asid = block.get<std::uint32_t>(vmcb::kAsid);
-  const auto cr3 = block.get<std::uint64_t>(vmcb::kCr3);
-  const Mode mode =
-      mode_of(block.get<std::uint64_t>(vmcb::kCr0), block.get<std::uint64_t>(vmcb::kCr4),
-              block.get<std::uint64_t>(vmcb::kEfer));
-  put_own_root(layout_, mode, vm_.harness_words(harness_page::kGuestRoot));
+  const Registers guest = registers_in(block);
+  put_own_root(layout_, mode_of(guest.cr0, guest.cr4, guest.efer),
+               vm_.harness_words(harness_page::kGuestRoot));
   block.put(vmcb::kNestedCr3, root);
   block.put(vmcb::kAsid, asid);
   block.put(vmcb::kTlbControl, tlb_control);
   block.put(vmcb::kCr3, layout_.gpa(harness_page::kGuestRoot));
   StubExit exit = vmrun(vcpu, Stub::kVmmcall);
   block.put(vmcb::kTlbControl, std::uint8_t{0});
-  block.put(vmcb::kCr3, cr3);
+  block.put(vmcb::kCr3, guest.cr3);
   if (exit.kind == StubExit::Kind::kLeftGuest) {  // the guest is the one before
     block.put(vmcb::kNestedCr3, old_root);
     block.put(vmcb::kAsid, old_asid);
@@ -151,8 +156,7 @@ StubExit SvmGuests::run_outside(unsigned vcpu, const StubCall& call) {
 StubExit SvmGuests::vmrun(unsigned vcpu, Stub first) {
   Cpu& cpu = cpus_[vcpu];
   Vmcb block(vm_.harness_words(vmcb_page(vcpu)));
-  cpu.long_mode =
-      is_long(block.get<std::uint64_t>(vmcb::kCr0), block.get<std::uint64_t>(vmcb::kEfer));
+  cpu.long_mode = !is_legacy(registers_in(block));
   put_segments(block, layout_, cpu.long_mode, vcpu);
   const unsigned code = cpu.long_mode ? harness_page::kCode : harness_page::kCode32;
   const std::uint64_t stub = cpu.long_mode ? offset_of(first) : offset_of_32(first);
