@@ -45,7 +45,7 @@ bool loads(const Op& op, const FollowedRegisters& before, const FollowedRegister
 
 PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes,
                            std::uint32_t index)
-    : machine_(program.machine) {
+    : machine_(program.machine), memory_(program.machine) {
   for (FollowedRegisters& registers : registers_) registers.reset(machine_);
   for (unsigned v = 0; v < machine_.vcpus; ++v) load(v);
   for (std::uint32_t i = 0; i < index; ++i) replay(program.steps[i].what, outcomes.steps[i]);
@@ -146,32 +146,14 @@ void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, co
 }
 
 void PdpteHistory::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {
-  for (unsigned i = 0; i < size; ++i) {
-    const std::uint64_t at = gpa + i;
-    const unsigned shift = (at & 7) * 8;
-    const std::uint64_t now = this->word(at & ~std::uint64_t{7});
-    std::uint64_t& word = memory_.try_emplace(at & ~std::uint64_t{7}, now).first->second;
-    walked_.erase(at & ~std::uint64_t{7});
-    word = (word & ~(std::uint64_t{0xff} << shift)) | (value >> (8 * i) & 0xff) << shift;
-  }
+  memory_.store(gpa, size, value);
+  const std::uint64_t last = (gpa + size - 1) & ~std::uint64_t{7};
+  for (std::uint64_t at = gpa & ~std::uint64_t{7}; at <= last; at += 8) walked_.erase(at);
 }
 
 // Of slot 0 alone, which lies at the start of hva space.
 void PdpteHistory::clear_pages(const Op& invalidate) {
-  const std::uint64_t first = invalidate.hva - kHvaBase, bytes = invalidate.pages * kPageBytes;
-  for (auto& [gpa, value] : memory_) {
-    if (gpa - first < bytes) value = 0;
-  }
-  cleared_.push_back({first, bytes});
-}
-
-std::uint64_t PdpteHistory::word(std::uint64_t gpa) const {
-  const auto found = memory_.find(gpa);
-  if (found != memory_.end()) return found->second;
-  const auto holds = [gpa](const Range& range) { return gpa - range.first < range.bytes; };
-  const bool cleared =
-      gpa >= machine_.memory_bytes() || std::any_of(cleared_.begin(), cleared_.end(), holds);
-  return cleared ? 0 : seed_word(gpa);
+  memory_.clear(invalidate.hva - kHvaBase, invalidate.pages * kPageBytes);
 }
 
 // The PDPTE without an A that a walk, and no store, has set.

@@ -7,13 +7,12 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <set>
 #include <string_view>
-#include <vector>
 
 #include "harness/subject.h"
 #include "harness/trace/followed_registers.h"
+#include "kvm_runner/stored_words.h"
 
 namespace twinwalk::kvm {
 
@@ -53,7 +52,7 @@ class PdpteHistory {
   void replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
   void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
   void clear_pages(const Op& invalidate);
-  std::uint64_t word(std::uint64_t gpa) const;
+  std::uint64_t word(std::uint64_t gpa) const { return memory_.word(gpa); }
   std::uint64_t as_stored(std::uint64_t gpa, std::uint64_t pdpte) const;
   Pdptes in_memory(const FollowedRegisters& registers) const;
   void load(unsigned vcpu);
@@ -67,11 +66,7 @@ class PdpteHistory {
   std::array<Pdptes, kMaxVcpus>
       at_cr0_{};  // in memory when CR0 was written, if since they were loaded
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
-  struct Range {
-    std::uint64_t first, bytes;
-  };
-  std::vector<Range> cleared_;                     // holds zeroes, where nothing was stored
-  std::map<std::uint64_t, std::uint64_t> memory_;  // what is no seed
+  StoredWords memory_;
   void leave_trail(const Op& op, const Outcome& outcome);
   std::set<std::uint64_t> trail_;
   std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A
