@@ -14,6 +14,7 @@
 
 #include "harness/subject.h"
 #include "harness/trace/followed_registers.h"
+#include "kvm_runner/followed_slots.h"
 
 namespace twinwalk::kvm {
 
@@ -40,7 +41,9 @@ class PdpteHistory {
   bool differs_at_cr0(const Op& op, const Outcome& outcome) const;
   // An earlier access, by a vCPU that any of these is true of, stored to the word that the access
   // loads, or walked the entry in which its path differs.
-  bool left_by_such(std::uint64_t gpa) const { return trail_.count(gpa & ~std::uint64_t{7}) != 0; }
+  bool left_by_such(std::uint64_t gpa) const {
+    return word_of(gpa) != kUnknownGpa && trail_.count(word_of(gpa)) != 0;
+  }
   // Whether the 8-byte word at `gpa` is one of the vCPU's PDPTEs.
   bool is_pdpte(unsigned vcpu, std::uint64_t gpa) const;
 
@@ -53,15 +56,21 @@ class PdpteHistory {
   void replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
   void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
   void clear_pages(const Op& invalidate);
+  // The word that holds the byte, by where it lies in hva space: a word may have several gpas.
+  std::uint64_t word_of(std::uint64_t gpa) const {
+    return slots_.offset_of(gpa & ~std::uint64_t{7});
+  }
   std::uint64_t word(std::uint64_t gpa) const;
   std::uint64_t as_stored(std::uint64_t gpa, std::uint64_t pdpte) const;
   Pdptes in_memory(const FollowedRegisters& registers) const;
   void load(unsigned vcpu);
   bool is_reserved(std::uint64_t pdpte) const;
+  bool stored_in(std::uint64_t landed, std::uint64_t at) const;
   template <class Use>
   bool any_used(const Op& op, const Outcome& outcome, Use use) const;
 
   const Machine& machine_;
+  FollowedSlots slots_;
   std::array<FollowedRegisters, kMaxVcpus> registers_;
   std::array<Pdptes, kMaxVcpus> loaded_{};
   std::array<Pdptes, kMaxVcpus>
@@ -70,7 +79,8 @@ class PdpteHistory {
   struct Range {
     std::uint64_t first, bytes;
   };
-  std::vector<Range> cleared_;                     // holds zeroes, where nothing was stored
+  std::vector<Range> cleared_;  // holds zeroes, where nothing was stored
+  // By word_of():
   std::map<std::uint64_t, std::uint64_t> memory_;  // what is no seed
   void leave_trail(const Op& op, const Outcome& outcome);
   std::set<std::uint64_t> trail_;
