@@ -14,6 +14,7 @@
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
 #include "kvm_runner/layout.h"
+#include "kvm_runner/nested/nested_history.h"
 #include "kvm_runner/pdpte_history.h"
 #include "kvm_runner/step_limits.h"
 
@@ -64,6 +65,8 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "efer-reserved",
                                        "ept-ad",
                                        "lost-table",
+                                       "npf-at-nested-table",
+                                       "value-lacks-d",
                                        "device-remembered",
                                        "denied-store",
                                        "et-clear"};
@@ -306,6 +309,24 @@ bool pdpte_accessed(const DivergentStep& s) {
          pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa);
 }
 
+// Where the #NPF that was got was met, the guest has a page of nested tables.
+bool npf_at_nested_table(const DivergentStep& s) {
+  const Outcome& got = s.outcomes.steps[s.index];
+  return got.kind == OutcomeKind::kNestedFault &&
+         kvm::NestedHistory(s.program, s.outcomes, s.index)
+             .is_nested_table(op_of(s, s.index).vcpu, got.gpa[0]);
+}
+
+// The value is a present entry that has A and should have D, and is right but for that.
+bool value_lacks_d(const DivergentStep& s) {
+  constexpr std::uint64_t kUsed = pte::kP | pte::kA | pte::kD;
+  std::uint64_t got = 0, allowed = 0;
+  if (s.verdict.field != "value" || !number_behind(s.verdict.got, " value=0x", got) ||
+      !number_behind(s.verdict.allowed, " value=0x", allowed))
+    return false;
+  return got == (allowed & ~pte::kD) && (allowed & kUsed) == kUsed;
+}
+
 // A bit of EFER that is nobody's, or whose feature the machine lacks.
 bool sets_reserved_efer(const Op& op, const Machine& machine) {
   std::uint64_t legal = efer::kSce | efer::kLme | efer::kLma;
@@ -490,6 +511,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
   if (name == "ept-ad") return flag(has_ept_ad(s));
   if (name == "lost-table") return flag(lost_table(s));
+  if (name == "npf-at-nested-table") return flag(npf_at_nested_table(s));
+  if (name == "value-lacks-d") return flag(value_lacks_d(s));
   if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
   if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
   if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);

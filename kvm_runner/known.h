@@ -94,6 +94,10 @@ struct KnownDeviation {
 //                          the processor's by its capabilities where the version tells them
 //   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables, or a
 //                          table through which an access before went
+//   npf-at-nested-table    1: a #NPF was got, and where it was met the guest has a page of nested
+//                          tables
+//   value-lacks-d          1: the value that was loaded is an entry that has A and lacks D, and
+//                          differs in that alone
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.
@@ -107,8 +111,8 @@ class KnownDeviations {
   // corpus/known/kvm.json as it was when the program was built.
   static const KnownDeviations& built_in();
 
-  // Id of the first entry that covers the step, empty if none does. What the subject complains of is
-  // covered only by an entry that names the class.
+  // Id of the first entry that covers the step, empty if none does. What the subject complains of
+  // is covered only by an entry that names the class.
   std::string_view covering(const DivergentStep& step) const;
   const std::vector<KnownDeviation>& entries() const { return entries_; }
 

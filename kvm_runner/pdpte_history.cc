@@ -45,7 +45,7 @@ bool loads(const Op& op, const FollowedRegisters& before, const FollowedRegister
 
 PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes,
                            std::uint32_t index)
-    : machine_(program.machine), slots_(program.machine) {
+    : machine_(program.machine), memory_(program.machine) {
   for (FollowedRegisters& registers : registers_) registers.reset(machine_);
   for (unsigned v = 0; v < machine_.vcpus; ++v) load(v);
   for (std::uint32_t i = 0; i < index; ++i) replay(program.steps[i].what, outcomes.steps[i]);
@@ -53,7 +53,7 @@ PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes
 
 void PdpteHistory::replay(const Op& op, const Outcome& outcome) {
   if (op.vcpu >= machine_.vcpus || outcome.kind == OutcomeKind::kSkip) return;
-  slots_.follow(op, outcome);
+  memory_.follow(op, outcome);
   const bool done = outcome.kind == OutcomeKind::kDone;
   switch (op.verb) {
     case Verb::kMov:
@@ -148,34 +148,13 @@ void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, co
 }
 
 void PdpteHistory::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {
-  for (unsigned i = 0; i < size; ++i) {
-    const std::uint64_t at = gpa + i;
-    const unsigned shift = (at & 7) * 8;
-    const std::uint64_t key = word_of(at);
-    if (key == kUnknownGpa) continue;
-    const std::uint64_t now = this->word(at & ~std::uint64_t{7});
-    std::uint64_t& word = memory_.try_emplace(key, now).first->second;
-    walked_.erase(key);
-    word = (word & ~(std::uint64_t{0xff} << shift)) | (value >> (8 * i) & 0xff) << shift;
-  }
+  memory_.store(gpa, size, value);
+  const std::uint64_t last = (gpa + size - 1) & ~std::uint64_t{7};
+  for (std::uint64_t at = gpa & ~std::uint64_t{7}; at <= last; at += 8) walked_.erase(word_of(at));
 }
 
 void PdpteHistory::clear_pages(const Op& invalidate) {
-  const std::uint64_t first = invalidate.hva - kHvaBase, bytes = invalidate.pages * kPageBytes;
-  for (auto& [offset, value] : memory_) {
-    if (offset - first < bytes) value = 0;
-  }
-  cleared_.push_back({first, bytes});
-}
-
-std::uint64_t PdpteHistory::word(std::uint64_t gpa) const {
-  const std::uint64_t offset = word_of(gpa);
-  const auto found = memory_.find(offset);
-  if (found != memory_.end()) return found->second;
-  const auto holds = [offset](const Range& range) { return offset - range.first < range.bytes; };
-  const bool cleared =
-      offset == kUnknownGpa || std::any_of(cleared_.begin(), cleared_.end(), holds);
-  return cleared ? 0 : seed_word(offset);
+  memory_.clear(invalidate.hva - kHvaBase, invalidate.pages * kPageBytes);
 }
 
 // The PDPTE without an A that a walk, and no store, has set.
@@ -217,8 +196,7 @@ bool PdpteHistory::finds_reserved(const Op& op) const {
 // A store of at most eight bytes that landed there met the word.
 bool PdpteHistory::stored_in(std::uint64_t landed, std::uint64_t at) const {
   if (landed == kUnknownGpa) return false;
-  const std::uint64_t offset = slots_.offset_of(landed), word = word_of(at);
-  return offset != kUnknownGpa && offset + 8 > word && offset < word + 8;
+  return word_of(landed) == word_of(at) || word_of(landed + 7) == word_of(at);
 }
 
 template <class Use>

@@ -7,14 +7,12 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <set>
 #include <string_view>
-#include <vector>
 
 #include "harness/subject.h"
 #include "harness/trace/followed_registers.h"
-#include "kvm_runner/followed_slots.h"
+#include "kvm_runner/stored_words.h"
 
 namespace twinwalk::kvm {
 
@@ -56,11 +54,8 @@ class PdpteHistory {
   void replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
   void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
   void clear_pages(const Op& invalidate);
-  // The word that holds the byte, by where it lies in hva space: a word may have several gpas.
-  std::uint64_t word_of(std::uint64_t gpa) const {
-    return slots_.offset_of(gpa & ~std::uint64_t{7});
-  }
-  std::uint64_t word(std::uint64_t gpa) const;
+  std::uint64_t word(std::uint64_t gpa) const { return memory_.word(gpa); }
+  std::uint64_t word_of(std::uint64_t gpa) const { return memory_.name_of(gpa); }
   std::uint64_t as_stored(std::uint64_t gpa, std::uint64_t pdpte) const;
   Pdptes in_memory(const FollowedRegisters& registers) const;
   void load(unsigned vcpu);
@@ -70,19 +65,14 @@ class PdpteHistory {
   bool any_used(const Op& op, const Outcome& outcome, Use use) const;
 
   const Machine& machine_;
-  FollowedSlots slots_;
   std::array<FollowedRegisters, kMaxVcpus> registers_;
   std::array<Pdptes, kMaxVcpus> loaded_{};
   std::array<Pdptes, kMaxVcpus>
       at_cr0_{};  // in memory when CR0 was written, if since they were loaded
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
-  struct Range {
-    std::uint64_t first, bytes;
-  };
-  std::vector<Range> cleared_;  // holds zeroes, where nothing was stored
-  // By word_of():
-  std::map<std::uint64_t, std::uint64_t> memory_;  // what is no seed
+  StoredWords memory_;
   void leave_trail(const Op& op, const Outcome& outcome);
+  // By word_of():
   std::set<std::uint64_t> trail_;
   std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A
 };
