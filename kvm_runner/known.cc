@@ -66,7 +66,11 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "ept-ad",
                                        "lost-table",
                                        "npf-at-nested-table",
-                                       "value-lacks-d"};
+                                       "value-lacks-d",
+                                       "device-remembered",
+                                       "denied-store",
+                                       "et-clear",
+                                       "kept-over-fault"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
 constexpr std::uint64_t kSoftwareBits = 0x7ff0'0000'0000'0000;
@@ -146,6 +150,23 @@ bool sregs_unchanged(const DivergentStep& s) {
   return false;
 }
 
+// CR0 is read with ET clear, and in nothing else wrong, after an `sregs` that had it so.
+bool et_clear(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (op.verb != Verb::kGet || op.reg() != Reg::kCr0) return false;
+  for (std::uint32_t i = s.index; i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    const bool took = s.outcomes.steps[i].kind == OutcomeKind::kDone;
+    const bool writes = (earlier.verb == Verb::kSregs && earlier.gives(Field::kCr0)) ||
+                        (earlier.verb == Verb::kMov && earlier.reg() == Reg::kCr0);
+    if (earlier.vcpu != op.vcpu || !took || !writes) continue;
+    return earlier.verb == Verb::kSregs && (earlier.cr0 & cr0::kEt) == 0 &&
+           s.outcomes.steps[s.index].value == earlier.cr0 &&
+           s.verdict.allowed == fmt::format("{:#x}", earlier.cr0 | cr0::kEt);
+  }
+  return false;
+}
+
 // SDM 3A §"Process-Context Identifiers (PCIDs)": only in IA-32e mode.
 bool asks_for_pcids_outside_long_mode(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
@@ -167,40 +188,81 @@ bool upper_g(const DivergentStep& s) {
   return false;
 }
 
-// An access of this vCPU to the page went by such an entry before, and nothing has made it drop
-// what that found.
-bool after_upper_g(const DivergentStep& s) {
+// What makes a vCPU drop what it has cached for the page, a fault there apart.
+bool drops(const Op& op, std::uint64_t page) {
+  switch (op.verb) {
+    case Verb::kInvlpg:
+      return op.gva / kvm::kPage == page;
+    case Verb::kMov:
+      return op.reg() != Reg::kCpl && op.reg() != Reg::kAc && op.reg() != Reg::kPkru;
+    case Verb::kInvpcid:
+    case Verb::kSregs:
+    case Verb::kInit:
+    case Verb::kNewVcpu:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool completes(OutcomeKind kind) { return kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio; }
+
+// An access of this vCPU to the page that completed, and of which `holds(index)`, came before, and
+// nothing since has made the vCPU drop what that found.
+template <class Holds>
+bool after_access(const DivergentStep& s, Holds holds) {
   const Op& op = op_of(s, s.index);
-  if (op.verb != Verb::kAccess) return false;
-  for (std::uint32_t i = s.index; i-- > 0;) {
+  const std::uint64_t page = op.gva / kvm::kPage;
+  for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
     const Op& earlier = op_of(s, i);
     if (earlier.vcpu != op.vcpu) continue;
-    const bool same_page = earlier.gva / kvm::kPage == op.gva / kvm::kPage;
+    if (drops(earlier, page)) return false;
+    if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
     const OutcomeKind kind = s.outcomes.steps[i].kind;
-    switch (earlier.verb) {
-      case Verb::kAccess:
-        if (same_page && (kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio) &&
-            upper_g({s.subject, s.program, s.outcomes, i, s.verdict}))
-          return true;
-        if (same_page && kind == OutcomeKind::kPageFault) return false;
-        break;
-      case Verb::kInvlpg:
-        if (same_page) return false;
-        break;
-      case Verb::kMov:
-        if (earlier.reg() != Reg::kCpl && earlier.reg() != Reg::kAc && earlier.reg() != Reg::kPkru)
-          return false;
-        break;
-      case Verb::kInvpcid:
-      case Verb::kSregs:
-      case Verb::kInit:
-      case Verb::kNewVcpu:
-        return false;
-      default:
-        break;
-    }
+    if (completes(kind) && holds(i)) return true;
+    if (kind == OutcomeKind::kPageFault) return false;
   }
   return false;
+}
+
+// The same, but for faults there that came between, one at least.
+bool kept_over_fault(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const std::uint64_t page = op.gva / kvm::kPage;
+  bool fault = false;
+  for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    if (earlier.vcpu != op.vcpu) continue;
+    if (drops(earlier, page)) return false;
+    if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
+    const OutcomeKind kind = s.outcomes.steps[i].kind;
+    if (completes(kind)) return fault;
+    fault |= kind == OutcomeKind::kPageFault;
+  }
+  return false;
+}
+
+bool after_upper_g(const DivergentStep& s) {
+  return after_access(s, [&](std::uint32_t i) {
+    return upper_g({s.subject, s.program, s.outcomes, i, s.verdict});
+  });
+}
+
+// It came to the device's page to which this one came, too.
+bool device_remembered(const DivergentStep& s) {
+  const Outcome& got = s.outcomes.steps[s.index];
+  return got.kind == OutcomeKind::kMmio && after_access(s, [&](std::uint32_t i) {
+           const Outcome& earlier = s.outcomes.steps[i];
+           return earlier.kind == OutcomeKind::kMmio &&
+                  earlier.gpa[0] / kvm::kPage == got.gpa[0] / kvm::kPage;
+         });
+}
+
+bool crosses_edge(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const std::uint64_t top = bit(registers_at(s).mode() == Mode::k5Level ? 56 : 47);
+  const auto canonical = [top](std::uint64_t gva) { return gva < top || gva >= -top; };
+  return canonical(op.gva) != canonical(last_byte(op));
 }
 
 bool in_page_zero(const DivergentStep& s) {
@@ -371,6 +433,14 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
+// A #PF was allowed, of a store to a page that is there.
+bool denies_store(const Verdict& verdict) {
+  std::set<std::string> bits;
+  std::string_view address;
+  return verdict.allowed.compare(0, 3, "#PF") == 0 && split_fault(verdict.allowed, bits, address) &&
+         bits.count("p") != 0 && bits.count("w") != 0 && bits.count("rsvd") == 0;
+}
+
 // Whether the walk of an access before went through a table there. The last entry of a path is a
 // leaf, or leads nowhere.
 bool is_walked_table(const DivergentStep& s, std::uint64_t gfn) {
@@ -435,6 +505,11 @@ KnownDeviation parse_entry(const json& object) {
   return entry;
 }
 
+bool names_class(const KnownDeviation& entry) {
+  return std::any_of(entry.when.begin(), entry.when.end(),
+                     [](const KnownCondition& c) { return c.fact == "class"; });
+}
+
 }  // namespace
 
 bool runs_on(const KnownDeviation& entry, const SubjectInfo& subject) {
@@ -468,6 +543,10 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "page-zero") return access ? flag(in_page_zero(s)) : "";
   if (name == "upper-g") return flag(upper_g(s));
   if (name == "after-upper-g") return flag(after_upper_g(s));
+  if (name == "device-remembered") return flag(device_remembered(s));
+  if (name == "denied-store") return flag(denies_store(s.verdict));
+  if (name == "kept-over-fault") return flag(kept_over_fault(s));
+  if (name == "et-clear") return flag(et_clear(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));
   if (name == "pse-toggled") return flag(pse_toggled(s));
   if (name == "pdpte-reserved") return flag(pdpte_reserved(s));
@@ -497,8 +576,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
     return flag(s.outcomes.steps[s.index].gpa[0] / kvm::kPage == 0xfee00000 / kvm::kPage);
   if (name == "efer-reserved") return flag(sets_reserved_efer(op, s.program.machine));
   if (name == "root-index") return access ? std::to_string(op.gva >> 39 & 511) : "";
-  if (name == "crosses-edge")
-    return access && kvm::canonical(op.gva) != kvm::canonical(last_byte(op)) ? "1" : "0";
+  if (name == "crosses-edge") return access ? flag(crosses_edge(s)) : "0";
   if (name == "high-half") return mov && op.value >> 32 != 0 ? "1" : "0";
   if (name == "lacked-cr4-bit") return lacked_cr4_bit(s) ? "1" : "0";
   if (name == "after-torn-store") return after_torn_store(s) ? "1" : "0";
@@ -522,8 +600,10 @@ const KnownDeviations& KnownDeviations::built_in() {
 }
 
 std::string_view KnownDeviations::covering(const DivergentStep& s) const {
+  const bool complains = s.outcomes.steps[s.index].complaint != Complaint::kNone;
   for (const KnownDeviation& entry : entries_) {
     if (entry.subject != s.subject.name || !runs_on(entry, s.subject)) continue;
+    if (complains && !names_class(entry)) continue;
     const auto holds = [&](const KnownCondition& c) { return fact_of(s, c.fact) == c.is; };
     if (std::all_of(entry.when.begin(), entry.when.end(), holds)) return entry.id;
   }

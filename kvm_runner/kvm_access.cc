@@ -99,6 +99,13 @@ bool KvmSubject::halves_differ(const Halves& halves) const {
   return writable(halves.half[0].walk.gpa) != writable(halves.half[1].walk.gpa);
 }
 
+bool KvmSubject::goes_by_read_only(const GuestWalk& walk) const {
+  return std::any_of(walk.at, walk.at + walk.path.count, [this](std::uint64_t at) {
+    const Slot* const slot = memory_.slots().find(at);
+    return slot != nullptr && slot->read_only;
+  });
+}
+
 SkipReason KvmSubject::why_not_access(const Op& op, const Halves& halves) const {
   const Registers& r = registers_[op.vcpu];
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
@@ -127,6 +134,12 @@ SkipReason KvmSubject::why_not_access(const Op& op, const Halves& halves) const 
     if (wrong_pse36) return SkipReason::kHostLacksFeature;
     if (w.large_1g && wrong_1g) return SkipReason::kHostLacksFeature;
     if ((w.entries_seen & between) != 0 && !host_.honours_smaller_maxphyaddr())
+      return SkipReason::kHostLacksFeature;
+    // AMD's nested paging has each step of the walk as a store. KVM does not provide for that in a
+    // read-only memslot (FNAME(update_accessed_dirty_bits)): it emulates the instruction, with the
+    // table's address for that of the operand.
+    const bool walk_stores = host_.vendor() == Vendor::kAmd && !host_.shadows();
+    if (walk_stores && !nested() && goes_by_read_only(half.walk))
       return SkipReason::kHostLacksFeature;
     // KVM cannot emulate an instruction that it has to read from a device.
     const bool device = w.complete && memory_.slots().find(w.gpa) == nullptr;

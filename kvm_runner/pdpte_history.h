@@ -39,7 +39,9 @@ class PdpteHistory {
   bool differs_at_cr0(const Op& op, const Outcome& outcome) const;
   // An earlier access, by a vCPU that any of these is true of, stored to the word that the access
   // loads, or walked the entry in which its path differs.
-  bool left_by_such(std::uint64_t gpa) const { return trail_.count(gpa & ~std::uint64_t{7}) != 0; }
+  bool left_by_such(std::uint64_t gpa) const {
+    return word_of(gpa) != kUnknownGpa && trail_.count(word_of(gpa)) != 0;
+  }
   // Whether the 8-byte word at `gpa` is one of the vCPU's PDPTEs.
   bool is_pdpte(unsigned vcpu, std::uint64_t gpa) const;
 
@@ -53,10 +55,12 @@ class PdpteHistory {
   void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
   void clear_pages(const Op& invalidate);
   std::uint64_t word(std::uint64_t gpa) const { return memory_.word(gpa); }
+  std::uint64_t word_of(std::uint64_t gpa) const { return memory_.name_of(gpa); }
   std::uint64_t as_stored(std::uint64_t gpa, std::uint64_t pdpte) const;
   Pdptes in_memory(const FollowedRegisters& registers) const;
   void load(unsigned vcpu);
   bool is_reserved(std::uint64_t pdpte) const;
+  bool stored_in(std::uint64_t landed, std::uint64_t at) const;
   template <class Use>
   bool any_used(const Op& op, const Outcome& outcome, Use use) const;
 
@@ -68,6 +72,7 @@ class PdpteHistory {
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
   StoredWords memory_;
   void leave_trail(const Op& op, const Outcome& outcome);
+  // By word_of():
   std::set<std::uint64_t> trail_;
   std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A
 };
