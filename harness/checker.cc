@@ -188,7 +188,8 @@ void Checker::judge_step(std::uint32_t index, const Outcome& got, const Trace* t
       ++result.unspecified;
       break;
     case VerdictKind::kDiverge:
-      if (deviations_ && got.complaint == Complaint::kNone)
+      if (deviations_ &&
+          (got.complaint == Complaint::kNone || got.complaint == Complaint::kLiveness))
         deviation_ = deviations_(index, verdict_);
       break;
   }

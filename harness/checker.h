@@ -68,7 +68,7 @@ class Checker {
     unicorn_ = unicorn;
   }  // from the next check on
   // Divergences for which `lookup` has an id are known, like those that a trace accepts; so are `=`
-  // lines that fail at their step.
+  // lines that fail at their step. Of what a subject complains of only that it hangs can be.
   void accept_deviations(DeviationLookup lookup) { deviations_ = std::move(lookup); }
   Subject& subject() { return subject_; }
 

@@ -111,7 +111,10 @@ bool Search::set_machine(const MachineField& field, std::uint64_t value) {
   Trace candidate = best_.trace;
   field.set(candidate.machine, value);
   reconcile(candidate.machine);
-  return candidate.machine != best_.trace.machine && accept(std::move(candidate));
+  // One with operations of vCPUs that are not there is no trace.
+  const bool legal = std::all_of(candidate.ops.begin(), candidate.ops.end(),
+                                 [&](const Op& op) { return op.vcpu < candidate.machine.vcpus; });
+  return legal && candidate.machine != best_.trace.machine && accept(std::move(candidate));
 }
 
 // As usual; else, of what is counted, as little as can be: a smaller quota is full sooner.

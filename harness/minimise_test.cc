@@ -55,6 +55,18 @@ TEST(Minimise, KeepsWhatIsNeeded) {
   EXPECT_LT(m.runs, 500u);
 }
 
+// An operation of a vCPU that the machine has not got is a divergence of no subject's.
+TEST(Minimise, KeepsTracesLegal) {
+  const auto shows = [](const Trace& t) {
+    EXPECT_TRUE(std::all_of(t.ops.begin(), t.ops.end(),
+                            [&](const Op& op) { return op.vcpu < t.machine.vcpus; }));
+    return std::any_of(t.ops.begin(), t.ops.end(), [](const Op& op) { return op.vcpu == 1; });
+  };
+  Trace t = long_trace();
+  t.machine.vcpus = 4;
+  EXPECT_EQ(minimise(t, shows).trace.machine.vcpus, 2);
+}
+
 TEST(Minimise, SimplifiesFields) {
   const auto shows = [](const Trace& t) {
     return std::any_of(t.ops.begin(), t.ops.end(), [](const Op& op) {

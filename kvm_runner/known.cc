@@ -14,6 +14,7 @@
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
 #include "kvm_runner/layout.h"
+#include "kvm_runner/nested/nested_history.h"
 #include "kvm_runner/pdpte_history.h"
 #include "kvm_runner/step_limits.h"
 
@@ -63,7 +64,13 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "ec-w",
                                        "efer-reserved",
                                        "ept-ad",
-                                       "lost-table"};
+                                       "lost-table",
+                                       "npf-at-nested-table",
+                                       "value-lacks-d",
+                                       "device-remembered",
+                                       "denied-store",
+                                       "et-clear",
+                                       "kept-over-fault"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
 constexpr std::uint64_t kSoftwareBits = 0x7ff0'0000'0000'0000;
@@ -143,6 +150,23 @@ bool sregs_unchanged(const DivergentStep& s) {
   return false;
 }
 
+// CR0 is read with ET clear, and in nothing else wrong, after an `sregs` that had it so.
+bool et_clear(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  if (op.verb != Verb::kGet || op.reg() != Reg::kCr0) return false;
+  for (std::uint32_t i = s.index; i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    const bool took = s.outcomes.steps[i].kind == OutcomeKind::kDone;
+    const bool writes = (earlier.verb == Verb::kSregs && earlier.gives(Field::kCr0)) ||
+                        (earlier.verb == Verb::kMov && earlier.reg() == Reg::kCr0);
+    if (earlier.vcpu != op.vcpu || !took || !writes) continue;
+    return earlier.verb == Verb::kSregs && (earlier.cr0 & cr0::kEt) == 0 &&
+           s.outcomes.steps[s.index].value == earlier.cr0 &&
+           s.verdict.allowed == fmt::format("{:#x}", earlier.cr0 | cr0::kEt);
+  }
+  return false;
+}
+
 // SDM 3A §"Process-Context Identifiers (PCIDs)": only in IA-32e mode.
 bool asks_for_pcids_outside_long_mode(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
@@ -164,40 +188,81 @@ bool upper_g(const DivergentStep& s) {
   return false;
 }
 
-// An access of this vCPU to the page went by such an entry before, and nothing has made it drop
-// what that found.
-bool after_upper_g(const DivergentStep& s) {
+// What makes a vCPU drop what it has cached for the page, a fault there apart.
+bool drops(const Op& op, std::uint64_t page) {
+  switch (op.verb) {
+    case Verb::kInvlpg:
+      return op.gva / kvm::kPage == page;
+    case Verb::kMov:
+      return op.reg() != Reg::kCpl && op.reg() != Reg::kAc && op.reg() != Reg::kPkru;
+    case Verb::kInvpcid:
+    case Verb::kSregs:
+    case Verb::kInit:
+    case Verb::kNewVcpu:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool completes(OutcomeKind kind) { return kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio; }
+
+// An access of this vCPU to the page that completed, and of which `holds(index)`, came before, and
+// nothing since has made the vCPU drop what that found.
+template <class Holds>
+bool after_access(const DivergentStep& s, Holds holds) {
   const Op& op = op_of(s, s.index);
-  if (op.verb != Verb::kAccess) return false;
-  for (std::uint32_t i = s.index; i-- > 0;) {
+  const std::uint64_t page = op.gva / kvm::kPage;
+  for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
     const Op& earlier = op_of(s, i);
     if (earlier.vcpu != op.vcpu) continue;
-    const bool same_page = earlier.gva / kvm::kPage == op.gva / kvm::kPage;
+    if (drops(earlier, page)) return false;
+    if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
     const OutcomeKind kind = s.outcomes.steps[i].kind;
-    switch (earlier.verb) {
-      case Verb::kAccess:
-        if (same_page && (kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio) &&
-            upper_g({s.subject, s.program, s.outcomes, i, s.verdict}))
-          return true;
-        if (same_page && kind == OutcomeKind::kPageFault) return false;
-        break;
-      case Verb::kInvlpg:
-        if (same_page) return false;
-        break;
-      case Verb::kMov:
-        if (earlier.reg() != Reg::kCpl && earlier.reg() != Reg::kAc && earlier.reg() != Reg::kPkru)
-          return false;
-        break;
-      case Verb::kInvpcid:
-      case Verb::kSregs:
-      case Verb::kInit:
-      case Verb::kNewVcpu:
-        return false;
-      default:
-        break;
-    }
+    if (completes(kind) && holds(i)) return true;
+    if (kind == OutcomeKind::kPageFault) return false;
   }
   return false;
+}
+
+// The same, but for faults there that came between, one at least.
+bool kept_over_fault(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const std::uint64_t page = op.gva / kvm::kPage;
+  bool fault = false;
+  for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    if (earlier.vcpu != op.vcpu) continue;
+    if (drops(earlier, page)) return false;
+    if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
+    const OutcomeKind kind = s.outcomes.steps[i].kind;
+    if (completes(kind)) return fault;
+    fault |= kind == OutcomeKind::kPageFault;
+  }
+  return false;
+}
+
+bool after_upper_g(const DivergentStep& s) {
+  return after_access(s, [&](std::uint32_t i) {
+    return upper_g({s.subject, s.program, s.outcomes, i, s.verdict});
+  });
+}
+
+// It came to the device's page to which this one came, too.
+bool device_remembered(const DivergentStep& s) {
+  const Outcome& got = s.outcomes.steps[s.index];
+  return got.kind == OutcomeKind::kMmio && after_access(s, [&](std::uint32_t i) {
+           const Outcome& earlier = s.outcomes.steps[i];
+           return earlier.kind == OutcomeKind::kMmio &&
+                  earlier.gpa[0] / kvm::kPage == got.gpa[0] / kvm::kPage;
+         });
+}
+
+bool crosses_edge(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const std::uint64_t top = bit(registers_at(s).mode() == Mode::k5Level ? 56 : 47);
+  const auto canonical = [top](std::uint64_t gva) { return gva < top || gva >= -top; };
+  return canonical(op.gva) != canonical(last_byte(op));
 }
 
 bool in_page_zero(const DivergentStep& s) {
@@ -261,6 +326,24 @@ bool pdpte_accessed(const DivergentStep& s) {
          number_behind(" " + s.verdict.allowed, entry, allowed) &&
          number_behind(placed, place, gpa) && (got ^ allowed) == pte::kA &&
          pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa);
+}
+
+// Where the #NPF that was got was met, the guest has a page of nested tables.
+bool npf_at_nested_table(const DivergentStep& s) {
+  const Outcome& got = s.outcomes.steps[s.index];
+  return got.kind == OutcomeKind::kNestedFault &&
+         kvm::NestedHistory(s.program, s.outcomes, s.index)
+             .is_nested_table(op_of(s, s.index).vcpu, got.gpa[0]);
+}
+
+// The value is a present entry that has A and should have D, and is right but for that.
+bool value_lacks_d(const DivergentStep& s) {
+  constexpr std::uint64_t kUsed = pte::kP | pte::kA | pte::kD;
+  std::uint64_t got = 0, allowed = 0;
+  if (s.verdict.field != "value" || !number_behind(s.verdict.got, " value=0x", got) ||
+      !number_behind(s.verdict.allowed, " value=0x", allowed))
+    return false;
+  return got == (allowed & ~pte::kD) && (allowed & kUsed) == kUsed;
 }
 
 // A bit of EFER that is nobody's, or whose feature the machine lacks.
@@ -350,6 +433,14 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
+// A #PF was allowed, of a store to a page that is there.
+bool denies_store(const Verdict& verdict) {
+  std::set<std::string> bits;
+  std::string_view address;
+  return verdict.allowed.compare(0, 3, "#PF") == 0 && split_fault(verdict.allowed, bits, address) &&
+         bits.count("p") != 0 && bits.count("w") != 0 && bits.count("rsvd") == 0;
+}
+
 // Whether the walk of an access before went through a table there. The last entry of a path is a
 // leaf, or leads nowhere.
 bool is_walked_table(const DivergentStep& s, std::uint64_t gfn) {
@@ -414,6 +505,11 @@ KnownDeviation parse_entry(const json& object) {
   return entry;
 }
 
+bool names_class(const KnownDeviation& entry) {
+  return std::any_of(entry.when.begin(), entry.when.end(),
+                     [](const KnownCondition& c) { return c.fact == "class"; });
+}
+
 }  // namespace
 
 bool runs_on(const KnownDeviation& entry, const SubjectInfo& subject) {
@@ -434,6 +530,8 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "got-kind") return std::string(name_of(s.outcomes.steps[s.index].kind));
   if (name == "ept-ad") return flag(has_ept_ad(s));
   if (name == "lost-table") return flag(lost_table(s));
+  if (name == "npf-at-nested-table") return flag(npf_at_nested_table(s));
+  if (name == "value-lacks-d") return flag(value_lacks_d(s));
   if (name == "wp") return flag((registers_at(s).cr0() & cr0::kWp) != 0);
   if (name == "smap") return flag((registers_at(s).cr4() & cr4::kSmap) != 0);
   if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);
@@ -445,6 +543,10 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "page-zero") return access ? flag(in_page_zero(s)) : "";
   if (name == "upper-g") return flag(upper_g(s));
   if (name == "after-upper-g") return flag(after_upper_g(s));
+  if (name == "device-remembered") return flag(device_remembered(s));
+  if (name == "denied-store") return flag(denies_store(s.verdict));
+  if (name == "kept-over-fault") return flag(kept_over_fault(s));
+  if (name == "et-clear") return flag(et_clear(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));
   if (name == "pse-toggled") return flag(pse_toggled(s));
   if (name == "pdpte-reserved") return flag(pdpte_reserved(s));
@@ -474,8 +576,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
     return flag(s.outcomes.steps[s.index].gpa[0] / kvm::kPage == 0xfee00000 / kvm::kPage);
   if (name == "efer-reserved") return flag(sets_reserved_efer(op, s.program.machine));
   if (name == "root-index") return access ? std::to_string(op.gva >> 39 & 511) : "";
-  if (name == "crosses-edge")
-    return access && kvm::canonical(op.gva) != kvm::canonical(last_byte(op)) ? "1" : "0";
+  if (name == "crosses-edge") return access ? flag(crosses_edge(s)) : "0";
   if (name == "high-half") return mov && op.value >> 32 != 0 ? "1" : "0";
   if (name == "lacked-cr4-bit") return lacked_cr4_bit(s) ? "1" : "0";
   if (name == "after-torn-store") return after_torn_store(s) ? "1" : "0";
@@ -499,8 +600,10 @@ const KnownDeviations& KnownDeviations::built_in() {
 }
 
 std::string_view KnownDeviations::covering(const DivergentStep& s) const {
+  const bool complains = s.outcomes.steps[s.index].complaint != Complaint::kNone;
   for (const KnownDeviation& entry : entries_) {
     if (entry.subject != s.subject.name || !runs_on(entry, s.subject)) continue;
+    if (complains && !names_class(entry)) continue;
     const auto holds = [&](const KnownCondition& c) { return fact_of(s, c.fact) == c.is; };
     if (std::all_of(entry.when.begin(), entry.when.end(), holds)) return entry.id;
   }

@@ -66,8 +66,13 @@ struct KnownDeviation {
 //   path-ps, path-high     1: an entry of the access's path has PS; has one of the bits 62:52
 //   upper-g                1: a present PML4E or PML5E of the access's path has G
 //   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no
-//   fault, and nothing has
-//                          invalidated what it found
+//                          fault, and nothing has invalidated what it found
+//   device-remembered      1: the same of one that came to the device's page where this one came to
+//   kept-over-fault        1: an access of this vCPU to the page completed before, then one or more
+//                          had a fault, and nothing else has invalidated what the first found
+//   denied-store           1: a #PF with P and W and without RSVD was allowed
+//   et-clear               1: a `get` of CR0 gave what an `sregs` set, without ET, and that is all
+//                          that is wrong with it
 //   sregs-unchanged        1: the last `sregs` of the step's vCPU changed no register
 //   sregs-pcide            1: an `sregs` after which CR4.PCIDE would be set outside IA-32e mode
 //   page-zero              1: the access begins in the first page of linear space
@@ -91,6 +96,10 @@ struct KnownDeviation {
 //                          the processor's by its capabilities where the version tells them
 //   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables, or a
 //                          table through which an access before went
+//   npf-at-nested-table    1: a #NPF was got, and where it was met the guest has a page of nested
+//                          tables
+//   value-lacks-d          1: the value that was loaded is an entry that has A and lacks D, and
+//                          differs in that alone
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.
@@ -104,7 +113,8 @@ class KnownDeviations {
   // corpus/known/kvm.json as it was when the program was built.
   static const KnownDeviations& built_in();
 
-  // Id of the first entry that covers the step, empty if none does.
+  // Id of the first entry that covers the step, empty if none does. What the subject complains of
+  // is covered only by an entry that names the class.
   std::string_view covering(const DivergentStep& step) const;
   const std::vector<KnownDeviation>& entries() const { return entries_; }
 

@@ -158,6 +158,124 @@ TEST(KnownDeviations, PcidsOutsideLongModeAreTold) {
   EXPECT_EQ(fact("mov cr4=pae|pcide"), "0");
 }
 
+// Of the last step, where accesses before came to a device's page and everything else was done.
+std::string remembered(const std::string& body, std::uint64_t last = 0xfee0'0010) {
+  const ParseResult parsed = parse(
+      "walk 1\nmachine core=shadow memory=64M vcpus=2\n" + body + "access write gva=0x400010\n",
+      "test");
+  EXPECT_TRUE(parsed);
+  Program program;
+  Lowering().lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(program.steps.size());
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    if (program.steps[i].what.verb != Verb::kAccess) continue;
+    outcomes.steps[i].kind = OutcomeKind::kMmio;
+    outcomes.steps[i].gpa[0] = 0xfee0'0000;
+  }
+  outcomes.steps.back().gpa[0] = last;
+  const auto index = static_cast<std::uint32_t>(program.steps.size() - 1);
+  const SubjectInfo info{"kvm", "", Profile::kKvm};
+  return fact_of({info, program, outcomes, index, {}}, "device-remembered");
+}
+
+TEST(KnownDeviations, ADeviceIsRememberedUntilSomethingInvalidatesIt) {
+  const std::string load = "access read gva=0x400000\n";
+  EXPECT_EQ(remembered(load), "1");
+  EXPECT_EQ(remembered(""), "0");
+  EXPECT_EQ(remembered("access read gva=0x401000\n"), "0");
+  EXPECT_EQ(remembered("access read gva=0x400000 vcpu=1\n"), "0");
+  EXPECT_EQ(remembered(load, 0xfee0'1000), "0");
+  EXPECT_EQ(remembered(load + "write gpa=0x103000 value=0\ninvlpg gva=0x401000\n"), "1");
+  EXPECT_EQ(remembered(load + "invlpg gva=0x400000\n"), "0");
+  EXPECT_EQ(remembered(load + "mov cr3=0x100000\n"), "0");
+  EXPECT_EQ(remembered(load + "sregs\n"), "0");
+}
+
+TEST(KnownDeviations, WhatIsKeptOverAFaultWasThereBefore) {
+  const auto fact = [](const std::string& body, const std::vector<std::uint32_t>& faults) {
+    const ParseResult parsed = parse("walk 1\n" + body + "access read gva=0x400008\n", "test");
+    EXPECT_TRUE(parsed);
+    Program program;
+    Lowering().lower(parsed.trace, program);
+    OutcomeStream outcomes;
+    outcomes.steps.resize(program.steps.size());
+    for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kOk;
+    for (const std::uint32_t i : faults) outcomes.steps[i].kind = OutcomeKind::kPageFault;
+    const auto index = static_cast<std::uint32_t>(program.steps.size() - 1);
+    const SubjectInfo info{"kvm", "", Profile::kKvm};
+    return fact_of({info, program, outcomes, index, {}}, "kept-over-fault");
+  };
+  const std::string load = "access read gva=0x400000\n", user = "access read gva=0x400000 cpl=3\n";
+  EXPECT_EQ(fact(load + user, {1}), "1");
+  EXPECT_EQ(fact(load + user, {}), "0") << "no fault";
+  EXPECT_EQ(fact(user, {0}), "0") << "nothing was cached";
+  EXPECT_EQ(fact("access read gva=0x401000\n" + user, {1}), "0");
+  EXPECT_EQ(fact(load + user + load, {1, 2}), "1");
+  EXPECT_EQ(fact(load + user + load, {1}), "0") << "it was walked again";
+  EXPECT_EQ(fact(load + user + "invlpg gva=0x400000\n", {1}), "0");
+}
+
+TEST(KnownDeviations, ADeniedStoreIsAFaultOfAPresentPage) {
+  const auto fact = [](const char* allowed) {
+    Program program;
+    program.steps.resize(1);
+    OutcomeStream outcomes;
+    outcomes.steps.resize(1);
+    const SubjectInfo info{"kvm", "", Profile::kKvm};
+    Verdict verdict;
+    verdict.allowed = allowed;
+    return fact_of({info, program, outcomes, 0, verdict}, "denied-store");
+  };
+  EXPECT_EQ(fact("#PF ec=p|w cr2=0x0"), "1");
+  EXPECT_EQ(fact("#PF ec=p|w|u cr2=0x0"), "1");
+  EXPECT_EQ(fact("#PF ec=w cr2=0x0"), "0");
+  EXPECT_EQ(fact("#PF ec=p|w|rsvd cr2=0x0"), "0");
+  EXPECT_EQ(fact("#PF ec=p cr2=0x0"), "0");
+  EXPECT_EQ(fact("#NPF code=p|w gpa=0x0"), "0");
+  EXPECT_EQ(fact("ok gpa=0x0"), "0");
+}
+
+TEST(KnownDeviations, EtIsClearWhereTheHostLeftItSo) {
+  const auto fact = [](const std::string& body, std::uint64_t got) {
+    const ParseResult parsed = parse("walk 1\n" + body + "get cr0\n", "test");
+    EXPECT_TRUE(parsed);
+    Program program;
+    Lowering().lower(parsed.trace, program);
+    OutcomeStream outcomes;
+    outcomes.steps.resize(program.steps.size());
+    for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kDone;
+    outcomes.steps.back().value = got;
+    const SubjectInfo info{"kvm", "", Profile::kKvm};
+    Verdict verdict;
+    verdict.allowed = "0x10";
+    const auto index = static_cast<std::uint32_t>(program.steps.size() - 1);
+    return fact_of({info, program, outcomes, index, verdict}, "et-clear");
+  };
+  EXPECT_EQ(fact("sregs cr0=0 efer=0\n", 0), "1");
+  EXPECT_EQ(fact("sregs cr0=0 efer=0\n", 1), "0");
+  EXPECT_EQ(fact("sregs cr0=et efer=0\n", 0), "0");
+  EXPECT_EQ(fact("sregs cr0=0 efer=0\nmov cr0=0\n", 0), "0");
+}
+
+TEST(KnownDeviations, OfComplaintsOnlyOneThatIsNamedIsCovered) {
+  const auto covers = [](const std::string& when) {
+    const KnownDeviations known = KnownDeviations::parse(entry(when));
+    Program program;
+    program.steps.resize(1);
+    program.steps[0].what.verb = Verb::kAccess;
+    OutcomeStream outcomes;
+    outcomes.steps.resize(1);
+    outcomes.steps[0].complaint = Complaint::kLiveness;
+    const SubjectInfo info{"kvm", "h", Profile::kKvm};
+    Verdict verdict;
+    verdict.divergence = DivergenceClass::kLiveness;
+    return known.covering({info, program, outcomes, 0, verdict}) == "x";
+  };
+  EXPECT_TRUE(covers(R"([{"fact":"verb","is":"access"},{"fact":"class","is":"liveness"}])"));
+  EXPECT_FALSE(covers(R"([{"fact":"verb","is":"access"}])"));
+}
+
 TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
   std::string both = entry(R"([{"fact":"cpl","is":"3"}])");
   both.replace(both.find(R"("h")"), 3, R"("a=1 h","b")");
@@ -226,11 +344,38 @@ TEST(KnownDeviations, AReservedPdpteIsPresentAndCountsForItsOwnRoot) {
   EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x100000 value=0x101002\n" + load + use), "000");
   EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x100018 value=0x101003\n" + load + use), "010");
   EXPECT_EQ(facts("pdpte-reserved", "write gpa=0x140000 value=0x101003\n" + load + use), "000");
+  // The other name of its page is a memslot's.
+  EXPECT_EQ(facts("pdpte-reserved",
+                  "slot-add slot=1 gpa=0x80000000 pages=1 hva=0x7f0000104000\n"
+                  "write gpa=0x104000 value=0x101003\nmov cr3=0x80000000\n"),
+            "001");
   // An A that the walk has set is known by another name.
   const std::string walked = "write gpa=0x100000 value=0x101001\n" + use + use + load;
   EXPECT_EQ(facts("pdpte-reserved", walked, {}, 0x101021), "0001");
   EXPECT_EQ(facts("pdpte-walked", walked, {}, 0x101021), "0110");
   EXPECT_EQ(facts("pdpte-walked", "write gpa=0x100000 value=0x101021\n" + use, {}, 0x101021), "00");
+}
+
+// The path that an outcome shows is one of after the access.
+TEST(KnownDeviations, APdpteThatItsOwnAccessStoresToIsTheOneOfBefore) {
+  const ParseResult parsed = parse(
+      "walk 1\nmachine core=shadow memory=64M mode=pae\nwrite gpa=0x100000 value=0x101021\n"
+      "access write gva=0x0 value=0x102001\n",
+      "test");
+  ASSERT_TRUE(parsed);
+  Program program;
+  Lowering().lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(2);
+  outcomes.steps[0].kind = OutcomeKind::kDone;
+  outcomes.steps[1].path[0].count = 1;
+  outcomes.steps[1].path[0].entry[0] = 0x102001;
+  const SubjectInfo info{"kvm", "", Profile::kKvm};
+  const auto fact = [&] { return fact_of({info, program, outcomes, 1, {}}, "pdpte-reserved"); };
+  outcomes.steps[1].gpa[0] = 0x100000;
+  EXPECT_EQ(fact(), "1");
+  outcomes.steps[1].gpa[0] = 0x100008;
+  EXPECT_EQ(fact(), "0");
 }
 
 TEST(KnownDeviations, ARefusedWriteCountsUntilThatRegisterIsWritten) {
@@ -244,6 +389,10 @@ TEST(KnownDeviations, ARefusedWriteCountsUntilThatRegisterIsWritten) {
 TEST(KnownDeviations, AnAccessedPdpteDiffersInThatBitOfItsOwnRoot) {
   EXPECT_EQ(facts("pdpte-accessed", "access read gva=0x0\nmov cr3=0x140000\naccess read gva=0x0\n"),
             "110");
+  EXPECT_EQ(facts("pdpte-accessed",
+                  "slot-add slot=1 gpa=0x80000000 pages=1 hva=0x7f0000100000\n"
+                  "mov cr3=0x80000000\naccess read gva=0x0\n"),
+            "111");
 }
 
 // Ids under which the divergences of a trace of corpus/known fall. On a host that the entry is not

@@ -113,7 +113,11 @@ bool KvmSubject::plan_access(const Op& op, Planned& planned, Vm::BatchedCall& ca
     if (!foretold_.knows(halves.half[i].walk)) return false;
   }
   if (why_not_access(op, halves) != SkipReason::kNone) return false;
-  if (op.access() != AccessKind::kRead) collect_candidates(op, halves, planned.candidates);
+  if (op.access() == AccessKind::kRead) {  // a later store may land where this one does
+    for (unsigned i = 0; i < halves.count; ++i) remember_landing(op, halves.half[i]);
+  } else {
+    collect_candidates(op, halves, planned.candidates);
+  }
   call.call = access_call(op, halves);
   if (!plan_words(planned, call, registers(op))) return false;
   // What comes later cannot know what is there now.

@@ -131,7 +131,7 @@ void KvmSubject::nested_step(const Op& op, Outcome& out) {
   }
   switch (op.verb) {
     case Verb::kMov:
-      if (op.reg() == Reg::kCr3 && !leads_on(op)) return skip(out, SkipReason::kHostLacksFeature);
+      if (!leads_on(op)) return skip(out, SkipReason::kHostLacksFeature);
       return mov(op, out);
     case Verb::kGet:
       return get(op, out);
@@ -146,7 +146,8 @@ void KvmSubject::nested_step(const Op& op, Outcome& out) {
   }
 }
 
-// Whether the next instruction, fetched through the root that is written, sets nothing on its way.
+// Whether the next instruction, fetched through the root that is written or where paging goes on,
+// sets nothing on its way.
 bool KvmSubject::leads_on(const Op& op) const {
   Registers after = registers_[op.vcpu];
   adopt_register(op, after);

@@ -110,6 +110,8 @@ class KvmSubject final : public VmSubject {
                        const StubExit& exit, Outcome& out);
   SkipReason why_not_access(const Op& op, const Halves& halves) const;
   bool halves_differ(const Halves& halves) const;
+  // Some table of the walk is in a read-only memslot.
+  bool goes_by_read_only(const GuestWalk& walk) const;
   void collect_candidates(const Op& op, const Halves& halves, std::vector<Candidate>& candidates);
   void note_landings(const Halves& halves, const std::vector<Candidate>& candidates, Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);

@@ -45,7 +45,7 @@ bool loads(const Op& op, const FollowedRegisters& before, const FollowedRegister
 
 PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes,
                            std::uint32_t index)
-    : machine_(program.machine) {
+    : machine_(program.machine), memory_(program.machine) {
   for (FollowedRegisters& registers : registers_) registers.reset(machine_);
   for (unsigned v = 0; v < machine_.vcpus; ++v) load(v);
   for (std::uint32_t i = 0; i < index; ++i) replay(program.steps[i].what, outcomes.steps[i]);
@@ -53,6 +53,7 @@ PdpteHistory::PdpteHistory(const Program& program, const OutcomeStream& outcomes
 
 void PdpteHistory::replay(const Op& op, const Outcome& outcome) {
   if (op.vcpu >= machine_.vcpus || outcome.kind == OutcomeKind::kSkip) return;
+  memory_.follow(op, outcome);
   const bool done = outcome.kind == OutcomeKind::kDone;
   switch (op.verb) {
     case Verb::kMov:
@@ -111,7 +112,7 @@ void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
 // Where the store landed, and what a walk by the PDPTEs that were loaded meets.
 void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
   for (const std::uint64_t gpa : outcome.gpa) {
-    if (gpa != kUnknownGpa) trail_.insert(gpa & ~std::uint64_t{7});
+    if (gpa != kUnknownGpa) trail_.insert(word_of(gpa));
   }
   const std::uint64_t root = registers_[op.vcpu].root();
   auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
@@ -119,7 +120,7 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
       entry = loaded_[op.vcpu][(at - root) / 8];
       return true;
     }
-    trail_.insert(at & ~std::uint64_t{7});
+    trail_.insert(word_of(at));
     entry = extract(word(at & ~std::uint64_t{7}), at & 7, bytes);
     if ((entry & pte::kP) != 0) store(at, bytes, entry | pte::kA);  // be it a PDPTE to others
     return true;
@@ -136,9 +137,10 @@ void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, co
     entry = shown.entry[next++];
     const bool is_root =
         next == 1 && mode_of(registers.cr0, registers.cr4, registers.efer) == Mode::kPae;
-    const bool walked = walked_.count(at) != 0 || (entry & ~word(at) & pte::kA) != 0;
+    const bool walked =
+        walked_.count(word_of(at)) != 0 || (entry & ~word(at & ~std::uint64_t{7}) & pte::kA) != 0;
     store(at, bytes, entry);
-    if (is_root && walked) walked_.insert(at);
+    if (is_root && walked) walked_.insert(word_of(at));
     return true;
   };
   Path path;
@@ -146,37 +148,18 @@ void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, co
 }
 
 void PdpteHistory::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {
-  for (unsigned i = 0; i < size; ++i) {
-    const std::uint64_t at = gpa + i;
-    const unsigned shift = (at & 7) * 8;
-    const std::uint64_t now = this->word(at & ~std::uint64_t{7});
-    std::uint64_t& word = memory_.try_emplace(at & ~std::uint64_t{7}, now).first->second;
-    walked_.erase(at & ~std::uint64_t{7});
-    word = (word & ~(std::uint64_t{0xff} << shift)) | (value >> (8 * i) & 0xff) << shift;
-  }
+  memory_.store(gpa, size, value);
+  const std::uint64_t last = (gpa + size - 1) & ~std::uint64_t{7};
+  for (std::uint64_t at = gpa & ~std::uint64_t{7}; at <= last; at += 8) walked_.erase(word_of(at));
 }
 
-// Of slot 0 alone, which lies at the start of hva space.
 void PdpteHistory::clear_pages(const Op& invalidate) {
-  const std::uint64_t first = invalidate.hva - kHvaBase, bytes = invalidate.pages * kPageBytes;
-  for (auto& [gpa, value] : memory_) {
-    if (gpa - first < bytes) value = 0;
-  }
-  cleared_.push_back({first, bytes});
-}
-
-std::uint64_t PdpteHistory::word(std::uint64_t gpa) const {
-  const auto found = memory_.find(gpa);
-  if (found != memory_.end()) return found->second;
-  const auto holds = [gpa](const Range& range) { return gpa - range.first < range.bytes; };
-  const bool cleared =
-      gpa >= machine_.memory_bytes() || std::any_of(cleared_.begin(), cleared_.end(), holds);
-  return cleared ? 0 : seed_word(gpa);
+  memory_.clear(invalidate.hva - kHvaBase, invalidate.pages * kPageBytes);
 }
 
 // The PDPTE without an A that a walk, and no store, has set.
 std::uint64_t PdpteHistory::as_stored(std::uint64_t gpa, std::uint64_t pdpte) const {
-  const bool walked = walked_.count(gpa) != 0 || (word(gpa) & pte::kA) == 0;
+  const bool walked = walked_.count(word_of(gpa)) != 0 || (word(gpa) & pte::kA) == 0;
   return walked ? pdpte & ~pte::kA : pdpte;
 }
 
@@ -210,6 +193,12 @@ bool PdpteHistory::finds_reserved(const Op& op) const {
   return false;
 }
 
+// A store of at most eight bytes that landed there met the word.
+bool PdpteHistory::stored_in(std::uint64_t landed, std::uint64_t at) const {
+  if (landed == kUnknownGpa) return false;
+  return word_of(landed) == word_of(at) || word_of(landed + 7) == word_of(at);
+}
+
 template <class Use>
 bool PdpteHistory::any_used(const Op& op, const Outcome& outcome, Use use) const {
   if (op.verb != Verb::kAccess || registers_[op.vcpu].mode() != Mode::kPae) return false;
@@ -218,7 +207,11 @@ bool PdpteHistory::any_used(const Op& op, const Outcome& outcome, Use use) const
   for (unsigned half = 0; half < halves; ++half) {
     const unsigned index = (half == 0 ? op.gva : op.gva + op.size - 1) >> 30 & 3;
     const Path& shown = outcome.path[half];
-    if (use(index, shown.count != 0 ? shown.entry[0] : now[index])) return true;
+    // The path is as the access left it, and that may be its own store.
+    const std::uint64_t at = registers_[op.vcpu].root() + 8 * index;
+    const bool own = (op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw) &&
+                     (stored_in(outcome.gpa[0], at) || stored_in(outcome.gpa[1], at));
+    if (use(index, shown.count != 0 && !own ? shown.entry[0] : now[index])) return true;
   }
   return false;
 }
@@ -250,7 +243,10 @@ bool PdpteHistory::differs_at_cr0(const Op& op, const Outcome& outcome) const {
 }
 
 bool PdpteHistory::is_pdpte(unsigned vcpu, std::uint64_t gpa) const {
-  return registers_[vcpu].mode() == Mode::kPae && gpa - registers_[vcpu].root() < 32;
+  if (registers_[vcpu].mode() != Mode::kPae) return false;
+  for (unsigned i = 0; i < 4; ++i)
+    if (word_of(gpa) == word_of(registers_[vcpu].root() + 8 * i)) return true;
+  return false;
 }
 
 }  // namespace twinwalk::kvm

@@ -7,13 +7,12 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <set>
 #include <string_view>
-#include <vector>
 
 #include "harness/subject.h"
 #include "harness/trace/followed_registers.h"
+#include "kvm_runner/stored_words.h"
 
 namespace twinwalk::kvm {
 
@@ -40,7 +39,9 @@ class PdpteHistory {
   bool differs_at_cr0(const Op& op, const Outcome& outcome) const;
   // An earlier access, by a vCPU that any of these is true of, stored to the word that the access
   // loads, or walked the entry in which its path differs.
-  bool left_by_such(std::uint64_t gpa) const { return trail_.count(gpa & ~std::uint64_t{7}) != 0; }
+  bool left_by_such(std::uint64_t gpa) const {
+    return word_of(gpa) != kUnknownGpa && trail_.count(word_of(gpa)) != 0;
+  }
   // Whether the 8-byte word at `gpa` is one of the vCPU's PDPTEs.
   bool is_pdpte(unsigned vcpu, std::uint64_t gpa) const;
 
@@ -53,11 +54,13 @@ class PdpteHistory {
   void replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
   void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
   void clear_pages(const Op& invalidate);
-  std::uint64_t word(std::uint64_t gpa) const;
+  std::uint64_t word(std::uint64_t gpa) const { return memory_.word(gpa); }
+  std::uint64_t word_of(std::uint64_t gpa) const { return memory_.name_of(gpa); }
   std::uint64_t as_stored(std::uint64_t gpa, std::uint64_t pdpte) const;
   Pdptes in_memory(const FollowedRegisters& registers) const;
   void load(unsigned vcpu);
   bool is_reserved(std::uint64_t pdpte) const;
+  bool stored_in(std::uint64_t landed, std::uint64_t at) const;
   template <class Use>
   bool any_used(const Op& op, const Outcome& outcome, Use use) const;
 
@@ -67,12 +70,9 @@ class PdpteHistory {
   std::array<Pdptes, kMaxVcpus>
       at_cr0_{};  // in memory when CR0 was written, if since they were loaded
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
-  struct Range {
-    std::uint64_t first, bytes;
-  };
-  std::vector<Range> cleared_;                     // holds zeroes, where nothing was stored
-  std::map<std::uint64_t, std::uint64_t> memory_;  // what is no seed
+  StoredWords memory_;
   void leave_trail(const Op& op, const Outcome& outcome);
+  // By word_of():
   std::set<std::uint64_t> trail_;
   std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A
 };

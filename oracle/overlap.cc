@@ -1,6 +1,7 @@
 #include "oracle/overlap.h"
 
 #include "oracle/access.h"
+#include "oracle/ways.h"
 
 namespace twinwalk::oracle {
 
@@ -25,9 +26,9 @@ bool fits(const MachineState& state, const Path& path, const Walk& walk) {
   return true;
 }
 
-// f(walk, number of the entry, whether D is due) for each present entry on the access's path.
+// f(context, the access as it would be now), if `step` is one.
 template <class F>
-void for_each_owed(MachineState& state, const Step& step, F f) {
+void as_it_is_now(MachineState& state, const Step& step, F f) {
   const Op& op = step.what;
   if (op.verb != Verb::kAccess || op.vcpu >= state.machine().vcpus) return;
   state.look_as(op.vcpu);
@@ -35,9 +36,15 @@ void for_each_owed(MachineState& state, const Step& step, F f) {
   const AccessContext context = make_context(state, op.vcpu, query);
   FreshAccess access;
   fresh_access(state, context, access);
+  f(context, access);
+}
+
+// f(walk, number of the entry, whether D is due) for each present entry on the access's path.
+template <class F>
+void for_each_owed(const AccessContext& context, const FreshAccess& access, F f) {
   for (unsigned p = 0; p < access.parts; ++p) {
     const AccessPart& part = access.part[p];
-    const bool store = stores(query.kind) && !part.faults;
+    const bool store = stores(context.query->kind) && !part.faults;
     for (unsigned s = 0; s < part.walk.count; ++s) {
       if ((part.walk.entry[s] & pte::kP) == 0) break;
       f(part.walk, s, store);
@@ -50,17 +57,30 @@ void for_each_owed(MachineState& state, const Step& step, F f) {
 // SDM 3A §"Accessed and Dirty Flags": A whenever an entry is used, D not in the leaf of a page that
 // faults.
 void leave_open_under_way(MachineState& state, const Step& step) {
-  for_each_owed(state, step, [&](const Walk& walk, unsigned s, bool store) {
-    state.may_have_set(walk.entry_gpa[s], owed_bits(walk, s, store));
+  as_it_is_now(state, step, [&](const AccessContext& context, const FreshAccess& access) {
+    for_each_owed(context, access, [&](const Walk& walk, unsigned s, bool store) {
+      state.may_have_set(walk.entry_gpa[s], owed_bits(walk, s, store));
+    });
+    if (state.profile() == Profile::kKvm) return;
+    // A beginning may have gone by what was cached, too.
+    const Outcome nothing_seen;
+    const Observation unseen{context, access, nothing_seen};
+    Ways ways(state, unseen);
+    ways.of_earlier_beginnings();
+    ways.for_each([&](std::uint64_t gpa, std::uint64_t may, std::uint64_t) {
+      if (state.is_writable(gpa)) state.may_have_set(gpa, may);
+    });
   });
 }
 
 void take_back_under_way(MachineState& state, const Step& step) {
   if (!state.anything_open()) return;
-  for_each_owed(state, step, [&](const Walk& walk, unsigned s, bool) {
-    const std::uint64_t at = walk.entry_gpa[s];
-    const std::uint64_t set = walk.entry[s] & state.open_bits(at) & (pte::kA | pte::kD);
-    if (set != 0 && s >= walk.plain) state.flip_bits(at, set, Hand::kOpen);
+  as_it_is_now(state, step, [&](const AccessContext& context, const FreshAccess& access) {
+    for_each_owed(context, access, [&](const Walk& walk, unsigned s, bool) {
+      const std::uint64_t at = walk.entry_gpa[s];
+      const std::uint64_t set = walk.entry[s] & state.open_bits(at) & (pte::kA | pte::kD);
+      if (set != 0 && s >= walk.plain) state.flip_bits(at, set, Hand::kOpen);
+    });
   });
 }
 

@@ -18,6 +18,8 @@ struct Choice {
   Time end = kStillThere;      // in the sense of windows
   Time left_at = kStillThere;  // when memory stopped holding it
   bool old = false;
+  bool fixed =
+      false;  // in a read-only memslot, where no walk can set A or D (rule table-read-only)
 };
 
 // What the steps above have settled.
@@ -119,17 +121,19 @@ class Search {
     const bool plain = now_->is_plain(level);
 
     const std::uint64_t word = q_.memory->image().load(hva & ~std::uint64_t{7});
+    const bool fixed = slot->read_only;
     Choice now{bytes == 8 ? word : extract(word, hva & 4, 4), q_.now};
+    now.fixed = fixed;
     // A value that is still there may have been walked at any time since it came, if it could be
     // cached.
-    if (more && version.end == kStillThere && (plain || (now.value & pte::kA)))
+    if (more && version.end == kStillThere && (plain || fixed || (now.value & pte::kA)))
       now.begin = version.begin;
     SearchResult r = try_choice(now, level, step, prefix);
     if (r != SearchResult::kNone) return r;
     // XD became reserved when EFER.NXE went: what was cached before that is a former value.
     if (!kvm() && more && version.end == kStillThere && q_.nxe_left > version.begin &&
         (now.value & pte::kP) && now_->reserved(now.value, level)) {
-      r = try_choice({now.value, version.begin, q_.nxe_left, kStillThere, true}, level, step,
+      r = try_choice({now.value, version.begin, q_.nxe_left, kStillThere, true, fixed}, level, step,
                      prefix);
       if (r != SearchResult::kNone) return r;
     }
@@ -140,7 +144,7 @@ class Search {
     for (; more; more = past.next(version)) {
       const bool old = version.end != kStillThere;
       if (version.end <= slot->since && !q_.ignore_windows) break;
-      Choice choice{version.value, version.begin, version.end, version.end, true};
+      Choice choice{version.value, version.begin, version.end, version.end, true, fixed};
       // Nobody shadows a PDPTE: it is read again, and so seen, whoever changed it.
       if (kvm() && !plain) {
         if (old && version.ender == Hand::kGuest && version.ender_page == page)
@@ -167,7 +171,8 @@ class Search {
     const EntryRules& rules = choice.old ? *cached_ : *now_;
     const bool plain = rules.is_plain(level);
     if (choice.old) {
-      if (!(plain || (choice.value & pte::kA)) || rules.reserved(choice.value, level))
+      if (!(plain || choice.fixed || (choice.value & pte::kA)) ||
+          rules.reserved(choice.value, level))
         return SearchResult::kNone;
       // Gone before its table was reached. A shadow MMU brings what it has of a table in step when
       // it links it (KVM: mmu_sync_children). Of one step nothing says what came first: a store may
@@ -234,7 +239,8 @@ class Search {
       if (r != SearchResult::kNone) return r;
     }
     // A store through a cached translation without D walks the tables again first.
-    if (choice.old && stores(q_.kind) && !(choice.value & pte::kD)) return SearchResult::kNone;
+    if (choice.old && stores(q_.kind) && !choice.fixed && !(choice.value & pte::kD))
+      return SearchResult::kNone;
     return report(prefix, false, 0, gpa, global);
   }
 

@@ -765,6 +765,28 @@ TEST_F(Alias, AnInvalidationTellsWhichWayItWent) {
   EXPECT_EQ(read_old(), "stale-after-flush/stale-6");
 }
 
+// No walk can set A or D there, and so nothing that was cached from there need have them.
+TEST_F(Alias, InAReadOnlyMemslotAnEntryIsCachedWithoutFlags) {
+  for (const bool read_only : {true, false}) {
+    Op slot;
+    slot.verb = Verb::kSlotDelete, slot.slot = 1;
+    ASSERT_EQ(says(bed.step(slot, Outcome{})), "ok");
+    slot.verb = Verb::kSlotAdd;
+    slot.gpa = kAlias, slot.pages = 1, slot.hva = kHvaBase + Testbed::kPt;
+    slot.flags = read_only ? slot_flag::kReadOnly : 0;
+    ASSERT_EQ(says(bed.step(slot, Outcome{})), "ok");
+    bed.write(kPde + 8, kAlias | kPwua);  // the next 2 MiB, by the alias
+    const std::uint64_t gva = kGva + 0x200000;
+    for (const AccessKind kind : {AccessKind::kRead, AccessKind::kWrite}) {
+      bed.write(kLeaf, kOld | kPwu);
+      bed.invlpg(gva);
+      bed.write(kLeaf, kNew | kLeafUsed);
+      const std::string said = says(bed.access(kind, gva, bed.through(kind, gva, kOld)));
+      EXPECT_EQ(said == "ok", read_only) << name_of(kind) << " " << said;
+    }
+  }
+}
+
 TEST(AliasOnBareHardware, TranslationsHaveNoGfn) {
   Testbed bed(Profile::kArchitecture);
   bed.map(kGva, kOld | kLeafUsed);

@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <iterator>
+#include <vector>
 
 #include "reports/chart.h"
 #include "reports/ci_formats.h"
+#include "reports/conform_matrix.h"
 #include "reports/escape.h"
 
 namespace twinwalk::reports {
@@ -45,6 +47,43 @@ void run_part(std::string& out, const Results& r) {
   out += rest(r.run.size());
 }
 
+std::string cell(const ConformLine* c) {
+  if (c == nullptr) return "";
+  const std::string text = e(c->result) + " " + grouped(c->checks);
+  return c->result == "fail" ? "**" + text + "**" : text;
+}
+
+void matrix_part(std::string& out, const ConformMatrix& matrix) {
+  fmt::format_to(std::back_inserter(out), "\n## {} on {}\n\n| feature |", e(matrix.subject),
+                 e(matrix.host));
+  for (const std::string& mode : matrix.modes) out += " " + e(mode) + " |";
+  out += "\n|---|";
+  for (std::size_t i = 0; i < matrix.modes.size(); ++i) out += "---|";
+  out += '\n';
+  for (const ConformMatrix::Row& row : matrix.rows) {
+    out += "| " + e(row.feature) + " |";
+    for (const ConformLine* c : row.cells) out += " " + cell(c) + " |";
+    out += '\n';
+  }
+}
+
+// What did not simply pass, and why; what is worst comes first.
+void reasons_part(std::string& out, const Results& r) {
+  std::vector<const ConformLine*> lines;
+  for (const char* result : {"fail", "known", "skip"})
+    for (const ConformLine& c : r.conform)
+      if (c.result == result) lines.push_back(&c);
+  if (lines.empty()) return;
+  out +=
+      "\n## Why\n\n| result | feature | mode | subject | host | why |\n|---|---|---|---|---|---|\n";
+  for (std::size_t i = 0; i < lines.size() && i < kMostRows; ++i) {
+    const ConformLine& c = *lines[i];
+    fmt::format_to(std::back_inserter(out), "| {} | {} | {} | {} | {} | {} |\n", e(c.result),
+                   e(c.feature), e(c.mode), e(c.subject), e(c.host), e(c.why));
+  }
+  out += rest(lines.size());
+}
+
 void conform_part(std::string& out, const Results& r) {
   if (r.conform.empty()) return;
   for (const StampLine& s : r.stamps)
@@ -60,15 +99,8 @@ void conform_part(std::string& out, const Results& r) {
                    e(f.cls), e(f.subject), e(f.host), e(f.got), e(f.allowed), f.reproduced,
                    f.replays, e(f.file));
   }
-  out +=
-      "\n| result | feature | mode | subject | host | checks | why "
-      "|\n|---|---|---|---|---|---:|---|\n";
-  for (std::size_t i = 0; i < r.conform.size() && i < kMostRows; ++i) {
-    const ConformLine& c = r.conform[i];
-    fmt::format_to(std::back_inserter(out), "| {} | {} | {} | {} | {} | {} | {} |\n", e(c.result),
-                   e(c.feature), e(c.mode), e(c.subject), e(c.host), grouped(c.checks), e(c.why));
-  }
-  out += rest(r.conform.size());
+  for (const ConformMatrix& matrix : conform_matrices(r.conform)) matrix_part(out, matrix);
+  reasons_part(out, r);
 }
 
 void zoo_part(std::string& out, const Results& r) {

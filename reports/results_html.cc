@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "reports/chart.h"
+#include "reports/conform_matrix.h"
 #include "reports/escape.h"
 #include "reports/html.h"
 #include "reports/json.h"
@@ -58,38 +59,22 @@ std::string run_section(const Results& r) {
          "<h3>Operations that do not simply agree</h3>\n" + lines.finish(true);
 }
 
-std::string column_of(const ConformLine& c) { return c.subject + " " + c.host + " " + c.mode; }
-
-// The distinct values of `key`, in the order in which they come.
-template <class Key>
-std::vector<std::string> distinct(const std::vector<ConformLine>& lines, Key key) {
-  std::vector<std::string> all;
-  for (const ConformLine& line : lines) {
-    if (std::find(all.begin(), all.end(), key(line)) == all.end()) all.push_back(key(line));
-  }
-  return all;
-}
-
-// Rows features, columns subject, host and mode.
 std::string conform_matrix(const Results& r) {
-  const std::vector<std::string> columns = distinct(r.conform, column_of);
-  std::map<std::pair<std::string, std::string>, const ConformLine*> cells;
-  for (const ConformLine& c : r.conform) cells[{c.feature, column_of(c)}] = &c;
-  std::vector<std::string> head = {"Feature"};
-  for (const std::string& column : columns) head.push_back(e(column));
-  Table table("features", head, std::string(head.size(), '0'));
-  for (const std::string& feature :
-       distinct(r.conform, [](const ConformLine& c) { return c.feature; })) {
-    std::vector<std::string> row = {e(feature)};
-    for (const std::string& column : columns) {
-      const auto found = cells.find({feature, column});
-      row.push_back(found == cells.end()
-                        ? ""
-                        : badge(found->second->result) + " " + grouped(found->second->checks));
+  std::string out;
+  for (const ConformMatrix& matrix : conform_matrices(r.conform)) {
+    std::vector<std::string> head = {"Feature"};
+    for (const std::string& mode : matrix.modes) head.push_back(e(mode));
+    Table table("features", head, std::string(head.size(), '0'));
+    for (const ConformMatrix::Row& of : matrix.rows) {
+      std::vector<std::string> row = {e(of.feature)};
+      for (const ConformLine* c : of.cells)
+        row.push_back(c == nullptr ? "" : badge(c->result) + " " + grouped(c->checks));
+      table.row(row);
     }
-    table.row(row);
+    out += "<h3>Matrix: " + e(matrix.subject) + " on " + e(matrix.host) + "</h3>\n" +
+           table.finish(false);
   }
-  return "<h3>Matrix</h3>\n" + table.finish(false);
+  return out;
 }
 
 std::string stamps_of(const Results& r) {

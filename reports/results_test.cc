@@ -1,9 +1,13 @@
 #include "reports/results.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
+
+#include "reports/ci_formats.h"
+#include "reports/conform_matrix.h"
 
 namespace twinwalk::reports {
 namespace {
@@ -62,6 +66,36 @@ TEST(Results, EveryKindIsKnownByItsKeys) {
   ASSERT_EQ(r.bench.size(), 2u);
   EXPECT_TRUE(*r.bench[0].holds);
   EXPECT_FALSE(r.bench[1].holds.has_value());
+}
+
+TEST(ConformMatrix, IsATableForEachSubjectOnAHost) {
+  const std::vector<ConformLine> lines = {{"nx", "core", "local", "none", "skip", "", 0},
+                                          {"nx", "kvm", "local", "4-level", "pass", "", 7},
+                                          {"wp", "core", "local", "4-level", "fail", "", 3},
+                                          {"nx", "core", "local", "4-level", "pass", "", 5}};
+  const std::vector<ConformMatrix> all = conform_matrices(lines);
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].subject, "core");
+  EXPECT_EQ(all[0].modes, (std::vector<std::string>{"none", "4-level"}));
+  ASSERT_EQ(all[0].rows.size(), 2u);
+  EXPECT_EQ(all[0].rows[0].cells, (std::vector<const ConformLine*>{&lines[0], &lines[3]}));
+  EXPECT_EQ(all[0].rows[1].feature, "wp");
+  EXPECT_EQ(all[0].rows[1].cells, (std::vector<const ConformLine*>{nullptr, &lines[2]}));
+  EXPECT_EQ(all[1].rows[0].cells, (std::vector<const ConformLine*>{&lines[1]}));
+}
+
+// A summary is cut somewhere, but never before what failed.
+TEST(ConformMatrix, MarkdownTellsOfEveryCellAndOfFailuresFirst) {
+  Results r;
+  for (int i = 0; i < 300; ++i)
+    r.conform.push_back({fmt::format("f{}", i), "kvm", "local", "pae", "skip", "because", 1});
+  r.conform.push_back({"last", "kvm", "local", "pae", "fail", "no flush", 2});
+  const std::string text = to_markdown(r);
+  EXPECT_NE(text.find("| f299 | skip 1 |"), text.npos);
+  EXPECT_NE(text.find("| last | **fail 2** |"), text.npos);
+  EXPECT_LT(text.find("| fail | last | pae | kvm | local | no flush |"),
+            text.find("| skip | f0 | pae | kvm | local | because |"));
+  EXPECT_NE(text.find("201 more."), text.npos);
 }
 
 TEST(Results, ASummaryOfFuzzMayTakeSeveralLines) {

@@ -71,6 +71,7 @@ refuses "no such reference" "$twinwalk" run --reference spec,nobody "$work/good.
 refuses "no such host" "$twinwalk" conform --host moon
 refuses "no such variant" "$twinwalk" conform --host qemu-svm:npt=2
 refuses "no such subject there" "$twinwalk" conform --host qemu-svm --subject core-vmx
+refuses "subject of a host" "$twinwalk" run --subject core-vmx "$work/good.walk"
 refuses "no module to load" "$twinwalk" conform --subject kvm --host qemu-svm --reload-module
 refuses "an image nowhere" "$twinwalk" image -o "$work/none/x.iso" "$work/good.walk"
 refuses "no such host to fuzz" "$twinwalk" fuzz --subject kvm --host moon

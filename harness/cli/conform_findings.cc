@@ -6,6 +6,7 @@
 
 #include "harness/checker.h"
 #include "harness/cli/subjects.h"
+#include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/triage.h"
 #include "harness/minimise.h"
 
@@ -32,22 +33,31 @@ First first_divergence(Checker& checker, const Trace& trace) {
   return first;
 }
 
+ConformFinding as_it_was(std::string cls, const ConformTrace& failed) {
+  ConformFinding finding;
+  finding.cls = std::move(cls), finding.case_name = failed.name, finding.trace = failed.trace;
+  return finding;
+}
+
 ConformFinding smallest(Checker& checker, const ConformTrace& failed, const First& first,
                         Clock::time_point until) {
-  ConformFinding finding;
-  finding.cls = name_of(first.cls);
-  finding.case_name = failed.name;
+  if (first.cls == DivergenceClass::kNone) {  // it was seen once, and not again
+    ConformFinding gone = as_it_was("not-reproduced", failed);
+    gone.replays = 1;
+    return gone;
+  }
+  ConformFinding finding = as_it_was(std::string(name_of(first.cls)), failed);
   const auto shows = [&](const Trace& trace) {
     return first_divergence(checker, trace).cls == first.cls;
   };
   MinimiseOptions options;
   options.max_runs = kMostRuns;
-  options.stop = [until] { return Clock::now() >= until; };
+  options.stop = [until] { return fuzz::interrupted() || Clock::now() >= until; };
   const Minimised result = minimise(failed.trace, shows, options);
-  finding.trace = result.reproduced ? result.trace : failed.trace;
+  if (result.reproduced) finding.trace = result.trace;
   const First last = first_divergence(checker, finding.trace);
   finding.got = last.got, finding.allowed = last.allowed, finding.rule = last.rule;
-  for (; finding.replays < fuzz::kReplays; ++finding.replays)
+  for (; finding.replays < fuzz::kReplays && !fuzz::interrupted(); ++finding.replays)
     finding.reproduced += shows(finding.trace) ? 1 : 0;
   return finding;
 }
@@ -63,17 +73,15 @@ std::vector<ConformFinding> find_smallest(Subject& subject, std::span<const Conf
   for (const ConformLine& line : lines) {
     std::vector<DivergenceClass> seen;
     for (const ConformTrace& failed : line.failed) {
-      const First first = first_divergence(checker, failed.trace);
-      const bool again = std::find(seen.begin(), seen.end(), first.cls) != seen.end();
-      if (again) continue;
-      seen.push_back(first.cls);
       ConformFinding finding;
-      if (first.cls != DivergenceClass::kNone) {
+      if (fuzz::interrupted()) {
+        finding = as_it_was("not-replayed", failed);
+      } else {
+        const First first = first_divergence(checker, failed.trace);
+        const bool again = std::find(seen.begin(), seen.end(), first.cls) != seen.end();
+        if (again) continue;
+        seen.push_back(first.cls);
         finding = smallest(checker, failed, first, until);
-      } else {  // it was seen once, and not again
-        finding.cls = "not-reproduced", finding.case_name = failed.name,
-        finding.trace = failed.trace;
-        finding.replays = 1;
       }
       finding.feature = line.feature, finding.mode = line.mode;
       findings.push_back(std::move(finding));

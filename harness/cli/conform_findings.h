@@ -15,14 +15,15 @@
 namespace twinwalk::cli {
 
 struct ConformFinding {
-  std::string cls, feature, mode, case_name;
+  std::string cls;  // a class of divergence, "not-reproduced", or "not-replayed" (an interrupt)
+  std::string feature, mode, case_name;
   Trace trace;                           // minimised on that subject
   std::string got, allowed, rule;        // of its divergence
   unsigned reproduced = 0, replays = 0;  // in so many of so many runs the class was the same
 };
 
 // One a row and class of divergence, in their order. `seconds` bounds the search for smaller ones,
-// all together.
+// all together. After an interrupt cases are given as they are.
 std::vector<ConformFinding> find_smallest(Subject& subject, std::span<const ConformLine> lines,
                                           double seconds);
 

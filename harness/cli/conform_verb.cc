@@ -18,6 +18,7 @@
 #include "harness/cli/subjects.h"
 #include "harness/cli/trace_run.h"
 #include "harness/fuzzing/atomic_file.h"
+#include "harness/fuzzing/interrupts.h"
 #include "harness/trace/print.h"
 #include "harness/trace/serial_log.h"
 #include "kvm_runner/conform.h"
@@ -29,6 +30,7 @@
 namespace twinwalk::cli {
 namespace {
 
+constexpr const char* kInterrupted = "interrupted";
 constexpr Mode kModes[] = {Mode::kNone, Mode::k32Bit, Mode::kPae, Mode::k4Level, Mode::k5Level};
 
 std::vector<Mode> modes_of(const ConformOptions& options) {
@@ -59,8 +61,18 @@ std::vector<SubjectWords> columns_of(const ConformOptions& options) {
   return columns;
 }
 
+CaseVerdict not_run(std::string why) {
+  CaseVerdict verdict;
+  verdict.skip = 1;
+  verdict.why = std::move(why);
+  return verdict;
+}
+
 // Tells of the first divergence, accepted one or skipped step, in that order of weight.
 CaseVerdict judge(const Trace& trace, Subject& subject) {
+  const auto* const elsewhere = dynamic_cast<const remote::RemoteSubject*>(&subject);
+  // What was answered elsewhere before an interrupt counts.
+  if (elsewhere == nullptr && fuzz::interrupted()) return not_run(kInterrupted);
   Checker checker(subject);
   accept_host_deviations(checker);
   std::string diverged, accepted, skipped;
@@ -74,6 +86,8 @@ CaseVerdict judge(const Trace& trace, Subject& subject) {
                               got_of(event, checker.outcomes()), event.verdict.allowed);
     if (event.known) slot = fmt::format("{}: {}", event.known_id, slot);
   });
+  if (elsewhere != nullptr && fuzz::interrupted() && !elsewhere->last().there)
+    return not_run(kInterrupted);
   CaseVerdict verdict;
   verdict.checks = result.checks;
   verdict.diverge = result.diverge;
@@ -152,6 +166,7 @@ class Column {
     std::vector<Program> programs = lower_all(all);
     Progress progress(fmt::format("{} on {}", words_.subject, words_.host), programs.size());
     subject.link().on_progress([&progress](std::size_t done) { progress.reached(done); });
+    subject.link().stop_when(fuzz::interrupted);
     subject.prefetch(std::move(programs));
     subject.link().on_progress({});
   }
@@ -240,7 +255,9 @@ class Run {
   void one(const SubjectWords& words) {
     Column column(options_, words, modes_);
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
-    if (options_.seconds > 0 && spent.count() >= options_.seconds) {
+    if (fuzz::interrupted()) {
+      column.leave_out(kInterrupted);
+    } else if (options_.seconds > 0 && spent.count() >= options_.seconds) {
       column.leave_out(fmt::format("the time limit of {} s is over", options_.seconds));
     } else {
       column.run();
@@ -265,6 +282,7 @@ class Run {
 
 int conform(const ConformOptions& options) {
   const std::vector<SubjectWords> columns = columns_of(options);
+  const fuzz::Interrupts interrupts;  // what was done by then is kept and told
   Run run(options);
   if (options.cpu >= 0) stay_on(options.cpu);
   if (!options.out.empty()) {

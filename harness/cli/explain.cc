@@ -15,6 +15,7 @@
 #include "harness/cli/output.h"
 #include "harness/cli/probe.h"
 #include "harness/cli/subjects.h"
+#include "harness/cli/trace_run.h"
 #include "harness/cli/walk_table.h"
 #include "harness/trace/print.h"
 #include "harness/trace/schema.h"
@@ -246,6 +247,7 @@ int explain(const std::string& path, const SubjectWords& words) {
   std::vector<Note> notes;
   const CheckResult result = checker.check(named.trace, [&](const CheckEvent& event) {
     notes.push_back({event.step, event.verdict, event.known});
+    notes.back().verdict.got = got_of(event, checker.outcomes());
   });
   const SubjectInfo info = info_on(*under_test.subject, named.trace.machine);
   print_head(named, info);

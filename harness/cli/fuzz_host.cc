@@ -88,9 +88,10 @@ class Run {
     if (!fuzz::read_file(path, kMostInput, bytes)) return;
     decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, trace);
     const Machine& machine = trace.machine;
-    if (machine.core == Dimension::kShadow && machine.nested == Nesting::kNone &&
-        !trace.ops.empty())
-      all_.population.add_seed(trace);
+    const bool fits = config_.needs_host
+                          ? machine.core == Dimension::kBare && machine.nested == Nesting::kNpt
+                          : machine.core == Dimension::kShadow && machine.nested == Nesting::kNone;
+    if (fits && !trace.ops.empty()) all_.population.add_seed(trace);
   }
 
   // The clock starts when all hosts are up.

@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <fstream>
+#include <iterator>
+
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
 #include "harness/cli/trace_run.h"
 #include "kvm_runner/conform.h"
+#include "kvm_runner/hosts/emulator.h"
 #include "kvm_runner/hosts/vmx_iso.h"
 
 namespace twinwalk::cli {
@@ -49,7 +53,11 @@ int write_image(const std::vector<std::string>& paths, const std::string& out) {
   std::string why;
   const std::string elf = hosts::vmx_image_file(why);
   if (elf.empty()) throw Failure(why);
-  if (!hosts::write_vmx_iso(elf, hosts::module_of(programs), out, why)) throw Failure(why);
+  const hosts::ScratchFolder scratch;
+  const std::string iso = scratch.file("x.iso");
+  if (!hosts::write_vmx_iso(elf, hosts::module_of(programs), iso, why)) throw Failure(why);
+  std::ifstream made(iso, std::ios::binary);
+  write_file(out, std::string(std::istreambuf_iterator<char>(made), {}));
   fmt::print(stderr,
              "twinwalk: {}: {} traces; boot it, and give what comes from the first serial port "
              "(115200 8N1) to `report`\n",

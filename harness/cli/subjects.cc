@@ -1,7 +1,9 @@
 #include "harness/cli/subjects.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <sstream>
@@ -16,11 +18,27 @@
 namespace twinwalk::cli {
 namespace {
 
+// What `name` gives of the variants for which `which` holds, each once, with commas.
+template <class Which, class Name>
+std::string listed(Which which, Name name) {
+  std::vector<std::string> names;
+  for (const hosts::HostVariant& variant : hosts::host_variants()) {
+    if (!which(variant)) continue;
+    if (std::find(names.begin(), names.end(), name(variant)) == names.end())
+      names.push_back(name(variant));
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string host_of(const hosts::HostVariant& variant) { return std::string(variant.host); }
+
 [[noreturn]] void refuse(const std::string& word) {
-  const bool plugin = word.find(".so") != std::string::npos;
-  throw Failure(
-      plugin ? fmt::format("--subject {}: not available in this version", word)
-             : fmt::format("--subject: found `{}`; allowed: core, bare, kvm, core-kvm", word));
+  if (word.find(".so") != std::string::npos)
+    throw Failure(fmt::format("--subject {}: not available in this version", word));
+  const std::string hosts = listed([&](const auto& v) { return v.subject == word; }, host_of);
+  throw Failure(hosts.empty()
+                    ? fmt::format("--subject: found `{}`; allowed: core, bare, kvm, core-kvm", word)
+                    : fmt::format("--subject {} runs on a host only: --host {}", word, hosts));
 }
 
 }  // namespace
@@ -30,12 +48,7 @@ std::string label_of(const hosts::HostVariant& variant) {
 }
 
 std::string host_names() {
-  std::string names;
-  for (const hosts::HostVariant& variant : hosts::host_variants()) {
-    if (names.find(variant.host) == names.npos)
-      names += fmt::format("{}{}", names.empty() ? "" : ", ", variant.host);
-  }
-  return names;
+  return listed([](const auto&) { return true; }, host_of);
 }
 
 std::vector<const hosts::HostVariant*> variants_of(const std::string& host,
@@ -47,8 +60,12 @@ std::vector<const hosts::HostVariant*> variants_of(const std::string& host,
     host_is_known |= named;
     if (named && (subject.empty() || subject == variant.subject)) found.push_back(&variant);
   }
-  if (!host_is_known)
-    throw Failure(fmt::format("--host: found `{}`; allowed: local, {}", host, host_names()));
+  if (!host_is_known) {
+    const std::string variants =
+        listed([&](const auto& v) { return host.substr(0, host.find(':')) == v.host; }, label_of);
+    throw Failure(fmt::format("--host: found `{}`; allowed: {}", host,
+                              variants.empty() ? "local, " + host_names() : variants));
+  }
   if (found.empty()) throw Failure(fmt::format("--host {} has no subject {}", host, subject));
   return found;
 }

@@ -14,11 +14,11 @@ class BochsImage final : public ImageMachine {
 
   std::string name() const override { return "bochs-vmx: " + version_ + " " + model_; }
 
-  bool boot(const std::string& iso, const std::function<void(const std::string&)>& progress,
-            std::string& said, std::string& why) override {
+  bool boot(const std::string& iso, const Watch& watch, std::string& said,
+            std::string& why) override {
     BochsMachine machine;
     if (!machine.start({iso, model_, 512, false}, why)) return false;
-    wait_for_image(machine.emulator(), machine.output(), progress);
+    wait_for_image(machine.emulator(), machine.output(), watch);
     said = contents_of(machine.output());
     return true;
   }

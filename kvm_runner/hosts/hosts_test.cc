@@ -138,6 +138,31 @@ TEST_P(Variant, RunsWhatItIsSentInAnyPortions) {
   EXPECT_EQ(out.steps[0].kind, OutcomeKind::kDone);
 }
 
+// What is stopped says so for what it has not done, and blames no program; it answers again later.
+TEST_P(Variant, IsStoppedAndGoesOn) {
+  std::string why;
+  const auto subject = start_variant(GetParam(), why);
+  if (subject == nullptr) GTEST_SKIP() << why;
+  Trace trace = parsed("walk 1\nmap gva=0x400000 gpa=0x5000\naccess read gva=0x400000\n");
+  fit_to_host(trace, subject->info());
+  Program program;
+  Lowering().lower(trace, program);
+  const std::vector<Program> many(600, program);
+  std::vector<remote::Answer> answers;
+  subject->link().stop_when([] { return true; });
+  subject->link().run(many, answers);
+  ASSERT_EQ(answers.size(), many.size());
+  for (const remote::Answer& answer : answers) {
+    EXPECT_FALSE(answer.died);
+    EXPECT_TRUE(answer.there || answer.why == remote::Link::kStopped) << answer.why;
+  }
+  // The image is looked at once a second, and may be done by then.
+  if (GetParam().subject == "kvm") EXPECT_FALSE(answers.back().there);
+  subject->link().stop_when({});
+  subject->link().run({many.data(), 2}, answers);
+  EXPECT_TRUE(answers.front().there && answers.back().there);
+}
+
 // The traces of one variant's ledger entries, all of them run at once.
 struct KnownTraces {
   std::vector<const KnownDeviation*> entries;

@@ -132,6 +132,7 @@ std::size_t LiveLink::ask(std::span<const Program> programs, std::size_t first,
     next_ = base + sent;
     if (!await(base + i, &answers[i], why)) return i;
     tell_progress(i + 1);
+    if (asked_to_stop()) return i + 1;
   }
   return programs.size();
 }
@@ -146,6 +147,11 @@ void LiveLink::run(std::span<const Program> programs, std::vector<Answer>& answe
     }
     const std::size_t reached = ask(programs, done, answers, why);
     if (reached == programs.size()) return;
+    if (asked_to_stop()) {
+      close();  // with answers under way that nobody will read
+      for (done = reached; done < programs.size(); ++done) answers[done].why = kStopped;
+      return;
+    }
     answers[reached] = {};
     answers[reached].died = true;
     answers[reached].why = why;

@@ -42,11 +42,11 @@ std::string last_words(std::string_view said) {
 }  // namespace
 
 void wait_for_image(Emulator& emulator, const std::string& output,
-                    const std::function<void(const std::string&)>& progress) {
+                    const ImageMachine::Watch& watch) {
   const auto until = std::chrono::steady_clock::now() + kMostBootTime;
   while (!emulator.wait(std::chrono::seconds(1))) {
-    progress(contents_of(output));
-    if (std::chrono::steady_clock::now() >= until) emulator.kill();
+    const bool enough = !watch(contents_of(output));
+    if (enough || std::chrono::steady_clock::now() >= until) emulator.kill();
   }
 }
 
@@ -63,8 +63,11 @@ std::size_t VmxImageLink::boot(std::span<const Program> programs, std::span<Answ
   const std::string iso = scratch.file("image.iso");
   std::string said;
   if (elf.empty() || !write_vmx_iso(elf, module_of(programs), iso, why)) return programs.size();
-  const auto progress = [this](const std::string& so_far) { tell_progress(answered(so_far)); };
-  if (!machine_->boot(iso, progress, said, why)) return programs.size();
+  const auto watch = [this](const std::string& so_far) {
+    tell_progress(answered(so_far));
+    return !asked_to_stop();
+  };
+  if (!machine_->boot(iso, watch, said, why)) return programs.size();
   bool whole = false;
   std::vector<std::uint8_t> bytes;
   each_line(said, [&](const LogLine& line) {
@@ -78,6 +81,10 @@ std::size_t VmxImageLink::boot(std::span<const Program> programs, std::span<Answ
   const auto missing = std::find_if(answers.begin(), answers.end(),
                                     [](const Answer& answer) { return !answer.there; });
   if (missing == answers.end() || whole || description_.empty()) return programs.size();
+  if (asked_to_stop()) {
+    why = kStopped;
+    return programs.size();
+  }
   missing->died = true;
   missing->why = "the image ended over this: " + last_words(said);
   return static_cast<std::size_t>(missing - answers.begin());

@@ -18,16 +18,18 @@ class ImageMachine {
  public:
   virtual ~ImageMachine() = default;
   virtual std::string name() const = 0;  // "bochs-vmx: Bochs 2.7, tigerlake"
-  // Boots the ISO and calls `progress` with all that was said so far, from time to time; returns
-  // what was said by the end. False, and why, if the machine cannot be started.
-  virtual bool boot(const std::string& iso, const std::function<void(const std::string&)>& progress,
-                    std::string& said, std::string& why) = 0;
+  // Told from time to time all that was said so far; false: enough.
+  using Watch = std::function<bool(const std::string&)>;
+  // Boots the ISO; returns what was said by the end. False, and why, if the machine cannot be
+  // started.
+  virtual bool boot(const std::string& iso, const Watch& watch, std::string& said,
+                    std::string& why) = 0;
 };
 
-// Waits until the emulator has ended, which it is made to do after ten minutes, and calls
-// `progress` with what `output` holds from time to time.
+// Waits until the emulator has ended, which it is made to do after ten minutes, or when `watch`,
+// which is told what `output` holds, has enough.
 void wait_for_image(Emulator& emulator, const std::string& output,
-                    const std::function<void(const std::string&)>& progress);
+                    const ImageMachine::Watch& watch);
 
 class VmxImageLink final : public remote::Link {
  public:

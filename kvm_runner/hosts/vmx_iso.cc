@@ -1,7 +1,5 @@
 #include "kvm_runner/hosts/vmx_iso.h"
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <system_error>
@@ -52,21 +50,17 @@ std::string module_of(std::span<const Program> programs) {
 bool write_vmx_iso(const std::string& elf, const std::string& module, const std::string& out,
                    std::string& why) {
   ScratchFolder scratch;
-  const std::string tree = scratch.file("tree"), log = scratch.file("log"),
-                    unfinished = out + ".new." + std::to_string(getpid());
+  const std::string tree = scratch.file("tree"), log = scratch.file("log");
   if (!write_tree(tree, elf, module, why)) return false;
   Emulator grub;
-  const bool done = grub.start({"grub-mkrescue", "-o", unfinished, tree,
+  const bool done = grub.start({"grub-mkrescue", "-o", out, tree,
                                 "--locales=", "--fonts=", "--themes=", kModules},
                                log, "", why) &&
                     grub.wait(kMostTime);
   std::error_code error;
-  if (done && fs::exists(unfinished, error)) {
-    fs::rename(unfinished, out, error);
-    if (!error) return true;
-  }
+  if (done && fs::exists(out, error)) return true;
   if (why.empty()) why = out + " cannot be made: " + (error ? error.message() : tail_of(log, 2));
-  fs::remove(unfinished, error);
+  fs::remove(out, error);
   return false;
 }
 

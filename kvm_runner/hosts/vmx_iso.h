@@ -14,7 +14,8 @@ namespace twinwalk::hosts {
 std::string module_of(std::span<const Program> programs);
 
 // An ISO that GRUB boots from BIOS and, where its files for that are installed, from UEFI. `elf`:
-// the image; written to a temporary file beside `out` first. False, and why, if it cannot be made.
+// the image; `out`: a new file in a folder of the caller's own. False, and why, if it cannot be
+// made.
 bool write_vmx_iso(const std::string& elf, const std::string& module, const std::string& out,
                    std::string& why);
 

@@ -27,8 +27,8 @@ class QemuImage final : public ImageMachine {
 
   std::string name() const override { return name_; }
 
-  bool boot(const std::string& iso, const std::function<void(const std::string&)>& progress,
-            std::string& said, std::string& why) override {
+  bool boot(const std::string& iso, const Watch& watch, std::string& said,
+            std::string& why) override {
     ScratchFolder scratch;
     const std::string output = scratch.file("said"), messages = scratch.file("messages");
     Emulator qemu;
@@ -52,7 +52,7 @@ class QemuImage final : public ImageMachine {
                                             "-device",
                                             "isa-debug-exit,iobase=0xf4,iosize=4"};
     if (!qemu.start(words, messages, "", why)) return false;
-    wait_for_image(qemu, output, progress);
+    wait_for_image(qemu, output, watch);
     said = contents_of(output);
     if (said.empty()) why = name_ + ": " + tail_of(messages, 2);
     return !said.empty();

@@ -36,6 +36,10 @@ class Link {
   virtual std::string describe() const = 0;
   // Told how many programs of a run() are done, from time to time.
   void on_progress(std::function<void(std::size_t)> progress) { progress_ = std::move(progress); }
+  // Asked from time to time during a run(). When it says so the run ends, and programs that are not
+  // done have an Answer whose `why` is kStopped.
+  void stop_when(std::function<bool()> asked) { asked_to_stop_ = std::move(asked); }
+  static constexpr const char* kStopped = "stopped";
 
   // Whether programs of the runs to come may share what the far end sets up for them: much faster
   // where it makes VMs, but what one leaves behind the next may meet. Off at first.
@@ -49,9 +53,11 @@ class Link {
   void tell_progress(std::size_t done) const {
     if (progress_) progress_(done);
   }
+  bool asked_to_stop() const { return asked_to_stop_ && asked_to_stop_(); }
 
  private:
   std::function<void(std::size_t)> progress_;
+  std::function<bool()> asked_to_stop_;
 };
 
 class RemoteSubject final : public Subject {

@@ -37,7 +37,7 @@ inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
     Verdict verdict;
     spec.judge(i, program.steps[i], got, stream.extra.data(), verdict);
     ++result.checks;
-    if (got.complaint != Complaint::kNone) {
+    if (got.complaint != Complaint::kNone && got.complaint != Complaint::kLiveness) {
       ++result.diverge;
       if (result.why.empty())
         result.why = fmt::format("{}: {}", name_of(got.complaint), stream.complaint_text);
