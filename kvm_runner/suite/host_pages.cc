@@ -32,7 +32,8 @@ std::string touch(std::string_view kind, std::initializer_list<std::uint64_t> of
 void add_logs(Cases& cases, const Paging& p, const std::string& map) {
   const std::string on = "slot-flags slot=1 flags=log\n", off = "slot-flags slot=1 flags=0\n";
   const std::string begin = kSlot + map;
-  for (const std::string kind : {"", "manual-clear", "manual-clear|initially-set", "dirty-ring"}) {
+  for (const std::string kind : {"", "eager-split", "manual-clear", "manual-clear|initially-set",
+                                 "manual-clear|initially-set|eager-split", "dirty-ring"}) {
     const std::string machine = kind.empty() ? kHuge : fmt::format("{} options={}", kHuge, kind);
     const std::string name = kind.empty() ? "log" : kind;
     const std::string get = kGet;
@@ -153,21 +154,26 @@ void add_tables(Cases& cases, const Paging& p) {
 }
 
 void add_rights(Cases& cases, const Paging& p) {
-  for (const char* leaf : {"p", "p|w", "p|u", "p|w|u"}) {
-    std::string text =
-        fmt::format("{}map gva={:#x} gpa={:#x} size=2M pte={}\n", kSlot, kAt, kAt, leaf);
-    const auto use = [&text](std::uint64_t gva) {
-      for (const int cpl : {3, 0}) {
-        for (const char* kind : {"read", "write", "fetch"})
-          text += fmt::format("access {} gva={:#x} cpl={}\n", kind, gva, cpl);
-      }
-    };
-    use(kAt + 0x3000);
-    text += "mov cr0=pe|et|ne|pg\n";
-    use(kAt + 0x4000);
-    text += "mov cr0=pe|et|ne|wp|pg\n";
-    use(kAt + 0x4000);
-    cases.push_back(text_case(p, fmt::format("rights-{}", leaf), text, kHuge));
+  const std::string options[] = {"", " options=nx-huge"};
+  for (const std::string& option : options) {
+    for (const char* leaf : {"p", "p|w", "p|u", "p|w|u"}) {
+      std::string text =
+          fmt::format("{}map gva={:#x} gpa={:#x} size=2M pte={}\n", kSlot, kAt, kAt, leaf);
+      const auto use = [&text](std::uint64_t gva) {
+        for (const int cpl : {3, 0}) {
+          for (const char* kind : {"read", "write", "fetch"})
+            text += fmt::format("access {} gva={:#x} cpl={}\n", kind, gva, cpl);
+        }
+      };
+      use(kAt + 0x3000);
+      text += "mov cr0=pe|et|ne|pg\n";
+      use(kAt + 0x4000);
+      text += "mov cr0=pe|et|ne|wp|pg\n";
+      use(kAt + 0x4000);
+      cases.push_back(text_case(p,
+                                fmt::format("rights-{}{}", leaf, option.empty() ? "" : "-nx-huge"),
+                                text, kHuge + option));
+    }
   }
 }
 

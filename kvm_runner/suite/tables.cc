@@ -260,7 +260,7 @@ Cases neighbours(const Paging& p) {
   Cases cases;
   struct Value {
     const char *name, *value;
-    bool of_wide;
+    bool of_wide, without_nxe = false;
   };
   for (const Value& v :
        {Value{"fit", "0x6000|p|w|u|a|d", false}, Value{"not-accessed", "0x6000|p|w|u|d", false},
@@ -268,25 +268,26 @@ Cases neighbours(const Paging& p) {
         Value{"supervisor", "0x6000|p|w|a|d", false}, Value{"not-present", "0x6000|w|u|a|d", false},
         Value{"device", "0xfee00000|p|w|u|a|d", false}, Value{"the-table", "", false},
         Value{"no-execute", "0x6000|p|w|u|xd|a|d", true},
-        Value{"reserved", "0x8000000006000|p|w|u|a|d", true}}) {
+        Value{"reserved", "0x8000000006000|p|w|u|a|d", true},
+        Value{"bit-62", "0x4000000000006000|p|w|u|a|d", true},
+        Value{"xd-is-reserved", "0x6000|p|w|u|xd|a|d", true, true}}) {
     if (v.of_wide && !p.has_xd()) continue;
     const std::string value = v.value[0] != 0 ? v.value : Paging::entry(p.table(1), "p|w|u|a|d");
+    const std::string begin = (v.without_nxe ? fmt::format("mov efer={}\n", p.efer) : "") +
+                              "map gva=0x40000000 gpa=0x5000\n" + p.edit(1, kGva + 0x1000, value);
     for (const char* first : {"read", "write"}) {
       for (const char* kind : {"read", "write", "fetch"}) {
         add_both_rings(
             cases, p, fmt::format("{}-{}-{}", v.name, first, kind),
-            "map gva=0x40000000 gpa=0x5000\n" + p.edit(1, kGva + 0x1000, value) +
-                fmt::format("access {} gva=0x40000000 cpl=$\naccess {} gva=0x40001000 cpl=$\n"
-                            "access write gva=0x40001008 cpl=$\n",
-                            first, kind));
+            begin + fmt::format("access {} gva=0x40000000 cpl=$\naccess {} gva=0x40001000 cpl=$\n"
+                                "access write gva=0x40001008 cpl=$\n",
+                                first, kind));
       }
     }
-    add_both_rings(
-        cases, p, fmt::format("{}-logged", v.name),
-        "slot-flags slot=0 flags=log\ndirty-get slot=0\nmap gva=0x40000000 gpa=0x5000\n" +
-            p.edit(1, kGva + 0x1000, value) +
-            "dirty-get slot=0\naccess read gva=0x40000000 cpl=$\n"
-            "access write gva=0x40001000 cpl=$\ndirty-get slot=0\n");
+    add_both_rings(cases, p, fmt::format("{}-logged", v.name),
+                   "slot-flags slot=0 flags=log\ndirty-get slot=0\n" + begin +
+                       "dirty-get slot=0\naccess read gva=0x40000000 cpl=$\n"
+                       "access write gva=0x40001000 cpl=$\ndirty-get slot=0\n");
   }
   return cases;
 }
