@@ -111,7 +111,7 @@ Cases notifier(const Paging& p) {
         add_both_rings(cases, p,
                        fmt::format("{}-{}-after-{}", verb, range.substr(range.size() - 9),
                                    &first == &loads ? "loads" : "stores"),
-                       maps + first + verb + " " + range + rest + loads + stores + loads);
+                       joined({maps, first, verb, " ", range, rest, loads, stores, loads}));
       }
     }
   }
