@@ -69,7 +69,8 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "value-lacks-d",
                                        "device-remembered",
                                        "denied-store",
-                                       "et-clear"};
+                                       "et-clear",
+                                       "kept-over-fault"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
 constexpr std::uint64_t kSoftwareBits = 0x7ff0'0000'0000'0000;
@@ -187,38 +188,56 @@ bool upper_g(const DivergentStep& s) {
   return false;
 }
 
+// What makes a vCPU drop what it has cached for the page, a fault there apart.
+bool drops(const Op& op, std::uint64_t page) {
+  switch (op.verb) {
+    case Verb::kInvlpg:
+      return op.gva / kvm::kPage == page;
+    case Verb::kMov:
+      return op.reg() != Reg::kCpl && op.reg() != Reg::kAc && op.reg() != Reg::kPkru;
+    case Verb::kInvpcid:
+    case Verb::kSregs:
+    case Verb::kInit:
+    case Verb::kNewVcpu:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool completes(OutcomeKind kind) { return kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio; }
+
 // An access of this vCPU to the page that completed, and of which `holds(index)`, came before, and
 // nothing since has made the vCPU drop what that found.
 template <class Holds>
 bool after_access(const DivergentStep& s, Holds holds) {
   const Op& op = op_of(s, s.index);
-  if (op.verb != Verb::kAccess) return false;
-  for (std::uint32_t i = s.index; i-- > 0;) {
+  const std::uint64_t page = op.gva / kvm::kPage;
+  for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
     const Op& earlier = op_of(s, i);
     if (earlier.vcpu != op.vcpu) continue;
-    const bool same_page = earlier.gva / kvm::kPage == op.gva / kvm::kPage;
+    if (drops(earlier, page)) return false;
+    if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
     const OutcomeKind kind = s.outcomes.steps[i].kind;
-    switch (earlier.verb) {
-      case Verb::kAccess:
-        if (same_page && (kind == OutcomeKind::kOk || kind == OutcomeKind::kMmio) && holds(i))
-          return true;
-        if (same_page && kind == OutcomeKind::kPageFault) return false;
-        break;
-      case Verb::kInvlpg:
-        if (same_page) return false;
-        break;
-      case Verb::kMov:
-        if (earlier.reg() != Reg::kCpl && earlier.reg() != Reg::kAc && earlier.reg() != Reg::kPkru)
-          return false;
-        break;
-      case Verb::kInvpcid:
-      case Verb::kSregs:
-      case Verb::kInit:
-      case Verb::kNewVcpu:
-        return false;
-      default:
-        break;
-    }
+    if (completes(kind) && holds(i)) return true;
+    if (kind == OutcomeKind::kPageFault) return false;
+  }
+  return false;
+}
+
+// The same, but for faults there that came between, one at least.
+bool kept_over_fault(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const std::uint64_t page = op.gva / kvm::kPage;
+  bool fault = false;
+  for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
+    const Op& earlier = op_of(s, i);
+    if (earlier.vcpu != op.vcpu) continue;
+    if (drops(earlier, page)) return false;
+    if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
+    const OutcomeKind kind = s.outcomes.steps[i].kind;
+    if (completes(kind)) return fault;
+    fault |= kind == OutcomeKind::kPageFault;
   }
   return false;
 }
@@ -526,6 +545,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "after-upper-g") return flag(after_upper_g(s));
   if (name == "device-remembered") return flag(device_remembered(s));
   if (name == "denied-store") return flag(denies_store(s.verdict));
+  if (name == "kept-over-fault") return flag(kept_over_fault(s));
   if (name == "et-clear") return flag(et_clear(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));
   if (name == "pse-toggled") return flag(pse_toggled(s));

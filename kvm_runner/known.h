@@ -68,6 +68,8 @@ struct KnownDeviation {
 //   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no
 //                          fault, and nothing has invalidated what it found
 //   device-remembered      1: the same of one that came to the device's page where this one came to
+//   kept-over-fault        1: an access of this vCPU to the page completed before, then one or more
+//                          had a fault, and nothing else has invalidated what the first found
 //   denied-store           1: a #PF with P and W and without RSVD was allowed
 //   et-clear               1: a `get` of CR0 gave what an `sregs` set, without ET, and that is all
 //                          that is wrong with it

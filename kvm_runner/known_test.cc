@@ -192,6 +192,30 @@ TEST(KnownDeviations, ADeviceIsRememberedUntilSomethingInvalidatesIt) {
   EXPECT_EQ(remembered(load + "sregs\n"), "0");
 }
 
+TEST(KnownDeviations, WhatIsKeptOverAFaultWasThereBefore) {
+  const auto fact = [](const std::string& body, const std::vector<std::uint32_t>& faults) {
+    const ParseResult parsed = parse("walk 1\n" + body + "access read gva=0x400008\n", "test");
+    EXPECT_TRUE(parsed);
+    Program program;
+    Lowering().lower(parsed.trace, program);
+    OutcomeStream outcomes;
+    outcomes.steps.resize(program.steps.size());
+    for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kOk;
+    for (const std::uint32_t i : faults) outcomes.steps[i].kind = OutcomeKind::kPageFault;
+    const auto index = static_cast<std::uint32_t>(program.steps.size() - 1);
+    const SubjectInfo info{"kvm", "", Profile::kKvm};
+    return fact_of({info, program, outcomes, index, {}}, "kept-over-fault");
+  };
+  const std::string load = "access read gva=0x400000\n", user = "access read gva=0x400000 cpl=3\n";
+  EXPECT_EQ(fact(load + user, {1}), "1");
+  EXPECT_EQ(fact(load + user, {}), "0") << "no fault";
+  EXPECT_EQ(fact(user, {0}), "0") << "nothing was cached";
+  EXPECT_EQ(fact("access read gva=0x401000\n" + user, {1}), "0");
+  EXPECT_EQ(fact(load + user + load, {1, 2}), "1");
+  EXPECT_EQ(fact(load + user + load, {1}), "0") << "it was walked again";
+  EXPECT_EQ(fact(load + user + "invlpg gva=0x400000\n", {1}), "0");
+}
+
 TEST(KnownDeviations, ADeniedStoreIsAFaultOfAPresentPage) {
   const auto fact = [](const char* allowed) {
     Program program;
@@ -365,6 +389,10 @@ TEST(KnownDeviations, ARefusedWriteCountsUntilThatRegisterIsWritten) {
 TEST(KnownDeviations, AnAccessedPdpteDiffersInThatBitOfItsOwnRoot) {
   EXPECT_EQ(facts("pdpte-accessed", "access read gva=0x0\nmov cr3=0x140000\naccess read gva=0x0\n"),
             "110");
+  EXPECT_EQ(facts("pdpte-accessed",
+                  "slot-add slot=1 gpa=0x80000000 pages=1 hva=0x7f0000100000\n"
+                  "mov cr3=0x80000000\naccess read gva=0x0\n"),
+            "111");
 }
 
 // Ids under which the divergences of a trace of corpus/known fall. On a host that the entry is not

@@ -243,7 +243,10 @@ bool PdpteHistory::differs_at_cr0(const Op& op, const Outcome& outcome) const {
 }
 
 bool PdpteHistory::is_pdpte(unsigned vcpu, std::uint64_t gpa) const {
-  return registers_[vcpu].mode() == Mode::kPae && gpa - registers_[vcpu].root() < 32;
+  if (registers_[vcpu].mode() != Mode::kPae) return false;
+  for (unsigned i = 0; i < 4; ++i)
+    if (word_of(gpa) == word_of(registers_[vcpu].root() + 8 * i)) return true;
+  return false;
 }
 
 }  // namespace twinwalk::kvm
