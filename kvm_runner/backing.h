@@ -29,8 +29,9 @@ class Backing {
 
   bool open(std::string& why);
 
-  // Every page holds its seed again. No memslot may be using the memory.
-  void reset();
+  // Every page holds its seed again. No memslot may be using the memory. `huge`: the first
+  // kMostHuge chunks of what is seeded from now on lie on 2M pages, if the host finds any.
+  void reset(bool huge = false);
 
   // Makes sure that [offset, offset + bytes) holds seeds. False beyond kMostSeeded; offsets are
   // from kHvaBase.
@@ -50,14 +51,28 @@ class Backing {
   // The contents of the range move to frames that are shared until written: the host's mapping of
   // them is read-only, and a write gets a frame of its own.
   bool share(std::uint64_t offset, std::uint64_t bytes);
+  // The host maps the 2M around `offset` page by page; the frames stay.
+  bool split(std::uint64_t offset);
+  // The contents of the 2M around `offset` move to a 2M page, if the host finds one.
+  bool collapse(std::uint64_t offset);
 
  private:
-  static constexpr std::uint64_t kChunk = 2 << 20;  // unit of seeding
+  static constexpr std::uint64_t kChunk = 2 << 20;  // unit of seeding, and a huge page
+  // Of a range: each is filled anew for every program, which in emulated hosts takes some ms.
+  static constexpr unsigned kMostHuge = 4;
+
+  bool map_seeds();
+  // Fresh memory on a 2M page, if the host finds one; nullptr if there is none at all.
+  unsigned char* fresh_chunk(std::uint64_t chunk);
+  // What the chunk holds at the program's start.
+  bool begin_chunk(std::uint64_t chunk, bool huge);
 
   int seeds_ = -1, copies_ = -1;  // memfds: seeds; contents moved by share()
   std::uint64_t copied_ = 0;
   std::uint64_t seeded_ = 0;
   std::vector<bool> chunks_;
+  bool huge_ = false;
+  std::vector<bool> has_begun_;  // chunks that stay on the pages they are on
   unsigned char* memory_ = nullptr;
 };
 

@@ -124,4 +124,14 @@ void KvmSubject::change_backing(const Op& op, Outcome& out) {
     skip(out, SkipReason::kHostLacksFeature);
 }
 
+void KvmSubject::change_host_page(const Op& op, Outcome& out) {
+  const std::uint64_t offset = op.hva - kHvaBase;
+  if (op.hva % kPage != 0 || offset >= Backing::kSpan) {
+    out.kind = OutcomeKind::kRefused;
+    return;
+  }
+  const bool done = op.verb == Verb::kHugeSplit ? memory_.split(offset) : memory_.collapse(offset);
+  if (!done) skip(out, SkipReason::kHostLacksFeature);
+}
+
 }  // namespace twinwalk::kvm

@@ -172,6 +172,9 @@ void KvmSubject::step(const Op& op, Outcome& out) {
     case Verb::kRemap:
     case Verb::kProtect:
       return change_backing(op, out);
+    case Verb::kHugeSplit:
+    case Verb::kHugeCollapse:
+      return change_host_page(op, out);
     case Verb::kDirtyGet:
       return dirty_get(op, out);
     case Verb::kDirtyClear:

@@ -157,6 +157,7 @@ class KvmSubject final : public VmSubject {
   void slot_move(const Op& op, Outcome& out);
   void slot_flags(const Op& op, Outcome& out);
   void change_backing(const Op& op, Outcome& out);
+  void change_host_page(const Op& op, Outcome& out);
   int apply_slot(std::uint64_t id, const Slot& slot);
 
   // The dirty log (kvm_dirty_log.cc).

@@ -9,7 +9,7 @@ namespace twinwalk::kvm {
 
 bool TraceMemory::reset(const Machine& machine, const Layout& layout) {
   layout_ = layout;
-  backing_.reset();
+  backing_.reset(machine.host_page_level > 1);
   slots_.reset(machine);
   planted_.clear();
   return backing_.seed(0, machine.memory_bytes());

@@ -51,6 +51,9 @@ class TraceMemory final : public WordReader {
   // space.
   bool discard(std::uint64_t offset, std::uint64_t bytes);
   bool share(std::uint64_t offset, std::uint64_t bytes) { return backing_.share(offset, bytes); }
+  // 2M host pages come and go; what they hold stays.
+  bool split(std::uint64_t offset) { return backing_.split(offset); }
+  bool collapse(std::uint64_t offset) { return backing_.collapse(offset); }
 
   // Position in hva space of a gpa; false if there is no slot.
   bool offset_of(std::uint64_t gpa, std::uint64_t& offset) const;

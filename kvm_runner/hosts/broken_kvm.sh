@@ -22,13 +22,15 @@ headers=$(compgen -G '/usr/src/linux-headers-*-cloud-amd64' | sort -V | tail -1)
 [[ -s $source_package ]] || die "linux-source-6.1 is missing"
 [[ -d $headers ]] || die "the headers of the cloud kernel are missing"
 
-# ID, file below arch/x86/kvm, sed expression.
+# ID, file below arch/x86/kvm, sed expression. Those called nested-* are of hypervisors as guests.
 mistakes=(
   'invlpg-keeps-entry|mmu/paging_tmpl.h|/^static void FNAME(invlpg)/,/^}/ s/mmu_page_zap_pte(.*);/;/'
   'role-without-wp|mmu/mmu.c|s/\(role\.base\.cr0_wp = \)____is_cr0_wp(regs);/\11;/'
   'cr3-load-without-sync|x86.c|/^static void kvm_invalidate_pcid(/,/^}/ s/kvm_make_request(KVM_REQ_MMU_SYNC, vcpu);/;/'
   'cr3-load-without-sync|mmu/mmu.c|/^void kvm_mmu_new_pgd(/,/^}/ s/kvm_make_request(KVM_REQ_MMU_SYNC, vcpu);/;/'
   'shared-table-any-access|mmu/mmu.c|/kvm_mmu_child_role(/,/^}/ s/\(role\.access = \)access;/\1ACC_ALL;/'
+  'nested-vmrun-without-sync|svm/nested.c|/^static void nested_svm_transition_tlb_flush(/,/^}/ s/kvm_make_request(KVM_REQ_MMU_SYNC, vcpu);/;/'
+  'nested-sync-keeps-rights|mmu/paging_tmpl.h|/FNAME(sync_page)(/,/^}/ s/pte_access &= FNAME(gpte_access)(gpte);/;/'
 )
 
 unpack() {

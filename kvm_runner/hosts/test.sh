@@ -50,7 +50,7 @@ step_hosts() {
 
 # Proof of power: KVM with one line of its shadow MMU broken is found to be so, and the same source, unbroken, is not.
 step_power() {
-  local headers log=$build/power.log id folder=$build/broken
+  local headers log=$build/power.log id code variant variants folder=$build/broken
   headers=$(sed 's/^linux-image-/linux-headers-/' "$build/hosts/linux/package-name")
   if ! (install_needs "/usr/src/linux-source-6.1.tar.xz linux-source-6.1" "/usr/src/$headers/Makefile $headers" \
     "gcc-12 gcc-12" "make make" "xz xz-utils") >"$log" 2>&1; then
@@ -67,12 +67,17 @@ step_power() {
     mkdir -p "$own/hosts/linux" && cp -r "$build/hosts/linux"/{vmlinuz,modules} "$own/hosts/linux/"
     cp "$folder/$id"/*.ko "$own/hosts/linux/modules/"
     make_initrd "$build/asan/bin/twinwalk-agent" "$own/hosts/linux/modules" "$own/hosts/linux/initrd"
-    TWINWALK_BUILD_DIR=$own "$build/asan/bin/twinwalk" conform --subject kvm --host qemu-svm:npt=0 --mode 4-level --no-corpus >"$log.$id" 2>&1
-    local code=$?
-    if [[ $id == whole && $code == 0 ]] || [[ $id != whole && $code == 1 ]]; then
-      pass "KVM $id: $(grep -cE ' fail [0-9]' "$log.$id") features fail"
-    else
-      fail "KVM $id: exit $code" "$log.$id"
-    fi
+    variants=(npt=0)
+    [[ $id != nested-* ]] || variants=(npt=1)
+    [[ $id != whole ]] || variants=(npt=0 npt=1)
+    for variant in "${variants[@]}"; do
+      TWINWALK_BUILD_DIR=$own "$build/asan/bin/twinwalk" conform --subject kvm --host "qemu-svm:$variant" --mode 4-level --no-corpus >"$log.$id" 2>&1
+      code=$?
+      if [[ $id == whole && $code == 0 ]] || [[ $id != whole && $code == 1 ]]; then
+        pass "KVM $id, $variant: $(grep -cE ' fail [0-9]' "$log.$id") features fail"
+      else
+        fail "KVM $id, $variant: exit $code" "$log.$id"
+      fi
+    done
   done <"$log"
 }

@@ -65,6 +65,15 @@ Cases mmio(const Paging& p) {
                  "gva=0x10000000 cpl=$\n"
                  "slot-delete slot=1\naccess read gva=0x10000000 cpl=$\n");
   if (p.off()) return cases;
+  for (const std::string target : {"0xfee01000", "0x5000"}) {
+    add_both_rings(cases, p, "another-root-" + target,
+                   "map gva=0x10000000 gpa=0xfee00000\naccess read gva=0x10000000 cpl=$\n"
+                   "access write gva=0x10000008 cpl=$\nmov cr3=0x200000\nmap gva=0x10000000 gpa=" +
+                       target +
+                       "\naccess read gva=0x10000000 cpl=$\naccess read gva=0x10000000 cpl=$\n"
+                       "mov cr3=0x100000\naccess read gva=0x10000000 cpl=$\n"
+                       "mov cr3=0x200000\naccess write gva=0x10000000 cpl=$\n");
+  }
   add_both_rings(cases, p, "rights-come-first",
                  "map gva=0x10000000 gpa=0x10000000 pte=p\naccess write gva=0x10000000 "
                  "cpl=$\naccess read gva=0x10000000 cpl=$\n");

@@ -15,6 +15,9 @@ constexpr const char* kGuest = "npt-map ngpa=0x0 gpa=0x0 size=2M\nmap gva=0x6000
 constexpr const char* kUse =
     "access read gva=0x600000 cpl=$\naccess write gva=0x600008 cpl=$\n"
     "access fetch gva=0x600010 cpl=$\naccess rmw gva=0x600018 cpl=$\n";
+constexpr const char* kUseOther =
+    "access read gva=0x800000 cpl=$\naccess write gva=0x800008 cpl=$\n"
+    "access fetch gva=0x800010 cpl=$\naccess rmw gva=0x800018 cpl=$\n";
 constexpr std::uint64_t kNestedPte = kNestedPool + 0x3000;
 
 std::string nested_map(std::uint64_t gpa, std::string_view rest = "") {
@@ -44,6 +47,16 @@ Cases nested_rights(const Paging& p) {
             fmt::format("write gpa={:#x} value={:#x}|p|w|u\n", kNestedPool + 0x1000,
                         kNestedPool + 0x2000) +
             "vm-enter\n" + kUse);
+  }
+  // One table by two ways of other rights. What the wider one has brought is there when the
+  // narrower one comes again.
+  for (const char* rights : {"p|u", "p|w", "p|w|u|xd"}) {
+    const std::string shared =
+        kGuest + nested_map(0x2000000) +
+        fmt::format("map gva=0x800000 gpa=0x800000\nwrite gpa={:#x} value={:#x}|{}\nvm-enter\n",
+                    kNestedPool + 0x2020, kNestedPte, rights);
+    add(cases, p, fmt::format("shared-table-{}", rights),
+        fmt::format("{0}{1}{2}{1}{2}", shared, kUse, kUseOther));
   }
   return cases;
 }
@@ -81,6 +94,11 @@ Cases nested_accessed_dirty(const Paging& p) {
     add(cases, p, fmt::format("{}-read-only", kind),
         fmt::format("{}{}{}access {} gva=0x600000 cpl=$\n{}", kGuest,
                     nested_map(0x2000000, " pte=p|u"), see, kind, look));
+    // A host that has its own copy of the page has no reason of its own to watch for stores.
+    add(cases, p, fmt::format("{}-of-a-stored-page", kind),
+        fmt::format("{}{}write gpa=0x2000ff8 value=0x1\n{}access {} gva=0x600000 cpl=$\n{}access "
+                    "write gva=0x600000 cpl=$\n{}",
+                    kGuest, nested_map(0x2000000), see, kind, look, look));
   }
   return cases;
 }
@@ -124,6 +142,19 @@ Cases nested_invalidation(const Paging& p) {
   add(cases, p, "taken-away",
       begin + fmt::format("write gpa={:#x} value=0x0\n", kNestedPte) + kUse + flush + kUse);
   add(cases, p, "made-read-only", begin + nested_map(0x2000000, " pte=p|u") + kUse + flush + kUse);
+  // A and D stay, so that a hypervisor of hypervisors has no other reason to look at the entry
+  // anew.
+  for (const char* changed :
+       {"0x2400000|p|w|u|a|d", "0x2000000|p|u|a|d", "0x2000000|p|w|a|d", "0x2000000|p|w|u|a|d|xd",
+        "0x2000000|p|w|u|a", "0x2000000|p|w|u|a|d|0x200000000000"}) {
+    const std::string edited =
+        fmt::format("{}write gpa={:#x} value={}\n{}{}", begin, kNestedPte, changed, flush, kUse);
+    add(cases, p, fmt::format("changed-to-{}", changed),
+        fmt::format("{}{}{}", edited, flush, kUse));
+    add(cases, p, fmt::format("changed-from-{}", changed),
+        fmt::format("{}write gpa={:#x} value=0x2000000|p|w|u|a|d\n{}{}", edited, kNestedPte, flush,
+                    kUse));
+  }
   add(cases, p, "given", std::string(kGuest) + "vm-enter\n" + kUse + nested_map(0x2000000) + kUse);
   add(cases, p, "another-asid", begin + nested_map(0x2400000) + "vm-enter vpid=2\n" + kUse);
   add(cases, p, "another-root",

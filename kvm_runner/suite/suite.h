@@ -23,6 +23,7 @@ Cases accessed_dirty(const Paging& p);
 Cases large_pages(const Paging& p);
 Cases large_1g(const Paging& p);
 Cases invalidation(const Paging& p);
+Cases neighbours(const Paging& p);
 Cases unsync_tables(const Paging& p);
 Cases shared_tables(const Paging& p);
 Cases global_pages(const Paging& p);
@@ -52,6 +53,9 @@ Cases new_vcpus(const Paging& p);
 Cases dirty_log(const Paging& p);
 Cases dirty_clear(const Paging& p);
 Cases dirty_ring(const Paging& p);
+
+// host_pages.cc
+Cases host_pages(const Paging& p);
 
 // nested.cc
 Cases nested_rights(const Paging& p);

@@ -160,6 +160,7 @@ Cases invalidation(const Paging& p) {
   const Way ways[] = {{"invlpg", "invlpg gva=0x40000000\n"},
                       {"cr3", "mov cr3=0x100000\n"},
                       {"pge", fmt::format("mov cr4={0}|pge\nmov cr4={0}\n", p.cr4)},
+                      {"other-root", "mov cr3=0x200000\nmov cr3=0x100000\n"},
                       {"nothing", ""}};
   struct Edit {
     const char* name;
@@ -179,13 +180,67 @@ Cases invalidation(const Paging& p) {
                                    "size=4\n",
                                    p.table(1), p.table(1) + 4)});
   }
+  // As an operating system would: with A and D as they were. Without A an MMU that follows the
+  // guest's tables drops what it had, whatever else has changed.
+  struct Value {
+    const char *name, *value;
+    bool of_wide;  // entries of eight bytes have it
+  };
+  for (const Value& v : {Value{"remap-kept", "0x9000|p|w|u|a|d", false},
+                         {"read-only-kept", "0x5000|p|u|a|d", false},
+                         {"supervisor-kept", "0x5000|p|w|a|d", false},
+                         {"not-accessed", "0x5000|p|w|u|d", false},
+                         {"clean", "0x5000|p|w|u|a", false},
+                         {"device", "0xfee00000|p|w|u|a|d", false},
+                         {"to-itself", "", false},
+                         {"no-execute", "0x5000|p|w|u|xd|a|d", true},
+                         {"reserved", "0x8000000005000|p|w|u|a|d", true}}) {
+    if (v.of_wide && !p.has_xd()) continue;
+    const std::string value = v.value[0] != 0 ? v.value : Paging::entry(p.table(1), "p|w|u|a|d");
+    edits.push_back({v.name, p.edit(1, kGva, value)});
+  }
   for (const Way& way : ways) {
     for (const Edit& edit : edits) {
       add_both_rings(cases, p, fmt::format("{}-{}", edit.name, way.name),
                      mapped + edit.text + way.text +
-                         "access read gva=0x40000000 cpl=$\naccess write gva=0x40000008 cpl=$\n");
+                         "access read gva=0x40000000 cpl=$\naccess write gva=0x40000008 cpl=$\n"
+                         "access fetch gva=0x40000010 cpl=$\n");
+    }
+    for (const Value& v : {Value{"other-device", "0xfee01000|p|w|u|a|d", false},
+                           Value{"memory", "0x5000|p|w|u|a|d", false},
+                           Value{"read-only-device", "0xfee00000|p|u|a|d", false},
+                           Value{"directory", "", false}, Value{"no-device", "0", false}}) {
+      const std::string value = v.value[0] != 0 ? v.value : Paging::entry(p.table(2), "p|w|u|a|d");
+      add_both_rings(cases, p, fmt::format("device-{}-{}", v.name, way.name),
+                     "map gva=0x40000000 gpa=0xfee00000\naccess write gva=0x40000000 cpl=$\n"
+                     "access read gva=0x40000000 cpl=$\n" +
+                         p.edit(1, kGva, value) + way.text +
+                         "access read gva=0x40000000 cpl=$\naccess write gva=0x40000000 cpl=$\n");
+    }
+    for (std::uint64_t quarter = 0; quarter < 4; ++quarter) {
+      const std::uint64_t gva = quarter << 30 | 0x201000;
+      const std::string read = fmt::format("access read gva={:#x} cpl=$\n", gva);
+      const bool by_invlpg = way.text.starts_with("invlpg");
+      add_both_rings(cases, p, fmt::format("quarter-{}-{}", quarter, way.name),
+                     fmt::format("map gva={:#x} gpa=0x5000\n", gva) + read +
+                         p.edit(1, gva, "0x9000|p|w|u|a") +
+                         (by_invlpg ? fmt::format("invlpg gva={:#x}\n", gva) : way.text) + read);
     }
   }
+  // One store of eight bytes over two entries that lead to tables: all of both, or a half of each.
+  const std::uint64_t next = kGva + (std::uint64_t{1} << p.shift(2));
+  const std::uint64_t at = p.table(2) + p.offset(2, kGva) + (p.entry_bytes == 8 ? 4 : 0);
+  const std::uint64_t low = p.entry_bytes == 8 ? 0 : kSpareTable | 0x27,
+                      high = (kSpareTable + 0x1000) | 0x27;
+  add_both_rings(
+      cases, p, "over-two-entries",
+      fmt::format("map gva={0:#x} gpa=0x5000\nmap gva={1:#x} gpa=0x6000\n"
+                  "access read gva={0:#x} cpl=$\naccess read gva={1:#x} cpl=$\n",
+                  kGva, next) +
+          p.store(kSpareTable, "0x9000|p|w|u") + p.store(kSpareTable + 0x1000, "0xa000|p|w|u") +
+          fmt::format("write gpa={:#x} value={:#x} size=8\nmov cr3=0x100000\n", at,
+                      high << 32 | low) +
+          fmt::format("access read gva={:#x} cpl=$\naccess read gva={:#x} cpl=$\n", next, kGva));
   add_both_rings(cases, p, "widening-needs-none",
                  "map gva=0x40000000 gpa=0x5000 pte=p|u\naccess read gva=0x40000000 cpl=$\n" +
                      p.edit(1, kGva, "0x5000|p|w|u") +
@@ -196,6 +251,42 @@ Cases invalidation(const Paging& p) {
   if (p.long_mode) {
     add_both_rings(cases, p, "non-canonical-invlpg",
                    mapped + "invlpg gva=0x8000000000000000\naccess read gva=0x40000000 cpl=$\n");
+  }
+  return cases;
+}
+
+// Entries beside the one that is used: whoever fills them in, too, has to see what each is.
+Cases neighbours(const Paging& p) {
+  Cases cases;
+  struct Value {
+    const char *name, *value;
+    bool of_wide;
+  };
+  for (const Value& v :
+       {Value{"fit", "0x6000|p|w|u|a|d", false}, Value{"not-accessed", "0x6000|p|w|u|d", false},
+        Value{"clean", "0x6000|p|w|u|a", false}, Value{"read-only", "0x6000|p|u|a|d", false},
+        Value{"supervisor", "0x6000|p|w|a|d", false}, Value{"not-present", "0x6000|w|u|a|d", false},
+        Value{"device", "0xfee00000|p|w|u|a|d", false}, Value{"the-table", "", false},
+        Value{"no-execute", "0x6000|p|w|u|xd|a|d", true},
+        Value{"reserved", "0x8000000006000|p|w|u|a|d", true}}) {
+    if (v.of_wide && !p.has_xd()) continue;
+    const std::string value = v.value[0] != 0 ? v.value : Paging::entry(p.table(1), "p|w|u|a|d");
+    for (const char* first : {"read", "write"}) {
+      for (const char* kind : {"read", "write", "fetch"}) {
+        add_both_rings(
+            cases, p, fmt::format("{}-{}-{}", v.name, first, kind),
+            "map gva=0x40000000 gpa=0x5000\n" + p.edit(1, kGva + 0x1000, value) +
+                fmt::format("access {} gva=0x40000000 cpl=$\naccess {} gva=0x40001000 cpl=$\n"
+                            "access write gva=0x40001008 cpl=$\n",
+                            first, kind));
+      }
+    }
+    add_both_rings(
+        cases, p, fmt::format("{}-logged", v.name),
+        "slot-flags slot=0 flags=log\ndirty-get slot=0\nmap gva=0x40000000 gpa=0x5000\n" +
+            p.edit(1, kGva + 0x1000, value) +
+            "dirty-get slot=0\naccess read gva=0x40000000 cpl=$\n"
+            "access write gva=0x40001000 cpl=$\ndirty-get slot=0\n");
   }
   return cases;
 }
@@ -233,8 +324,63 @@ Cases unsync_tables(const Paging& p) {
           edit_at(0x40400000 + p.offset(2, kGva), Paging::entry(kSpareTable)) +
           p.store(kSpareTable, "0x9000|p|w|u") +
           "invlpg gva=0x40000000\naccess read gva=0x40000000 cpl=$\n");
+  // A mapping of a table in use becomes writable, and is then edited through.
+  for (const char* pte : {"p|u|a", "p|w|u|a", "p|u|a|d", "p|w|a"}) {
+    for (const std::string way : {"invlpg gva=0x40400000\n", "mov cr3=0x100000\n"}) {
+      // The mapping's own table is the one that `map` took last.
+      const std::uint64_t table = p.table(1) + 0x1000;
+      add_both_rings(
+          cases, p, fmt::format("mapping-was-{}-{}", pte, way.substr(0, way.find(' '))),
+          fmt::format("map gva=0x40000000 gpa=0x5000\nmap gva=0x40400000 gpa={:#x} pte={}\n"
+                      "access read gva=0x40000000 cpl=0\naccess read gva=0x40400000 cpl=0\n",
+                      p.table(1), pte) +
+              p.store(table + p.offset(1, 0x4040'0000), Paging::entry(p.table(1), "p|w|u|a|d")) +
+              way + "access read gva=0x40400000 cpl=$\n" + edit +
+              "invlpg gva=0x40000000\naccess read gva=0x40000000 cpl=$\n" +
+              edit_at(0x40400000, "0xa000|p|w|u|a|d") +
+              "mov cr3=0x100000\naccess read gva=0x40000000 cpl=$\n",
+          "");
+    }
+  }
   return cases;
 }
+
+namespace {
+
+// A table is taken out, edited by stores that nobody traps any more, and put in elsewhere, where
+// there was nothing: no flush is due (SDM 3A §"Optional Invalidation"). The neighbour is touched
+// first, since what faults is looked up anew in any case.
+void add_returning_tables(Cases& cases, const Paging& p) {
+  for (unsigned above = 2; above <= (p.long_mode ? p.levels : 2); ++above) {
+    const std::uint64_t span = std::uint64_t{1} << p.shift(above), other = kGva + span;
+    const std::string table = Paging::entry(p.table(above - 1), "p|w|u|a"),
+                      gone = fmt::format("invlpg gva={0:#x}\ninvlpg gva={1:#x}\n", kGva,
+                                         kGva + 0x1000);
+    struct Edit {
+      const char *name, *value;
+    };
+    for (const Edit& edit : {Edit{"frame", "0x9000|p|w|u|a|d"}, Edit{"read-only", "0x6000|p|u|a|d"},
+                             Edit{"not-present", "0x0"}, Edit{"device", "0xfee00000|p|w|u|a|d"}}) {
+      const std::string change = p.edit(1, kGva + 0x1000, edit.value);
+      const std::string use = fmt::format(
+          "access read gva={:#x} cpl=$\naccess read gva={:#x} cpl=$\n"
+          "access write gva={:#x} cpl=$\n",
+          other, other + 0x1000, other + 0x1000);
+      // The first edit is announced, so that it is known to be one of a table that is in use.
+      const std::string head =
+          "map gva=0x40000000 gpa=0x5000\nmap gva=0x40001000 gpa=0x6000\n"
+          "access read gva=0x40000000 cpl=$\naccess write gva=0x40001000 cpl=$\n" +
+          p.edit(1, kGva, "0x7000|p|w|u|a|d");
+      add_both_rings(cases, p, fmt::format("level-{}-comes-back-{}", above - 1, edit.name),
+                     head + gone + p.edit(above, kGva, "0") + gone + change +
+                         p.edit(above, other, table) + use);
+      add_both_rings(cases, p, fmt::format("level-{}-comes-too-{}", above - 1, edit.name),
+                     head + gone + change + p.edit(above, other, table) + use);
+    }
+  }
+}
+
+}  // namespace
 
 Cases shared_tables(const Paging& p) {
   Cases cases;
@@ -261,6 +407,7 @@ Cases shared_tables(const Paging& p) {
       "access read gva=0x40000000 cpl=$\n" +
           p.edit(1, kGva, "0x6000|p|w|u") +
           "mov cr3=0x200000\nmov cr3=0x100000\naccess read gva=0x40000000 cpl=$\n");
+  add_returning_tables(cases, p);
   return cases;
 }
 
