@@ -56,7 +56,7 @@ Cases nested_rights(const Paging& p) {
         fmt::format("map gva=0x800000 gpa=0x800000\nwrite gpa={:#x} value={:#x}|{}\nvm-enter\n",
                     kNestedPool + 0x2020, kNestedPte, rights);
     add(cases, p, fmt::format("shared-table-{}", rights),
-        shared + kUse + kUseOther + kUse + kUseOther);
+        fmt::format("{0}{1}{2}{1}{2}", shared, kUse, kUseOther));
   }
   return cases;
 }
@@ -147,12 +147,13 @@ Cases nested_invalidation(const Paging& p) {
   for (const char* changed :
        {"0x2400000|p|w|u|a|d", "0x2000000|p|u|a|d", "0x2000000|p|w|a|d", "0x2000000|p|w|u|a|d|xd",
         "0x2000000|p|w|u|a", "0x2000000|p|w|u|a|d|0x200000000000"}) {
-    const std::string edit = fmt::format("write gpa={:#x} value={}\n", kNestedPte, changed);
+    const std::string edited =
+        fmt::format("{}write gpa={:#x} value={}\n{}{}", begin, kNestedPte, changed, flush, kUse);
     add(cases, p, fmt::format("changed-to-{}", changed),
-        begin + edit + flush + kUse + flush + kUse);
+        fmt::format("{}{}{}", edited, flush, kUse));
     add(cases, p, fmt::format("changed-from-{}", changed),
-        begin + edit + flush + kUse +
-            fmt::format("write gpa={:#x} value=0x2000000|p|w|u|a|d\n", kNestedPte) + flush + kUse);
+        fmt::format("{}write gpa={:#x} value=0x2000000|p|w|u|a|d\n{}{}", edited, kNestedPte, flush,
+                    kUse));
   }
   add(cases, p, "given", std::string(kGuest) + "vm-enter\n" + kUse + nested_map(0x2000000) + kUse);
   add(cases, p, "another-asid", begin + nested_map(0x2400000) + "vm-enter vpid=2\n" + kUse);
