@@ -274,17 +274,14 @@ bool in_page_zero(const DivergentStep& s) {
   return (wide ? gva : gva & 0xffff'ffff) < kvm::kPage;
 }
 
-// CR4.PSE of the step's vCPU has changed before.
+// Not every CR4 that some vCPU has had until now had the same PSE.
 bool pse_toggled(const DivergentStep& s) {
-  std::uint64_t pse = initial_registers(s.program.machine).cr4 & cr4::kPse;
+  const std::uint64_t pse = initial_registers(s.program.machine).cr4 & cr4::kPse;
   for (std::uint32_t i = 0; i < s.index; ++i) {
     const Op& op = op_of(s, i);
     const bool sets = (op.verb == Verb::kMov && op.reg() == Reg::kCr4) ||
                       (op.verb == Verb::kSregs && op.gives(Field::kCr4));
-    if (!sets || op.vcpu != op_of(s, s.index).vcpu ||
-        s.outcomes.steps[i].kind != OutcomeKind::kDone) {
-      continue;
-    }
+    if (!sets || s.outcomes.steps[i].kind != OutcomeKind::kDone) continue;
     if (((op.verb == Verb::kMov ? op.value : op.cr4) & cr4::kPse) != pse) return true;
   }
   return false;

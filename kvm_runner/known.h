@@ -80,7 +80,7 @@ struct KnownDeviation {
 //   sregs-pcide            1: an `sregs` after which CR4.PCIDE would be set outside IA-32e mode
 //   page-zero              1: the access begins in the first page of linear space
 //   pse36                  1: the machine has that feature
-//   pse-toggled            1: CR4.PSE of the step's vCPU has changed before
+//   pse-toggled            1: CR4.PSE of some vCPU has changed before
 //   pdpte-reserved         1: PAE: a PDPTE that the access goes by is present with a reserved bit;
 //                          some PDPTE that a write of a register would have in use
 //   pdpte-changed          1: PAE: a PDPTE that the access goes by is another than when this vCPU
