@@ -29,6 +29,11 @@ mistakes=(
   'cr3-load-without-sync|x86.c|/^static void kvm_invalidate_pcid(/,/^}/ s/kvm_make_request(KVM_REQ_MMU_SYNC, vcpu);/;/'
   'cr3-load-without-sync|mmu/mmu.c|/^void kvm_mmu_new_pgd(/,/^}/ s/kvm_make_request(KVM_REQ_MMU_SYNC, vcpu);/;/'
   'shared-table-any-access|mmu/mmu.c|/kvm_mmu_child_role(/,/^}/ s/\(role\.access = \)access;/\1ACC_ALL;/'
+  'links-unsynced-tables|mmu/paging_tmpl.h|/FNAME(fetch)(/,/^}/ s/if (sp->unsync_children &&/if (0 \&\&/'
+  'invlpg-keeps-device|mmu/paging_tmpl.h|/FNAME(invlpg)(/,/^}/ s/vcpu_clear_mmio_info(vcpu, gva);/;/'
+  'large-page-over-table|mmu/mmu.c|/^static void account_shadowed(/,/^}/ s/kvm_mmu_gfn_disallow_lpage(slot, gfn);/;/'
+  'large-page-over-table|mmu/mmu.c|/^static void unaccount_shadowed(/,/^}/ s/kvm_mmu_gfn_allow_lpage(slot, gfn);/;/'
+  'tdp-large-page-logged-as-one|mmu/mmu.c|/^static int fast_page_fault(/,/^}/ s/if (sp->role.level > PG_LEVEL_4K &&/if (0 \&\&/'
   'nested-vmrun-without-sync|svm/nested.c|/^static void nested_svm_transition_tlb_flush(/,/^}/ s/kvm_make_request(KVM_REQ_MMU_SYNC, vcpu);/;/'
   'nested-sync-keeps-rights|mmu/paging_tmpl.h|/FNAME(sync_page)(/,/^}/ s/pte_access &= FNAME(gpte_access)(gpte);/;/'
 )

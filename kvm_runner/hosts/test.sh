@@ -68,7 +68,7 @@ step_power() {
     cp "$folder/$id"/*.ko "$own/hosts/linux/modules/"
     make_initrd "$build/asan/bin/twinwalk-agent" "$own/hosts/linux/modules" "$own/hosts/linux/initrd"
     variants=(npt=0)
-    [[ $id != nested-* ]] || variants=(npt=1)
+    [[ $id != nested-* && $id != tdp-* ]] || variants=(npt=1)
     [[ $id != whole ]] || variants=(npt=0 npt=1)
     for variant in "${variants[@]}"; do
       TWINWALK_BUILD_DIR=$own "$build/asan/bin/twinwalk" conform --subject kvm --host "qemu-svm:$variant" --mode 4-level --no-corpus >"$log.$id" 2>&1

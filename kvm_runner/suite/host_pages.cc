@@ -10,7 +10,8 @@ namespace {
 
 constexpr const char* kHuge = "host-pages=2M";
 constexpr std::uint64_t kAt = 0x1000'0000, kLarge = 0x20'0000, kSpareTable = 0x11'0000;
-constexpr const char* kSlot = "slot-add slot=1 gpa=0x10000000 pages=1024 hva=0x7f0000800000\n";
+// Behind the memory of slot 0, which has its own 2M pages at its beginning.
+constexpr const char* kSlot = "slot-add slot=1 gpa=0x10000000 pages=1024 hva=0x7f0010000000\n";
 constexpr const char* kGet = "dirty-get slot=1\n";
 
 // Large guest pages for the 4M from `gva`.
@@ -78,10 +79,10 @@ void add_host_events(Cases& cases, const Paging& p, const std::string& map) {
     const char *name, *fields;
   };
   for (const Range& range :
-       {Range{"first", "hva=0x7f0000800000"}, Range{"inner", "hva=0x7f0000803000"},
-        Range{"last", "hva=0x7f00009ff000"}, Range{"border", "hva=0x7f00009ff000 pages=2"},
-        Range{"one-whole", "hva=0x7f0000800000 pages=512"},
-        Range{"both-whole", "hva=0x7f0000800000 pages=1024"}}) {
+       {Range{"first", "hva=0x7f0010000000"}, Range{"inner", "hva=0x7f0010003000"},
+        Range{"last", "hva=0x7f00101ff000"}, Range{"border", "hva=0x7f00101ff000 pages=2"},
+        Range{"one-whole", "hva=0x7f0010000000 pages=512"},
+        Range{"both-whole", "hva=0x7f0010000000 pages=1024"}}) {
     for (const std::string verb : {"invalidate", "remap", "protect"}) {
       const char* const rest = verb == "protect" ? " writable=0" : "";
       add_both_rings(cases, p, fmt::format("{}-{}", verb, range.name),
@@ -90,11 +91,11 @@ void add_host_events(Cases& cases, const Paging& p, const std::string& map) {
   }
   add_both_rings(
       cases, p, "split-and-collapsed",
-      begin + "huge-split hva=0x7f0000800000\n" + use + "huge-collapse hva=0x7f0000800000\n" + use,
+      begin + "huge-split hva=0x7f0010000000\n" + use + "huge-collapse hva=0x7f0010000000\n" + use,
       kHuge);
   add_both_rings(
       cases, p, "collapsed-after-a-hole",
-      begin + "invalidate hva=0x7f0000803000\n" + use + "huge-collapse hva=0x7f0000800000\n" + use,
+      begin + "invalidate hva=0x7f0010003000\n" + use + "huge-collapse hva=0x7f0010000000\n" + use,
       kHuge);
 }
 
@@ -105,13 +106,14 @@ void add_slots(Cases& cases, const Paging& p, const std::string& map) {
     return fmt::format("slot-add slot={} gpa={:#x} pages={} hva={:#x}\n", id, gpa, pages,
                        kHvaBase + offset);
   };
-  add_both_rings(cases, p, "slot-ends-inside", slot(1, kAt, 256, 0x80'0000) + map + use, kHuge);
+  add_both_rings(cases, p, "slot-ends-inside", slot(1, kAt, 256, 0x1000'0000) + map + use, kHuge);
   add_both_rings(cases, p, "slot-begins-inside",
-                 slot(1, kAt + 0x10'0000, 512, 0x90'0000) + map + use, kHuge);
+                 slot(1, kAt + 0x10'0000, 512, 0x1010'0000) + map + use, kHuge);
   add_both_rings(
       cases, p, "two-slots-in-one-page",
-      slot(1, kAt, 256, 0x80'0000) + slot(2, kAt + 0x10'0000, 512, 0xd0'0000) + map + use, kHuge);
-  add_both_rings(cases, p, "slot-askew", slot(1, kAt, 1024, 0x80'1000) + map + use, kHuge);
+      slot(1, kAt, 256, 0x1000'0000) + slot(2, kAt + 0x10'0000, 512, 0x1050'0000) + map + use,
+      kHuge);
+  add_both_rings(cases, p, "slot-askew", slot(1, kAt, 1024, 0x1000'1000) + map + use, kHuge);
   const std::string begin = kSlot + map + use;
   add_both_rings(cases, p, "slot-deleted", begin + "slot-delete slot=1\n" + use, kHuge);
   add_both_rings(cases, p, "slot-moved", begin + "slot-move slot=1 gpa=0x10200000\n" + use, kHuge);
@@ -122,7 +124,7 @@ void add_slots(Cases& cases, const Paging& p, const std::string& map) {
 
 // A page inside a large one becomes a table, and is edited through the large one.
 void add_tables(Cases& cases, const Paging& p) {
-  const std::uint64_t user = 0x4000'0000, table = 0x80'3000;
+  const std::uint64_t user = 0x4000'0000, table = 0x40'3000;
   for (unsigned level = 1; level <= (p.mode == Mode::kPae ? 2 : p.levels - 1); ++level) {
     // The table's entry for `user`, and of a directory the table that it leads to at first.
     const std::string old_value = level == 1 ? "0x5000|p|w|u" : Paging::entry(kSpareTable),
@@ -130,9 +132,9 @@ void add_tables(Cases& cases, const Paging& p) {
     const std::uint64_t entry = p.offset(level, user);
     const std::string edit =
         fmt::format("access write gva={:#x} value={} size={} cpl=$\n",
-                    kAt + (table - 0x80'0000) + entry, new_value, p.entry_bytes);
-    std::string begin = map_large(p, kAt, 0x80'0000) + touch("write", {0x3000, 0x4000});
-    begin += fmt::format("map gva={:#x} gpa=0x5000\n", user);
+                    kAt + (table - 0x40'0000) + entry, new_value, p.entry_bytes);
+    std::string begin = fmt::format("map gva={:#x} gpa=0x5000\n", user);
+    begin += map_large(p, kAt, 0x40'0000) + touch("write", {0x3000, 0x4000});
     for (unsigned below = level; below > 1; --below) {
       const std::uint64_t at = kSpareTable + (level - below) * 0x1000;
       begin += p.store(at + p.offset(below - 1, user),

@@ -255,7 +255,8 @@ Cases invalidation(const Paging& p) {
   return cases;
 }
 
-// Entries beside the one that is used: whoever fills them in, too, has to see what each is.
+// Entries beside the one that is used: whoever fills them in, too, has to see what each is. The
+// host has the frame already, or there is nothing that could be filled in without waiting for it.
 Cases neighbours(const Paging& p) {
   Cases cases;
   struct Value {
@@ -274,7 +275,8 @@ Cases neighbours(const Paging& p) {
     if (v.of_wide && !p.has_xd()) continue;
     const std::string value = v.value[0] != 0 ? v.value : Paging::entry(p.table(1), "p|w|u|a|d");
     const std::string begin = (v.without_nxe ? fmt::format("mov efer={}\n", p.efer) : "") +
-                              "map gva=0x40000000 gpa=0x5000\n" + p.edit(1, kGva + 0x1000, value);
+                              "write gpa=0x6000 value=0x77\nmap gva=0x40000000 gpa=0x5000\n" +
+                              p.edit(1, kGva + 0x1000, value);
     for (const char* first : {"read", "write"}) {
       for (const char* kind : {"read", "write", "fetch"}) {
         add_both_rings(
