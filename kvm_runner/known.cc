@@ -227,19 +227,24 @@ bool after_access(const DivergentStep& s, Holds holds) {
   return false;
 }
 
-// The same, but for faults there that came between, one at least.
+// The same, but for faults there that came between, one at least. A read-modify-write that must not
+// store may have loaded before its fault.
 bool kept_over_fault(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
   const std::uint64_t page = op.gva / kvm::kPage;
+  constexpr std::uint64_t kDenied = pfec::kP | pfec::kW;
   bool fault = false;
   for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
     const Op& earlier = op_of(s, i);
     if (earlier.vcpu != op.vcpu) continue;
     if (drops(earlier, page)) return false;
     if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
-    const OutcomeKind kind = s.outcomes.steps[i].kind;
-    if (completes(kind)) return fault;
-    fault |= kind == OutcomeKind::kPageFault;
+    const Outcome& outcome = s.outcomes.steps[i];
+    if (completes(outcome.kind)) return fault;
+    if (outcome.kind != OutcomeKind::kPageFault) continue;
+    fault = true;
+    if (earlier.access() == AccessKind::kRmw && (outcome.error_code & kDenied) == kDenied)
+      return true;
   }
   return false;
 }
