@@ -30,6 +30,7 @@ class FetchLender {
 
   void reset() {
     remembered_ = 0;
+    shared_ = false;
     devices_.clear();
   }
 
@@ -61,6 +62,21 @@ class FetchLender {
     }
   }
 
+  // From now on a page may be led to by what another one has led to: the processor shares what it
+  // knows of a table among all addresses that the table serves, and some of that may be old.
+  void share_landings() { shared_ = true; }
+
+  // fn(key) for every place that the byte at gva may be led to so.
+  template <class Fn>
+  void each_shared_landing(std::uint64_t gva, Fn fn) const {
+    const std::size_t count = shared_ ? std::min<std::size_t>(remembered_, kMost) : 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Landing& l = landings_[i];
+      if (gva / kPage - l.gva_page < l.pages) continue;
+      fn((l.key_page + (gva / kPage & (l.pages - 1))) * kPage + gva % kPage);
+    }
+  }
+
   // Chooses the words for a fetch of the aligned word at gva: the one that today's tables lead to
   // (kNoKey: none) and those remembered. `original(key, word)` gives what is there, or false if
   // that word must stay. False if one of them cannot be lent: what it holds would be run.
@@ -79,6 +95,7 @@ class FetchLender {
     };
     bool lent_all = today == kNoKey || add(today);
     each_landing(gva, [&](std::uint64_t key) { lent_all = lent_all && add(key); });
+    if (lent_all) each_shared_landing(gva, [&](std::uint64_t key) { static_cast<void>(add(key)); });
     return lent_all;
   }
 
@@ -120,6 +137,7 @@ class FetchLender {
   };
   std::array<Landing, kMost> landings_{};
   std::size_t remembered_ = 0;
+  bool shared_ = false;
   std::vector<std::uint64_t> devices_;  // pages of linear addresses
   std::vector<Lent> lent_;
 };

@@ -17,6 +17,7 @@
 #include "kvm_runner/nested/nested_history.h"
 #include "kvm_runner/pdpte_history.h"
 #include "kvm_runner/step_limits.h"
+#include "kvm_runner/torn_stores.h"
 
 namespace twinwalk {
 namespace {
@@ -70,7 +71,8 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "device-remembered",
                                        "denied-store",
                                        "et-clear",
-                                       "kept-over-fault"};
+                                       "kept-over-fault",
+                                       "torn-table-word"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
 constexpr std::uint64_t kSoftwareBits = 0x7ff0'0000'0000'0000;
@@ -272,17 +274,14 @@ bool in_page_zero(const DivergentStep& s) {
   return (wide ? gva : gva & 0xffff'ffff) < kvm::kPage;
 }
 
-// CR4.PSE of the step's vCPU has changed before.
+// Not every CR4 that some vCPU has had until now had the same PSE.
 bool pse_toggled(const DivergentStep& s) {
-  std::uint64_t pse = initial_registers(s.program.machine).cr4 & cr4::kPse;
+  const std::uint64_t pse = initial_registers(s.program.machine).cr4 & cr4::kPse;
   for (std::uint32_t i = 0; i < s.index; ++i) {
     const Op& op = op_of(s, i);
     const bool sets = (op.verb == Verb::kMov && op.reg() == Reg::kCr4) ||
                       (op.verb == Verb::kSregs && op.gives(Field::kCr4));
-    if (!sets || op.vcpu != op_of(s, s.index).vcpu ||
-        s.outcomes.steps[i].kind != OutcomeKind::kDone) {
-      continue;
-    }
+    if (!sets || s.outcomes.steps[i].kind != OutcomeKind::kDone) continue;
     if (((op.verb == Verb::kMov ? op.value : op.cr4) & cr4::kPse) != pse) return true;
   }
   return false;
@@ -305,14 +304,25 @@ bool number_behind(std::string_view text, std::string_view name, std::uint64_t& 
   return std::from_chars(first, text.data() + text.size(), number, 16).ec == std::errc();
 }
 
-// A path or value that differs in a word that an access of such a vCPU has left so.
-bool pdpte_trail(const DivergentStep& s) {
+// The gpa of the word in which path or value differ.
+bool differing_word(const DivergentStep& s, std::uint64_t& gpa) {
   const bool path = s.verdict.field == "path";
-  std::uint64_t gpa = 0;
   return (path || s.verdict.field == "value") &&
          number_behind(path ? s.verdict.got : s.verdict.allowed, path ? " at gpa=0x" : " gpa=0x",
-                       gpa) &&
-         pdptes_at(s).left_by_such(gpa);
+                       gpa);
+}
+
+// It differs in the word of a table that a store has left torn, or its walk meets one.
+bool torn_table_word(const DivergentStep& s) {
+  const kvm::TornStores torn(s.program, s.outcomes, s.index);
+  std::uint64_t gpa = 0;
+  return torn.met_on_the_way() || (differing_word(s, gpa) && torn.met_table_word(gpa));
+}
+
+// A path or value that differs in a word that an access of such a vCPU has left so.
+bool pdpte_trail(const DivergentStep& s) {
+  std::uint64_t gpa = 0;
+  return differing_word(s, gpa) && pdptes_at(s).left_by_such(gpa);
 }
 
 // Path or value differ in bit A of one of the vCPU's PDPTEs, and in nothing else.
@@ -548,6 +558,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "after-upper-g") return flag(after_upper_g(s));
   if (name == "device-remembered") return flag(device_remembered(s));
   if (name == "denied-store") return flag(denies_store(s.verdict));
+  if (name == "torn-table-word") return access ? flag(torn_table_word(s)) : "0";
   if (name == "kept-over-fault") return flag(kept_over_fault(s));
   if (name == "et-clear") return flag(et_clear(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));

@@ -70,6 +70,9 @@ struct KnownDeviation {
 //   device-remembered      1: the same of one that came to the device's page where this one came to
 //   kept-over-fault        1: an access of this vCPU to the page completed before, then one or more
 //                          had a fault, and nothing else has invalidated what the first found
+//   torn-table-word        1: a word of a table, in which a store began that had a fault in the
+//   next
+//                          page, is what path or value differ in, or the walk meets it
 //   denied-store           1: a #PF with P and W and without RSVD was allowed
 //   et-clear               1: a `get` of CR0 gave what an `sregs` set, without ET, and that is all
 //                          that is wrong with it
@@ -77,7 +80,7 @@ struct KnownDeviation {
 //   sregs-pcide            1: an `sregs` after which CR4.PCIDE would be set outside IA-32e mode
 //   page-zero              1: the access begins in the first page of linear space
 //   pse36                  1: the machine has that feature
-//   pse-toggled            1: CR4.PSE of the step's vCPU has changed before
+//   pse-toggled            1: CR4.PSE of some vCPU has changed before
 //   pdpte-reserved         1: PAE: a PDPTE that the access goes by is present with a reserved bit;
 //                          some PDPTE that a write of a register would have in use
 //   pdpte-changed          1: PAE: a PDPTE that the access goes by is another than when this vCPU

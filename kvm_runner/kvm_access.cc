@@ -59,6 +59,15 @@ bool has_arrived(const StubExit& exit, std::uint64_t gva, bool nested) {
 
 }  // namespace
 
+// Whether the word differs by that store, which lies within it, and by nothing else.
+bool KvmSubject::holds_store(const Op& op, const Candidate& candidate) {
+  const unsigned shift = 8 * static_cast<unsigned>(candidate.offset & 7);
+  const std::uint64_t mask =
+      (op.size == 8 ? ~std::uint64_t{0} : bit(8 * static_cast<unsigned>(op.size)) - 1) << shift;
+  const std::uint64_t old = op.access() == AccessKind::kRmw ? candidate.before >> shift : 0;
+  return candidate.after == ((candidate.before & ~mask) | (((old + op.value) << shift) & mask));
+}
+
 // 32-bit code reaches eight bytes at once by MMX registers alone.
 bool KvmSubject::lacks_eight_bytes(const Op& op, const Registers& now) {
   return op.size == 8 && is_legacy(now) && (now.cr0 & (cr0::kEm | cr0::kTs)) != 0;
@@ -184,7 +193,7 @@ void KvmSubject::conclude_access(const Op& op, const Halves& halves,
   out.kind = OutcomeKind::kOk;
   if (op.access() != AccessKind::kWrite)
     out.value = extract(exit.rax, 0, static_cast<unsigned>(op.size));
-  if (stores(op.access())) note_landings(halves, candidates, out);
+  if (stores(op.access())) note_landings(op, halves, candidates, out);
 }
 
 // Where a store may land: by today's tables, and where the page led before.
@@ -198,15 +207,24 @@ void KvmSubject::collect_candidates(const Op& op, const Halves& halves,
       if (offset >= Backing::kSpan) return;  // a large page that is not all memory
       candidates.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7}), 0});
     });
+    if (!stores(op.access()) || halves.count != 1) continue;
+    lender_.each_shared_landing(half.gva, [&](std::uint64_t offset) {
+      const auto same = [&](const Candidate& c) { return c.half == i && c.offset == offset; };
+      const bool whole = (offset & 7) + op.size <= 8;
+      if (!whole || memory_.slots().gpa_of(offset) == kUnknownGpa || memory_.is_planted(offset) ||
+          std::any_of(candidates.begin(), candidates.end(), same))
+        return;
+      candidates.push_back({i, offset, memory_.trace_word(offset & ~std::uint64_t{7}), 0, true});
+    });
   }
 }
 
 // A store is seen where the word changed; a store of what was there already cannot be told from
-// none.
-void KvmSubject::note_landings(const Halves& halves, const std::vector<Candidate>& candidates,
-                               Outcome& out) {
+// none. A word that only another page has led to may be one of the walk's entries.
+void KvmSubject::note_landings(const Op& op, const Halves& halves,
+                               const std::vector<Candidate>& candidates, Outcome& out) {
   for (const Candidate& c : candidates) {
-    if (c.after == c.before) continue;
+    if (c.after == c.before || (c.shared && !holds_store(op, c))) continue;
     const GuestWalk& fresh = halves.half[c.half].walk;
     std::uint64_t today = 0;
     if (fresh.complete && memory_.offset_of(fresh.gpa, today) && today == c.offset) {

@@ -102,7 +102,7 @@ bool KvmSubject::plan(const Op& op, std::size_t index) {
 // Planting an entry of the runner's hides a word of the trace's: not before its time.
 bool KvmSubject::plan_root(unsigned vcpu, const Registers& r) {
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
-  if (memory_.has_planted(mode, root_of(r))) return true;
+  if (memory_.has_planted(mode, root_of(r))) return !never_walks(mode, root_of(r));
   return calls_.empty() && plant_for(vcpu, r);
 }
 

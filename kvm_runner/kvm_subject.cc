@@ -131,11 +131,18 @@ void KvmSubject::stop(Outcome& out, Complaint complaint, const std::string& text
   image_valid_ = false;
 }
 
+// A shadow MMU does not see what it does to tables, or what stores by a second memslot will do.
+bool KvmSubject::hides_edits(const Op& op) {
+  return (op.verb == Verb::kWrite && op.writer() == Writer::kHost) ||
+         op.verb == Verb::kInvalidate || op.verb == Verb::kSlotAdd;
+}
+
 void KvmSubject::step(const Op& op, Outcome& out) {
   const unsigned known_vcpu = op.vcpu < machine_.vcpus ? op.vcpu : 0;
   const SkipReason reason = why_not(op, machine_, registers_[known_vcpu], host_);
   if (reason != SkipReason::kNone) return skip(out, reason);
   if (nested()) return nested_step(op, out);
+  if (host_.shadows() && hides_edits(op)) lender_.share_landings();
   switch (op.verb) {
     case Verb::kMov:
       return mov(op, out);
@@ -190,11 +197,15 @@ bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
   if (mode == Mode::kPae) {
     if (host_.shadows() && !directories_are_memory(root)) return false;
   }
-  // The walk to the runner's own pages is one of stores there, whether A is set or not, and never
-  // ends.
-  const Slot* slot = mode != Mode::kNone ? memory_.slots().find(root) : nullptr;
-  if (host_.sets_a_in_pdptes() && slot != nullptr && slot->read_only) return false;
+  if (never_walks(mode, root)) return false;
   return memory_.plant(mode, root);
+}
+
+// The walk to the runner's own pages is one of stores there, whether A is set or not, and in a
+// read-only memslot it never ends.
+bool KvmSubject::never_walks(Mode mode, std::uint64_t root) const {
+  const Slot* slot = mode != Mode::kNone ? memory_.slots().find(root) : nullptr;
+  return host_.sets_a_in_pdptes() && slot != nullptr && slot->read_only;
 }
 
 // To KVM's shadow MMU each PDPTE is a root, and a root without memory shuts the guest down.

@@ -60,6 +60,7 @@ class KvmSubject final : public VmSubject {
   struct Candidate {  // where a store may land
     unsigned half = 0;
     std::uint64_t offset = 0, before = 0, after = 0;  // position in hva space; the word there
+    bool shared = false;                              // another page has led there
   };
   struct Planned {  // a step of a batch
     std::size_t step = 0;
@@ -113,7 +114,9 @@ class KvmSubject final : public VmSubject {
   // Some table of the walk is in a read-only memslot.
   bool goes_by_read_only(const GuestWalk& walk) const;
   void collect_candidates(const Op& op, const Halves& halves, std::vector<Candidate>& candidates);
-  void note_landings(const Halves& halves, const std::vector<Candidate>& candidates, Outcome& out);
+  static bool holds_store(const Op& op, const Candidate& candidate);
+  void note_landings(const Op& op, const Halves& halves, const std::vector<Candidate>& candidates,
+                     Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Op& op, const Half& half);
 
@@ -167,6 +170,8 @@ class KvmSubject final : public VmSubject {
 
   Registers& registers(const Op& op) { return registers_[op.vcpu]; }
   bool plant_for(unsigned vcpu, const Registers& r);
+  static bool hides_edits(const Op& op);
+  bool never_walks(Mode mode, std::uint64_t root) const;
   GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
   bool directories_can_be_loaded(std::uint64_t root) const;

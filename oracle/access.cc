@@ -42,15 +42,18 @@ bool due_in_read_only(const MachineState& state, const Walk& w, bool store) {
 }
 
 // A load from an entry of its own path sees the A and D that the walk has just set there.
-std::uint64_t with_own_bits(const MachineState& state, const FreshAccess& f, unsigned entry_bytes,
-                            const Loaded& load, bool store, std::uint64_t value) {
+void see_own_bits(const MachineState& state, unsigned entry_bytes, const Loaded& load, bool store,
+                  FreshAccess& f) {
+  std::uint64_t sure = f.value;
   for (unsigned i = 0; i < f.parts; ++i) {
     const Walk& w = f.part[i].walk;
-    for (unsigned s = 0; s < w.count; ++s)
-      value =
-          with_set_bits(state, load, w.entry_gpa[s], entry_bytes, owed_bits(w, s, store), value);
+    for (unsigned s = 0; s < w.count; ++s) {
+      const std::uint64_t at = w.entry_gpa[s], bits = owed_bits(w, s, store);
+      f.value = with_set_bits(state, load, at, entry_bytes, bits, f.value);
+      if (state.is_writable(at)) sure = with_set_bits(state, load, at, entry_bytes, bits, sure);
+    }
   }
-  return value;
+  f.doubtful = f.value & ~sure;
 }
 
 // The access by the walks of its parts, none of which faults.
@@ -79,8 +82,8 @@ template <unsigned kParts>
     const unsigned bytes = byte_count(*c.query);
     out.value = state.load(gpa, kParts == 2 ? out.part[1].walk.gpa : 0, bytes);
     if (owed != 0)
-      out.value = with_own_bits(state, out, c.rules->mode->entry_bytes,
-                                {{gpa, out.part[1].walk.gpa}, bytes}, store, out.value);
+      see_own_bits(state, c.rules->mode->entry_bytes, {{gpa, out.part[1].walk.gpa}, bytes}, store,
+                   out);
   }
 }
 
@@ -146,7 +149,7 @@ void fresh_access(const MachineState& state, const AccessContext& c, FreshAccess
   out.kind = OutcomeKind::kOk;
   out.parts = out.which = 0;
   out.table_without_memory = out.table_read_only = out.anything_owed = false;
-  out.value = 0;
+  out.value = out.doubtful = 0;
   constexpr const PagingMode& kHot = kModes[kRow4Level];
   const PagingMode& mode = *c.rules->mode;
   const bool hot = &mode == &kHot;

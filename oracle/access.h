@@ -28,6 +28,7 @@ struct FreshAccess {
   bool table_read_only = false;         // A or D is due in a table in a read-only memslot
   bool anything_owed = false;           // the access completes, and some entry still lacks A or D
   std::uint64_t value = 0;              // kOk: what a load, fetch or RMW sees
+  std::uint64_t doubtful = 0;           // A and D among it that are due in a read-only memslot
   AccessPart part[2];
 };
 

@@ -304,6 +304,25 @@ TEST_P(Access, TableWithoutMemoryIsUnspecified) {
             VerdictKind::kDiverge);
 }
 
+TEST_P(Access, WhatAReadOnlyTableShowsOfItsOwnAccessedBitIsUnspecified) {
+  const std::uint64_t rom = std::uint64_t{1} << 32, entry = Testbed::entry_gpa(kGva, 1);
+  Op add;
+  add.verb = Verb::kSlotAdd;
+  add.slot = 1, add.gpa = rom, add.pages = 1, add.hva = kHvaBase + Testbed::kPt,
+  add.flags = slot_flag::kReadOnly;
+  expect_agree(bed.step(add, Outcome{}));
+  bed.spec.write_word(Testbed::entry_gpa(kGva, 2), rom | kPwua);
+  bed.spec.write_word(entry, rom | kPwu);  // the page is its own table
+  const std::uint64_t gva = (kGva & ~std::uint64_t{0xfff}) + entry % 0x1000;
+  for (const std::uint64_t flags : {kPwu, kPwua, kPwu | pte::kG}) {
+    Outcome got = bed.fresh(AccessKind::kRead, gva);
+    got.value = rom | flags;
+    bed.fill_path(gva, got.path[0]);
+    EXPECT_EQ(bed.access(AccessKind::kRead, gva, got).kind,
+              (flags & pte::kG) ? VerdictKind::kDiverge : VerdictKind::kUnspecified);
+  }
+}
+
 TEST_P(Access, LoadOfAnEntryOfItsOwnPathSeesTheAccessedBit) {
   // Root entry 511 refers to the root: the last page of the address space is the root table.
   const std::uint64_t entry = Testbed::kRoot + 511 * 8;

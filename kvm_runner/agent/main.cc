@@ -26,6 +26,7 @@
 #include "kvm_runner/agent/kernel_module.h"
 #include "kvm_runner/agent/mmu_stats.h"
 #include "kvm_runner/agent/mmu_watch.h"
+#include "kvm_runner/agent/module_options.h"
 #include "kvm_runner/remote/answer.h"
 #include "kvm_runner/subjects.h"
 
@@ -35,9 +36,12 @@ namespace {
 // A subject whose host's kernel is watched while it runs.
 class WatchedSubject final : public Subject {
  public:
-  explicit WatchedSubject(std::unique_ptr<VmSubject> subject) : subject_(std::move(subject)) {}
+  // `options`: nullptr where the kernel is not ours to change.
+  WatchedSubject(std::unique_ptr<VmSubject> subject, ModuleOptions* options)
+      : subject_(std::move(subject)), options_(options) {}
   const SubjectInfo& info() const override { return subject_->info(); }
   void run(const Program& program, OutcomeStream& out) override {
+    if (options_ != nullptr) options_->set(program.machine.options);
     subject_->run(program, out);
     const std::string complaint = log_.take_complaint();
     if (complaint.empty() || out.steps.empty()) return;
@@ -51,11 +55,13 @@ class WatchedSubject final : public Subject {
 
  private:
   std::unique_ptr<VmSubject> subject_;
+  ModuleOptions* options_;
   KernelLog log_;
 };
 
 class LinuxHost final : public remote::FarEnd {
  public:
+  explicit LinuxHost(bool alone) : alone_(alone) {}
   Subject* subject() override {
     if (subject_ == nullptr) open();
     return subject_.get();
@@ -119,12 +125,14 @@ class LinuxHost final : public remote::FarEnd {
     auto subject = make_kvm_subject(why, driving_);
     if (subject != nullptr) {
       if (watched_) subject->set_watcher(&stats_);
-      subject_ = std::make_unique<WatchedSubject>(std::move(subject));
+      subject_ = std::make_unique<WatchedSubject>(std::move(subject), alone_ ? &options_ : nullptr);
     } else if (why_.empty()) {
       why_ = why;
     }
   }
 
+  bool alone_;  // nobody else uses this kernel
+  ModuleOptions options_;
   MmuWatch watch_;
   MmuStats stats_{watch_.map()};
   bool watched_ = false;
@@ -194,7 +202,7 @@ void press_power_button_of_bochs() {
 int serve_host() {
   mount_all();
   load_common_modules();
-  LinuxHost host;
+  LinuxHost host(true);
   const std::string port = word_of_command_line("twinwalk.port");
   if (port.find("/vport") != port.npos) load_port_modules();
   const int fd = open_port(port.empty() ? "/dev/ttyS1" : port);
@@ -211,7 +219,7 @@ int serve_host() {
 }
 
 int serve_pipes() {
-  LinuxHost host;
+  LinuxHost host(false);
   remote::LineChannel channel(STDIN_FILENO, STDOUT_FILENO);
   remote::serve(host, channel);
   return 0;

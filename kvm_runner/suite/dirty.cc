@@ -25,6 +25,19 @@ Cases logged_stores(const Paging& p, std::string_view machine) {
       cases, p, "switched-on-later",
       head + "slot-flags slot=1 flags=0\n" + store + "slot-flags slot=1 flags=log\n" + store + get,
       machine);
+  // All of a slot, its first page and its last, and what lies beside it.
+  std::string maps, all;
+  for (std::uint64_t page = 0x0fff'f000; page <= 0x1000'4000; page += 0x1000) {
+    maps += fmt::format("map gva={0:#x} gpa={0:#x}\n", page);
+    all += fmt::format("access write gva={:#x} cpl=$\n", page);
+  }
+  const std::string beside =
+      "slot-add slot=2 gpa=0xffff000 pages=1 hva=0x7f0000900000\n"
+      "slot-add slot=3 gpa=0x10004000 pages=1 hva=0x7f0000901000\n";
+  add_both_rings(cases, p, "every-page",
+                 head + maps + beside + "slot-flags slot=1 flags=0\n" + all +
+                     "slot-flags slot=1 flags=log\n" + all + get + all + get + get,
+                 machine);
   if (!p.off()) {
     add_both_rings(cases, p, "tables-are-memory",
                    "slot-add slot=1 gpa=0x20000000 pages=4 hva=0x7f0000800000 flags=log\nmap "

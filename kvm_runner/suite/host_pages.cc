@@ -32,23 +32,24 @@ std::string touch(std::string_view kind, std::initializer_list<std::uint64_t> of
 void add_logs(Cases& cases, const Paging& p, const std::string& map) {
   const std::string on = "slot-flags slot=1 flags=log\n", off = "slot-flags slot=1 flags=0\n";
   const std::string begin = kSlot + map;
-  for (const std::string kind : {"", "manual-clear", "manual-clear|initially-set", "dirty-ring"}) {
+  for (const std::string kind : {"", "eager-split", "manual-clear", "manual-clear|initially-set",
+                                 "manual-clear|initially-set|eager-split", "dirty-ring"}) {
     const std::string machine = kind.empty() ? kHuge : fmt::format("{} options={}", kHuge, kind);
     const std::string name = kind.empty() ? "log" : kind;
     const std::string get = kGet;
-    add_both_rings(cases, p, name + "-after-stores",
-                   begin + touch("write", {0x3000, 0x203000}) + on +
-                       touch("write", {0x4000, 0x1ff000, 0x200000, 0x3ff000}) + get +
-                       touch("write", {0x4000, 0x5000, 0x3ff000}) + get +
-                       touch("read", {0x3000, 0x6000}) + off + touch("write", {0x6000}) + on +
-                       touch("write", {0x6000, 0x7000}) + get,
-                   machine);
-    add_both_rings(cases, p, name + "-after-loads",
-                   begin + touch("read", {0x3000, 0x3fe000}) + on +
-                       touch("read", {0x4000, 0x203000}) +
-                       touch("write", {0x5000, 0x6000, 0x3ff000}) + get +
-                       touch("write", {0x6000, 0x7000}) + get,
-                   machine);
+    add_both_rings(
+        cases, p, name + "-after-stores",
+        joined({begin, touch("write", {0x3000, 0x203000}), on,
+                touch("write", {0x4000, 0x1ff000, 0x200000, 0x3ff000}), get,
+                touch("write", {0x4000, 0x5000, 0x3ff000}), get, touch("read", {0x3000, 0x6000}),
+                off, touch("write", {0x6000}), on, touch("write", {0x6000, 0x7000}), get}),
+        machine);
+    add_both_rings(
+        cases, p, name + "-after-loads",
+        joined({begin, touch("read", {0x3000, 0x3fe000}), on, touch("read", {0x4000, 0x203000}),
+                touch("write", {0x5000, 0x6000, 0x3ff000}), get, touch("write", {0x6000, 0x7000}),
+                get}),
+        machine);
     if (!kind.starts_with("manual-clear")) continue;
     struct Range {
       std::uint64_t first, pages;
@@ -61,8 +62,8 @@ void add_logs(Cases& cases, const Paging& p, const std::string& map) {
       const std::string clear = fmt::format("dirty-clear slot=1 gpa={:#x} pages={}\n",
                                             kAt + 0x1000 * range.first, range.pages);
       add_both_rings(cases, p, fmt::format("{}-{}-and-{}", kind, range.first, range.pages),
-                     begin + touch("write", {0x3000, 0x203000}) + on + get + clear + stores + get +
-                         clear + stores + get,
+                     joined({begin, touch("write", {0x3000, 0x203000}), on, get, clear, stores, get,
+                             clear, stores, get}),
                      machine);
     }
   }
@@ -138,36 +139,40 @@ void add_tables(Cases& cases, const Paging& p) {
                        below == 2 ? "0x5000|p|w|u" : Paging::entry(at + 0x1000));
     }
     begin += p.store(table + entry, old_value) + p.edit(level + 1, user, Paging::entry(table));
-    const std::string use = fmt::format("access read gva={:#x} cpl=$\n", user);
+    const std::string use = fmt::format("access read gva={:#x} cpl=$\n", user),
+                      invlpg = fmt::format("invlpg gva={:#x}\n", user);
     add_both_rings(cases, p, fmt::format("level-{}-table-and-invlpg", level),
-                   begin + use + edit + fmt::format("invlpg gva={:#x}\n", user) + use + edit + use,
-                   kHuge);
+                   joined({begin, use, edit, invlpg, use, edit, use}), kHuge);
     add_both_rings(cases, p, fmt::format("level-{}-table-and-cr3", level),
-                   begin + use + edit + "mov cr3=0x100000\n" + use, kHuge);
+                   joined({begin, use, edit, "mov cr3=0x100000\n", use}), kHuge);
     add_both_rings(cases, p, fmt::format("level-{}-table-no-more", level),
-                   begin + use + p.edit(level + 1, user, "0") +
-                       fmt::format("invlpg gva={:#x}\n", user) + use +
-                       touch("write", {0x3000, 0x5000, 0x3000}) + touch("read", {0x3000}),
+                   joined({begin, use, p.edit(level + 1, user, "0"), invlpg, use,
+                           touch("write", {0x3000, 0x5000, 0x3000}), touch("read", {0x3000})}),
                    kHuge);
   }
 }
 
 void add_rights(Cases& cases, const Paging& p) {
-  for (const char* leaf : {"p", "p|w", "p|u", "p|w|u"}) {
-    std::string text =
-        fmt::format("{}map gva={:#x} gpa={:#x} size=2M pte={}\n", kSlot, kAt, kAt, leaf);
-    const auto use = [&text](std::uint64_t gva) {
-      for (const int cpl : {3, 0}) {
-        for (const char* kind : {"read", "write", "fetch"})
-          text += fmt::format("access {} gva={:#x} cpl={}\n", kind, gva, cpl);
-      }
-    };
-    use(kAt + 0x3000);
-    text += "mov cr0=pe|et|ne|pg\n";
-    use(kAt + 0x4000);
-    text += "mov cr0=pe|et|ne|wp|pg\n";
-    use(kAt + 0x4000);
-    cases.push_back(text_case(p, fmt::format("rights-{}", leaf), text, kHuge));
+  const std::string options[] = {"", " options=nx-huge"};
+  for (const std::string& option : options) {
+    for (const char* leaf : {"p", "p|w", "p|u", "p|w|u"}) {
+      std::string text =
+          fmt::format("{}map gva={:#x} gpa={:#x} size=2M pte={}\n", kSlot, kAt, kAt, leaf);
+      const auto use = [&text](std::uint64_t gva) {
+        for (const int cpl : {3, 0}) {
+          for (const char* kind : {"read", "write", "fetch"})
+            text += fmt::format("access {} gva={:#x} cpl={}\n", kind, gva, cpl);
+        }
+      };
+      use(kAt + 0x3000);
+      text += "mov cr0=pe|et|ne|pg\n";
+      use(kAt + 0x4000);
+      text += "mov cr0=pe|et|ne|wp|pg\n";
+      use(kAt + 0x4000);
+      cases.push_back(text_case(p,
+                                fmt::format("rights-{}{}", leaf, option.empty() ? "" : "-nx-huge"),
+                                text, kHuge + option));
+    }
   }
 }
 

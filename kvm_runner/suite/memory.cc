@@ -97,6 +97,31 @@ Cases notifier(const Paging& p) {
         head + fmt::format("invalidate hva={:#x}\ninvlpg gva=0x5000\n", kHvaBase + p.table(1)) +
             use);
   }
+  std::string maps, loads, stores;
+  for (std::uint64_t page = 0x5000; page < 0xa000; page += 0x1000) {
+    maps += fmt::format("map gva={0:#x} gpa={0:#x}\n", page);
+    loads += fmt::format("access read gva={:#x} cpl=$\n", page);
+    stores += fmt::format("access write gva={:#x} cpl=$\n", page + 8);
+  }
+  struct Range {
+    const char *name, *fields;
+  };
+  struct Use {
+    const char* name;
+    const std::string& text;
+  };
+  for (const Range& range :
+       {Range{"inner", "hva=0x7f0000006000 pages=3"}, Range{"first", "hva=0x7f0000005000 pages=2"},
+        Range{"last", "hva=0x7f0000007000 pages=3"}}) {
+    for (const std::string verb : {"invalidate", "remap", "protect"}) {
+      const char* const rest = verb == "protect" ? " writable=0\n" : "\n";
+      for (const Use& use_before : {Use{"loads", loads}, Use{"stores", stores}}) {
+        add_both_rings(
+            cases, p, fmt::format("{}-{}-pages-after-{}", verb, range.name, use_before.name),
+            joined({maps, use_before.text, verb, " ", range.fields, rest, loads, stores, loads}));
+      }
+    }
+  }
   add_both_rings(cases, p, "zap-all", head + "zap-all\n" + use);
   return cases;
 }

@@ -54,6 +54,12 @@ void add_both_rings(Cases& cases, const Paging& paging, const std::string& name,
   }
 }
 
+std::string joined(std::initializer_list<std::string_view> parts) {
+  std::string text;
+  for (const std::string_view part : parts) text += part;
+  return text;
+}
+
 std::string every_kind(std::uint64_t gva, int cpl) {
   std::string text;
   for (const char* kind : {"read", "write", "fetch", "rmw"})

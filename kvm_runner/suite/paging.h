@@ -5,6 +5,7 @@
 // traces for every mode.
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,7 @@ ConformCase text_case(const Paging& paging, std::string name, std::string_view b
 // The same body for CPL 0 and CPL 3; `$` stands for the ring.
 void add_both_rings(Cases& cases, const Paging& paging, const std::string& name,
                     std::string_view body, std::string_view machine = "");
+std::string joined(std::initializer_list<std::string_view> parts);
 // One access of every kind.
 std::string every_kind(std::uint64_t gva, int cpl);
 

@@ -222,9 +222,9 @@ Cases invalidation(const Paging& p) {
       const std::string read = fmt::format("access read gva={:#x} cpl=$\n", gva);
       const bool by_invlpg = way.text.starts_with("invlpg");
       add_both_rings(cases, p, fmt::format("quarter-{}-{}", quarter, way.name),
-                     fmt::format("map gva={:#x} gpa=0x5000\n", gva) + read +
-                         p.edit(1, gva, "0x9000|p|w|u|a") +
-                         (by_invlpg ? fmt::format("invlpg gva={:#x}\n", gva) : way.text) + read);
+                     joined({fmt::format("map gva={:#x} gpa=0x5000\n", gva), read,
+                             p.edit(1, gva, "0x9000|p|w|u|a"),
+                             by_invlpg ? fmt::format("invlpg gva={:#x}\n", gva) : way.text, read}));
     }
   }
   // One store of eight bytes over two entries that lead to tables: all of both, or a half of each.
@@ -260,7 +260,7 @@ Cases neighbours(const Paging& p) {
   Cases cases;
   struct Value {
     const char *name, *value;
-    bool of_wide;
+    bool of_wide, without_nxe = false;
   };
   for (const Value& v :
        {Value{"fit", "0x6000|p|w|u|a|d", false}, Value{"not-accessed", "0x6000|p|w|u|d", false},
@@ -268,25 +268,26 @@ Cases neighbours(const Paging& p) {
         Value{"supervisor", "0x6000|p|w|a|d", false}, Value{"not-present", "0x6000|w|u|a|d", false},
         Value{"device", "0xfee00000|p|w|u|a|d", false}, Value{"the-table", "", false},
         Value{"no-execute", "0x6000|p|w|u|xd|a|d", true},
-        Value{"reserved", "0x8000000006000|p|w|u|a|d", true}}) {
+        Value{"reserved", "0x8000000006000|p|w|u|a|d", true},
+        Value{"bit-62", "0x4000000000006000|p|w|u|a|d", true},
+        Value{"xd-is-reserved", "0x6000|p|w|u|xd|a|d", true, true}}) {
     if (v.of_wide && !p.has_xd()) continue;
     const std::string value = v.value[0] != 0 ? v.value : Paging::entry(p.table(1), "p|w|u|a|d");
+    const std::string begin = (v.without_nxe ? fmt::format("mov efer={}\n", p.efer) : "") +
+                              "map gva=0x40000000 gpa=0x5000\n" + p.edit(1, kGva + 0x1000, value);
     for (const char* first : {"read", "write"}) {
       for (const char* kind : {"read", "write", "fetch"}) {
         add_both_rings(
             cases, p, fmt::format("{}-{}-{}", v.name, first, kind),
-            "map gva=0x40000000 gpa=0x5000\n" + p.edit(1, kGva + 0x1000, value) +
-                fmt::format("access {} gva=0x40000000 cpl=$\naccess {} gva=0x40001000 cpl=$\n"
-                            "access write gva=0x40001008 cpl=$\n",
-                            first, kind));
+            begin + fmt::format("access {} gva=0x40000000 cpl=$\naccess {} gva=0x40001000 cpl=$\n"
+                                "access write gva=0x40001008 cpl=$\n",
+                                first, kind));
       }
     }
-    add_both_rings(
-        cases, p, fmt::format("{}-logged", v.name),
-        "slot-flags slot=0 flags=log\ndirty-get slot=0\nmap gva=0x40000000 gpa=0x5000\n" +
-            p.edit(1, kGva + 0x1000, value) +
-            "dirty-get slot=0\naccess read gva=0x40000000 cpl=$\n"
-            "access write gva=0x40001000 cpl=$\ndirty-get slot=0\n");
+    add_both_rings(cases, p, fmt::format("{}-logged", v.name),
+                   "slot-flags slot=0 flags=log\ndirty-get slot=0\n" + begin +
+                       "dirty-get slot=0\naccess read gva=0x40000000 cpl=$\n"
+                       "access write gva=0x40001000 cpl=$\ndirty-get slot=0\n");
   }
   return cases;
 }
@@ -331,15 +332,15 @@ Cases unsync_tables(const Paging& p) {
       const std::uint64_t table = p.table(1) + 0x1000;
       add_both_rings(
           cases, p, fmt::format("mapping-was-{}-{}", pte, way.substr(0, way.find(' '))),
-          fmt::format("map gva=0x40000000 gpa=0x5000\nmap gva=0x40400000 gpa={:#x} pte={}\n"
-                      "access read gva=0x40000000 cpl=0\naccess read gva=0x40400000 cpl=0\n",
-                      p.table(1), pte) +
-              p.store(table + p.offset(1, 0x4040'0000), Paging::entry(p.table(1), "p|w|u|a|d")) +
-              way + "access read gva=0x40400000 cpl=$\n" + edit +
-              "invlpg gva=0x40000000\naccess read gva=0x40000000 cpl=$\n" +
-              edit_at(0x40400000, "0xa000|p|w|u|a|d") +
-              "mov cr3=0x100000\naccess read gva=0x40000000 cpl=$\n",
-          "");
+          joined(
+              {fmt::format("map gva=0x40000000 gpa=0x5000\nmap gva=0x40400000 gpa={:#x} pte={}\n"
+                           "access read gva=0x40000000 cpl=0\naccess read gva=0x40400000 cpl=0\n",
+                           p.table(1), pte),
+               p.store(table + p.offset(1, 0x4040'0000), Paging::entry(p.table(1), "p|w|u|a|d")),
+               way, "access read gva=0x40400000 cpl=$\n", edit,
+               "invlpg gva=0x40000000\naccess read gva=0x40000000 cpl=$\n",
+               edit_at(0x40400000, "0xa000|p|w|u|a|d"),
+               "mov cr3=0x100000\naccess read gva=0x40000000 cpl=$\n"}));
     }
   }
   return cases;
@@ -372,10 +373,10 @@ void add_returning_tables(Cases& cases, const Paging& p) {
           "access read gva=0x40000000 cpl=$\naccess write gva=0x40001000 cpl=$\n" +
           p.edit(1, kGva, "0x7000|p|w|u|a|d");
       add_both_rings(cases, p, fmt::format("level-{}-comes-back-{}", above - 1, edit.name),
-                     head + gone + p.edit(above, kGva, "0") + gone + change +
-                         p.edit(above, other, table) + use);
+                     joined({head, gone, p.edit(above, kGva, "0"), gone, change,
+                             p.edit(above, other, table), use}));
       add_both_rings(cases, p, fmt::format("level-{}-comes-too-{}", above - 1, edit.name),
-                     head + gone + change + p.edit(above, other, table) + use);
+                     joined({head, gone, change, p.edit(above, other, table), use}));
     }
   }
 }
