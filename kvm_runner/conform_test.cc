@@ -81,7 +81,7 @@ TEST_P(ConformMode, EveryCaseParsesAndIsNamedOnce) {
 TEST(Conform, AgreementPasses) {
   const ConformLine line = mmio_line(verdict(0, 0, 0), verdict(0, 0, 0));
   EXPECT_EQ(line.result, ConformResult::kPass);
-  EXPECT_EQ(line.checks, 12u);
+  EXPECT_EQ(line.checks, 16u);
   EXPECT_EQ(line.why, "");
 }
 
@@ -101,7 +101,7 @@ TEST(Conform, SkippedEverywhereIsSkipAndSkippedSomewhereSaysSo) {
   EXPECT_EQ(mmio_line(verdict(0, 0, 1), verdict(0, 0, 1)).result, ConformResult::kSkip);
   const ConformLine some = mmio_line(verdict(0, 0, 1, "skip x"), verdict(0, 0, 0));
   EXPECT_EQ(some.result, ConformResult::kPass);
-  EXPECT_EQ(some.why, "1 of 12 cases skipped: skip x");
+  EXPECT_EQ(some.why, "1 of 16 cases skipped: skip x");
 }
 
 TEST(Conform, RowsAreThinnedEvenlyAndTheCorpusIsThere) {

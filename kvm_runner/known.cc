@@ -351,14 +351,17 @@ bool npf_at_nested_table(const DivergentStep& s) {
              .is_nested_table(op_of(s, s.index).vcpu, got.gpa[0]);
 }
 
-// The value is a present entry that has A and should have D, and is right but for that.
+// The value is a present entry that has A and should have D, and is right but for that; in 32-bit
+// paging it may be the upper half.
 bool value_lacks_d(const DivergentStep& s) {
   constexpr std::uint64_t kUsed = pte::kP | pte::kA | pte::kD;
   std::uint64_t got = 0, allowed = 0;
   if (s.verdict.field != "value" || !number_behind(s.verdict.got, " value=0x", got) ||
       !number_behind(s.verdict.allowed, " value=0x", allowed))
     return false;
-  return got == (allowed & ~pte::kD) && (allowed & kUsed) == kUsed;
+  const bool upper = registers_at(s).mode() == Mode::k32Bit && (got ^ allowed) >> 32 != 0;
+  const unsigned shift = upper ? 32 : 0;
+  return got == (allowed & ~(pte::kD << shift)) && (allowed >> shift & kUsed) == kUsed;
 }
 
 // A bit of EFER that is nobody's, or whose feature the machine lacks.

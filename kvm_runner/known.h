@@ -103,7 +103,7 @@ struct KnownDeviation {
 //   npf-at-nested-table    1: a #NPF was got, and where it was met the guest has a page of nested
 //                          tables
 //   value-lacks-d          1: the value that was loaded is an entry that has A and lacks D, and
-//                          differs in that alone
+//                          differs in that alone; with 32-bit paging either half of it
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.

@@ -103,15 +103,22 @@ Cases notifier(const Paging& p) {
     loads += fmt::format("access read gva={:#x} cpl=$\n", page);
     stores += fmt::format("access write gva={:#x} cpl=$\n", page + 8);
   }
-  for (const std::string range :
-       {"hva=0x7f0000006000 pages=3", "hva=0x7f0000005000 pages=2", "hva=0x7f0000007000 pages=3"}) {
+  struct Range {
+    const char *name, *fields;
+  };
+  struct Use {
+    const char* name;
+    const std::string& text;
+  };
+  for (const Range& range :
+       {Range{"inner", "hva=0x7f0000006000 pages=3"}, Range{"first", "hva=0x7f0000005000 pages=2"},
+        Range{"last", "hva=0x7f0000007000 pages=3"}}) {
     for (const std::string verb : {"invalidate", "remap", "protect"}) {
       const char* const rest = verb == "protect" ? " writable=0\n" : "\n";
-      for (const std::string& first : {loads, stores}) {
-        add_both_rings(cases, p,
-                       fmt::format("{}-{}-after-{}", verb, range.substr(range.size() - 9),
-                                   &first == &loads ? "loads" : "stores"),
-                       joined({maps, first, verb, " ", range, rest, loads, stores, loads}));
+      for (const Use& use_before : {Use{"loads", loads}, Use{"stores", stores}}) {
+        add_both_rings(
+            cases, p, fmt::format("{}-{}-pages-after-{}", verb, range.name, use_before.name),
+            joined({maps, use_before.text, verb, " ", range.fields, rest, loads, stores, loads}));
       }
     }
   }
