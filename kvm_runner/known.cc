@@ -227,19 +227,24 @@ bool after_access(const DivergentStep& s, Holds holds) {
   return false;
 }
 
-// The same, but for faults there that came between, one at least.
+// The same, but for faults there that came between, one at least. A read-modify-write that must not
+// store may have loaded before its fault.
 bool kept_over_fault(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
   const std::uint64_t page = op.gva / kvm::kPage;
+  constexpr std::uint64_t kDenied = pfec::kP | pfec::kW;
   bool fault = false;
   for (std::uint32_t i = s.index; op.verb == Verb::kAccess && i-- > 0;) {
     const Op& earlier = op_of(s, i);
     if (earlier.vcpu != op.vcpu) continue;
     if (drops(earlier, page)) return false;
     if (earlier.verb != Verb::kAccess || earlier.gva / kvm::kPage != page) continue;
-    const OutcomeKind kind = s.outcomes.steps[i].kind;
-    if (completes(kind)) return fault;
-    fault |= kind == OutcomeKind::kPageFault;
+    const Outcome& outcome = s.outcomes.steps[i];
+    if (completes(outcome.kind)) return fault;
+    if (outcome.kind != OutcomeKind::kPageFault) continue;
+    fault = true;
+    if (earlier.access() == AccessKind::kRmw && (outcome.error_code & kDenied) == kDenied)
+      return true;
   }
   return false;
 }
@@ -346,14 +351,17 @@ bool npf_at_nested_table(const DivergentStep& s) {
              .is_nested_table(op_of(s, s.index).vcpu, got.gpa[0]);
 }
 
-// The value is a present entry that has A and should have D, and is right but for that.
+// The value is a present entry that has A and should have D, and is right but for that; in 32-bit
+// paging it may be the upper half.
 bool value_lacks_d(const DivergentStep& s) {
   constexpr std::uint64_t kUsed = pte::kP | pte::kA | pte::kD;
   std::uint64_t got = 0, allowed = 0;
   if (s.verdict.field != "value" || !number_behind(s.verdict.got, " value=0x", got) ||
       !number_behind(s.verdict.allowed, " value=0x", allowed))
     return false;
-  return got == (allowed & ~pte::kD) && (allowed & kUsed) == kUsed;
+  const bool upper = registers_at(s).mode() == Mode::k32Bit && (got ^ allowed) >> 32 != 0;
+  const unsigned shift = upper ? 32 : 0;
+  return got == (allowed & ~(pte::kD << shift)) && (allowed >> shift & kUsed) == kUsed;
 }
 
 // A bit of EFER that is nobody's, or whose feature the machine lacks.

@@ -69,7 +69,8 @@ struct KnownDeviation {
 //                          fault, and nothing has invalidated what it found
 //   device-remembered      1: the same of one that came to the device's page where this one came to
 //   kept-over-fault        1: an access of this vCPU to the page completed before, then one or more
-//                          had a fault, and nothing else has invalidated what the first found
+//                          had a fault, and nothing else has invalidated what the first found; or
+//                          the first is a read-modify-write whose fault says P and W
 //   torn-table-word        1: a word of a table, in which a store began that had a fault in the
 //   next
 //                          page, is what path or value differ in, or the walk meets it
@@ -102,7 +103,7 @@ struct KnownDeviation {
 //   npf-at-nested-table    1: a #NPF was got, and where it was met the guest has a page of nested
 //                          tables
 //   value-lacks-d          1: the value that was loaded is an entry that has A and lacks D, and
-//                          differs in that alone
+//                          differs in that alone; with 32-bit paging either half of it
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.

@@ -193,7 +193,8 @@ TEST(KnownDeviations, ADeviceIsRememberedUntilSomethingInvalidatesIt) {
 }
 
 TEST(KnownDeviations, WhatIsKeptOverAFaultWasThereBefore) {
-  const auto fact = [](const std::string& body, const std::vector<std::uint32_t>& faults) {
+  const auto fact = [](const std::string& body, const std::vector<std::uint32_t>& faults,
+                       std::uint64_t error_code = 0) {
     const ParseResult parsed = parse("walk 1\n" + body + "access read gva=0x400008\n", "test");
     EXPECT_TRUE(parsed);
     Program program;
@@ -201,7 +202,10 @@ TEST(KnownDeviations, WhatIsKeptOverAFaultWasThereBefore) {
     OutcomeStream outcomes;
     outcomes.steps.resize(program.steps.size());
     for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kOk;
-    for (const std::uint32_t i : faults) outcomes.steps[i].kind = OutcomeKind::kPageFault;
+    for (const std::uint32_t i : faults) {
+      outcomes.steps[i].kind = OutcomeKind::kPageFault;
+      outcomes.steps[i].error_code = static_cast<std::uint32_t>(error_code);
+    }
     const auto index = static_cast<std::uint32_t>(program.steps.size() - 1);
     const SubjectInfo info{"kvm", "", Profile::kKvm};
     return fact_of({info, program, outcomes, index, {}}, "kept-over-fault");
@@ -214,6 +218,10 @@ TEST(KnownDeviations, WhatIsKeptOverAFaultWasThereBefore) {
   EXPECT_EQ(fact(load + user + load, {1, 2}), "1");
   EXPECT_EQ(fact(load + user + load, {1}), "0") << "it was walked again";
   EXPECT_EQ(fact(load + user + "invlpg gva=0x400000\n", {1}), "0");
+  const std::string rmw = "access rmw gva=0x400000\n";
+  EXPECT_EQ(fact(rmw, {0}), "0") << "not of a store that is denied";
+  EXPECT_EQ(fact(rmw, {0}, pfec::kP | pfec::kW), "1");
+  EXPECT_EQ(fact(user, {0}, pfec::kP | pfec::kW), "0");
 }
 
 TEST(KnownDeviations, ADeniedStoreIsAFaultOfAPresentPage) {

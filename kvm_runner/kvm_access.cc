@@ -257,6 +257,7 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
     }
   };
   remember(half.walk);
+  if (host_.shadows() && !nested()) remember_by_former_tables(half, mode);
   if (nested()) return;  // AMD's, and so without PDPTE registers
   std::array<std::uint64_t, 4> pdptes;
   if (mode != Mode::kPae || !vm_->get_pdptes(op.vcpu, pdptes)) return;
@@ -267,6 +268,32 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
   const auto first = [](const GuestWalk& w) { return w.path.entry[0] & ~pte::kA; };
   if (host_.vendor() == Vendor::kAmd && host_.shadows() && first(by_loaded) != first(half.walk))
     image_valid_ = false;
+}
+
+// Former upper entries may be in use with what the lowest one, where they led, has become since.
+void KvmSubject::remember_by_former_tables(const Half& half, Mode mode) {
+  const std::uint64_t page = half.gva / kPage;
+  const std::uint64_t frame = mode == Mode::k32Bit ? kShape32Bit.root : pte::kAddressMask;
+  const GuestWalk& w = half.walk;
+  const unsigned count = w.path.count;
+  if (w.complete && count != 0 && page_bytes(mode, count) == kPage) {
+    const FormerLeaf leaf{page, w.at[count - 1]};
+    if (std::find(leaves_.begin(), leaves_.end(), leaf) == leaves_.end()) {
+      if (leaves_.size() == kMostLeaves) leaves_.erase(leaves_.begin());
+      leaves_.push_back(leaf);
+    }
+  }
+  for (const FormerLeaf& leaf : leaves_) {
+    std::uint64_t word = 0, offset = 0;
+    if (leaf.page != page || !foretold_.read_word(leaf.at & ~std::uint64_t{7}, word)) continue;
+    const std::uint64_t entry = extract(word, leaf.at & 7, mode == Mode::k32Bit ? 4 : 8);
+    if ((entry & pte::kP) == 0) continue;
+    if (memory_.offset_of((entry & frame) + half.gva % kPage, offset)) {
+      lender_.remember(half.gva, offset);
+    } else {
+      lender_.remember_device(half.gva);
+    }
+  }
 }
 
 // The jump goes to the start of the word: its translation is that of every byte of it.

@@ -218,15 +218,20 @@ GuestWalk KvmSubject::walk_both(unsigned vcpu, std::uint64_t gva) const {
   const NestedMemory memory(memory_, root);
   GuestWalk out = walk(memory, registers_[vcpu], gva);
   std::uint64_t seen = memory.seen();
+  bool large_1g = memory.large_1g();
   if (out.complete) {
     const NestedWalk last = walk_nested(memory_, root, out.gpa);
     out.complete = last.complete;
     out.gpa = last.gpa;
     out.meets_runner |= last.meets_runner;
     seen |= last.seen;
+    large_1g |= last.large_1g;
   }
   // A hypervisor whose processor has narrower addresses than the trace says.
   const unsigned wanted = machine_.host_maxphyaddr, had = host_.maxphyaddr();
+  // KVM lets hypervisors, too, have the pages that the processor has (guest_can_use_gbpages).
+  const bool has_1g = (host_.features() & feature::k1G) != 0;
+  if (large_1g && has_1g != ((machine_.tdp & tdp::k1G) != 0)) out.meets_runner = true;
   if (wanted > had && (seen & (bit(wanted) - bit(had))) != 0) out.meets_runner = true;
   return out;
 }

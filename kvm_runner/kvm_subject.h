@@ -119,6 +119,7 @@ class KvmSubject final : public VmSubject {
                      Outcome& out);
   void note_paths(const Op& op, const Halves& halves, Outcome& out);
   void remember_landing(const Op& op, const Half& half);
+  void remember_by_former_tables(const Half& half, Mode mode);
 
   // Batches (kvm_batch.cc).
   std::size_t run_batch(const Program& program, std::size_t first, OutcomeStream& out);
@@ -193,6 +194,12 @@ class KvmSubject final : public VmSubject {
   OutcomeStream* stream_ = nullptr;
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;
+  struct FormerLeaf {  // where the lowest entry of a page of linear addresses was found
+    std::uint64_t page, at;
+    friend bool operator==(const FormerLeaf&, const FormerLeaf&) = default;
+  };
+  static constexpr std::size_t kMostLeaves = 64;
+  std::vector<FormerLeaf> leaves_;
   std::vector<Candidate> candidates_;
 
   Driving driving_ = Driving::kAlone;

@@ -22,6 +22,7 @@ NestedWalk walk_nested(const WordReader& memory, const NestedRoot& root, std::ui
     out.gpa = walk_tables<kShape5Level>(read, root.address, ngpa, out.path);
   }
   out.complete = out.gpa != kUnknownGpa;
+  out.large_1g = out.complete && out.path.count + 2 == root.levels;
   return out;
 }
 
@@ -33,6 +34,7 @@ bool may_be_nested_table(std::uint64_t gpa, std::uint64_t nested_root) {
 bool NestedMemory::read_word(std::uint64_t ngpa, std::uint64_t& word) const {
   const NestedWalk walk = walk_nested(memory_, root_, ngpa);
   seen_ |= walk.seen;
+  large_1g_ |= walk.large_1g;
   return walk.complete && memory_.read_word(walk.gpa, word);
 }
 

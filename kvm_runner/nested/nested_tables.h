@@ -17,6 +17,7 @@ struct NestedWalk {
   std::uint64_t gpa = 0;      // if complete: where the byte at ngpa is
   std::uint64_t seen = 0;     // OR of all present entries
   std::uint64_t common = 0;   // AND of all entries
+  bool large_1g = false;      // its leaf is a PDPTE
   bool meets_runner = false;  // an entry of the runner's on the way, or no way for such an address
 };
 
@@ -39,11 +40,13 @@ class NestedMemory final : public WordReader {
   bool is_trace_word(std::uint64_t ngpa) const override;
   // OR of all present nested entries that reads have met.
   std::uint64_t seen() const { return seen_; }
+  bool large_1g() const { return large_1g_; }
 
  private:
   const WordReader& memory_;
   const NestedRoot root_;
   mutable std::uint64_t seen_ = 0;
+  mutable bool large_1g_ = false;
 };
 
 }  // namespace twinwalk::kvm
