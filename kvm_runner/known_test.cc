@@ -364,6 +364,31 @@ TEST(KnownDeviations, AReservedPdpteIsPresentAndCountsForItsOwnRoot) {
   EXPECT_EQ(facts("pdpte-walked", "write gpa=0x100000 value=0x101021\n" + use, {}, 0x101021), "00");
 }
 
+// A subject tells of a store where a word changed; this one changes the next word alone.
+TEST(KnownDeviations, AStoreWhoseLandingIsNotToldWentWhereItsPathLeads) {
+  const ParseResult parsed = parse(
+      "walk 1\nmachine core=shadow memory=64M mode=pae\nwrite gpa=0x100000 value=0x102001\n"
+      "access write gva=0x100004 value=0x100000000\nmov cr3=0x100000\n",
+      "test");
+  ASSERT_TRUE(parsed);
+  Program program;
+  Lowering().lower(parsed.trace, program);
+  OutcomeStream outcomes;
+  outcomes.steps.resize(3);
+  outcomes.steps[0].kind = OutcomeKind::kDone;
+  outcomes.steps[2].kind = OutcomeKind::kGp;
+  Outcome& store = outcomes.steps[1];
+  store.kind = OutcomeKind::kOk;
+  store.path[0].count = 2;
+  store.path[0].entry[0] = 0x102001;
+  store.path[0].entry[1] = pte::kP | pte::kW | pte::kA | pte::kD | pte::kPs;
+  const SubjectInfo info{"kvm", "", Profile::kKvm};
+  const auto fact = [&] { return fact_of({info, program, outcomes, 2, {}}, "pdpte-reserved"); };
+  EXPECT_EQ(fact(), "1");  // the second one is present now, and the rest of it is no address
+  store.kind = OutcomeKind::kPageFault;
+  EXPECT_EQ(fact(), "0");
+}
+
 // The path that an outcome shows is one of after the access.
 TEST(KnownDeviations, APdpteThatItsOwnAccessStoresToIsTheOneOfBefore) {
   const ParseResult parsed = parse(

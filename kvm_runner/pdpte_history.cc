@@ -97,16 +97,20 @@ void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
   const Registers registers = registers_of(registers_[op.vcpu]);
   if (refused_before(op.vcpu) || goes_by_reserved(op, outcome) || goes_by_changed(op, outcome))
     leave_trail(op, outcome);
-  replay_path(registers, op.gva, outcome.path[0]);
-  replay_path(registers, op.gva + op.size - 1, outcome.path[1]);
+  std::uint64_t landed[] = {replay_path(registers, op.gva, outcome.path[0]),
+                            replay_path(registers, op.gva + op.size - 1, outcome.path[1])};
   const bool rmw = op.access() == AccessKind::kRmw;
   if ((!rmw && op.access() != AccessKind::kWrite) || outcome.kind != OutcomeKind::kOk) return;
   const std::uint64_t value = rmw ? outcome.value + op.value : op.value;
   const auto room = kPageBytes - (op.gva & (kPageBytes - 1));
   const auto first = static_cast<unsigned>(std::min<std::uint64_t>(op.size, room));
-  if (outcome.gpa[0] != kUnknownGpa) store(outcome.gpa[0], first, value);
-  if (first < op.size && outcome.gpa[1] != kUnknownGpa)
-    store(outcome.gpa[1], static_cast<unsigned>(op.size) - first, value >> (8 * first));
+  // A store that changed nothing that is looked at is taken to have gone where its path leads.
+  for (unsigned half = 0; half < 2; ++half)
+    if (outcome.gpa[half] != kUnknownGpa) landed[half] = outcome.gpa[half];
+  if (landed[0] != kUnknownGpa) store(landed[0], first, value);
+  if (first < op.size && landed[1] != kUnknownGpa)
+    store(landed[1] & ~(kPageBytes - 1), static_cast<unsigned>(op.size) - first,
+          value >> (8 * first));
 }
 
 // Where the store landed, and what a walk by the PDPTEs that were loaded meets.
@@ -130,7 +134,8 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
   walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva + op.size - 1, read, path);
 }
 
-void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, const Path& shown) {
+std::uint64_t PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva,
+                                        const Path& shown) {
   unsigned next = 0;
   auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
     if (next == shown.count) return false;
@@ -144,7 +149,7 @@ void PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva, co
     return true;
   };
   Path path;
-  if (shown.count != 0) walk_guest_tables(registers, gva, read, path);
+  return shown.count != 0 ? walk_guest_tables(registers, gva, read, path) : kUnknownGpa;
 }
 
 void PdpteHistory::store(std::uint64_t gpa, unsigned size, std::uint64_t value) {

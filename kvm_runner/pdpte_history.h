@@ -51,7 +51,8 @@ class PdpteHistory {
   void replay(const Op& op, const Outcome& outcome);
   void replay_register(const Op& op, const Outcome& outcome);
   void replay_access(const Op& op, const Outcome& outcome);
-  void replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
+  // Returns where that path leads, if all of it is shown.
+  std::uint64_t replay_path(const Registers& registers, std::uint64_t gva, const Path& shown);
   void store(std::uint64_t gpa, unsigned size, std::uint64_t value);
   void clear_pages(const Op& invalidate);
   std::uint64_t word(std::uint64_t gpa) const { return memory_.word(gpa); }

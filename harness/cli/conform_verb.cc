@@ -5,13 +5,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "harness/checker.h"
 #include "harness/cli/conform_findings.h"
+#include "harness/cli/in_turn.h"
 #include "harness/cli/input.h"
 #include "harness/cli/output.h"
 #include "harness/cli/progress.h"
@@ -119,16 +122,21 @@ class Column {
     skip(info, why);
   }
 
-  void run() {
-    const NamedSubject named = make_subject(words_);
-    if (named.subject == nullptr) return leave_out(named.why_not);
-    info_ = named.subject->info();
-    const std::vector<ConformRow> rows = conform_rows(choice_, info_);
-    if (auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(named.subject.get()))
-      prefetch(*elsewhere, rows);
-    lines_ = twinwalk::conform(*named.subject, words_.host, rows, judge,
+  // Starts what is to run, and what is elsewhere runs all of it.
+  void prepare() {
+    named_ = make_subject(words_);
+    if (named_.subject == nullptr) return;
+    info_ = named_.subject->info();
+    rows_ = conform_rows(choice_, info_);
+    if (auto* elsewhere = dynamic_cast<remote::RemoteSubject*>(named_.subject.get()))
+      prefetch(*elsewhere);
+  }
+
+  void finish() {
+    if (named_.subject == nullptr) return leave_out(named_.why_not);
+    lines_ = twinwalk::conform(*named_.subject, words_.host, rows_, judge,
                                [this](const ConformLine& line) { tell(line); });
-    if (!options_.out.empty()) findings_ = find_smallest(*named.subject, lines_, kSearchSeconds);
+    if (!options_.out.empty()) findings_ = find_smallest(*named_.subject, lines_, kSearchSeconds);
   }
 
   const std::vector<ConformLine>& lines() const { return lines_; }
@@ -158,9 +166,9 @@ class Column {
   }
 
   // Everything that will be asked of a subject elsewhere, which does it faster at once.
-  void prefetch(remote::RemoteSubject& subject, std::span<const ConformRow> rows) const {
+  void prefetch(remote::RemoteSubject& subject) const {
     std::vector<const Trace*> all;
-    for (const ConformRow& row : rows) {
+    for (const ConformRow& row : rows_) {
       for (const ConformTrace& c : row.traces) all.push_back(&c.trace);
     }
     std::vector<Program> programs = lower_all(all);
@@ -174,7 +182,9 @@ class Column {
   const ConformOptions& options_;
   SubjectWords words_;
   ConformChoice choice_;
+  NamedSubject named_;
   SubjectInfo info_;
+  std::vector<ConformRow> rows_;
   std::vector<ConformLine> lines_;
   std::vector<ConformFinding> findings_;
 };
@@ -224,8 +234,11 @@ class Run {
  public:
   explicit Run(const ConformOptions& options) : options_(options), modes_(modes_of(options)) {}
 
+  // Emulated hosts run side by side, on a processor each.
   void columns(std::span<const SubjectWords> all) {
-    for (const SubjectWords& words : all) one(words);
+    const bool alone = options_.host == "local" || options_.cpu >= 0;
+    in_turn(all.size(), alone ? 1 : std::thread::hardware_concurrency(),
+            [&](std::size_t n, const std::function<bool()>& wait) { one(all[n], wait); });
   }
 
   // The same with this machine's module of KVM loaded in both ways.
@@ -237,7 +250,7 @@ class Run {
       if (!module.load_with(value, why)) throw Failure("--reload-module: " + why);
       for (SubjectWords words : all) {
         words.host = fmt::format("local:{}={}", module.parameter(), value ? 1 : 0);
-        one(words);
+        one(words, [] { return true; });
       }
     }
   }
@@ -252,15 +265,23 @@ class Run {
   }
 
  private:
-  void one(const SubjectWords& words) {
-    Column column(options_, words, modes_);
+  std::string why_not_now() const {
+    if (fuzz::interrupted()) return kInterrupted;
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
-    if (fuzz::interrupted()) {
-      column.leave_out(kInterrupted);
-    } else if (options_.seconds > 0 && spent.count() >= options_.seconds) {
-      column.leave_out(fmt::format("the time limit of {} s is over", options_.seconds));
+    if (options_.seconds > 0 && spent.count() >= options_.seconds)
+      return fmt::format("the time limit of {} s is over", options_.seconds);
+    return "";
+  }
+
+  void one(const SubjectWords& words, const std::function<bool()>& wait) {
+    Column column(options_, words, modes_);
+    const std::string why = why_not_now();
+    if (why.empty()) column.prepare();
+    if (!wait()) return;
+    if (why.empty()) {
+      column.finish();
     } else {
-      column.run();
+      column.leave_out(why);
     }
     json_ += stamp_of(column) + "\n";
     for (const ConformLine& line : column.lines()) json_ += to_json(line) + "\n";
