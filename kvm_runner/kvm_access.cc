@@ -97,7 +97,7 @@ KvmSubject::Halves KvmSubject::split(const Op& op) const {
 }
 
 // One half is memory that can be stored to, the other is not: KVM would store the half, the trace's
-// rule is neither.
+// rule is neither. So it is where a stale translation may find a device.
 bool KvmSubject::halves_differ(const Halves& halves) const {
   if (halves.count < 2 || !halves.half[0].walk.complete || !halves.half[1].walk.complete)
     return false;
@@ -105,7 +105,10 @@ bool KvmSubject::halves_differ(const Halves& halves) const {
     const Slot* slot = memory_.slots().find(gpa);
     return slot != nullptr && !slot->read_only;
   };
-  return writable(halves.half[0].walk.gpa) != writable(halves.half[1].walk.gpa);
+  const bool first = writable(halves.half[0].walk.gpa), second = writable(halves.half[1].walk.gpa);
+  const bool by_stale =
+      lender_.led_to_device(halves.half[0].gva) || lender_.led_to_device(halves.half[1].gva);
+  return first != second || (first && by_stale);
 }
 
 bool KvmSubject::goes_by_read_only(const GuestWalk& walk) const {

@@ -40,7 +40,10 @@ LiveLink::~LiveLink() {
   channel_->flush(LineChannel::Clock::now() + std::chrono::milliseconds(200));
 }
 
-bool LiveLink::open(std::string& why) {
+// A machine that does not come up is tried once more: on a busy one its kernel's timers may err.
+bool LiveLink::open(std::string& why) { return try_open(why) || try_open(why); }
+
+bool LiveLink::try_open(std::string& why) {
   host_ = plan_.start(why);
   if (host_ == nullptr) return false;
   channel_ = std::make_unique<LineChannel>(host_->port(), host_->port());

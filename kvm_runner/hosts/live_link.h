@@ -56,6 +56,7 @@ class LiveLink final : public remote::Link {
   void run(std::span<const Program> programs, std::vector<remote::Answer>& answers) override;
 
  private:
+  bool try_open(std::string& why);
   bool be_ready(std::string& why);
   bool tell_sharing(std::string& why);
   // Reads lines until one about `number`; false, and why, if none comes.
