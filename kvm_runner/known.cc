@@ -16,6 +16,7 @@
 #include "kvm_runner/layout.h"
 #include "kvm_runner/nested/nested_history.h"
 #include "kvm_runner/pdpte_history.h"
+#include "kvm_runner/replayed_registers.h"
 #include "kvm_runner/step_limits.h"
 #include "kvm_runner/torn_stores.h"
 
@@ -130,10 +131,7 @@ FollowedRegisters registers_at(const DivergentStep& s) {
     const Op& op = op_of(s, i);
     if (op.vcpu != op_of(s, s.index).vcpu || s.outcomes.steps[i].kind != OutcomeKind::kDone)
       continue;
-    if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
-    if (op.verb == Verb::kSregs) registers.set(op);
-    if (op.verb == Verb::kInit) registers.init();
-    if (op.verb == Verb::kNewVcpu) registers.reset(s.program.machine);
+    kvm::replay(op, s.program.machine, registers);
   }
   return registers;
 }

@@ -4,30 +4,20 @@
 
 #include "harness/trace/content.h"
 #include "harness/trace/guest_tables.h"
+#include "kvm_runner/replayed_registers.h"
 
 namespace twinwalk::kvm {
 namespace {
 
 constexpr std::uint64_t kPageBytes = 4096;
 
-Registers registers_of(const FollowedRegisters& followed) {
-  Registers registers;
-  registers.cr0 = followed.cr0();
-  registers.cr3 = followed.cr3();
-  registers.cr4 = followed.cr4();
-  registers.efer = followed.efer();
-  return registers;
-}
-
 bool writes_control_register(const Op& op) {
   return op.verb == Verb::kMov &&
          (op.reg() == Reg::kCr0 || op.reg() == Reg::kCr3 || op.reg() == Reg::kCr4);
 }
 
-FollowedRegisters after(FollowedRegisters registers, const Op& op) {
-  if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
-  if (op.verb == Verb::kSregs) registers.set(op);
-  if (op.verb == Verb::kInit) registers.init();
+FollowedRegisters after(FollowedRegisters registers, const Op& op, const Machine& machine) {
+  replay(op, machine, registers);
   return registers;
 }
 
@@ -83,7 +73,7 @@ void PdpteHistory::replay_register(const Op& op, const Outcome& outcome) {
     return;
   }
   const FollowedRegisters before = registers_[op.vcpu];
-  registers_[op.vcpu] = after(before, op);
+  registers_[op.vcpu] = after(before, op, machine_);
   if (loads(op, before, registers_[op.vcpu])) {
     load(op.vcpu);
   } else if (op.verb == Verb::kMov && op.reg() == Reg::kCr0) {
@@ -190,7 +180,7 @@ bool PdpteHistory::is_reserved(std::uint64_t pdpte) const {
 
 bool PdpteHistory::finds_reserved(const Op& op) const {
   if (op.verb != Verb::kSregs && !writes_control_register(op)) return false;
-  const FollowedRegisters wanted = after(registers_[op.vcpu], op);
+  const FollowedRegisters wanted = after(registers_[op.vcpu], op, machine_);
   if (wanted.mode() != Mode::kPae) return false;
   for (const std::uint64_t pdpte : in_memory(wanted)) {
     if (is_reserved(pdpte)) return true;

@@ -3,29 +3,13 @@
 #include <algorithm>
 #include <array>
 
-#include "harness/trace/followed_registers.h"
 #include "harness/trace/guest_tables.h"
+#include "kvm_runner/replayed_registers.h"
 
 namespace twinwalk::kvm {
 namespace {
 
 constexpr std::uint64_t kPageBytes = 4096;
-
-Registers registers_of(const FollowedRegisters& followed) {
-  Registers registers;
-  registers.cr0 = followed.cr0();
-  registers.cr3 = followed.cr3();
-  registers.cr4 = followed.cr4();
-  registers.efer = followed.efer();
-  return registers;
-}
-
-void follow(const Op& op, const Machine& machine, FollowedRegisters& registers) {
-  if (op.verb == Verb::kMov) registers.write(op.reg(), op.value);
-  if (op.verb == Verb::kSregs) registers.set(op);
-  if (op.verb == Verb::kInit) registers.init();
-  if (op.verb == Verb::kNewVcpu) registers.reset(machine);
-}
 
 bool is_torn(const Op& op, const Outcome& outcome) {
   const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
@@ -44,7 +28,7 @@ TornStores::TornStores(const Program& program, const OutcomeStream& outcomes, st
     const Outcome& outcome = outcomes.steps[i];
     if (op.vcpu >= kMaxVcpus) continue;
     if (op.verb != Verb::kAccess) {
-      if (outcome.kind == OutcomeKind::kDone) follow(op, program.machine, registers[op.vcpu]);
+      if (outcome.kind == OutcomeKind::kDone) replay(op, program.machine, registers[op.vcpu]);
       continue;
     }
     const Registers now = registers_of(registers[op.vcpu]);
