@@ -35,6 +35,20 @@ TEST(KnownDeviations, RefusesWhatItDoesNotUnderstand) {
   EXPECT_EQ(KnownDeviations::parse(entry(R"([{"fact":"verb","is":"mov"}])")).entries().size(), 1u);
 }
 
+// A trace's steps, and as many outcomes of which nothing is told yet.
+struct Lowered {
+  Program program;
+  OutcomeStream outcomes;
+};
+Lowered lowered(const std::string& text) {
+  const ParseResult parsed = parse(text, "test");
+  EXPECT_TRUE(parsed) << (parsed.error ? to_text(*parsed.error) : "");
+  Lowered out;
+  Lowering().lower(parsed.trace, out.program);
+  out.outcomes.steps.resize(out.program.steps.size());
+  return out;
+}
+
 // An access at CPL 3 that fell under `host`'s KVM, judged to have the wrong value.
 std::string covered_by(const char* text, const std::string& host,
                        const std::string& subject = "kvm") {
@@ -67,16 +81,9 @@ TEST(KnownDeviations, AllConditionsSubjectAndHostMustHold) {
 }
 
 TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
-  const ParseResult parsed = parse(
+  auto [program, outcomes] = lowered(
       "walk 1\nmachine core=shadow memory=64M vcpus=2 features=-smep\nmov cr4=pae|smep\n"
-      "access read gva=0x0\naccess read gva=0x0 vcpu=1\nmov cr4=pae|pge\naccess read gva=0x0\n",
-      "test");
-  ASSERT_TRUE(parsed);
-  Program program;
-  Lowering lowering;
-  lowering.lower(parsed.trace, program);
-  OutcomeStream outcomes;
-  outcomes.steps.resize(program.steps.size());
+      "access read gva=0x0\naccess read gva=0x0 vcpu=1\nmov cr4=pae|pge\naccess read gva=0x0\n");
   const SubjectInfo info{"kvm", "", Profile::kKvm};
   const Verdict verdict;
   std::string facts;
@@ -90,13 +97,8 @@ TEST(KnownDeviations, LackedCr4BitCountsUntilCr4IsWrittenWithoutIt) {
 
 TEST(KnownDeviations, SregsThatChangeNothingAreTold) {
   const auto fact = [](const char* sregs) {
-    const ParseResult parsed = parse(
-        std::string("walk 1\nmov cr4=pae|pge\n") + sregs + "\naccess read gva=0x400000\n", "test");
-    EXPECT_TRUE(parsed);
-    Program program;
-    Lowering().lower(parsed.trace, program);
-    OutcomeStream outcomes;
-    outcomes.steps.resize(program.steps.size());
+    auto [program, outcomes] =
+        lowered(std::string("walk 1\nmov cr4=pae|pge\n") + sregs + "\naccess read gva=0x400000\n");
     for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kDone;
     const SubjectInfo info{"kvm", "npt=N", Profile::kKvm, true, {}, {}};
     const Verdict verdict;
@@ -112,14 +114,8 @@ TEST(KnownDeviations, SregsThatChangeNothingAreTold) {
 
 // Facts of a dirty-get that lacks `gfn`, after a load whose walk went through the table 0x20000.
 std::string lost_table_and_ad(const char* tdp, const std::string& version, const char* gfn) {
-  const ParseResult parsed = parse(std::string("walk 1\nmachine core=ept tdp=") + tdp +
-                                       "\naccess read gva=0x400000\ndirty-get slot=0\n",
-                                   "test");
-  EXPECT_TRUE(parsed);
-  Program program;
-  Lowering().lower(parsed.trace, program);
-  OutcomeStream outcomes;
-  outcomes.steps.resize(program.steps.size());
+  auto [program, outcomes] = lowered(std::string("walk 1\nmachine core=ept tdp=") + tdp +
+                                     "\naccess read gva=0x400000\ndirty-get slot=0\n");
   Path& path = outcomes.steps[0].path[0];
   path.count = 2;
   path.entry[0] = 0x2000'0027;
@@ -142,12 +138,7 @@ TEST(KnownDeviations, ALostTableIsOneOfMapsOrOneThatWasWalked) {
 
 TEST(KnownDeviations, PcidsOutsideLongModeAreTold) {
   const auto fact = [](const char* step) {
-    const ParseResult parsed = parse(std::string("walk 1\n") + step + "\n", "test");
-    EXPECT_TRUE(parsed);
-    Program program;
-    Lowering().lower(parsed.trace, program);
-    OutcomeStream outcomes;
-    outcomes.steps.resize(1);
+    auto [program, outcomes] = lowered(std::string("walk 1\n") + step + "\n");
     const SubjectInfo info{"kvm", "", Profile::kKvm};
     const Verdict verdict;
     return fact_of({info, program, outcomes, 0, verdict}, "sregs-pcide");
@@ -160,14 +151,8 @@ TEST(KnownDeviations, PcidsOutsideLongModeAreTold) {
 
 // Of the last step, where accesses before came to a device's page and everything else was done.
 std::string remembered(const std::string& body, std::uint64_t last = 0xfee0'0010) {
-  const ParseResult parsed = parse(
-      "walk 1\nmachine core=shadow memory=64M vcpus=2\n" + body + "access write gva=0x400010\n",
-      "test");
-  EXPECT_TRUE(parsed);
-  Program program;
-  Lowering().lower(parsed.trace, program);
-  OutcomeStream outcomes;
-  outcomes.steps.resize(program.steps.size());
+  auto [program, outcomes] = lowered("walk 1\nmachine core=shadow memory=64M vcpus=2\n" + body +
+                                     "access write gva=0x400010\n");
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     if (program.steps[i].what.verb != Verb::kAccess) continue;
     outcomes.steps[i].kind = OutcomeKind::kMmio;
@@ -195,12 +180,7 @@ TEST(KnownDeviations, ADeviceIsRememberedUntilSomethingInvalidatesIt) {
 TEST(KnownDeviations, WhatIsKeptOverAFaultWasThereBefore) {
   const auto fact = [](const std::string& body, const std::vector<std::uint32_t>& faults,
                        std::uint64_t error_code = 0) {
-    const ParseResult parsed = parse("walk 1\n" + body + "access read gva=0x400008\n", "test");
-    EXPECT_TRUE(parsed);
-    Program program;
-    Lowering().lower(parsed.trace, program);
-    OutcomeStream outcomes;
-    outcomes.steps.resize(program.steps.size());
+    auto [program, outcomes] = lowered("walk 1\n" + body + "access read gva=0x400008\n");
     for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kOk;
     for (const std::uint32_t i : faults) {
       outcomes.steps[i].kind = OutcomeKind::kPageFault;
@@ -246,12 +226,7 @@ TEST(KnownDeviations, ADeniedStoreIsAFaultOfAPresentPage) {
 
 TEST(KnownDeviations, EtIsClearWhereTheHostLeftItSo) {
   const auto fact = [](const std::string& body, std::uint64_t got) {
-    const ParseResult parsed = parse("walk 1\n" + body + "get cr0\n", "test");
-    EXPECT_TRUE(parsed);
-    Program program;
-    Lowering().lower(parsed.trace, program);
-    OutcomeStream outcomes;
-    outcomes.steps.resize(program.steps.size());
+    auto [program, outcomes] = lowered("walk 1\n" + body + "get cr0\n");
     for (Outcome& o : outcomes.steps) o.kind = OutcomeKind::kDone;
     outcomes.steps.back().value = got;
     const SubjectInfo info{"kvm", "", Profile::kKvm};
@@ -297,14 +272,8 @@ TEST(KnownDeviations, EveryWordOfAHostMustBeInTheVersion) {
 // PDPTE 0 as it is in memory, but for what `refuse` says of steps.
 std::string facts(std::string_view name, const std::string& body,
                   const std::vector<std::uint32_t>& refuse = {}, std::uint64_t shown = 0) {
-  const ParseResult parsed =
-      parse("walk 1\nmachine core=shadow memory=64M vcpus=2 mode=pae\n" + body, "test");
-  EXPECT_TRUE(parsed) << (parsed.error ? to_text(*parsed.error) : "");
-  Program program;
-  Lowering lowering;
-  lowering.lower(parsed.trace, program);
-  OutcomeStream outcomes;
-  outcomes.steps.resize(program.steps.size());
+  auto [program, outcomes] =
+      lowered("walk 1\nmachine core=shadow memory=64M vcpus=2 mode=pae\n" + body);
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     if (shown == 0 || program.steps[i].what.verb != Verb::kAccess) continue;
     outcomes.steps[i].path[0].count = 1;
@@ -366,15 +335,9 @@ TEST(KnownDeviations, AReservedPdpteIsPresentAndCountsForItsOwnRoot) {
 
 // A subject tells of a store where a word changed; this one changes the next word alone.
 TEST(KnownDeviations, AStoreWhoseLandingIsNotToldWentWhereItsPathLeads) {
-  const ParseResult parsed = parse(
+  auto [program, outcomes] = lowered(
       "walk 1\nmachine core=shadow memory=64M mode=pae\nwrite gpa=0x100000 value=0x102001\n"
-      "access write gva=0x100004 value=0x100000000\nmov cr3=0x100000\n",
-      "test");
-  ASSERT_TRUE(parsed);
-  Program program;
-  Lowering().lower(parsed.trace, program);
-  OutcomeStream outcomes;
-  outcomes.steps.resize(3);
+      "access write gva=0x100004 value=0x100000000\nmov cr3=0x100000\n");
   outcomes.steps[0].kind = OutcomeKind::kDone;
   outcomes.steps[2].kind = OutcomeKind::kGp;
   Outcome& store = outcomes.steps[1];
@@ -391,15 +354,9 @@ TEST(KnownDeviations, AStoreWhoseLandingIsNotToldWentWhereItsPathLeads) {
 
 // The path that an outcome shows is one of after the access.
 TEST(KnownDeviations, APdpteThatItsOwnAccessStoresToIsTheOneOfBefore) {
-  const ParseResult parsed = parse(
+  auto [program, outcomes] = lowered(
       "walk 1\nmachine core=shadow memory=64M mode=pae\nwrite gpa=0x100000 value=0x101021\n"
-      "access write gva=0x0 value=0x102001\n",
-      "test");
-  ASSERT_TRUE(parsed);
-  Program program;
-  Lowering().lower(parsed.trace, program);
-  OutcomeStream outcomes;
-  outcomes.steps.resize(2);
+      "access write gva=0x0 value=0x102001\n");
   outcomes.steps[0].kind = OutcomeKind::kDone;
   outcomes.steps[1].path[0].count = 1;
   outcomes.steps[1].path[0].entry[0] = 0x102001;
