@@ -1,7 +1,8 @@
 #ifndef TWINWALK_KVM_RUNNER_TESTING_SUBJECT_PROBE_H_
 #define TWINWALK_KVM_RUNNER_TESTING_SUBJECT_PROBE_H_
 
-// For tests: runs `.walk` text on a subject and gives what it saw, one text a step.
+// For tests: runs `.walk` text on a subject, as a machine of its host, and gives what it saw, one
+// text a step.
 
 #include <gtest/gtest.h>
 
@@ -11,6 +12,7 @@
 
 #include "harness/subject.h"
 #include "harness/trace/parse.h"
+#include "kvm_runner/conform.h"
 
 namespace twinwalk::kvm {
 
@@ -24,9 +26,10 @@ struct Seen {
 
 inline Seen run_text(Subject& subject, std::string_view text) {
   Seen seen;
-  const ParseResult parsed = parse("walk 1\n" + std::string(text), "test");
+  ParseResult parsed = parse("walk 1\n" + std::string(text), "test");
   EXPECT_TRUE(parsed) << (parsed.error ? to_text(*parsed.error) : "");
   if (!parsed) return seen;
+  fit_to_host(parsed.trace, subject.info());
   Lowering lowering;
   lowering.lower(parsed.trace, seen.program);
   subject.run(seen.program, seen.stream);
