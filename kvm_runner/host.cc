@@ -134,7 +134,8 @@ bool Host::open(std::string& why) {
   // It walks its guests' tables with the host's own paging mode, whatever CPUID says.
   if (emulates_supervisor_) features_ &= ~feature::kLa57;
   translated_ = is_translated();
-  version_ = describe_host(shadows_);
+  // As the ledger knows that host, here too.
+  version_ = describe_host(shadows_) + (translated_ ? "; qemu-svm" : "");
   return true;
 }
 

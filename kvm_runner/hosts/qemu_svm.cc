@@ -196,7 +196,7 @@ std::unique_ptr<remote::Link> start_qemu_svm(const std::string& parameters, Agen
   plan.start = [host](std::string& reason) { return host.start(reason); };
   plan.commands = {"kvm kvm-amd " + parameters};
   plan.wishes = wishes;
-  plan.suffix = "; qemu-svm: " + host.version();
+  plan.suffix = ": " + host.version();  // after the host's own "; qemu-svm"
   return open_live_link(std::move(plan), why);
 }
 

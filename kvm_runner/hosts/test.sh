@@ -44,8 +44,22 @@ step_hosts() {
   if ready qemu-svm; then
     conforms "stock KVM in QEMU's SVM, npt=0" --subject kvm --host qemu-svm:npt=0 "${few[@]}"
     conforms "stock KVM in QEMU's SVM, npt=1" --subject kvm --host qemu-svm:npt=1 "${few[@]}"
-    [[ $all == 0 ]] || step_power
+    if [[ $all == 1 ]]; then
+      step_reload
+      step_power
+    fi
   fi
+}
+
+# `conform --reload-module`, in a machine that has a module to load anew.
+step_reload() {
+  local log=$build/reload.log code=0
+  "$source/kvm_runner/hosts/reload_test.sh" "$build/asan/bin/twinwalk" "$build/hosts/linux" "$build/reload" >"$log" 2>&1 || code=$?
+  case $code in
+    0) pass "conform --reload-module in an emulated machine" ;;
+    77) skip "conform --reload-module in an emulated machine" "$(tail -1 "$log")" ;;
+    *) fail "conform --reload-module in an emulated machine" "$log" ;;
+  esac
 }
 
 # Proof of power: KVM with one line of its shadow MMU broken is found to be so, and the same source, unbroken, is not.
