@@ -86,6 +86,12 @@ refuses "no such engine" "$twinwalk" fuzz --engine steam
 refuses "shard out of range" "$twinwalk" sweep --shard 3/2
 refuses "no shard" "$twinwalk" sweep --shard half
 refuses "no such mode" "$twinwalk" sweep --mode real
+refuses "no such corpus" "$twinwalk" corpus stat "$work/none"
+refuses "nothing to merge" "$twinwalk" corpus merge "$work/folder"
+refuses "nothing to do with a corpus" "$twinwalk" corpus
+refuses "a corpus that is a file" "$twinwalk" corpus minimise "$work/good.walk"
+refuses "no finding" "$twinwalk" corpus add "$work/good.walk" --corpus "$work/folder"
+refuses "no such finding" "$twinwalk" corpus add "$work/none.walk" --corpus "$work/folder"
 refuses "no such seed" "$twinwalk" zoo --only no-such-bug
 
 # A file that may not be read. root may read everything, so root tries it as somebody else where it can.

@@ -9,6 +9,8 @@
 
 #include "harness/cli/bench_verb.h"
 #include "harness/cli/conform_verb.h"
+#include "harness/cli/corpus_add.h"
+#include "harness/cli/corpus_verb.h"
 #include "harness/cli/doctor.h"
 #include "harness/cli/explain.h"
 #include "harness/cli/forms.h"
@@ -228,6 +230,47 @@ void add_zoo(CLI::App& app, int& code) {
   verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
 }
 
+// FOLDER... [--config NAME], for the parts of `corpus` that ask the fuzz target.
+std::shared_ptr<CorpusOptions> add_folders(CLI::App* verb, std::size_t least, const char* what) {
+  auto options = std::make_shared<CorpusOptions>();
+  verb->add_option("FOLDER", options->folders, what)
+      ->required()
+      ->expected(static_cast<int>(least), 1 << 20);
+  verb->add_option("--config", options->config, "machines to try: " + fuzz::config_names());
+  return options;
+}
+
+void add_corpus_add(CLI::App* corpus, int& code) {
+  CLI::App* verb = corpus->add_subcommand(
+      "add", "Puts a finding under corpus/regress: minimised, with its story");
+  auto options = std::make_shared<CorpusAddOptions>();
+  verb->add_option("FINDING", options->finding, "a trace, text or binary; - is standard input")
+      ->required();
+  verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
+  verb->add_option("--story", options->story, "what happened, and why it was wrong");
+  verb->add_option("--name", options->name, "of the file; the finding's own if not given");
+  verb->add_option("--corpus", options->folder, "another folder than corpus/regress");
+  verb->add_flag("--as-is", options->as_is, "as it is: the bug is mended already");
+  verb->callback([options, &code] { code = add_to_corpus(*options); });
+}
+
+void add_corpus(CLI::App& app, int& code) {
+  CLI::App* corpus = app.add_subcommand("corpus", "Folders of fuzzing inputs, and of regressions");
+  corpus->require_subcommand(1);
+  CLI::App* verb = corpus->add_subcommand(
+      "merge", "Adds to the first folder what of the others reaches something new");
+  auto merged = add_folders(verb, 2, "folders of inputs or *.walk, or AFL++'s output; files too");
+  verb->callback([merged, &code] { code = merge_corpus(*merged); });
+  verb = corpus->add_subcommand("minimise", "Leaves the fewest inputs that reach the same");
+  auto smaller = add_folders(verb, 1, "folders of inputs");
+  verb->callback([smaller, &code] { code = minimise_corpus(*smaller); });
+  verb = corpus->add_subcommand("stat", "What is in it, and what it reaches");
+  auto asked = add_folders(verb, 1, "folders of inputs or *.walk, or AFL++'s output; files too");
+  verb->add_flag("--json", asked->json, "one JSON object a folder");
+  verb->callback([asked, &code] { code = stat_corpus(*asked); });
+  add_corpus_add(corpus, code);
+}
+
 // Words of the contract that this version does not have: refused in one line, and not listed.
 void add_not_built(CLI::App& app, const std::string& name) {
   CLI::App* verb = app.add_subcommand(name, "")->group("");
@@ -245,6 +288,7 @@ void add_verbs(CLI::App& app, int& code) {
   add_encode(app, code);
   add_decode(app, code);
   add_sweep(app, code);
+  add_corpus(app, code);
   add_zoo(app, code);
   add_conform(app, code);
   add_image(app, code);

@@ -37,8 +37,7 @@ Trace smallest_of_core(Checker& checker, const Trace& trace, const Probe& first)
 
 }  // namespace
 
-int minimise_trace(const std::string& path, const SubjectWords& words, const std::string& out) {
-  const NamedTrace named = load_trace(path, Input::kAny);
+Smallest smallest_trace(const NamedTrace& named, const SubjectWords& words) {
   const NamedSubject under_test = make_subject(words);
   if (under_test.subject == nullptr) {
     throw Failure(fmt::format("subject {}: {}", words.subject, under_test.why_not));
@@ -51,15 +50,21 @@ int minimise_trace(const std::string& path, const SubjectWords& words, const std
   const Probe first =
       alone ? probe(checker, named.trace) : Probe{true, checker.check(named.trace).divergence, {}};
   if (first.divergence == DivergenceClass::kNone) {
-    throw Failure(fmt::format("{}: does not diverge on subject {}", path, words.subject));
+    throw Failure(fmt::format("{}: does not diverge on subject {}", named.path, words.subject));
   }
   // Asking Unicorn on every attempt would only cost time where its answer is not the divergence.
   if (first.divergence != DivergenceClass::kReferenceDisagreement) checker.set_unicorn(nullptr);
-  const Trace smallest = alone ? smallest_of_core(checker, named.trace, first)
-                               : minimise(checker, named.trace, first.divergence).trace;
-  write_file(out, print(smallest));
-  fmt::print(stderr, "twinwalk: {}: {} operations of {} are left\n", name_of(first.divergence),
-             smallest.ops.size(), named.trace.ops.size());
+  return {alone ? smallest_of_core(checker, named.trace, first)
+                : minimise(checker, named.trace, first.divergence).trace,
+          first.divergence};
+}
+
+int minimise_trace(const std::string& path, const SubjectWords& words, const std::string& out) {
+  const NamedTrace named = load_trace(path, Input::kAny);
+  const Smallest smallest = smallest_trace(named, words);
+  write_file(out, print(smallest.trace));
+  fmt::print(stderr, "twinwalk: {}: {} operations of {} are left\n", name_of(smallest.divergence),
+             smallest.trace.ops.size(), named.trace.ops.size());
   return kExitGood;
 }
 
