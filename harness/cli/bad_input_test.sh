@@ -92,6 +92,9 @@ refuses "nothing to do with a corpus" "$twinwalk" corpus
 refuses "a corpus that is a file" "$twinwalk" corpus minimise "$work/good.walk"
 refuses "no finding" "$twinwalk" corpus add "$work/good.walk" --corpus "$work/folder"
 refuses "no such finding" "$twinwalk" corpus add "$work/none.walk" --corpus "$work/folder"
+refuses "nothing to bisect" "$twinwalk" bisect "$work/none.walk"
+refuses "no such revision" "$twinwalk" bisect "$work/good.walk" --bad no-such-revision
+refuses "no such good revision" "$twinwalk" bisect "$work/good.walk" --good no-such-revision
 refuses "no such seed" "$twinwalk" zoo --only no-such-bug
 
 # A file that may not be read. root may read everything, so root tries it as somebody else where it can.

@@ -22,6 +22,7 @@
 #include "harness/cli/report_verb.h"
 #include "harness/cli/run.h"
 #include "harness/cli/sweep_verb.h"
+#include "harness/fuzzing/bisect.h"
 #include "harness/fuzzing/config.h"
 #include "harness/fuzzing/fuzz.h"
 #include "harness/fuzzing/zoo.h"
@@ -271,6 +272,18 @@ void add_corpus(CLI::App& app, int& code) {
   add_corpus_add(corpus, code);
 }
 
+void add_bisect(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "bisect", "Finds the first revision of the core that shows a trace's divergence");
+  auto options = std::make_shared<fuzz::BisectOptions>();
+  verb->add_option("FILE", options->trace, "a trace, text or binary")->required();
+  verb->add_option("--good", options->good, "a revision; found by going back if not given");
+  verb->add_option("--bad", options->bad, "a revision; HEAD if not given");
+  verb->add_option("--repository", options->source, "another than this tree's, with mmu_core/");
+  verb->add_flag("--json", options->json, "one JSON object");
+  verb->callback([options, &code] { code = fuzz::run_bisect(*options); });
+}
+
 // Words of the contract that this version does not have: refused in one line, and not listed.
 void add_not_built(CLI::App& app, const std::string& name) {
   CLI::App* verb = app.add_subcommand(name, "")->group("");
@@ -289,6 +302,7 @@ void add_verbs(CLI::App& app, int& code) {
   add_decode(app, code);
   add_sweep(app, code);
   add_corpus(app, code);
+  add_bisect(app, code);
   add_zoo(app, code);
   add_conform(app, code);
   add_image(app, code);

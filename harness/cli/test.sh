@@ -191,6 +191,16 @@ step_long() {
   done
 }
 
+# `bisect` over a repository made for it.
+step_bisect() {
+  local log=$build/bisect.log
+  if "$source/harness/fuzzing/bisect_test.sh" "$build/asan/bin/twinwalk" "$source" "$build/bisect-test" >"$log" 2>&1; then
+    pass "bisect finds the revision that seeds a bug"
+  else
+    fail "bisect" "$log"
+  fi
+}
+
 run_tests() {
   all=0
   case ${1-} in
@@ -219,6 +229,7 @@ run_tests() {
   step_tidy
   step_format
   if [[ $all == 1 ]]; then
+    step_bisect
     step_long
     step_threads
     step_neutral

@@ -16,6 +16,7 @@
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/child.h"
+#include "harness/fuzzing/core_build.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/worker.h"
 #include "harness/fuzzing/zoo_finding.h"
@@ -42,37 +43,10 @@ const char* config_for(const Trace& seed) {
       return overlaps ? "smp" : "shadow-any";
   }
 }
-constexpr double kBuildSeconds = 1800;
 constexpr std::size_t kMaxSource = 16 << 20;
 
 double seconds_since(Clock::time_point from) {
   return std::chrono::duration<double>(Clock::now() - from).count();
-}
-
-// Makes `to` a copy of `from`, writing only files that differ, so that what is not touched is not
-// built again.
-std::string mirror(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  std::set<fs::path> wanted;
-  for (const auto& entry : fs::recursive_directory_iterator(from, error)) {
-    const fs::path relative = fs::relative(entry.path(), from, error);
-    if (entry.is_directory(error)) continue;
-    wanted.insert(relative);
-    std::string was, is;
-    if (!read_file(entry.path().string(), kMaxSource, is))
-      return "cannot read " + entry.path().string();
-    if (read_file((to / relative).string(), kMaxSource, was) && was == is) continue;
-    std::string why = make_folder((to / relative).parent_path().string());
-    if (why.empty()) why = write_atomically((to / relative).string(), is);
-    if (!why.empty()) return why;
-  }
-  std::vector<fs::path> gone;
-  for (const auto& entry : fs::recursive_directory_iterator(to, error)) {
-    if (!entry.is_directory(error) && !wanted.count(fs::relative(entry.path(), to, error)))
-      gone.push_back(entry.path());
-  }
-  for (const fs::path& path : gone) fs::remove(path, error);
-  return {};
 }
 
 // Whether this program's own core, which has no seeded bug, diverges on the candidate as well: then
@@ -92,18 +66,10 @@ bool diverges_without_bug(const std::string& path) {
 
 class Zoo {
  public:
-  explicit Zoo(const ZooOptions& options) : options_(options), source_(TWINWALK_SOURCE_DIR) {
-    folder_ = options.zoo.empty() ? source_ + "/corpus/zoo" : options.zoo;
-    if (!options.build.empty()) {
-      work_ = options.build;
-    } else if (const char* build = std::getenv("TWINWALK_BUILD_DIR")) {
-      work_ = std::string(build) + "/zoo";
-    } else {
-      work_ = fs::path(own_folder()).parent_path().parent_path().string() + "/zoo";
-    }
-    std::error_code error;
-    work_ = fs::absolute(work_, error).string();
-  }
+  explicit Zoo(const ZooOptions& options)
+      : options_(options),
+        folder_(options.zoo.empty() ? TWINWALK_SOURCE_DIR "/corpus/zoo" : options.zoo),
+        build_(options.build.empty() ? work_folder("zoo") : fs::absolute(options.build).string()) {}
 
   int run() {
     std::vector<std::string> bugs = list_bugs(folder_);
@@ -165,54 +131,23 @@ class Zoo {
     return r;
   }
 
-  std::string build(const std::string& bug) {
+  std::string build(const std::string& bug) const {
     if (!options_.json) std::fprintf(stderr, "%s: building\n", bug.c_str());
-    const std::string core = work_ + "/source", log = work_ + "/" + bug + ".log";
-    std::string why = make_folder(core);
-    // A clean copy in a folder of its own, patched there, then mirrored over what was built last:
-    // files that are the same keep their times.
-    const std::string fresh = work_ + "/patched";
-    std::error_code error;
-    fs::remove_all(fresh, error);
-    if (why.empty()) why = mirror(source_ + "/mmu_core", fresh + "/mmu_core");
+    std::string core;
+    std::string why = build_.copy_own_core(core);
     if (!why.empty()) return why;
+    const std::string log = build_.work() + "/" + bug + ".log";
     Command patch;
     patch.words = {"patch",
                    "-p1",
                    "--no-backup-if-mismatch",
                    "-d",
-                   fresh,
+                   core,
                    "-i",
-                   fs::absolute(folder_ + "/" + bug + ".patch", error).string()};
+                   fs::absolute(folder_ + "/" + bug + ".patch").string()};
     patch.log = log;
     if (!run_command(patch, 60)) return "the patch does not apply; see " + log;
-    why = mirror(fresh + "/mmu_core", core + "/mmu_core");
-    if (!why.empty()) return why;
-    Command configure;
-    configure.words = {"cmake",
-                       "-S",
-                       source_,
-                       "-B",
-                       work_ + "/build",
-                       "-G",
-                       "Ninja",
-                       "-DCMAKE_BUILD_TYPE=Release",
-                       "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -g1",
-                       "-DTWINWALK_FUZZ=ON",
-                       "-DTWINWALK_TESTS=OFF",
-                       "-DTWINWALK_WERROR=OFF",
-                       "-DTWINWALK_CORE_DIR=" + core,
-                       std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
-                       std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
-                       std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
-    configure.log = log;
-    if (!run_command(configure, kBuildSeconds)) return "cannot be configured; see " + log;
-    Command make;
-    make.words = {"cmake", "--build", work_ + "/build", "--target", "shadow_fuzzer", "twinwalk"};
-    make.log = log;
-    make.append_log = true;
-    if (!run_command(make, kBuildSeconds)) return "cannot be built; see " + log;
-    return {};
+    return build_.build(core, {"shadow_fuzzer", "twinwalk"}, log);
   }
 
   std::string start(std::list<Worker>& workers, const std::string& run) const {
@@ -221,7 +156,7 @@ class Zoo {
     for (unsigned n = 0; n < jobs; ++n) {
       WorkerPlan plan;
       plan.number = n;
-      plan.program = work_ + "/build/bin/shadow_fuzzer";
+      plan.program = build_.program("shadow_fuzzer");
       plan.config = config_;
       plan.corpus = run + "/corpus";
       plan.candidates = run + "/candidates";
@@ -235,7 +170,7 @@ class Zoo {
   }
 
   void hunt(ZooResult& r) {
-    const std::string run = work_ + "/run/" + r.bug;
+    const std::string run = build_.work() + "/run/" + r.bug;
     std::error_code error;
     fs::remove_all(run, error);
     for (const char* folder : {"/corpus", "/candidates"}) {
@@ -260,7 +195,7 @@ class Zoo {
     for (Worker& w : workers) w.stop(1);
     if (!r.detected) return;
     const ZooFinding finding =
-        look_into(work_ + "/build/bin/twinwalk", *find_config(config_), r.trace, run + "/finding");
+        look_into(build_.program("twinwalk"), *find_config(config_), r.trace, run + "/finding");
     r.operations = finding.operations;
     r.rule = finding.rule;
     r.error = finding.error;
@@ -292,7 +227,8 @@ class Zoo {
   }
 
   const ZooOptions& options_;
-  std::string source_, folder_, work_;
+  std::string folder_;
+  CoreBuild build_;
   std::string config_;               // of the bug at hand
   std::set<std::string> looked_at_;  // candidates
 };

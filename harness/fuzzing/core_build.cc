@@ -1,0 +1,96 @@
+#include "harness/fuzzing/core_build.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include "harness/fuzzing/atomic_file.h"
+#include "harness/fuzzing/child.h"
+#include "harness/fuzzing/programs.h"
+
+namespace twinwalk::fuzz {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kBuildSeconds = 1800;
+constexpr std::size_t kMaxSource = 16 << 20;
+
+// Makes `to` a copy of `from`, writing only files that differ, so that what is not touched is not
+// built again.
+std::string mirror(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  std::set<fs::path> wanted;
+  for (const auto& entry : fs::recursive_directory_iterator(from, error)) {
+    const fs::path relative = fs::relative(entry.path(), from, error);
+    if (entry.is_directory(error)) continue;
+    wanted.insert(relative);
+    std::string was, is;
+    if (!read_file(entry.path().string(), kMaxSource, is))
+      return "cannot read " + entry.path().string();
+    if (read_file((to / relative).string(), kMaxSource, was) && was == is) continue;
+    std::string why = make_folder((to / relative).parent_path().string());
+    if (why.empty()) why = write_atomically((to / relative).string(), is);
+    if (!why.empty()) return why;
+  }
+  std::vector<fs::path> gone;
+  for (const auto& entry : fs::recursive_directory_iterator(to, error)) {
+    if (!entry.is_directory(error) && !wanted.count(fs::relative(entry.path(), to, error)))
+      gone.push_back(entry.path());
+  }
+  for (const fs::path& path : gone) fs::remove(path, error);
+  return {};
+}
+
+}  // namespace
+
+std::string work_folder(const std::string& name) {
+  std::error_code error;
+  const char* build = std::getenv("TWINWALK_BUILD_DIR");
+  const fs::path folder =
+      build ? fs::path(build) : fs::path(own_folder()).parent_path().parent_path();
+  return fs::absolute(folder / name, error).string();
+}
+
+std::string CoreBuild::copy_own_core(std::string& core) const {
+  core = work_ + "/core";
+  std::error_code error;
+  fs::remove_all(core, error);
+  return mirror(std::string(TWINWALK_SOURCE_DIR) + "/mmu_core", core + "/mmu_core");
+}
+
+std::string CoreBuild::build(const std::string& core, const std::vector<std::string>& targets,
+                             const std::string& log) const {
+  const std::string source = work_ + "/source";
+  std::string why = make_folder(source);
+  if (why.empty()) why = mirror(core + "/mmu_core", source + "/mmu_core");
+  if (!why.empty()) return why;
+  Command configure;
+  configure.words = {"cmake",
+                     "-S",
+                     TWINWALK_SOURCE_DIR,
+                     "-B",
+                     work_ + "/build",
+                     "-G",
+                     "Ninja",
+                     "-DCMAKE_BUILD_TYPE=Release",
+                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -g1",
+                     "-DTWINWALK_FUZZ=ON",
+                     "-DTWINWALK_TESTS=OFF",
+                     "-DTWINWALK_WERROR=OFF",
+                     "-DTWINWALK_CORE_DIR=" + source,
+                     std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
+                     std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
+                     std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
+  configure.log = log;
+  if (!run_command(configure, kBuildSeconds)) return "cannot be configured; see " + log;
+  Command make;
+  make.words = {"cmake", "--build", work_ + "/build", "--target"};
+  make.words.insert(make.words.end(), targets.begin(), targets.end());
+  make.log = log;
+  make.append_log = true;
+  if (!run_command(make, kBuildSeconds)) return "cannot be built; see " + log;
+  return {};
+}
+
+}  // namespace twinwalk::fuzz
