@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 
+#include "fuzzers/default_config.h"
 #include "fuzzers/diverged.h"
 #include "fuzzers/mmu_states.h"
 #include "harness/finding.h"
@@ -53,7 +54,7 @@ std::uint64_t count_states(const std::uint8_t* states, std::uint32_t* hits) {
 
 const Config& config_from_environment() {
   const std::string name = from_environment(kConfigVariable);
-  static const std::optional<Config> config = find_config(name.empty() ? "all" : name);
+  static const std::optional<Config> config = find_config(name.empty() ? kDefaultConfig : name);
   if (!config) {
     std::fprintf(stderr, "no configuration '%s'; there are: %s\n", name.c_str(),
                  config_names().c_str());

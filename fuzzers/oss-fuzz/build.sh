@@ -1,19 +1,39 @@
 #!/bin/bash -eu
-# OSS-Fuzz and ClusterFuzzLite: builds the fuzz targets with the service's compiler and flags. A divergence aborts
-# here, in a frame of its class. The image needs cmake, ninja-build, libfmt-dev, nlohmann-json3-dev, libcli11-dev.
+# OSS-Fuzz and ClusterFuzzLite call this: fuzz targets, their seeds and options into $OUT, made with the service's
+# compiler, flags and engine. What it uses of the image: cmake, ninja-build, zip, libfmt-dev, nlohmann-json3-dev.
+#
+# $CC $CXX $CFLAGS $CXXFLAGS $LIB_FUZZING_ENGINE $OUT as the service sets them; $FUZZING_ENGINE (libfuzzer) and
+# $WORK (/tmp) too. $TWINWALK_CORE_DIR: a folder with another mmu_core/.
 source=$(cd "$(dirname "$0")/../.." && pwd)
 build=${WORK:-/tmp}/twinwalk
+engine=${FUZZING_ENGINE:-libfuzzer}
+corpus=$source/corpus
 
-# The service instruments everything through CXXFLAGS and links LIB_FUZZING_ENGINE by itself.
-cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+# AFL++ counts the edges of the core alone.
+[[ $engine != afl ]] || export AFL_LLVM_ALLOWLIST=$source/fuzzers/afl_allowlist.txt
+
+cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O2 -g1" \
   -DCMAKE_C_COMPILER="$CC" -DCMAKE_CXX_COMPILER="$CXX" -DCMAKE_C_FLAGS="$CFLAGS" -DCMAKE_CXX_FLAGS="$CXXFLAGS" \
-  -DTWINWALK_WERROR=OFF -DTWINWALK_TESTS=OFF -DTWINWALK_FUZZ=ON -DTWINWALK_ABORT_ON_FINDING=ON \
-  -DTWINWALK_FUZZING_ENGINE="$LIB_FUZZING_ENGINE"
-cmake --build "$build" --target shadow_fuzzer decode_fuzzer
+  -DTWINWALK_WERROR=OFF -DTWINWALK_TESTS=OFF -DTWINWALK_FUZZ=ON -DTWINWALK_CORE_DIR="${TWINWALK_CORE_DIR:-$source}" \
+  -DTWINWALK_SERVICE="$engine" -DTWINWALK_FUZZING_ENGINE="$LIB_FUZZING_ENGINE"
+cmake --build "$build" --target service_targets
 
-for target in shadow_fuzzer decode_fuzzer; do
-  cp "$build/bin/$target" "$OUT/"
-  printf '[libfuzzer]\nmax_len = 4096\nlen_control = 0\n' >"$OUT/$target.options"
+seeds=$(mktemp -d)
+trap 'rm -rf "$seeds"' EXIT
+for program in "$build"/bin/*_fuzzer; do
+  target=${program##*/}
+  cp "$program" "$OUT/"
+  printf '[libfuzzer]\nmax_len = 4096\nlen_control = 0\nentropic = 0\n' >"$OUT/$target.options"
+  rm -f "$OUT/${target}_seed_corpus.zip"
+  if [[ $target == decode_fuzzer ]]; then
+    (cd "$corpus" && find seed -name '*.walk' | LC_ALL=C sort | zip -q -X -@ "$OUT/${target}_seed_corpus.zip")
+    continue
+  fi
+  config=${target%_fuzzer}
+  ASAN_OPTIONS=detect_leaks=0 "$build/bin/service_seeds" "${config//_/-}" "$corpus" "$seeds/$target"
+  (cd "$seeds/$target" && find . -type f | LC_ALL=C sort | zip -q -X -@ "$OUT/${target}_seed_corpus.zip")
 done
-# Text seeds serve the parser; the shadow target generates its own from an empty corpus.
-(cd "$source/corpus/seed" && find . -name '*.walk' -print0 | xargs -0 -r zip -q "$OUT/decode_fuzzer_seed_corpus.zip")
+if [[ $engine == afl ]]; then
+  cmake --build "$build" --target twinwalk_mutator_afl
+  cp "$build/bin/twinwalk_mutator_afl.so" "$OUT/"
+fi

@@ -15,6 +15,7 @@
 #include "harness/fuzzing/config.h"
 #include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/programs.h"
+#include "harness/fuzzing/seeds.h"
 #include "harness/fuzzing/summary.h"
 #include "harness/trace/binary.h"
 

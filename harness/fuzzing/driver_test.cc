@@ -19,6 +19,7 @@
 #include "harness/fuzzing/fuzz.h"
 #include "harness/fuzzing/output.h"
 #include "harness/fuzzing/programs.h"
+#include "harness/fuzzing/seeds.h"
 #include "harness/fuzzing/summary.h"
 #include "harness/fuzzing/worker.h"
 #include "harness/fuzzing/worker_stats.h"

@@ -16,6 +16,7 @@
 #include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/referee.h"
+#include "harness/fuzzing/seeds.h"
 #include "harness/fuzzing/summary.h"
 #include "harness/fuzzing/triage.h"
 #include "harness/fuzzing/worker.h"

@@ -26,11 +26,6 @@ struct Output {
 // empty; checks that they can be written. Returns "" or why not.
 std::string make_output(const std::string& root, Output& out);
 
-// Fills `folder` with the binary form of every trace in `seeds` (*.walk, in folders too) that does
-// not set expectations aside: comments and `=` lines are left out. An empty or missing `seeds`
-// gives a single small trace. Returns "" or why it failed; `made` counts.
-std::string build_seeds(const std::string& seeds, const std::string& folder, unsigned& made);
-
 }  // namespace twinwalk::fuzz
 
 #endif  // TWINWALK_HARNESS_FUZZING_OUTPUT_H_

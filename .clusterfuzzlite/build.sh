@@ -1,0 +1,2 @@
+#!/bin/bash -eu
+exec "$SRC/twinwalk/fuzzers/oss-fuzz/build.sh"
