@@ -14,8 +14,8 @@ CoreArena::~CoreArena() {
 
 void CoreArena::reset(bool huge_pages) {
   huge_pages_ = huge_pages;
-  pages_.clear();
   regions_.clear();
+  last_number_ = kNoPage;
   owners_.clear();
   free_frames_.clear();
   free_tables_.clear();
@@ -122,21 +122,30 @@ std::uint64_t CoreArena::take_run() {
   return place_.hpa + first * kPage;
 }
 
-// The page as it is in its region, which has been made.
-CoreArena::Page& CoreArena::page_at(std::uint64_t offset) {
-  make_region(offset);
-  return pages_[offset / kPage];
+// Null: nothing there was ever asked for.
+CoreArena::Region* CoreArena::find_region(std::uint64_t offset) const {
+  const std::uint64_t number = offset / kRegionBytes;
+  if (number == last_number_) return last_region_;
+  const auto found = regions_.find(number);
+  if (found == regions_.end()) return nullptr;
+  last_number_ = number;
+  return last_region_ = found->second.get();
+}
+
+CoreArena::Region& CoreArena::region_at(std::uint64_t offset) {
+  if (Region* const there = find_region(offset)) return *there;
+  return *(regions_[offset / kRegionBytes] = std::make_unique<Region>());
 }
 
 // What the page holds, as bytes of the frame at hpa.
-void CoreArena::fill(const Page& page, std::uint64_t offset, std::uint64_t hpa) const {
-  if (page.hpa != 0) {
-    std::memcpy(frame_at(hpa), frame_at(page.hpa), kPage);
-    return;
+void CoreArena::fill(const Page& page, std::uint64_t offset, std::uint64_t hpa) {
+  if (page.hpa == 0 && page.zero) {
+    std::memset(frame_at(hpa), 0, kPage);
+  } else {
+    const void* const from = page.hpa != 0 ? static_cast<const void*>(frame_at(page.hpa))
+                                           : static_cast<const void*>(seeds_.at(offset));
+    std::memcpy(frame_at(hpa), from, kPage);
   }
-  auto* words = reinterpret_cast<std::uint64_t*>(frame_at(hpa));
-  for (std::uint64_t i = 0; i < kPage / 8; ++i)
-    words[i] = page.zero ? 0 : seed_word(offset + 8 * i);
 }
 
 void CoreArena::give_frame(Page& page, std::uint64_t offset, std::uint64_t hpa) {
@@ -151,30 +160,33 @@ void CoreArena::move_into_run(Region& region, std::uint64_t offset) {
   const std::uint64_t base = offset & ~(kRegionBytes - 1), run = take_run();
   if (run == 0) return;
   for (std::uint64_t at = 0; at < kRegionBytes; at += kPage)
-    give_frame(pages_[(base + at) / kPage], base + at, run + at);
+    give_frame(page_of(region, at), base + at, run + at);
   region.huge = true;
 }
 
 CoreArena::Region& CoreArena::make_region(std::uint64_t offset) {
-  Region& region = regions_[offset / kRegionBytes];
+  Region& region = region_at(offset);
   if (region.made) return region;
   region.made = true;
-  if (region.zero) {
-    const std::uint64_t base = offset & ~(kRegionBytes - 1);
-    for (std::uint64_t at = 0; at < kRegionBytes; at += kPage)
-      pages_[(base + at) / kPage].zero = true;
-  }
   if (huge_pages_) move_into_run(region, offset);
   return region;
 }
 
-std::uint64_t CoreArena::frame_of(std::uint64_t offset) {
-  const std::uint64_t base = offset & ~(kPage - 1);
-  Page& page = page_at(base);
+std::uint64_t CoreArena::frame_of_page(Page& page, std::uint64_t offset) {
   if (page.hpa != 0) return page.hpa;
   const std::uint64_t hpa = take_frame();
-  if (hpa != 0) give_frame(page, base, hpa);
+  if (hpa != 0) give_frame(page, offset & ~(kPage - 1), hpa);
   return hpa;
+}
+
+std::uint64_t CoreArena::frame_of(std::uint64_t offset) {
+  return frame_of_page(page_at(offset), offset);
+}
+
+CoreArena::Backed CoreArena::backing_of(std::uint64_t offset) {
+  Region& region = make_region(offset);
+  Page& page = page_of(region, offset);
+  return {frame_of_page(page, offset), page.shared, region.huge};
 }
 
 bool CoreArena::offset_of(std::uint64_t hpa, std::uint64_t& offset) const {
@@ -184,15 +196,16 @@ bool CoreArena::offset_of(std::uint64_t hpa, std::uint64_t& offset) const {
 }
 
 bool CoreArena::is_shared(std::uint64_t offset) const {
-  const auto found = pages_.find(offset / kPage);
-  return found != pages_.end() && found->second.shared;
+  Region* const region = find_region(offset);
+  return region != nullptr && page_of(*region, offset).shared;
 }
 
 void CoreArena::share(std::uint64_t offset, bool shared) { page_at(offset).shared = shared; }
 
 void CoreArena::move_frame(std::uint64_t offset) {
-  make_region(offset).huge = false;
-  Page& page = page_at(offset);
+  Region& region = make_region(offset);
+  region.huge = false;
+  Page& page = page_of(region, offset);
   page.shared = false;
   if (page.hpa == 0) return;
   const std::uint64_t fresh = take_frame();
@@ -200,8 +213,9 @@ void CoreArena::move_frame(std::uint64_t offset) {
 }
 
 void CoreArena::discard(std::uint64_t offset) {
-  make_region(offset).huge = false;
-  Page& page = page_at(offset);
+  Region& region = make_region(offset);
+  region.huge = false;
+  Page& page = page_of(region, offset);
   if (page.hpa != 0) drop_frame(page.hpa);
   page = {0, true, false};
 }
@@ -214,25 +228,25 @@ void CoreArena::move_region(std::uint64_t offset) {
   if (huge) move_into_run(region, offset);
   for (std::uint64_t at = 0; at < kRegionBytes; at += kPage) {
     if (!region.huge) move_frame(base + at);
-    pages_[(base + at) / kPage].shared = false;
+    page_of(region, at).shared = false;
   }
 }
 
 void CoreArena::discard_region(std::uint64_t offset) {
-  const std::uint64_t base = offset & ~(kRegionBytes - 1);
-  for (std::uint64_t at = 0; at < kRegionBytes; at += kPage) {
-    const auto found = pages_.find((base + at) / kPage);
-    if (found == pages_.end()) continue;
-    if (found->second.hpa != 0) drop_frame(found->second.hpa);
-    pages_.erase(found);
+  Region& region = region_at(offset);
+  region.made = region.huge = false;
+  for (Page& page : region.pages) {
+    if (page.hpa != 0) drop_frame(page.hpa);
+    page = {0, true, false};
   }
-  regions_[offset / kRegionBytes] = {false, false, true};
 }
 
 bool CoreArena::is_huge(std::uint64_t offset) const {
-  const auto found = regions_.find(offset / kRegionBytes);
-  return found != regions_.end() && found->second.huge;
+  const Region* const region = find_region(offset);
+  return region != nullptr && region->huge;
 }
+
+void CoreArena::keep_small(std::uint64_t offset) { region_at(offset).made = true; }
 
 void CoreArena::huge_split(std::uint64_t offset) { make_region(offset).huge = false; }
 
@@ -248,13 +262,9 @@ void CoreArena::huge_collapse(std::uint64_t offset) {
 }
 
 std::uint64_t CoreArena::word(std::uint64_t offset) const {
-  const auto found = pages_.find(offset / kPage);
-  if (found == pages_.end()) {
-    const auto region = regions_.find(offset / kRegionBytes);
-    return region != regions_.end() && region->second.zero ? 0
-                                                           : seed_word(offset & ~std::uint64_t{7});
-  }
-  const Page& page = found->second;
+  Region* const region = find_region(offset);
+  if (region == nullptr) return seed_word(offset & ~std::uint64_t{7});
+  const Page& page = page_of(*region, offset);
   if (page.hpa == 0) return page.zero ? 0 : seed_word(offset);
   return *reinterpret_cast<const std::uint64_t*>(place_.memory + (page.hpa - place_.hpa) +
                                                  (offset & (kPage - 8)));

@@ -7,9 +7,13 @@
 //   hpa  place.hpa .. + frame_bytes   guest frames
 //        .. + table_bytes             page tables of the core
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 #include <vector>
+
+#include "kvm_runner/seed_pages.h"
 
 namespace twinwalk::kvm {
 
@@ -61,6 +65,12 @@ class CoreArena {
   // Offsets are positions in hva space, from kHvaBase; a region is 2M of it, aligned. The frame of
   // the page, made at first touch; 0 when exhausted.
   std::uint64_t frame_of(std::uint64_t offset);
+  // The same, with what a lookup wants to know of it besides.
+  struct Backed {
+    std::uint64_t hpa = 0;  // 0: exhausted
+    bool shared = false, huge = false;
+  };
+  Backed backing_of(std::uint64_t offset);
   // Its position in hva space; false if no page has that frame.
   bool offset_of(std::uint64_t hpa, std::uint64_t& offset) const;
   bool is_shared(std::uint64_t offset) const;  // a store must get a frame of its own first
@@ -72,6 +82,8 @@ class CoreArena {
   void discard_region(std::uint64_t offset);
   // Whether it lies in a 2M page of the host's; its pages then are one run of frames, 2M-aligned.
   bool is_huge(std::uint64_t offset) const;
+  // Of a region that was not touched yet: it gets no 2M page at the first touch.
+  void keep_small(std::uint64_t offset);
   void huge_split(std::uint64_t offset);     // frames stay
   void huge_collapse(std::uint64_t offset);  // contents move to a 2M page if one is free
   // The 8-aligned word at a position of hva space; makes no frame.
@@ -87,21 +99,30 @@ class CoreArena {
   struct Region {
     bool made = false;  // pages have frames of their own, or of a run
     bool huge = false;  // then: they are one run
-    bool zero = false;  // !made: holds zeroes
+    std::array<Page, kRegionBytes / kPageBytes> pages;
   };
   std::uint64_t take_frame();
   std::uint64_t take_run();
   void drop_frame(std::uint64_t hpa);
-  Page& page_at(std::uint64_t offset);
+  Region* find_region(std::uint64_t offset) const;
+  static Page& page_of(Region& region, std::uint64_t offset) {
+    return region.pages[offset % kRegionBytes / kPageBytes];
+  }
+  Region& region_at(std::uint64_t offset);
+  std::uint64_t frame_of_page(Page& page, std::uint64_t offset);
   Region& make_region(std::uint64_t offset);
+  Page& page_at(std::uint64_t offset) { return page_of(make_region(offset), offset); }
   void give_frame(Page& page, std::uint64_t offset, std::uint64_t hpa);
   void move_into_run(Region& region, std::uint64_t offset);
-  void fill(const Page& page, std::uint64_t offset, std::uint64_t hpa) const;
+  void fill(const Page& page, std::uint64_t offset, std::uint64_t hpa);
 
   Place place_;
   bool huge_pages_ = false;
-  std::unordered_map<std::uint64_t, Page> pages_;      // by offset / 4K
-  std::unordered_map<std::uint64_t, Region> regions_;  // by offset / 2M
+  SeedPages seeds_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Region>> regions_;  // by offset / 2M
+  // The one that was asked for last: most lookups are in the same one as those before.
+  mutable std::uint64_t last_number_ = kNoPage;
+  mutable Region* last_region_ = nullptr;
   std::vector<std::uint64_t> owners_;  // by frame number: offset of its page, kNoPage
   std::vector<std::uint64_t> free_frames_, free_tables_;
   std::vector<bool> table_live_;

@@ -55,6 +55,36 @@ TEST_F(CoreArenaTest, WhereNoRunIsLeftPagesAreSmall) {
   EXPECT_FALSE(arena_.is_huge(3 * kRegion));
 }
 
+TEST_F(CoreArenaTest, ARegionThatIsKeptSmallGetsFramesOneByOne) {
+  arena_.keep_small(0);
+  arena_.frame_of(5 * kPage);
+  EXPECT_FALSE(arena_.is_huge(0));
+  EXPECT_EQ(word_in_frame(5 * kPage + 8), seed_word(5 * kPage + 8));
+  arena_.frame_of(kRegion);
+  EXPECT_TRUE(arena_.is_huge(kRegion));
+}
+
+TEST_F(CoreArenaTest, ALookupTellsWhatItsPartsTell) {
+  arena_.share(kPage, true);
+  arena_.discard(kRegion);
+  for (const std::uint64_t offset : {std::uint64_t{0}, kPage, kRegion, kRegion + kPage + 8}) {
+    const CoreArena::Backed backed = arena_.backing_of(offset);
+    EXPECT_EQ(backed.hpa, arena_.frame_of(offset)) << offset;
+    EXPECT_EQ(backed.shared, arena_.is_shared(offset)) << offset;
+    EXPECT_EQ(backed.huge, arena_.is_huge(offset)) << offset;
+  }
+}
+
+// The frames are those of the trace before, which had them for another place and stored to them.
+TEST_F(CoreArenaTest, EveryTraceBeginsWithSeedsInAllFrames) {
+  for (const std::uint64_t base : {std::uint64_t{0}, kRegion, 4 * kRegion}) {
+    arena_.reset(true);
+    for (std::uint64_t at = 0; at < kRegion; at += 8)
+      ASSERT_EQ(word_in_frame(base + at), seed_word(base + at)) << base + at;
+    for (std::uint64_t at = 0; at < kRegion; at += kPage) store(base + at, 7);
+  }
+}
+
 TEST_F(CoreArenaTest, ADroppedPageSplitsTheRegionAndTheOthersStay) {
   const std::uint64_t other = arena_.frame_of(kPage);
   arena_.discard(0);

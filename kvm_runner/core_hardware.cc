@@ -157,12 +157,12 @@ mmu::FrameLookup CoreHardware::lookup_frame(mmu::Hva hva, bool write) {
   mmu::FrameLookup found;
   if (!backs(hva.raw & ~(kPage - 1), 1)) return found;
   if (write) steps().break_cow(hva.raw);
-  const std::uint64_t hpa = arena_.frame_of(hva.raw - kHvaBase);
-  if (hpa == 0) return found;
+  const CoreArena::Backed backed = arena_.backing_of(hva.raw - kHvaBase);
+  if (backed.hpa == 0) return found;
   found.kind = mmu::FrameLookup::Kind::kFrame;
-  found.pfn = mmu::Pfn{hpa / kPage};
-  found.writable = !is_protected(hva.raw);
-  found.host_level = arena_.is_huge(hva.raw - kHvaBase) ? 2 : 1;
+  found.pfn = mmu::Pfn{backed.hpa / kPage};
+  found.writable = !backed.shared;
+  found.host_level = backed.huge ? 2 : 1;
   return found;
 }
 

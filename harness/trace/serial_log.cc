@@ -1,8 +1,8 @@
 #include "harness/trace/serial_log.h"
 
+#include <array>
 #include <cstddef>
 #include <iterator>
-#include <utility>
 
 namespace twinwalk {
 namespace {
@@ -11,6 +11,28 @@ constexpr std::string_view kMark = "TW1 ", kSum = " *";
 constexpr std::string_view kWords[] = {"do", "host", "trace", "ran", "seen", "note", "bye"};
 constexpr std::string_view kDigits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::uint8_t kNoDigit = 0xff;
+
+constexpr std::array<std::uint8_t, 256> value_by_digit() {
+  std::array<std::uint8_t, 256> values{};
+  for (std::uint8_t& value : values) value = kNoDigit;
+  for (std::size_t i = 0; i < kDigits.size(); ++i)
+    values[static_cast<unsigned char>(kDigits[i])] = static_cast<std::uint8_t>(i);
+  return values;
+}
+constexpr std::array<std::uint8_t, 256> kDigitValues = value_by_digit();
+
+// The CRC of each byte: lines are checked and made where instructions are dear, in emulators.
+constexpr std::array<std::uint32_t, 256> crc_by_byte() {
+  std::array<std::uint32_t, 256> sums{};
+  for (std::uint32_t byte = 0; byte < sums.size(); ++byte) {
+    sums[byte] = byte;
+    for (unsigned i = 0; i < 8; ++i)
+      sums[byte] = sums[byte] >> 1 ^ ((sums[byte] & 1) != 0 ? 0xedb8'8320u : 0);
+  }
+  return sums;
+}
+constexpr std::array<std::uint32_t, 256> kCrcOfByte = crc_by_byte();
 
 void append_number(std::string& out, std::uint64_t number) {
   char digits[20];
@@ -20,7 +42,7 @@ void append_number(std::string& out, std::uint64_t number) {
   while (n != 0) out.push_back(digits[--n]);
 }
 
-std::string with_sum(std::string body) {
+std::string with_sum(std::string_view body) {
   constexpr std::string_view kHex = "0123456789abcdef";
   const std::uint32_t sum = crc32(body);
   std::string line(kMark);
@@ -65,10 +87,8 @@ std::string_view name_of(LogWord word) { return kWords[static_cast<unsigned>(wor
 
 std::uint32_t crc32(std::string_view text) {
   std::uint32_t sum = ~std::uint32_t{0};
-  for (const char c : text) {
-    sum ^= static_cast<unsigned char>(c);
-    for (unsigned i = 0; i < 8; ++i) sum = sum >> 1 ^ (sum & 1 ? 0xedb8'8320u : 0);
-  }
+  for (const char c : text)
+    sum = sum >> 8 ^ kCrcOfByte[(sum ^ static_cast<unsigned char>(c)) & 255];
   return ~sum;
 }
 
@@ -98,9 +118,10 @@ bool from_base64(std::string_view text, std::vector<std::uint8_t>& bytes) {
     const unsigned pads = last && group[3] == '=' ? (group[2] == '=' ? 2 : 1) : 0;
     std::uint32_t value = 0;
     for (unsigned n = 0; n < 4; ++n) {
-      const std::size_t digit = n < 4 - pads ? kDigits.find(group[n]) : 0;
-      if (digit == kDigits.npos) return false;
-      value = value << 6 | static_cast<std::uint32_t>(digit);
+      const bool pad = n >= 4 - pads;
+      const std::uint8_t digit = pad ? 0 : kDigitValues[static_cast<unsigned char>(group[n])];
+      if (digit == kNoDigit) return false;
+      value = value << 6 | digit;
     }
     bytes.push_back(static_cast<std::uint8_t>(value >> 16));
     if (pads < 2) bytes.push_back(static_cast<std::uint8_t>(value >> 8 & 0xff));
@@ -113,7 +134,7 @@ std::string to_log_text(LogWord word, std::uint64_t number, std::string_view tex
   std::string body = head_of(word, number);
   if (!text.empty()) body.push_back(' ');
   for (const char c : text) body.push_back(c >= ' ' && c <= '~' ? c : ' ');
-  return with_sum(std::move(body));
+  return with_sum(body);
 }
 
 std::string to_log_line(LogWord word, std::uint64_t number, std::span<const std::uint8_t> payload) {

@@ -2,8 +2,12 @@
 #define TWINWALK_KVM_RUNNER_HOSTS_VMX_IMAGE_LINK_H_
 
 // A link to the bare-metal image: programs go in as its boot module, many a boot, and what it says
-// is read when it has switched itself off.
+// is read when it has switched itself off. A machine has one processor, so many programs are shared
+// out to several machines at once: of all links together as many run as this machine has
+// processors.
 
+#include <atomic>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,7 +17,8 @@
 
 namespace twinwalk::hosts {
 
-// A machine that boots the image.
+// A machine that boots the image, on several threads at once: each call of boot() has a machine of
+// its own.
 class ImageMachine {
  public:
   virtual ~ImageMachine() = default;
@@ -42,10 +47,18 @@ class VmxImageLink final : public remote::Link {
   void run(std::span<const Program> programs, std::vector<remote::Answer>& answers) override;
 
  private:
-  // One boot; fills in what was answered. The number of the first one that was not, which the
-  // machine died of if it had been reached.
-  std::size_t boot(std::span<const Program> programs, std::span<remote::Answer> answers,
-                   std::string& why);
+  // Some of the programs of a run.
+  struct Part {
+    std::span<const Program> programs;
+    std::span<remote::Answer> answers;
+    std::atomic<std::size_t> answered = 0;
+  };
+  void run_part(Part& part, const std::function<void()>& told);
+  // One boot, with programs from `first` on; fills in what was answered, and `description` if it is
+  // said. The number of the first one that was not, which the machine died of if it had been
+  // reached: one that has said its description before can run programs.
+  std::size_t boot(Part& part, std::size_t first, const std::function<void()>& told,
+                   std::string& description, std::string& why);
 
   std::unique_ptr<ImageMachine> machine_;
   std::string description_;

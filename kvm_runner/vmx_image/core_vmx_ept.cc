@@ -37,6 +37,7 @@ SkipReason CoreVmxSubject::prepare_ept(const Machine& machine) {
   if (shared_bit(machine) != 0) return SkipReason::kHostLacksFeature;  // private memory is TDX's
   machine_.host_levels = 4;
   machine_.tdp &= c.tdp() | tdp::kUnrestricted;  // who has it not has the identity map instead
+  arena_.keep_small(kRunnerHva - kHvaBase);      // their memslot is far from 2M
   for (unsigned n = 0; n < runner_page::kCount; ++n) {
     std::uint64_t* const words = runner_word(n);
     if (words == nullptr) return SkipReason::kHostLacksFeature;

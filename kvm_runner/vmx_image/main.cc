@@ -54,8 +54,10 @@ class Runner {
     const LogRead read = read_log_line(text, line_);
     if (read == LogRead::kDamaged) note(line_.number, "a damaged line of the module");
     if (read != LogRead::kWhole || line_.word != LogWord::kTrace) return;
-    // What it is about to do, first: the log stands alone, and tells of what the machine died.
-    say(to_log_text(LogWord::kTrace, line_.number, line_.text));
+    // What it is about to do, first: the log stands alone, and tells of what the machine died. The
+    // line is whole, its sum included.
+    say(text);
+    say("\n");
     set_current_trace(line_.number);
     if (!from_base64(line_.text, bytes_) || !decode(bytes_, trace_).whole)
       return note(line_.number, "that is no trace");

@@ -68,20 +68,20 @@ struct Ref {
 };
 
 // The first of the entries [from, end) that is not 0; `end` if there is none. Most of most tables
-// is empty: a cache line at once.
+// is empty: a cache line at once. Others are full: the next one is looked at first.
 inline unsigned first_filled(const Table& table, unsigned from, unsigned end) {
   constexpr unsigned kAtOnce = 8;
   const auto load = [&](unsigned i) { return __atomic_load_n(&table.entry[i], __ATOMIC_RELAXED); };
   while (from < end) {
+    if (load(from)) return from;
     if (from % kAtOnce == 0 && end - from >= kAtOnce) {
       u64 any = 0;
-      for (unsigned i = 0; i < kAtOnce; ++i) any |= load(from + i);
+      for (unsigned i = 1; i < kAtOnce; ++i) any |= load(from + i);
       if (!any) {
         from += kAtOnce;
         continue;
       }
     }
-    if (load(from)) return from;
     ++from;
   }
   return end;

@@ -38,11 +38,8 @@ void open_console() {
 }
 
 void say(std::string_view text) {
+  if (emulated) return out8_all(kDebugPort, text);
   for (const char c : text) {
-    if (emulated) {
-      out8(kDebugPort, static_cast<std::uint8_t>(c));
-      continue;
-    }
     if (c == '\n') send('\r');
     send(c);
   }

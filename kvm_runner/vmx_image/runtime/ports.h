@@ -1,7 +1,9 @@
 #ifndef TWINWALK_KVM_RUNNER_VMX_IMAGE_RUNTIME_PORTS_H_
 #define TWINWALK_KVM_RUNNER_VMX_IMAGE_RUNTIME_PORTS_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace twinwalk::vmx {
 
@@ -10,6 +12,12 @@ inline void out8(std::uint16_t port, std::uint8_t value) {
 }
 inline void out16(std::uint16_t port, std::uint16_t value) {
   asm volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+// One byte after the other; below a hypervisor with one exit for many.
+inline void out8_all(std::uint16_t port, std::string_view bytes) {
+  const char* first = bytes.data();
+  std::size_t count = bytes.size();
+  asm volatile("rep outsb" : "+S"(first), "+c"(count) : "d"(port) : "memory");
 }
 inline std::uint8_t in8(std::uint16_t port) {
   std::uint8_t value;
