@@ -30,7 +30,7 @@ bool KvmSubject::start(const Program& program, std::string& why) {
   registers_.fill(initial_registers(machine));
   for (auto& bitmap : dirty_) bitmap.clear();
   lender_.reset();
-  leaves_.clear();
+  former_tables_.clear();
   if (machine.vendor != host_.vendor()) return why = "the host is of another vendor", false;
   if (machine.maxphyaddr > host_.maxphyaddr())
     return why = "the host has a smaller MAXPHYADDR", false;
