@@ -44,6 +44,10 @@ class PdpteHistory {
   }
   // Whether the 8-byte word at `gpa` is one of the vCPU's PDPTEs.
   bool is_pdpte(unsigned vcpu, std::uint64_t gpa) const;
+  // Whether it is a PDPTE in which a walk has set A, and nothing was stored since.
+  bool is_walked(std::uint64_t gpa) const {
+    return word_of(gpa) != kUnknownGpa && walked_.count(word_of(gpa)) != 0;
+  }
 
  private:
   using Pdptes = std::array<std::uint64_t, 4>;
