@@ -196,10 +196,22 @@ bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = root_of(r);
   if (mode == Mode::kPae) {
-    if (host_.shadows() && !directories_are_memory(root)) return false;
+    if (host_.shadows() && !(directories_are_memory(root) && loaded_are_memory(vcpu))) return false;
   }
   if (never_walks(mode, root)) return false;
   return memory_.plant(mode, root);
+}
+
+// The same of those that the vCPU has loaded, which memory may not hold any more.
+bool KvmSubject::loaded_are_memory(unsigned vcpu) const {
+  const Registers& r = registers_[vcpu];
+  std::array<std::uint64_t, 4> pdptes;
+  if (vm_ == nullptr || mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae ||
+      !vm_->get_pdptes(vcpu, pdptes))
+    return true;
+  return std::all_of(pdptes.begin(), pdptes.end(), [this](std::uint64_t pdpte) {
+    return (pdpte & pte::kP) == 0 || memory_.slots().find(pdpte & pte::kAddressMask) != nullptr;
+  });
 }
 
 // The walk to the runner's own pages is one of stores there, whether A is set or not, and in a

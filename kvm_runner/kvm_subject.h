@@ -177,6 +177,7 @@ class KvmSubject final : public VmSubject {
   bool never_walks(Mode mode, std::uint64_t root) const;
   GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
+  bool loaded_are_memory(unsigned vcpu) const;
   bool directories_can_be_loaded(std::uint64_t root) const;
 
   SubjectInfo info_;
