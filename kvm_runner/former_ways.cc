@@ -95,6 +95,23 @@ bool FormerWays::loads_by_way_of(std::uint32_t former) const {
   return memory_before(*this, index).bytes_at(at, size) == outcomes.steps[index].value;
 }
 
+bool FormerWays::is_of_device_rmw(std::uint64_t gpa) const {
+  MemoryHistory memory(program.machine);
+  for (std::uint32_t i = 0; i <= index; ++i) {
+    const Op& op = op_of(*this, i);
+    const bool device = outcomes.steps[i].kind == OutcomeKind::kMmio;
+    if (is_access(*this, i) && op.access() == AccessKind::kRmw && device) {
+      for (const GuestWalk& w : walks(memory, op)) {
+        if (w.complete && memory.name_of(gpa) != kUnknownGpa &&
+            memory.name_of(memory.place_of(op.vcpu, w.gpa)) == memory.name_of(gpa))
+          return true;
+      }
+    }
+    memory.replay(op, outcomes.steps[i]);
+  }
+  return false;
+}
+
 bool FormerWays::is_own_leaf(std::uint64_t gpa) const {
   const Op& op = op_of(*this, index);
   if (!is_access(*this, index)) return false;

@@ -25,6 +25,9 @@ struct FormerWays {
   // The value that was loaded is what the access `former` would load now by the way it went.
   // Neither crosses a page.
   bool loads_by_way_of(std::uint32_t former) const;
+  // `gpa` is in a word to which a read-modify-write that came to a device would have stored by its
+  // walk: of any step up to `index`, itself as well.
+  bool is_of_device_rmw(std::uint64_t gpa) const;
   // `gpa` is in the word of the last entry by which the access goes.
   bool is_own_leaf(std::uint64_t gpa) const;
 };

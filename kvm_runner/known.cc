@@ -79,6 +79,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "kept-over-fault",
                                        "loads-by-former-way",
                                        "wp0-stored",
+                                       "rmw-beside-device",
                                        "torn-table-word"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
@@ -352,24 +353,43 @@ bool torn_table_word(const DivergentStep& s) {
   return s.verdict.field != "image" && torn.met_on_the_way();
 }
 
-// A path or value that differs in a word that an access of such a vCPU has left so.
+// The bits in which path or value differ.
+bool differing_bits(const DivergentStep& s, std::uint64_t& bits) {
+  const bool path = s.verdict.field == "path";
+  const std::string_view entry = path ? " entry=0x" : " value=0x";
+  std::uint64_t got = 0, allowed = 0;
+  if (!(path || s.verdict.field == "value") || !number_behind(" " + s.verdict.got, entry, got) ||
+      !number_behind(" " + s.verdict.allowed, entry, allowed))
+    return false;
+  bits = got ^ allowed;
+  return true;
+}
+
+// A path or value that differs in a word that an access of such a vCPU has left so. Its walk sets A
+// and D alone, of an entry of four bytes or of eight.
 bool pdpte_trail(const DivergentStep& s) {
-  std::uint64_t gpa = 0;
-  return differing_word(s, gpa) && pdptes_at(s).left_by_such(gpa);
+  constexpr std::uint64_t kFlags = (pte::kA | pte::kD) << 32 | pte::kA | pte::kD;
+  std::uint64_t gpa = 0, bits = 0;
+  if (!differing_word(s, gpa)) return false;
+  const kvm::PdpteHistory history = pdptes_at(s);
+  return history.stored_by_such(gpa) ||
+         (history.walked_by_such(gpa) && differing_bits(s, bits) && (bits & ~kFlags) == 0);
 }
 
 // Path or value differ in bit A of one of the vCPU's PDPTEs, or of one that was when a walk went by
 // it, and in nothing else.
 bool pdpte_accessed(const DivergentStep& s) {
-  const bool path = s.verdict.field == "path";
-  const std::string_view entry = path ? " entry=0x" : " value=0x";
-  const std::string_view place = path ? " at gpa=0x" : " gpa=0x";
-  const std::string_view placed = path ? s.verdict.got : s.verdict.allowed;
-  std::uint64_t got = 0, allowed = 0, gpa = 0;
-  return (path || s.verdict.field == "value") && number_behind(" " + s.verdict.got, entry, got) &&
-         number_behind(" " + s.verdict.allowed, entry, allowed) &&
-         number_behind(placed, place, gpa) && (got ^ allowed) == pte::kA &&
+  std::uint64_t bits = 0, gpa = 0;
+  return differing_bits(s, bits) && bits == pte::kA && differing_word(s, gpa) &&
          (pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa) || pdptes_at(s).is_walked(gpa));
+}
+
+// What goes by the vCPU's registers, which are others than they should be.
+bool refused_for_pdptes(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const kvm::PdpteHistory history = pdptes_at(s);
+  if (op.verb == Verb::kGet) return history.refused_before(op.vcpu, op.reg());
+  return (op.verb == Verb::kAccess || op.verb == Verb::kMov) && history.refused_before(op.vcpu);
 }
 
 // Where the #NPF that was got was met, the guest has a page of nested tables.
@@ -378,6 +398,11 @@ bool npf_at_nested_table(const DivergentStep& s) {
   return got.kind == OutcomeKind::kNestedFault &&
          kvm::NestedHistory(s.program, s.outcomes, s.index)
              .is_nested_table(op_of(s, s.index).vcpu, got.gpa[0]);
+}
+
+bool rmw_beside_device(const DivergentStep& s) {
+  std::uint64_t gpa = 0;
+  return s.verdict.field == "image" && differing_word(s, gpa) && ways_of(s).is_of_device_rmw(gpa);
 }
 
 // The value is the access's own leaf, which has A and should have D, and is right but for that; in
@@ -590,6 +615,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "walked-xd") return flag(ways_of(s).goes_by_walked_xd());
   if (name == "nested") return flag(s.program.machine.nested != Nesting::kNone);
   if (name == "loads-by-former-way") return flag(loads_by_former_way(s));
+  if (name == "rmw-beside-device") return flag(rmw_beside_device(s));
   if (name == "wp0-stored") return flag(wp0_stored(s));
   if (name == "path-high") return flag(path_has(s, kSoftwareBits));
   if (name == "sregs-unchanged") return flag(sregs_unchanged(s));
@@ -614,7 +640,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
     return flag(pdptes_at(s).differs_at_cr0(op, s.outcomes.steps[s.index]));
   if (name == "pdpte-accessed") return flag(pdpte_accessed(s));
   if (name == "pdpte-trail") return flag(pdpte_trail(s));
-  if (name == "refused-for-pdptes") return flag(pdptes_at(s).refused_before(op.vcpu));
+  if (name == "refused-for-pdptes") return flag(refused_for_pdptes(s));
   if (name == "mode") return std::string(name_of(registers_at(s).mode()));
   if (name == "ec-change") return error_code_change(s.verdict);
   if (name == "ec-rsvd") {

@@ -84,6 +84,9 @@ struct KnownDeviation {
 //   wp0-stored             1: CPL 0 stored to the page with CR0.WP=0 by entries that are the user's
 //                          and read-only, on this vCPU, and nothing since has invalidated what that
 //                          found
+//   rmw-beside-device      1: the image differs in a word to which a read-modify-write that came to
+//   a
+//                          device would have stored by its walk
 //   torn-table-word        1: a word of a table that KVM shadows, the guest's or a nested one, in
 //                          which a store began that had a fault in the next page, is what path,
 //                          value or image differ in, or the walk meets it
@@ -106,10 +109,12 @@ struct KnownDeviation {
 //   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else: one of
 //                          the vCPU's, or one in which a walk has set A
 //   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
-//                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored, or that
-//                          a walk of it by the PDPTEs that were loaded meets
-//   refused-for-pdptes     1: a write of a register of this vCPU was refused with pdpte-reserved,
-//                          and no later one of that register was taken
+//                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored; or in A
+//                          and D alone of one that a walk of it by the PDPTEs that were loaded
+//                          meets; and nobody has stored all of the word since
+//   refused-for-pdptes     1: an access or a write of a register, where a write of a register of
+//                          this vCPU was refused with pdpte-reserved, and no later one of that
+//                          register was taken; or a `get` of that register
 //   ept-ad                 1: the second dimension has accessed and dirty flags: the machine's, and
 //                          the processor's by its capabilities where the version tells them
 //   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables, or a

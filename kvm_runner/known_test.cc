@@ -392,6 +392,10 @@ TEST(KnownDeviations, ARefusedWriteCountsUntilThatRegisterIsWritten) {
       "mov cr4=pae|pge\naccess read gva=0x0 vcpu=1\nmov cr3=0x100000\naccess read gva=0x0\n";
   EXPECT_EQ(facts("refused-for-pdptes", body, {1}), "0011010");
   EXPECT_EQ(facts("refused-for-pdptes", body), "0000000");
+  const std::string reads =
+      "write gpa=0x140000 value=0x101003\nmov cr3=0x140000\nget cr3\n"
+      "get cr4\nslot-flags slot=0 flags=log\ndirty-get slot=0\n";
+  EXPECT_EQ(facts("refused-for-pdptes", reads, {1}), "001000");
 }
 
 TEST(KnownDeviations, AnAccessedPdpteDiffersInThatBitOfItsOwnRoot) {
@@ -594,6 +598,49 @@ TEST(KnownDeviations, APdpteIsKnownByItsAWithPagingOff) {
   EXPECT_EQ(fact(""), "1");
   EXPECT_EQ(fact("write gpa=0x100000 value=0x101001\n"), "0")
       << "what a walk has set was overwritten";
+}
+
+TEST(KnownDeviations, ARmwBesideADeviceIsTheOneThatCameThere) {
+  const auto fact = [](const char* access, OutcomeKind kind, const char* gpa) {
+    return last_fact("rmw-beside-device",
+                     std::string("map gva=0x400000 gpa=0x5000\naccess ") + access +
+                         " gva=0x400000\naccess read gva=0x600000\n",
+                     [&](Program& program, OutcomeStream& out, Verdict& verdict) {
+                       out.steps[program.steps.size() - 2].kind = kind;
+                       verdict.field = "image";
+                       verdict.got = std::string("0x1 at gpa ") + gpa;
+                       verdict.allowed = "0x0";
+                     });
+  };
+  EXPECT_EQ(fact("rmw", OutcomeKind::kMmio, "0x5000"), "1");
+  EXPECT_EQ(fact("rmw", OutcomeKind::kMmio, "0x5008"), "0");
+  EXPECT_EQ(fact("rmw", OutcomeKind::kOk, "0x5000"), "0");
+  EXPECT_EQ(fact("write", OutcomeKind::kMmio, "0x5000"), "0");
+}
+
+// The access of step 3 goes by a PDPTE that no write of a register has loaded, and by the page
+// table at 0x104000 therefore.
+TEST(KnownDeviations, ATrailIsOfFlagsOrOfStores) {
+  const auto fact = [](const std::string& after, const char* got, const char* at = "0x5000",
+                       const char* access = "write gva=0x8") {
+    return last_fact("pdpte-trail",
+                     std::string("machine mode=pae\nwrite gpa=0x100000 value=0x103001\n"
+                                 "mov cr3=0x100000\nwrite gpa=0x100000 value=0x101001\naccess ") +
+                         access + "\n" + after + "access read gva=0x40000000\n",
+                     [&](Program&, OutcomeStream& out, Verdict& verdict) {
+                       out.steps[3].gpa[0] = 0x5008;
+                       verdict.field = "value";
+                       verdict.got = std::string("ok value=") + got;
+                       verdict.allowed = std::string("ok gpa=") + at + " value=0x7007";
+                     });
+  };
+  EXPECT_EQ(fact("", "0x1234", "0x5008"), "1") << "it stored there";
+  EXPECT_EQ(fact("", "0x1234", "0x5010"), "0");
+  EXPECT_EQ(fact("", "0x1234", "0x5008", "read gva=0x8"), "0");
+  EXPECT_EQ(fact("write gpa=0x5008 value=0x7007\n", "0x1234", "0x5008"), "0") << "it is over";
+  EXPECT_EQ(fact("", "0x7027", "0x103000"), "1") << "its walk met that";
+  EXPECT_EQ(fact("", "0x7067", "0x103000"), "1");
+  EXPECT_EQ(fact("", "0x7003", "0x103000"), "0") << "a walk takes no rights away";
 }
 
 // Ids under which the divergences of a trace of corpus/known fall. On a host that the entry is not
