@@ -202,15 +202,18 @@ bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
   return memory_.plant(mode, root);
 }
 
-// The same of those that the vCPU has loaded, which memory may not hold any more.
+// The same of those that the vCPU has loaded, which memory may not hold any more. The runner's has
+// its own memslot.
 bool KvmSubject::loaded_are_memory(unsigned vcpu) const {
   const Registers& r = registers_[vcpu];
   std::array<std::uint64_t, 4> pdptes;
   if (vm_ == nullptr || mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae ||
       !vm_->get_pdptes(vcpu, pdptes))
     return true;
-  return std::all_of(pdptes.begin(), pdptes.end(), [this](std::uint64_t pdpte) {
-    return (pdpte & pte::kP) == 0 || memory_.slots().find(pdpte & pte::kAddressMask) != nullptr;
+  const std::uint64_t own = memory_.layout().entry_of(Mode::kPae).value & pte::kAddressMask;
+  return std::all_of(pdptes.begin(), pdptes.end(), [&](std::uint64_t pdpte) {
+    const std::uint64_t table = pdpte & pte::kAddressMask;
+    return (pdpte & pte::kP) == 0 || table == own || memory_.slots().find(table) != nullptr;
   });
 }
 
