@@ -75,6 +75,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "value-lacks-d",
                                        "device-remembered",
                                        "denied-store",
+                                       "allowed-rsvd",
                                        "et-clear",
                                        "kept-over-fault",
                                        "loads-by-former-way",
@@ -507,12 +508,18 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
-// A #PF was allowed, of a store to a page that is there.
-bool denies_store(const Verdict& verdict) {
+// The bits of the #PF that was allowed; none if another outcome was.
+std::set<std::string> allowed_fault(const Verdict& verdict) {
   std::set<std::string> bits;
   std::string_view address;
-  return verdict.allowed.compare(0, 3, "#PF") == 0 && split_fault(verdict.allowed, bits, address) &&
-         bits.count("p") != 0 && bits.count("w") != 0 && bits.count("rsvd") == 0;
+  if (verdict.allowed.compare(0, 3, "#PF") == 0) split_fault(verdict.allowed, bits, address);
+  return bits;
+}
+
+// A #PF was allowed, of a store to a page that is there.
+bool denies_store(const Verdict& verdict) {
+  const std::set<std::string> bits = allowed_fault(verdict);
+  return bits.count("p") != 0 && bits.count("w") != 0 && bits.count("rsvd") == 0;
 }
 
 // Whether the walk of an access before went through a table there. The last entry of a path is a
@@ -625,6 +632,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "after-upper-g") return flag(after_upper_g(s));
   if (name == "device-remembered") return flag(device_remembered(s));
   if (name == "denied-store") return flag(denies_store(s.verdict));
+  if (name == "allowed-rsvd") return flag(allowed_fault(s.verdict).count("rsvd") != 0);
   if (name == "torn-table-word")
     return access || s.verdict.field == "image" ? flag(torn_table_word(s)) : "0";
   if (name == "kept-over-fault") return flag(kept_over_fault(s));

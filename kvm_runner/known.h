@@ -90,6 +90,7 @@ struct KnownDeviation {
 //   torn-table-word        1: a word of a table that KVM shadows, the guest's or a nested one, in
 //                          which a store began that had a fault in the next page, is what path,
 //                          value or image differ in, or the walk meets it
+//   allowed-rsvd           1: a #PF with RSVD was allowed
 //   denied-store           1: a #PF with P and W and without RSVD was allowed
 //   et-clear               1: a `get` of CR0 gave what an `sregs` set, without ET, and that is all
 //                          that is wrong with it
