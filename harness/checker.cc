@@ -110,8 +110,8 @@ void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
   spec_.observe(nullptr);
   for (std::size_t i = 0; i < steps.size(); ++i) note_stores(steps[i].what, outcomes_.steps[i]);
   linearisation_.find(*last_, outcomes_, spec_, result.profile, [this] {
-    std::uint64_t same = 0;
-    return !differing_word(same);
+    return std::none_of(stored_.begin(), stored_.end(),
+                        [this](std::uint64_t gpa) { return word_differs(gpa); });
   });
   stored_.clear();
   spec_.observe(unicorn_);
@@ -293,29 +293,29 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
   if (outcomes_.steps.back().reason == SkipReason::kSubjectStopped) return;
   std::sort(stored_.begin(), stored_.end());
   stored_.erase(std::unique(stored_.begin(), stored_.end()), stored_.end());
-  std::uint64_t same = 0;
-  const std::optional<std::uint64_t> gpa = differing_word(same);
-  result.checks += same;
-  result.agree += same;
-  if (!gpa) return;
-  ++result.checks;
-  std::uint64_t word = 0;
-  subject_.read_image(*gpa, word);
-  diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(*gpa),
-          hex(spec_.read_word(*gpa)));
-  deliver(static_cast<std::uint32_t>(last_->steps.size() - 1), trace, report, result);
-}
-
-// The first of the words stored to that is not as the reference has it; counts those before it.
-std::optional<std::uint64_t> Checker::differing_word(std::uint64_t& same) const {
+  const auto last = static_cast<std::uint32_t>(last_->steps.size() - 1);
   for (const std::uint64_t gpa : stored_) {
     std::uint64_t word = 0;
     if (!subject_.read_image(gpa, word)) continue;
-    const std::uint64_t want = spec_.read_word(gpa);
-    if (word != want && ((word ^ want) & ~spec_.open_bits(gpa, word)) != 0) return gpa;
-    ++same;
+    ++result.checks;
+    if (!word_differs(gpa)) {
+      ++result.agree;
+      continue;
+    }
+    diverge(DivergenceClass::kWrongImage, kImage, "image", hex(word) + " at gpa " + hex(gpa),
+            hex(spec_.read_word(gpa)));
+    deviation_ = deviations_ ? deviations_(last, verdict_) : std::string_view();
+    deliver(last, trace, report, result);
+    if (result.diverge != 0) return;
   }
-  return std::nullopt;
+}
+
+// The word stored to is not as the reference has it.
+bool Checker::word_differs(std::uint64_t gpa) const {
+  std::uint64_t word = 0;
+  if (!subject_.read_image(gpa, word)) return false;
+  const std::uint64_t want = spec_.read_word(gpa);
+  return word != want && ((word ^ want) & ~spec_.open_bits(gpa, word)) != 0;
 }
 
 void Checker::ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result) {

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,7 +67,8 @@ class Checker {
     unicorn_ = unicorn;
   }  // from the next check on
   // Divergences for which `lookup` has an id are known, like those that a trace accepts; so are `=`
-  // lines that fail at their step. Of what a subject complains of only that it hangs can be.
+  // lines that fail at their step. Of what a subject complains of only that it hangs can be. Words
+  // of the image are asked for one by one, as of the last step.
   void accept_deviations(DeviationLookup lookup) { deviations_ = std::move(lookup); }
   Subject& subject() { return subject_; }
 
@@ -104,7 +104,7 @@ class Checker {
   void diverge(DivergenceClass cls, const Rule& rule, std::string_view field, std::string got,
                std::string allowed);
   void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
-  std::optional<std::uint64_t> differing_word(std::uint64_t& same) const;
+  bool word_differs(std::uint64_t gpa) const;
   void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
   void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
   void skip_expectation(std::uint32_t index, const Expectation& expectation,

@@ -11,6 +11,7 @@
 
 #include "harness/trace/followed_registers.h"
 #include "harness/trace/json_field.h"
+#include "kvm_runner/former_ways.h"
 #include "kvm_runner/guest_memory.h"
 #include "kvm_runner/known_text.h"
 #include "kvm_runner/layout.h"
@@ -46,6 +47,9 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "after-torn-store",
                                        "mode",
                                        "path-ps",
+                                       "directory-ps",
+                                       "walked-xd",
+                                       "nested",
                                        "path-high",
                                        "page-zero",
                                        "sregs-unchanged",
@@ -71,8 +75,12 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "value-lacks-d",
                                        "device-remembered",
                                        "denied-store",
+                                       "allowed-rsvd",
                                        "et-clear",
                                        "kept-over-fault",
+                                       "loads-by-former-way",
+                                       "wp0-stored",
+                                       "rmw-beside-device",
                                        "torn-table-word"};
 
 // Of 8-byte entries: software's in IA-32e mode, reserved in PAE mode.
@@ -263,6 +271,28 @@ bool device_remembered(const DivergentStep& s) {
          });
 }
 
+kvm::FormerWays ways_of(const DivergentStep& s) { return {s.program, s.outcomes, s.index}; }
+
+bool loads_by_former_way(const DivergentStep& s) {
+  return s.outcomes.steps[s.index].kind == OutcomeKind::kOk &&
+         after_access(s, [&](std::uint32_t i) { return ways_of(s).loads_by_way_of(i); });
+}
+
+// A store of CPL 0 that CR0.WP=0 let pass: to a page that is the user's, and read-only.
+bool wp0_stored(const DivergentStep& s) {
+  return after_access(s, [&](std::uint32_t i) {
+    const Op& op = op_of(s, i);
+    const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
+    if (!stores || cpl_at(s, i) != 0 || s.outcomes.steps[i].kind != OutcomeKind::kOk) return false;
+    if ((registers_at({s.subject, s.program, s.outcomes, i, s.verdict}).cr0() & cr0::kWp) != 0)
+      return false;
+    std::uint64_t all = pte::kW | pte::kU;
+    const Path& path = s.outcomes.steps[i].path[0];
+    for (unsigned step = 0; step < path.count; ++step) all &= path.entry[step];
+    return path.count != 0 && all == pte::kU;
+  });
+}
+
 bool crosses_edge(const DivergentStep& s) {
   const Op& op = op_of(s, s.index);
   const std::uint64_t top = bit(registers_at(s).mode() == Mode::k5Level ? 56 : 47);
@@ -307,8 +337,9 @@ bool number_behind(std::string_view text, std::string_view name, std::uint64_t& 
   return std::from_chars(first, text.data() + text.size(), number, 16).ec == std::errc();
 }
 
-// The gpa of the word in which path or value differ.
+// The gpa of the word in which path, value or image differ.
 bool differing_word(const DivergentStep& s, std::uint64_t& gpa) {
+  if (s.verdict.field == "image") return number_behind(s.verdict.got, " at gpa 0x", gpa);
   const bool path = s.verdict.field == "path";
   return (path || s.verdict.field == "value") &&
          number_behind(path ? s.verdict.got : s.verdict.allowed, path ? " at gpa=0x" : " gpa=0x",
@@ -319,26 +350,47 @@ bool differing_word(const DivergentStep& s, std::uint64_t& gpa) {
 bool torn_table_word(const DivergentStep& s) {
   const kvm::TornStores torn(s.program, s.outcomes, s.index);
   std::uint64_t gpa = 0;
-  return torn.met_on_the_way() || (differing_word(s, gpa) && torn.met_table_word(gpa));
+  if (differing_word(s, gpa) && torn.met_table_word(gpa)) return true;
+  return s.verdict.field != "image" && torn.met_on_the_way();
 }
 
-// A path or value that differs in a word that an access of such a vCPU has left so.
-bool pdpte_trail(const DivergentStep& s) {
-  std::uint64_t gpa = 0;
-  return differing_word(s, gpa) && pdptes_at(s).left_by_such(gpa);
-}
-
-// Path or value differ in bit A of one of the vCPU's PDPTEs, and in nothing else.
-bool pdpte_accessed(const DivergentStep& s) {
+// The bits in which path or value differ.
+bool differing_bits(const DivergentStep& s, std::uint64_t& bits) {
   const bool path = s.verdict.field == "path";
   const std::string_view entry = path ? " entry=0x" : " value=0x";
-  const std::string_view place = path ? " at gpa=0x" : " gpa=0x";
-  const std::string_view placed = path ? s.verdict.got : s.verdict.allowed;
-  std::uint64_t got = 0, allowed = 0, gpa = 0;
-  return (path || s.verdict.field == "value") && number_behind(" " + s.verdict.got, entry, got) &&
-         number_behind(" " + s.verdict.allowed, entry, allowed) &&
-         number_behind(placed, place, gpa) && (got ^ allowed) == pte::kA &&
-         pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa);
+  std::uint64_t got = 0, allowed = 0;
+  if (!(path || s.verdict.field == "value") || !number_behind(" " + s.verdict.got, entry, got) ||
+      !number_behind(" " + s.verdict.allowed, entry, allowed))
+    return false;
+  bits = got ^ allowed;
+  return true;
+}
+
+// A path or value that differs in a word that an access of such a vCPU has left so. Its walk sets A
+// and D alone, of an entry of four bytes or of eight.
+bool pdpte_trail(const DivergentStep& s) {
+  constexpr std::uint64_t kFlags = (pte::kA | pte::kD) << 32 | pte::kA | pte::kD;
+  std::uint64_t gpa = 0, bits = 0;
+  if (!differing_word(s, gpa)) return false;
+  const kvm::PdpteHistory history = pdptes_at(s);
+  return history.stored_by_such(gpa) ||
+         (history.walked_by_such(gpa) && differing_bits(s, bits) && (bits & ~kFlags) == 0);
+}
+
+// Path or value differ in bit A of one of the vCPU's PDPTEs, or of one that was when a walk went by
+// it, and in nothing else.
+bool pdpte_accessed(const DivergentStep& s) {
+  std::uint64_t bits = 0, gpa = 0;
+  return differing_bits(s, bits) && bits == pte::kA && differing_word(s, gpa) &&
+         (pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa) || pdptes_at(s).is_walked(gpa));
+}
+
+// What goes by the vCPU's registers, which are others than they should be.
+bool refused_for_pdptes(const DivergentStep& s) {
+  const Op& op = op_of(s, s.index);
+  const kvm::PdpteHistory history = pdptes_at(s);
+  if (op.verb == Verb::kGet) return history.refused_before(op.vcpu, op.reg());
+  return (op.verb == Verb::kAccess || op.verb == Verb::kMov) && history.refused_before(op.vcpu);
 }
 
 // Where the #NPF that was got was met, the guest has a page of nested tables.
@@ -349,8 +401,13 @@ bool npf_at_nested_table(const DivergentStep& s) {
              .is_nested_table(op_of(s, s.index).vcpu, got.gpa[0]);
 }
 
-// The value is a present entry that has A and should have D, and is right but for that; in 32-bit
-// paging it may be the upper half.
+bool rmw_beside_device(const DivergentStep& s) {
+  std::uint64_t gpa = 0;
+  return s.verdict.field == "image" && differing_word(s, gpa) && ways_of(s).is_of_device_rmw(gpa);
+}
+
+// The value is the access's own leaf, which has A and should have D, and is right but for that; in
+// 32-bit paging it may be the upper half.
 bool value_lacks_d(const DivergentStep& s) {
   constexpr std::uint64_t kUsed = pte::kP | pte::kA | pte::kD;
   std::uint64_t got = 0, allowed = 0;
@@ -359,7 +416,9 @@ bool value_lacks_d(const DivergentStep& s) {
     return false;
   const bool upper = registers_at(s).mode() == Mode::k32Bit && (got ^ allowed) >> 32 != 0;
   const unsigned shift = upper ? 32 : 0;
-  return got == (allowed & ~(pte::kD << shift)) && (allowed >> shift & kUsed) == kUsed;
+  std::uint64_t gpa = 0;
+  return differing_word(s, gpa) && ways_of(s).is_own_leaf(gpa) &&
+         got == (allowed & ~(pte::kD << shift)) && (allowed >> shift & kUsed) == kUsed;
 }
 
 // A bit of EFER that is nobody's, or whose feature the machine lacks.
@@ -449,12 +508,18 @@ bool split_fault(std::string_view text, std::set<std::string>& bits, std::string
   return true;
 }
 
-// A #PF was allowed, of a store to a page that is there.
-bool denies_store(const Verdict& verdict) {
+// The bits of the #PF that was allowed; none if another outcome was.
+std::set<std::string> allowed_fault(const Verdict& verdict) {
   std::set<std::string> bits;
   std::string_view address;
-  return verdict.allowed.compare(0, 3, "#PF") == 0 && split_fault(verdict.allowed, bits, address) &&
-         bits.count("p") != 0 && bits.count("w") != 0 && bits.count("rsvd") == 0;
+  if (verdict.allowed.compare(0, 3, "#PF") == 0) split_fault(verdict.allowed, bits, address);
+  return bits;
+}
+
+// A #PF was allowed, of a store to a page that is there.
+bool denies_store(const Verdict& verdict) {
+  const std::set<std::string> bits = allowed_fault(verdict);
+  return bits.count("p") != 0 && bits.count("w") != 0 && bits.count("rsvd") == 0;
 }
 
 // Whether the walk of an access before went through a table there. The last entry of a path is a
@@ -553,6 +618,12 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "nxe") return flag((registers_at(s).efer() & efer::kNxe) != 0);
   if (name == "path-xd") return flag(path_has(s, pte::kXd));
   if (name == "path-ps") return flag(path_has(s, pte::kPs));
+  if (name == "directory-ps") return flag(ways_of(s).goes_by_ps());
+  if (name == "walked-xd") return flag(ways_of(s).goes_by_walked_xd());
+  if (name == "nested") return flag(s.program.machine.nested != Nesting::kNone);
+  if (name == "loads-by-former-way") return flag(loads_by_former_way(s));
+  if (name == "rmw-beside-device") return flag(rmw_beside_device(s));
+  if (name == "wp0-stored") return flag(wp0_stored(s));
   if (name == "path-high") return flag(path_has(s, kSoftwareBits));
   if (name == "sregs-unchanged") return flag(sregs_unchanged(s));
   if (name == "sregs-pcide") return flag(asks_for_pcids_outside_long_mode(s));
@@ -561,7 +632,9 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "after-upper-g") return flag(after_upper_g(s));
   if (name == "device-remembered") return flag(device_remembered(s));
   if (name == "denied-store") return flag(denies_store(s.verdict));
-  if (name == "torn-table-word") return access ? flag(torn_table_word(s)) : "0";
+  if (name == "allowed-rsvd") return flag(allowed_fault(s.verdict).count("rsvd") != 0);
+  if (name == "torn-table-word")
+    return access || s.verdict.field == "image" ? flag(torn_table_word(s)) : "0";
   if (name == "kept-over-fault") return flag(kept_over_fault(s));
   if (name == "et-clear") return flag(et_clear(s));
   if (name == "pse36") return flag(s.program.machine.has(feature::kPse36));
@@ -575,7 +648,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
     return flag(pdptes_at(s).differs_at_cr0(op, s.outcomes.steps[s.index]));
   if (name == "pdpte-accessed") return flag(pdpte_accessed(s));
   if (name == "pdpte-trail") return flag(pdpte_trail(s));
-  if (name == "refused-for-pdptes") return flag(pdptes_at(s).refused_before(op.vcpu));
+  if (name == "refused-for-pdptes") return flag(refused_for_pdptes(s));
   if (name == "mode") return std::string(name_of(registers_at(s).mode()));
   if (name == "ec-change") return error_code_change(s.verdict);
   if (name == "ec-rsvd") {
@@ -617,7 +690,8 @@ const KnownDeviations& KnownDeviations::built_in() {
 }
 
 std::string_view KnownDeviations::covering(const DivergentStep& s) const {
-  const bool complains = s.outcomes.steps[s.index].complaint != Complaint::kNone;
+  const bool image = s.verdict.divergence == DivergenceClass::kWrongImage;
+  const bool complains = image || s.outcomes.steps[s.index].complaint != Complaint::kNone;
   for (const KnownDeviation& entry : entries_) {
     if (entry.subject != s.subject.name || !runs_on(entry, s.subject)) continue;
     if (complains && !names_class(entry)) continue;

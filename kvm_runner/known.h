@@ -64,6 +64,13 @@ struct KnownDeviation {
 //   after-torn-store       1: a page-crossing store of CPL 0 that faulted came before, on this page
 //   mode                   paging mode of the step's vCPU
 //   path-ps, path-high     1: an entry of the access's path has PS; has one of the bits 62:52
+//   directory-ps           1: 32-bit paging: the directory entry by which the access goes has PS,
+//   or
+//                          had it when some access went by it, and the guest has not changed it
+//                          since
+//   walked-xd              1: the access goes by a present entry with XD by which some access of a
+//                          vCPU with EFER.NXE went before
+//   nested                 1: the trace is a hypervisor
 //   upper-g                1: a present PML4E or PML5E of the access's path has G
 //   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no
 //                          fault, and nothing has invalidated what it found
@@ -71,9 +78,19 @@ struct KnownDeviation {
 //   kept-over-fault        1: an access of this vCPU to the page completed before, then one or more
 //                          had a fault, and nothing else has invalidated what the first found; or
 //                          the first is a read-modify-write whose fault says P and W
-//   torn-table-word        1: a word of a table, in which a store began that had a fault in the
-//   next
-//                          page, is what path or value differ in, or the walk meets it
+//   loads-by-former-way    1: the value that was loaded is what an access of this vCPU to the page
+//                          that completed before would load by the way it went, and nothing since
+//                          has invalidated what that found
+//   wp0-stored             1: CPL 0 stored to the page with CR0.WP=0 by entries that are the user's
+//                          and read-only, on this vCPU, and nothing since has invalidated what that
+//                          found
+//   rmw-beside-device      1: the image differs in a word to which a read-modify-write that came to
+//   a
+//                          device would have stored by its walk
+//   torn-table-word        1: a word of a table that KVM shadows, the guest's or a nested one, in
+//                          which a store began that had a fault in the next page, is what path,
+//                          value or image differ in, or the walk meets it
+//   allowed-rsvd           1: a #PF with RSVD was allowed
 //   denied-store           1: a #PF with P and W and without RSVD was allowed
 //   et-clear               1: a `get` of CR0 gave what an `sregs` set, without ET, and that is all
 //                          that is wrong with it
@@ -90,20 +107,23 @@ struct KnownDeviation {
 //   pdpte-at-cr0           1: PAE: a PDPTE that the access goes by was another in memory than the
 //                          one that was loaded, when this vCPU last wrote CR0 in a way that loads
 //                          none
-//   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else
+//   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else: one of
+//                          the vCPU's, or one in which a walk has set A
 //   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
-//                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored, or that
-//                          a walk of it by the PDPTEs that were loaded meets
-//   refused-for-pdptes     1: a write of a register of this vCPU was refused with pdpte-reserved,
-//                          and no later one of that register was taken
+//                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored; or in A
+//                          and D alone of one that a walk of it by the PDPTEs that were loaded
+//                          meets; and nobody has stored all of the word since
+//   refused-for-pdptes     1: an access or a write of a register, where a write of a register of
+//                          this vCPU was refused with pdpte-reserved, and no later one of that
+//                          register was taken; or a `get` of that register
 //   ept-ad                 1: the second dimension has accessed and dirty flags: the machine's, and
 //                          the processor's by its capabilities where the version tells them
 //   lost-table             1: the gfn that a dirty log lacks is one where `map` puts tables, or a
 //                          table through which an access before went
-//   npf-at-nested-table    1: a #NPF was got, and where it was met the guest has a page of nested
-//                          tables
-//   value-lacks-d          1: the value that was loaded is an entry that has A and lacks D, and
-//                          differs in that alone; with 32-bit paging either half of it
+//   npf-at-nested-table    1: a #NPF was got, and where it was met the guest has a nested table
+//                          that some walk has gone through
+//   value-lacks-d          1: the value that was loaded is the access's own leaf, which has A and
+//                          lacks D, and differs in that alone; with 32-bit paging either half of it
 std::string fact_of(const DivergentStep& step, std::string_view name);
 
 // Whether the entry is about the host that the subject runs on.
@@ -117,8 +137,9 @@ class KnownDeviations {
   // corpus/known/kvm.json as it was when the program was built.
   static const KnownDeviations& built_in();
 
-  // Id of the first entry that covers the step, empty if none does. What the subject complains of
-  // is covered only by an entry that names the class.
+  // Id of the first entry that covers the step, empty if none does. What the subject complains of,
+  // and a word of the image that differs at the end, is covered only by an entry that names the
+  // class.
   std::string_view covering(const DivergentStep& step) const;
   const std::vector<KnownDeviation>& entries() const { return entries_; }
 

@@ -57,7 +57,24 @@ bool has_arrived(const StubExit& exit, std::uint64_t gva, bool nested) {
          (nested && exit.vector == kVectorUd && exit.rip == behind - 1);
 }
 
+// The walk asks for a table where there is no memory.
+bool ends_at_device(const GuestWalk& w) {
+  return !w.complete && (w.path.count == 0 || (w.path.entry[w.path.count - 1] & pte::kP) != 0);
+}
+
 }  // namespace
+
+// Whether the word holds what the store, or its half, leaves there. Others may have changed by the
+// walk, which sets A and D.
+bool KvmSubject::shows_store(const Op& op, const Halves& halves, const Candidate& candidate,
+                             const Outcome& out) {
+  const bool rmw = op.access() == AccessKind::kRmw;
+  const std::uint64_t stored = rmw ? out.value + op.value : op.value;
+  const unsigned first = candidate.half == 0 ? 0 : halves.half[0].size;
+  const auto at = static_cast<unsigned>(candidate.offset & 7);
+  const unsigned size = std::min(halves.half[candidate.half].size, 8 - at);
+  return extract(candidate.after, at, size) == extract(stored, first, size);
+}
 
 // Whether the word differs by that store, which lies within it, and by nothing else.
 bool KvmSubject::holds_store(const Op& op, const Candidate& candidate) {
@@ -153,8 +170,10 @@ SkipReason KvmSubject::why_not_access(const Op& op, const Halves& halves) const 
     const bool walk_stores = host_.vendor() == Vendor::kAmd && !host_.shadows();
     if (walk_stores && !nested() && goes_by_read_only(half.walk))
       return SkipReason::kHostLacksFeature;
-    // KVM cannot emulate an instruction that it has to read from a device.
-    const bool device = w.complete && memory_.slots().find(w.gpa) == nullptr;
+    // KVM cannot emulate an instruction that it has to read from a device, nor, where the processor
+    // walks and comes to a table there, one that it cannot walk to.
+    const bool device = (w.complete && memory_.slots().find(w.gpa) == nullptr) ||
+                        (!host_.shadows() && !nested() && ends_at_device(w));
     if (device && op.access() == AccessKind::kFetch) return SkipReason::kHostLacksFeature;
   }
   return SkipReason::kNone;
@@ -222,12 +241,13 @@ void KvmSubject::collect_candidates(const Op& op, const Halves& halves,
   }
 }
 
-// A store is seen where the word changed; a store of what was there already cannot be told from
-// none. A word that only another page has led to may be one of the walk's entries.
+// A store is seen where the word changed and holds it; a store of what was there already cannot be
+// told from none. A word that only another page has led to may be one of the walk's entries.
 void KvmSubject::note_landings(const Op& op, const Halves& halves,
                                const std::vector<Candidate>& candidates, Outcome& out) {
   for (const Candidate& c : candidates) {
-    if (c.after == c.before || (c.shared && !holds_store(op, c))) continue;
+    if (c.after == c.before || !shows_store(op, halves, c, out)) continue;
+    if (c.shared && !holds_store(op, c)) continue;
     const GuestWalk& fresh = halves.half[c.half].walk;
     std::uint64_t today = 0;
     if (fresh.complete && memory_.offset_of(fresh.gpa, today) && today == c.offset) {
@@ -273,23 +293,28 @@ void KvmSubject::remember_landing(const Op& op, const Half& half) {
     image_valid_ = false;
 }
 
-// Former upper entries may be in use with what the lowest one, where they led, has become since.
+// Former upper entries may be in use with what the lowest ones, where they led, have become since:
+// KVM shadows the neighbours of what it was asked for as well (FNAME(pte_prefetch)).
 void KvmSubject::remember_by_former_tables(const Half& half, Mode mode) {
-  const std::uint64_t page = half.gva / kPage;
-  const std::uint64_t frame = mode == Mode::k32Bit ? kShape32Bit.root : pte::kAddressMask;
+  const bool narrow = mode == Mode::k32Bit;
+  const unsigned entry_bytes = narrow ? 4 : 8;
+  const std::uint64_t page = half.gva / kPage, entries = kPage / entry_bytes;
+  const std::uint64_t frame = narrow ? kShape32Bit.root : pte::kAddressMask;
   const GuestWalk& w = half.walk;
   const unsigned count = w.path.count;
   if (w.complete && count != 0 && page_bytes(mode, count) == kPage) {
-    const FormerLeaf leaf{page, w.at[count - 1]};
-    if (std::find(leaves_.begin(), leaves_.end(), leaf) == leaves_.end()) {
-      if (leaves_.size() == kMostLeaves) leaves_.erase(leaves_.begin());
-      leaves_.push_back(leaf);
+    const FormerTable table{page / entries, w.at[count - 1] & ~(kPage - 1)};
+    if (std::find(former_tables_.begin(), former_tables_.end(), table) == former_tables_.end()) {
+      if (former_tables_.size() == kMostTables) former_tables_.erase(former_tables_.begin());
+      former_tables_.push_back(table);
     }
   }
-  for (const FormerLeaf& leaf : leaves_) {
+  for (const FormerTable& table : former_tables_) {
+    const std::uint64_t at = table.at + page % entries * entry_bytes;
     std::uint64_t word = 0, offset = 0;
-    if (leaf.page != page || !foretold_.read_word(leaf.at & ~std::uint64_t{7}, word)) continue;
-    const std::uint64_t entry = extract(word, leaf.at & 7, mode == Mode::k32Bit ? 4 : 8);
+    if (table.region != page / entries || !foretold_.read_word(at & ~std::uint64_t{7}, word))
+      continue;
+    const std::uint64_t entry = extract(word, at & 7, entry_bytes);
     if ((entry & pte::kP) == 0) continue;
     if (memory_.offset_of((entry & frame) + half.gva % kPage, offset)) {
       lender_.remember(half.gva, offset);

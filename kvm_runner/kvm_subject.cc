@@ -30,7 +30,7 @@ bool KvmSubject::start(const Program& program, std::string& why) {
   registers_.fill(initial_registers(machine));
   for (auto& bitmap : dirty_) bitmap.clear();
   lender_.reset();
-  leaves_.clear();
+  former_tables_.clear();
   if (machine.vendor != host_.vendor()) return why = "the host is of another vendor", false;
   if (machine.maxphyaddr > host_.maxphyaddr())
     return why = "the host has a smaller MAXPHYADDR", false;
@@ -196,10 +196,25 @@ bool KvmSubject::plant_for(unsigned vcpu, const Registers& r) {
   const Mode mode = mode_of(r.cr0, r.cr4, r.efer);
   const std::uint64_t root = root_of(r);
   if (mode == Mode::kPae) {
-    if (host_.shadows() && !directories_are_memory(root)) return false;
+    if (host_.shadows() && !(directories_are_memory(root) && loaded_are_memory(vcpu))) return false;
   }
   if (never_walks(mode, root)) return false;
   return memory_.plant(mode, root);
+}
+
+// The same of those that the vCPU has loaded, which memory may not hold any more. The runner's has
+// its own memslot.
+bool KvmSubject::loaded_are_memory(unsigned vcpu) const {
+  const Registers& r = registers_[vcpu];
+  std::array<std::uint64_t, 4> pdptes;
+  if (vm_ == nullptr || mode_of(r.cr0, r.cr4, r.efer) != Mode::kPae ||
+      !vm_->get_pdptes(vcpu, pdptes))
+    return true;
+  const std::uint64_t own = memory_.layout().entry_of(Mode::kPae).value & pte::kAddressMask;
+  return std::all_of(pdptes.begin(), pdptes.end(), [&](std::uint64_t pdpte) {
+    const std::uint64_t table = pdpte & pte::kAddressMask;
+    return (pdpte & pte::kP) == 0 || table == own || memory_.slots().find(table) != nullptr;
+  });
 }
 
 // The walk to the runner's own pages is one of stores there, whether A is set or not, and in a

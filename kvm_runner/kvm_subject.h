@@ -114,6 +114,8 @@ class KvmSubject final : public VmSubject {
   // Some table of the walk is in a read-only memslot.
   bool goes_by_read_only(const GuestWalk& walk) const;
   void collect_candidates(const Op& op, const Halves& halves, std::vector<Candidate>& candidates);
+  static bool shows_store(const Op& op, const Halves& halves, const Candidate& candidate,
+                          const Outcome& out);
   static bool holds_store(const Op& op, const Candidate& candidate);
   void note_landings(const Op& op, const Halves& halves, const std::vector<Candidate>& candidates,
                      Outcome& out);
@@ -175,6 +177,7 @@ class KvmSubject final : public VmSubject {
   bool never_walks(Mode mode, std::uint64_t root) const;
   GuestWalk walk_now(unsigned vcpu, std::uint64_t gva) const;
   bool directories_are_memory(std::uint64_t root) const;
+  bool loaded_are_memory(unsigned vcpu) const;
   bool directories_can_be_loaded(std::uint64_t root) const;
 
   SubjectInfo info_;
@@ -194,12 +197,12 @@ class KvmSubject final : public VmSubject {
   OutcomeStream* stream_ = nullptr;
   bool stopped_ = false, image_valid_ = false;
   FetchLender lender_;
-  struct FormerLeaf {  // where the lowest entry of a page of linear addresses was found
-    std::uint64_t page, at;
-    friend bool operator==(const FormerLeaf&, const FormerLeaf&) = default;
+  struct FormerTable {  // lowest table on the way to linear addresses of which it serves as many
+    std::uint64_t region, at;
+    friend bool operator==(const FormerTable&, const FormerTable&) = default;
   };
-  static constexpr std::size_t kMostLeaves = 64;
-  std::vector<FormerLeaf> leaves_;
+  static constexpr std::size_t kMostTables = 64;
+  std::vector<FormerTable> former_tables_;
   std::vector<Candidate> candidates_;
 
   Driving driving_ = Driving::kAlone;

@@ -54,7 +54,7 @@ void PdpteHistory::replay(const Op& op, const Outcome& outcome) {
       if (done) registers_[op.vcpu].reset(machine_), load(op.vcpu), refused_[op.vcpu] = 0;
       return;
     case Verb::kWrite:
-      if (done) store(op.gpa, static_cast<unsigned>(op.size), op.value);
+      if (done) store(op.gpa, static_cast<unsigned>(op.size), op.value), end_trail(op.gpa, op.size);
       return;
     case Verb::kInvalidate:
       if (done) clear_pages(op);
@@ -85,8 +85,9 @@ void PdpteHistory::replay_register(const Op& op, const Outcome& outcome) {
 // What the walk met, with the A and D that it has set, and the store.
 void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
   const Registers registers = registers_of(registers_[op.vcpu]);
-  if (refused_before(op.vcpu) || goes_by_reserved(op, outcome) || goes_by_changed(op, outcome))
-    leave_trail(op, outcome);
+  const bool such =
+      refused_before(op.vcpu) || goes_by_reserved(op, outcome) || goes_by_changed(op, outcome);
+  if (such) leave_trail(op, outcome);
   std::uint64_t landed[] = {replay_path(registers, op.gva, outcome.path[0]),
                             replay_path(registers, op.gva + op.size - 1, outcome.path[1])};
   const bool rmw = op.access() == AccessKind::kRmw;
@@ -98,6 +99,7 @@ void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
   for (unsigned half = 0; half < 2; ++half)
     if (outcome.gpa[half] != kUnknownGpa) landed[half] = outcome.gpa[half];
   if (landed[0] != kUnknownGpa) store(landed[0], first, value);
+  if (!such && landed[0] != kUnknownGpa) end_trail(landed[0], first);
   if (first < op.size && landed[1] != kUnknownGpa)
     store(landed[1] & ~(kPageBytes - 1), static_cast<unsigned>(op.size) - first,
           value >> (8 * first));
@@ -105,8 +107,9 @@ void PdpteHistory::replay_access(const Op& op, const Outcome& outcome) {
 
 // Where the store landed, and what a walk by the PDPTEs that were loaded meets.
 void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
+  const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
   for (const std::uint64_t gpa : outcome.gpa) {
-    if (gpa != kUnknownGpa) trail_.insert(word_of(gpa));
+    if (stores && gpa != kUnknownGpa) stored_trail_.insert({word_of(gpa), word_of(gpa + 7)});
   }
   const std::uint64_t root = registers_[op.vcpu].root();
   auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
@@ -114,7 +117,7 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
       entry = loaded_[op.vcpu][(at - root) / 8];
       return true;
     }
-    trail_.insert(word_of(at));
+    walked_trail_.insert(word_of(at));
     entry = extract(word(at & ~std::uint64_t{7}), at & 7, bytes);
     if ((entry & pte::kP) != 0) store(at, bytes, entry | pte::kA);  // be it a PDPTE to others
     return true;
@@ -122,6 +125,13 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
   Path path;
   walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva, read, path);
   walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva + op.size - 1, read, path);
+}
+
+// A whole word is what it is now, whatever it was before.
+void PdpteHistory::end_trail(std::uint64_t gpa, std::uint64_t size) {
+  if (size != 8 || gpa % 8 != 0) return;
+  stored_trail_.erase(word_of(gpa));
+  walked_trail_.erase(word_of(gpa));
 }
 
 std::uint64_t PdpteHistory::replay_path(const Registers& registers, std::uint64_t gva,

@@ -27,6 +27,9 @@ class PdpteHistory {
   // A former write of a register of that vCPU was refused where finds_reserved(), and no later one
   // of the same register was taken: the vCPU has other registers than it should.
   bool refused_before(unsigned vcpu) const { return refused_[vcpu] != 0; }
+  bool refused_before(unsigned vcpu, Reg reg) const {
+    return (refused_[vcpu] >> static_cast<unsigned>(reg) & 1) != 0;
+  }
   // Of an access in PAE mode: a PDPTE that it goes by, as its outcome shows it, is present with a
   // reserved bit (other than an A that walks have set there); is another than when PDPTEs were
   // loaded last. SDM 3A §"PDPTE Registers" says which writes load them.
@@ -37,13 +40,14 @@ class PdpteHistory {
   // And one was another in memory than the one that was loaded, when CR0 was written last in a way
   // that loads none.
   bool differs_at_cr0(const Op& op, const Outcome& outcome) const;
-  // An earlier access, by a vCPU that any of these is true of, stored to the word that the access
-  // loads, or walked the entry in which its path differs.
-  bool left_by_such(std::uint64_t gpa) const {
-    return word_of(gpa) != kUnknownGpa && trail_.count(word_of(gpa)) != 0;
-  }
+  // An earlier access, by a vCPU that any of these is true of, stored to the word; or its walk met
+  // it, and may have set A or D there. Until the guest or the host stores another whole word there.
+  bool stored_by_such(std::uint64_t gpa) const { return holds(stored_trail_, gpa); }
+  bool walked_by_such(std::uint64_t gpa) const { return holds(walked_trail_, gpa); }
   // Whether the 8-byte word at `gpa` is one of the vCPU's PDPTEs.
   bool is_pdpte(unsigned vcpu, std::uint64_t gpa) const;
+  // Whether it is a PDPTE in which a walk has set A, and nothing was stored since.
+  bool is_walked(std::uint64_t gpa) const { return holds(walked_, gpa); }
 
  private:
   using Pdptes = std::array<std::uint64_t, 4>;
@@ -73,8 +77,12 @@ class PdpteHistory {
   std::array<unsigned, kMaxVcpus> refused_{};  // a bit a Reg
   StoredWords memory_;
   void leave_trail(const Op& op, const Outcome& outcome);
+  bool holds(const std::set<std::uint64_t>& words, std::uint64_t gpa) const {
+    return word_of(gpa) != kUnknownGpa && words.count(word_of(gpa)) != 0;
+  }
+  void end_trail(std::uint64_t gpa, std::uint64_t size);
   // By word_of():
-  std::set<std::uint64_t> trail_;
+  std::set<std::uint64_t> stored_trail_, walked_trail_;
   std::set<std::uint64_t> walked_;  // PDPTEs in which a walk has set A
 };
 

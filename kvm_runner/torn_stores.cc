@@ -1,59 +1,58 @@
 #include "kvm_runner/torn_stores.h"
 
 #include <algorithm>
-#include <array>
 
-#include "harness/trace/guest_tables.h"
-#include "kvm_runner/replayed_registers.h"
+#include "kvm_runner/layout.h"
 
 namespace twinwalk::kvm {
 namespace {
 
-constexpr std::uint64_t kPageBytes = 4096;
+// The walk asks for something in the page at that gpa of the guest's.
+bool asks_for(const GuestWalk& walk, std::uint64_t gpa) {
+  const auto same = [gpa](std::uint64_t at) { return at / kPage == gpa / kPage; };
+  return (walk.complete && same(walk.gpa)) || std::any_of(walk.at, walk.at + walk.path.count, same);
+}
 
-bool is_torn(const Op& op, const Outcome& outcome) {
+bool is_torn(const MemoryHistory& memory, const Op& op, const Outcome& outcome) {
   const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
-  const std::uint64_t second = (op.gva + op.size - 1) / kPageBytes;
-  return stores && op.gva / kPageBytes != second && outcome.kind == OutcomeKind::kPageFault &&
-         outcome.cr2 / kPageBytes == second;
+  const std::uint64_t last = op.gva + op.size - 1;
+  if (!stores || op.gva / kPage == last / kPage) return false;
+  if (outcome.kind == OutcomeKind::kPageFault) return outcome.cr2 / kPage == last / kPage;
+  return outcome.kind == OutcomeKind::kNestedFault &&
+         asks_for(memory.walk(op.vcpu, last), outcome.gpa[0]) &&
+         !asks_for(memory.walk(op.vcpu, op.gva), outcome.gpa[0]);
 }
 
 }  // namespace
 
+// A torn store may have hit its own walk: what is walked is memory as it was before each step.
 TornStores::TornStores(const Program& program, const OutcomeStream& outcomes, std::uint32_t last) {
-  std::array<FollowedRegisters, kMaxVcpus> registers;
-  for (FollowedRegisters& r : registers) r.reset(program.machine);
+  MemoryHistory memory(program.machine);
   for (std::uint32_t i = 0; i <= last; ++i) {
     const Op& op = program.steps[i].what;
     const Outcome& outcome = outcomes.steps[i];
-    if (op.vcpu >= kMaxVcpus) continue;
-    if (op.verb != Verb::kAccess) {
-      if (outcome.kind == OutcomeKind::kDone) replay(op, program.machine, registers[op.vcpu]);
-      continue;
+    if (op.verb == Verb::kAccess && op.vcpu < program.machine.vcpus &&
+        outcome.kind != OutcomeKind::kSkip) {
+      note_walk(memory, op, i == last);
+      const GuestWalk first = memory.walk(op.vcpu, op.gva);
+      if (first.complete && is_torn(memory, op, outcome))
+        words_.insert(memory.place_of(op.vcpu, first.gpa) & ~std::uint64_t{7});
     }
-    const Registers now = registers_of(registers[op.vcpu]);
-    for (unsigned half = 0; half < 2; ++half) {
-      const Path& shown = outcome.path[half];
-      if (shown.count == 0) continue;
-      unsigned next = 0;
-      auto read = [&](std::uint64_t at, unsigned, std::uint64_t& entry) {
-        if (next == shown.count) return false;
-        entry = shown.entry[next++];
-        tables_.insert(at / kPageBytes);
-        if (i == last) on_the_way_.insert(at & ~std::uint64_t{7});
-        return true;
-      };
-      Path path;
-      const std::uint64_t gva = half == 0 ? op.gva : op.gva + op.size - 1;
-      const std::uint64_t gpa = walk_guest_tables(now, gva, read, path);
-      if (half == 0 && gpa != kUnknownGpa && is_torn(op, outcome))
-        words_.insert(gpa & ~std::uint64_t{7});
-    }
+    memory.replay(op, outcome);
+  }
+}
+
+void TornStores::note_walk(const MemoryHistory& memory, const Op& op, bool is_last) {
+  for (const std::uint64_t gva : {op.gva, op.gva + op.size - 1}) {
+    memory.each_shadowed(op.vcpu, gva, [&](std::uint64_t at) {
+      tables_.insert(at / kPage);
+      if (is_last) on_the_way_.insert(at & ~std::uint64_t{7});
+    });
   }
 }
 
 bool TornStores::met_table_word(std::uint64_t gpa) const {
-  return words_.count(gpa & ~std::uint64_t{7}) != 0 && tables_.count(gpa / kPageBytes) != 0;
+  return words_.count(gpa & ~std::uint64_t{7}) != 0 && tables_.count(gpa / kPage) != 0;
 }
 
 bool TornStores::met_on_the_way() const {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <set>
 
-#include "harness/subject.h"
+#include "kvm_runner/memory_history.h"
 
 namespace twinwalk::kvm {
 
@@ -16,12 +16,15 @@ class TornStores {
   // All up to step `last`, itself as well.
   TornStores(const Program& program, const OutcomeStream& outcomes, std::uint32_t last);
 
-  // Such a store began in the word at `gpa`, which is in a table that some walk has gone through.
+  // Such a store began in the word at `gpa`, which is in a table that KVM shadows, and some walk
+  // has gone through.
   bool met_table_word(std::uint64_t gpa) const;
   // And the walk of step `last` meets one of those.
   bool met_on_the_way() const;
 
  private:
+  void note_walk(const MemoryHistory& memory, const Op& op, bool is_last);
+
   std::set<std::uint64_t> words_;       // gpas
   std::set<std::uint64_t> tables_;      // pages
   std::set<std::uint64_t> on_the_way_;  // words of the last step's walk

@@ -101,6 +101,7 @@ class Search {
     walk_.entry[0] = entry;
     walk_.entry_gpa[0] = walk_.root + 8 * index;
     walk_.old[0] = walk_.old_root;
+    walk_.fixed[0] = false;
     walk_.left_at[0] = used.end;
     walk_.count = 1;
     walk_.level = 3;
@@ -165,6 +166,7 @@ class Search {
     if (++steps_ > kMaxSteps) return SearchResult::kTooLarge;
     walk_.entry[step] = choice.value;
     walk_.old[step] = choice.old;
+    walk_.fixed[step] = choice.fixed;
     walk_.left_at[step] = choice.left_at;
     walk_.count = static_cast<std::uint8_t>(step + 1);
     walk_.level = static_cast<std::uint8_t>(level);
@@ -305,7 +307,7 @@ bool StaleWalk::any_old() const {
 }
 
 std::uint64_t StaleWalk::owed(unsigned step, bool store) const {
-  if (step < plain || old[step] || !(entry[step] & pte::kP)) return 0;
+  if (step < plain || old[step] || fixed[step] || !(entry[step] & pte::kP)) return 0;
   std::uint64_t bits = pte::kA;
   if (store && !faults && step + 1u == count) bits |= pte::kD;
   return bits & ~entry[step];

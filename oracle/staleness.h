@@ -61,6 +61,7 @@ struct StaleWalk {
   std::uint8_t count = 0;
   std::uint8_t plain = 0;         // the first so many entries have no A and D
   bool old[kMaxLevels] = {};      // the entry at this step is a former value
+  bool fixed[kMaxLevels] = {};    // it is in a read-only memslot, where no walk sets A or D
   Time left_at[kMaxLevels] = {};  // old: when memory stopped holding the value
   bool old_root = false;
   std::uint64_t entry[kMaxLevels] = {};

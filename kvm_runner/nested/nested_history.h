@@ -1,34 +1,29 @@
 #ifndef TWINWALK_KVM_RUNNER_NESTED_NESTED_HISTORY_H_
 #define TWINWALK_KVM_RUNNER_NESTED_NESTED_HISTORY_H_
 
-// Nested tables as a run shows them: by its stores, and by the VMRUNs that were taken. For telling
-// deviations of KVMs; nothing is judged by it.
+// Nested tables as a run shows them. For telling deviations of KVMs; nothing is judged by it.
 
-#include <array>
 #include <cstdint>
+#include <set>
 
-#include "harness/subject.h"
-#include "kvm_runner/guest_memory.h"
-#include "kvm_runner/stored_words.h"
+#include "kvm_runner/memory_history.h"
 
 namespace twinwalk::kvm {
 
-class NestedHistory final : public WordReader {
+class NestedHistory {
  public:
-  // All that was before step `index`.
+  // All that was before step `index`, and its walk.
   NestedHistory(const Program& program, const OutcomeStream& outcomes, std::uint32_t index);
 
-  // Whether the guest-physical address leads that vCPU's guest to a page of nested tables.
+  // Whether the guest-physical address leads that vCPU's guest to a nested table that some walk has
+  // gone through: one that KVM shadows, and so write-protects.
   bool is_nested_table(unsigned vcpu, std::uint64_t gpa) const;
 
-  bool read_word(std::uint64_t gpa, std::uint64_t& word) const override;
-
  private:
-  void replay(const Op& op, const Outcome& outcome);
+  void note_walk(const Op& op);
 
-  const Machine& machine_;
-  StoredWords memory_;
-  std::array<std::uint64_t, kMaxVcpus> root_{};
+  MemoryHistory memory_;
+  std::set<std::uint64_t> tables_;  // pages
 };
 
 }  // namespace twinwalk::kvm

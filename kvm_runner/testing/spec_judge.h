@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "harness/trace/stored_words.h"
 #include "kvm_runner/conform.h"
 #include "kvm_runner/known.h"
 #include "oracle/spec.h"
@@ -22,6 +23,30 @@ struct JudgedStep {
   std::string_view known;  // id of the deviation that covers it, empty if none does
 };
 
+// The first word that a step stored to and that is not, at the end, what the reference has. After
+// any divergence, or where the reference does not know everything, images may lawfully differ.
+inline bool image_differs(const Program& program, const OutcomeStream& stream, Subject& subject,
+                          const oracle::Spec& spec, Verdict& verdict) {
+  if (spec.lost_track() || stream.steps.back().reason == SkipReason::kSubjectStopped) return false;
+  bool differs = false;
+  const auto look_at = [&](std::uint64_t gpa) {
+    gpa &= ~std::uint64_t{7};
+    std::uint64_t word = 0;
+    if (differs || !subject.read_image(gpa, word)) return;
+    const std::uint64_t want = spec.read_word(gpa);
+    differs = ((word ^ want) & ~spec.open_bits(gpa, word)) != 0;
+    if (!differs) return;
+    verdict.kind = VerdictKind::kDiverge;
+    verdict.divergence = DivergenceClass::kWrongImage;
+    verdict.field = "image";
+    verdict.got = fmt::format("{:#x} at gpa {:#x}", word, gpa);
+    verdict.allowed = fmt::format("{:#x}", want);
+  };
+  for (std::size_t i = 0; i < program.steps.size(); ++i)
+    each_stored(program.steps[i].what, stream.steps[i], look_at);
+  return differs;
+}
+
 inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
                                  const std::function<void(const JudgedStep&)>& on_divergence = {}) {
   CaseVerdict result;
@@ -32,6 +57,18 @@ inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
   subject.run(program, stream);
   oracle::Spec spec;
   spec.reset(program.machine, subject.profile_for(program.machine));
+  const auto diverge = [&](std::uint32_t i, const Outcome& got, const Verdict& verdict) {
+    const DivergentStep divergent{subject.info(), program, stream, i, verdict};
+    const std::string_view id = KnownDeviations::built_in().covering(divergent);
+    if (on_divergence) on_divergence({i, program.steps[i], got, verdict, id});
+    if (!id.empty()) {
+      if (result.known++ == 0 && result.diverge == 0) result.why = id;
+    } else if (result.diverge++ == 0) {
+      result.why = fmt::format("step {} {}: {} {}: got {}, allowed {}", i,
+                               name_of(program.steps[i].what.verb), name_of(verdict.divergence),
+                               verdict.field, verdict.got, verdict.allowed);
+    }
+  };
   for (std::uint32_t i = 0; i < program.steps.size(); ++i) {
     const Outcome& got = stream.steps[i];
     Verdict verdict;
@@ -46,18 +83,12 @@ inline CaseVerdict judge_by_spec(const Trace& trace, Subject& subject,
       ++result.skip;
       if (result.why.empty()) result.why = to_text(got);
     }
-    if (verdict.kind != VerdictKind::kDiverge) continue;
-    const DivergentStep divergent{subject.info(), program, stream, i, verdict};
-    const std::string_view id = KnownDeviations::built_in().covering(divergent);
-    if (on_divergence) on_divergence({i, program.steps[i], got, verdict, id});
-    if (!id.empty()) {
-      if (result.known++ == 0 && result.diverge == 0) result.why = id;
-    } else if (result.diverge++ == 0) {
-      result.why = fmt::format("step {} {}: {} {}: got {}, allowed {}", i,
-                               name_of(program.steps[i].what.verb), name_of(verdict.divergence),
-                               verdict.field, verdict.got, verdict.allowed);
-    }
+    if (verdict.kind == VerdictKind::kDiverge) diverge(i, got, verdict);
   }
+  Verdict verdict;
+  const bool all_agree = result.diverge == 0 && result.known == 0 && !program.steps.empty();
+  if (all_agree && image_differs(program, stream, subject, spec, verdict))
+    diverge(static_cast<std::uint32_t>(program.steps.size() - 1), stream.steps.back(), verdict);
   return result;
 }
 
