@@ -30,6 +30,14 @@ MemoryHistory memory_before(const FormerWays& f, std::uint32_t index) {
 
 bool is_32_bit(const Registers& r) { return mode_of(r.cr0, r.cr4, r.efer) == Mode::k32Bit; }
 
+// Where the step stored in one page, and is told to have; kUnknownGpa if nowhere.
+std::uint64_t stored_at(const Op& op, const Outcome& outcome) {
+  if (op.verb == Verb::kWrite && outcome.kind == OutcomeKind::kDone) return op.gpa;
+  const bool stores = op.access() == AccessKind::kWrite || op.access() == AccessKind::kRmw;
+  const bool stored = op.verb == Verb::kAccess && stores && outcome.kind == OutcomeKind::kOk;
+  return stored && outcome.gpa[1] == kUnknownGpa ? outcome.gpa[0] : kUnknownGpa;
+}
+
 bool crosses(const Op& op) { return op.gva / kPage != (op.gva + op.size - 1) / kPage; }
 
 }  // namespace
@@ -78,6 +86,28 @@ bool FormerWays::goes_by_walked_xd() const {
       }
     }
     if (i < index) memory.replay(op, outcomes.steps[i]);
+  }
+  return false;
+}
+
+bool FormerWays::goes_by_straddled() const {
+  MemoryHistory memory(program.machine);
+  std::set<std::uint64_t> straddled;  // names of words
+  for (std::uint32_t i = 0; i < index; ++i) {
+    const Op& op = op_of(*this, i);
+    const std::uint64_t gpa = stored_at(op, outcomes.steps[i]);
+    memory.replay(op, outcomes.steps[i]);
+    if (gpa == kUnknownGpa) continue;
+    straddled.erase(memory.name_of(gpa));
+    straddled.erase(memory.name_of(gpa + op.size - 1));
+    const bool by_host = op.verb == Verb::kWrite && op.writer() == Writer::kHost;
+    if (!by_host && op.size == 4 && gpa % 8 > 4) straddled.insert(memory.name_of(gpa + 3));
+  }
+  if (!is_access(*this, index) || is_32_bit(memory.registers(op_of(*this, index).vcpu)))
+    return false;
+  for (const GuestWalk& w : walks(memory, op_of(*this, index))) {
+    for (unsigned step = 0; step < w.path.count; ++step)
+      if (straddled.count(memory.name_of(w.at[step])) != 0) return true;
   }
   return false;
 }

@@ -22,6 +22,9 @@ struct FormerWays {
   // The access goes by a present entry with XD by which another went before, of a vCPU with
   // EFER.NXE.
   bool goes_by_walked_xd() const;
+  // The access goes by an 8-byte entry into which a store of four bytes of the guest's, begun in
+  // the entry before, was the last to store.
+  bool goes_by_straddled() const;
   // The value that was loaded is what the access `former` would load now by the way it went.
   // Neither crosses a page.
   bool loads_by_way_of(std::uint32_t former) const;

@@ -49,6 +49,7 @@ constexpr std::string_view kFacts[] = {"verb",
                                        "path-ps",
                                        "directory-ps",
                                        "walked-xd",
+                                       "straddled-entry",
                                        "nested",
                                        "path-high",
                                        "page-zero",
@@ -357,9 +358,10 @@ bool torn_table_word(const DivergentStep& s) {
 // The bits in which path or value differ.
 bool differing_bits(const DivergentStep& s, std::uint64_t& bits) {
   const bool path = s.verdict.field == "path";
+  const bool value = s.verdict.field == "value" || s.verdict.field == "gpa";
   const std::string_view entry = path ? " entry=0x" : " value=0x";
   std::uint64_t got = 0, allowed = 0;
-  if (!(path || s.verdict.field == "value") || !number_behind(" " + s.verdict.got, entry, got) ||
+  if (!(path || value) || !number_behind(" " + s.verdict.got, entry, got) ||
       !number_behind(" " + s.verdict.allowed, entry, allowed))
     return false;
   bits = got ^ allowed;
@@ -380,9 +382,25 @@ bool pdpte_trail(const DivergentStep& s) {
 // Path or value differ in bit A of one of the vCPU's PDPTEs, or of one that was when a walk went by
 // it, and in nothing else.
 bool pdpte_accessed(const DivergentStep& s) {
+  const unsigned vcpu = op_of(s, s.index).vcpu;
+  const auto shows = [&](std::uint64_t gpa, std::uint64_t bits) {
+    const kvm::PdpteHistory history = pdptes_at(s);
+    return bits == pte::kA && gpa % 8 == 0 &&
+           (history.is_pdpte(vcpu, gpa) || history.is_walked(gpa));
+  };
   std::uint64_t bits = 0, gpa = 0;
-  return differing_bits(s, bits) && bits == pte::kA && differing_word(s, gpa) &&
-         (pdptes_at(s).is_pdpte(op_of(s, s.index).vcpu, gpa) || pdptes_at(s).is_walked(gpa));
+  if (!differing_bits(s, bits) || bits == 0) return false;
+  if (s.verdict.field == "path") return differing_word(s, gpa) && shows(gpa, bits);
+  // A value byte by byte: it may begin before the PDPTE, in another page as well.
+  std::uint64_t second = 0;
+  if (!number_behind(s.verdict.allowed, " gpa=0x", gpa)) return false;
+  number_behind(s.verdict.allowed, ",0x", second);
+  const std::uint64_t room = kvm::kPage - gpa % kvm::kPage;
+  for (unsigned i = 0; i < 8; ++i) {
+    const std::uint64_t byte = bits >> 8 * i & 0xff;
+    if (byte != 0 && !shows(i < room ? gpa + i : second + (i - room), byte)) return false;
+  }
+  return true;
 }
 
 // What goes by the vCPU's registers, which are others than they should be.
@@ -620,6 +638,7 @@ std::string fact_of(const DivergentStep& s, std::string_view name) {
   if (name == "path-ps") return flag(path_has(s, pte::kPs));
   if (name == "directory-ps") return flag(ways_of(s).goes_by_ps());
   if (name == "walked-xd") return flag(ways_of(s).goes_by_walked_xd());
+  if (name == "straddled-entry") return flag(ways_of(s).goes_by_straddled());
   if (name == "nested") return flag(s.program.machine.nested != Nesting::kNone);
   if (name == "loads-by-former-way") return flag(loads_by_former_way(s));
   if (name == "rmw-beside-device") return flag(rmw_beside_device(s));

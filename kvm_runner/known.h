@@ -70,6 +70,9 @@ struct KnownDeviation {
 //                          since
 //   walked-xd              1: the access goes by a present entry with XD by which some access of a
 //                          vCPU with EFER.NXE went before
+//   straddled-entry        1: the access goes by an 8-byte entry into which a store of four bytes
+//   of
+//                          the guest's, begun in the entry before, was the last to store
 //   nested                 1: the trace is a hypervisor
 //   upper-g                1: a present PML4E or PML5E of the access's path has G
 //   after-upper-g          1: an access of this vCPU to the page was of upper-g before, and no
@@ -107,8 +110,9 @@ struct KnownDeviation {
 //   pdpte-at-cr0           1: PAE: a PDPTE that the access goes by was another in memory than the
 //                          one that was loaded, when this vCPU last wrote CR0 in a way that loads
 //                          none
-//   pdpte-accessed         1: path or value differ in bit A of a PDPTE and in nothing else: one of
-//                          the vCPU's, or one in which a walk has set A
+//   pdpte-accessed         1: path or value differ in bit A of a PDPTE, wherever in the value that
+//                          is, and in nothing else: one of the vCPU's, or one in which a walk has
+//                          set A
 //   pdpte-trail            1: path or value differ in a word to which an earlier access that was of
 //                          pdpte-reserved, pdpte-changed or refused-for-pdptes has stored; or in A
 //                          and D alone of one that a walk of it by the PDPTEs that were loaded

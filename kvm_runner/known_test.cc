@@ -463,6 +463,22 @@ TEST(KnownDeviations, WalkedXdIsOneThatAnAccessWithNxeWentBy) {
   EXPECT_EQ(fact(map + off + elsewhere + "access read gva=0x401000\n"), "0");
 }
 
+TEST(KnownDeviations, AStraddledEntryIsTheSecondOfAStoreOfFourBytes) {
+  const std::string map = "map gva=0x8000001000 gpa=0x5000\n",
+                    use = "access read gva=0x8000001000\n";
+  const auto fact = [&](const std::string& store) {
+    return last_fact("straddled-entry", map + store + "\n" + use);
+  };
+  EXPECT_EQ(fact("write gpa=0x100006 value=0x10000000 size=4"), "1");
+  EXPECT_EQ(fact("write gpa=0x100006 value=0x10000000 size=8"), "0");
+  EXPECT_EQ(fact("write gpa=0x100004 value=0x1000 size=4"), "0");
+  EXPECT_EQ(fact("write gpa=0x100008 value=0x101007 size=4"), "0");
+  EXPECT_EQ(fact("write gpa=0x10000e value=0x10000000 size=4"), "0") << "its first";
+  EXPECT_EQ(fact("write gpa=0x100006 value=0x10000000 size=4 by=host"), "0");
+  EXPECT_EQ(fact("write gpa=0x100006 value=0x10000000 size=4\nwrite gpa=0x100008 value=0x101007"),
+            "0");
+}
+
 TEST(KnownDeviations, WhatCpl0StoredWithoutWpIsKnownByItsPath) {
   const auto fact = [](const std::string& between, std::uint64_t leaf, const char* store) {
     return last_fact("wp0-stored",

@@ -309,18 +309,27 @@ void KvmSubject::remember_by_former_tables(const Half& half, Mode mode) {
       former_tables_.push_back(table);
     }
   }
-  for (const FormerTable& table : former_tables_) {
-    const std::uint64_t at = table.at + page % entries * entry_bytes;
+  const auto remember = [&](std::uint64_t table, std::uint64_t gva, std::uint64_t needs) {
+    const std::uint64_t at = table + gva / kPage % entries * entry_bytes;
     std::uint64_t word = 0, offset = 0;
-    if (table.region != page / entries || !foretold_.read_word(at & ~std::uint64_t{7}, word))
-      continue;
+    if (!foretold_.read_word(at & ~std::uint64_t{7}, word)) return;
     const std::uint64_t entry = extract(word, at & 7, entry_bytes);
-    if ((entry & pte::kP) == 0) continue;
-    if (memory_.offset_of((entry & frame) + half.gva % kPage, offset)) {
-      lender_.remember(half.gva, offset);
+    if ((entry & needs) != needs) return;
+    if (memory_.offset_of((entry & frame) + gva % kPage, offset)) {
+      lender_.remember(gva, offset);
     } else {
-      lender_.remember_device(half.gva);
+      lender_.remember_device(gva);
     }
+  };
+  for (const FormerTable& table : former_tables_) {
+    if (table.region == page / entries) remember(table.at, half.gva, pte::kP);
+  }
+  // What the neighbours are now they may be to the shadow until a flush.
+  constexpr std::uint64_t kPrefetched = 8;  // PTE_PREFETCH_NUM
+  if (!w.complete || count == 0 || page_bytes(mode, count) != kPage) return;
+  const std::uint64_t table = w.at[count - 1] & ~(kPage - 1), first = page & ~(kPrefetched - 1);
+  for (std::uint64_t other = first; other < first + kPrefetched; ++other) {
+    if (other != page) remember(table, other * kPage, pte::kP | pte::kA);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "kvm_runner/pdpte_history.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "harness/trace/content.h"
 #include "harness/trace/guest_tables.h"
@@ -112,8 +113,9 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
     if (stores && gpa != kUnknownGpa) stored_trail_.insert({word_of(gpa), word_of(gpa + 7)});
   }
   const std::uint64_t root = registers_[op.vcpu].root();
+  bool first = false;  // the one that is a register; the root may be a directory, too
   auto read = [&](std::uint64_t at, unsigned bytes, std::uint64_t& entry) {
-    if (at - root < 32 && registers_[op.vcpu].mode() == Mode::kPae) {
+    if (std::exchange(first, false)) {
       entry = loaded_[op.vcpu][(at - root) / 8];
       return true;
     }
@@ -122,9 +124,11 @@ void PdpteHistory::leave_trail(const Op& op, const Outcome& outcome) {
     if ((entry & pte::kP) != 0) store(at, bytes, entry | pte::kA);  // be it a PDPTE to others
     return true;
   };
-  Path path;
-  walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva, read, path);
-  walk_guest_tables(registers_of(registers_[op.vcpu]), op.gva + op.size - 1, read, path);
+  for (const std::uint64_t gva : {op.gva, op.gva + op.size - 1}) {
+    Path path;
+    first = registers_[op.vcpu].mode() == Mode::kPae;
+    walk_guest_tables(registers_of(registers_[op.vcpu]), gva, read, path);
+  }
 }
 
 // A whole word is what it is now, whatever it was before.
