@@ -22,13 +22,6 @@ inline Machine machine_in(Mode mode, Vendor vendor = Vendor::kIntel) {
   return m;
 }
 
-// How a verdict reads in tests: "ok", or "class/rule".
-inline std::string says(const Verdict& v) {
-  if (v.kind == VerdictKind::kAgree) return "ok";
-  return std::string(v.kind == VerdictKind::kDiverge ? name_of(v.divergence) : name_of(v.kind)) +
-         "/" + std::string(v.rule ? v.rule->id : "");
-}
-
 class ModeBed : public Testbed {
  public:
   explicit ModeBed(const Machine& machine, Profile profile = Profile::kKvm)

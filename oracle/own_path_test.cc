@@ -17,12 +17,6 @@ constexpr std::uint64_t kPde = Testbed::kPd, kLeaf = Testbed::kPt + 5 * 8,
                         kNewLeaf = kNewTable + 5 * 8;
 constexpr std::uint64_t kAd = pte::kA | pte::kD;
 
-std::string says(const Verdict& v) {
-  if (v.kind == VerdictKind::kAgree) return "ok";
-  return std::string(v.kind == VerdictKind::kDiverge ? name_of(v.divergence) : name_of(v.kind)) +
-         "/" + std::string(v.rule ? v.rule->id : "");
-}
-
 class OwnPath : public ::testing::TestWithParam<Profile> {
  protected:
   Testbed bed{GetParam()};

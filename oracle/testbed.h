@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 #include <vector>
 
 #include "harness/trace/content.h"
@@ -15,6 +16,13 @@ namespace twinwalk::oracle {
 inline constexpr std::uint64_t kPwu = pte::kP | pte::kW | pte::kU;
 inline constexpr std::uint64_t kPwua = kPwu | pte::kA;
 inline constexpr std::uint64_t kLeafUsed = kPwua | pte::kD;  // a leaf that was read and written
+
+// How a verdict reads in tests: "ok", or "class/rule".
+inline std::string says(const Verdict& v) {
+  if (v.kind == VerdictKind::kAgree) return "ok";
+  return std::string(v.kind == VerdictKind::kDiverge ? name_of(v.divergence) : name_of(v.kind)) +
+         "/" + std::string(v.rule ? v.rule->id : "");
+}
 
 class Testbed {
  public:
