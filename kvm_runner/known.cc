@@ -342,7 +342,7 @@ bool number_behind(std::string_view text, std::string_view name, std::uint64_t& 
 bool differing_word(const DivergentStep& s, std::uint64_t& gpa) {
   if (s.verdict.field == "image") return number_behind(s.verdict.got, " at gpa 0x", gpa);
   const bool path = s.verdict.field == "path";
-  return (path || s.verdict.field == "value") &&
+  return (path || s.verdict.field == "value" || s.verdict.field == "gpa") &&
          number_behind(path ? s.verdict.got : s.verdict.allowed, path ? " at gpa=0x" : " gpa=0x",
                        gpa);
 }

@@ -207,6 +207,19 @@ TEST_P(Access, TheCanonicalHalfMayHaveBeenWalkedBeforeTheGeneralProtection) {
   }
 }
 
+TEST_P(Access, ACanonicalHalfThatDeniesTheStoreMayHaveBeenWalkedWithoutD) {
+  map_the_edge(bed);
+  bed.spec.write_word(Testbed::entry_gpa(kEdge, 1), kOther | pte::kP);
+  Outcome o;
+  o.kind = OutcomeKind::kGp;
+  expect_agree(bed.access(AccessKind::kWrite, kEdge, o));
+  for (unsigned level = 1; level <= 4; ++level) {
+    const std::uint64_t gpa = Testbed::entry_gpa(kEdge, level);
+    EXPECT_EQ(bed.spec.open_bits(gpa, bed.spec.read_word(gpa)), pte::kA) << level;
+    EXPECT_EQ(bed.spec.open_bits(gpa, 0) & pte::kD, 0u) << level;
+  }
+}
+
 TEST_P(Access, ALoadThatMeetsTheEdgeSetsNoD) {
   map_the_edge(bed);
   Outcome o;

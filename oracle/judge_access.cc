@@ -256,13 +256,17 @@ bool AccessJudge::settle_fresh_fault() {
 }
 
 // The #GP of one half comes when it comes: the other half may have been walked by then, of a store
-// with D.
+// with D unless it has a fault of its own.
 void AccessJudge::leave_canonical_half_open() {
   FreshAccess half;
-  if (!walk_canonical_half(state_, context_, half) || half.part[half.which].faults) return;
-  const Walk& walk = half.part[half.which].walk;
-  for (unsigned s = 0; s < walk.count; ++s)
-    set_or_leave_open(walk.entry_gpa[s], owed_bits(walk, s, store_), 0);
+  if (!walk_canonical_half(state_, context_, half)) return;
+  const AccessPart& part = half.part[half.which];
+  const Walk& walk = part.walk;
+  for (unsigned s = 0; s < walk.count; ++s) {
+    if (part.faults && (s < walk.plain || !(walk.entry[s] & pte::kP))) continue;
+    const std::uint64_t may = part.faults ? pte::kA & ~walk.entry[s] : owed_bits(walk, s, store_);
+    set_or_leave_open(walk.entry_gpa[s], may, 0);
+  }
 }
 
 void AccessJudge::adopt_fresh() {
