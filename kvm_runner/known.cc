@@ -205,6 +205,7 @@ bool drops(const Op& op, std::uint64_t page) {
     case Verb::kMov:
       return op.reg() != Reg::kCpl && op.reg() != Reg::kAc && op.reg() != Reg::kPkru;
     case Verb::kInvpcid:
+      return op.type != 0 || op.gva / kvm::kPage == page;  // 0: of one address
     case Verb::kSregs:
     case Verb::kInit:
     case Verb::kNewVcpu:

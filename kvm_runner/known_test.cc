@@ -191,6 +191,9 @@ TEST(KnownDeviations, ADeviceIsRememberedUntilSomethingInvalidatesIt) {
   EXPECT_EQ(remembered(load + "write gpa=0x103000 value=0\ninvlpg gva=0x401000\n"), "1");
   EXPECT_EQ(remembered(load + "invlpg gva=0x400000\n"), "0");
   EXPECT_EQ(remembered(load + "mov cr3=0x100000\n"), "0");
+  EXPECT_EQ(remembered(load + "invpcid type=0 gva=0x401000\n"), "1");
+  EXPECT_EQ(remembered(load + "invpcid type=0 gva=0x400000\n"), "0");
+  EXPECT_EQ(remembered(load + "invpcid type=2\n"), "0");
   EXPECT_EQ(remembered(load + "sregs\n"), "0");
 }
 

@@ -532,29 +532,6 @@ TEST_F(HostEdit, Rule31UpperEntryToo) {
   EXPECT_NE(read_old(), "ok") << "the guest stored to that entry";
 }
 
-// No walk sets A in a read-only memslot, so none is owed there.
-TEST_F(HostEdit, Rule31ByATableWithoutFlags) {
-  constexpr std::uint64_t kAlias = std::uint64_t{1} << 32, kDirectory = 0x120000, kOffset = 0xfff;
-  for (const bool read_only : {true, false}) {
-    Op slot;
-    slot.slot = 1;
-    if (!read_only) {
-      slot.verb = Verb::kSlotDelete;
-      ASSERT_EQ(says(bed.step(slot, Outcome{})), "ok");
-    }
-    slot.verb = Verb::kSlotAdd;
-    slot.gpa = kAlias, slot.pages = 1, slot.hva = kHvaBase + kDirectory;
-    slot.flags = read_only ? slot_flag::kReadOnly : 0;
-    ASSERT_EQ(says(bed.step(slot, Outcome{})), "ok");
-    bed.write(kLeaf, kOld | kLeafUsed);
-    bed.spec.write_word(kDirectory + (kPde & kOffset), Testbed::kPt | kPwu);
-    bed.write(Testbed::entry_gpa(kGva, 3), kAlias | kPwua);
-    bed.invlpg(kGva);
-    bed.write(kLeaf, kNew | kLeafUsed, Writer::kHost);
-    EXPECT_EQ(read_old() == "ok", read_only);
-  }
-}
-
 TEST_F(HostEdit, Rule31EndsWhenTheOldFrameGoes) {
   for (const Verb verb : {Verb::kInvalidate, Verb::kRemap}) {
     bed.spec.reset(Machine{}, Profile::kKvm);
