@@ -11,7 +11,7 @@ namespace fs = std::filesystem;
 
 std::string free_name() {
   for (unsigned n = 1;; ++n) {
-    const std::string name = "twinwalk-out/" + std::to_string(n);
+    std::string name = "twinwalk-out/" + std::to_string(n);
     std::error_code error;
     if (!fs::exists(name, error)) return name;
   }
@@ -19,7 +19,7 @@ std::string free_name() {
 
 std::string check_writable(const std::string& folder) {
   const std::string probe = folder + "/.probe";
-  const std::string why = write_atomically(probe, std::string_view("probe\n"));
+  std::string why = write_atomically(probe, std::string_view("probe\n"));
   std::error_code error;
   fs::remove(probe, error);
   return why;
