@@ -456,7 +456,8 @@ bool lacked_cr4_bit(const DivergentStep& s) {
   if (is_cr4_write(op)) return kvm::sets_lacked_cr4_bit(op.value, s.program.machine);
   if (op.verb == Verb::kSregs)
     return op.gives(Field::kCr4) && kvm::sets_lacked_cr4_bit(op.cr4, s.program.machine);
-  if (op.verb != Verb::kAccess) return false;
+  const bool reads = op.verb == Verb::kGet && op.reg() == Reg::kCr4;
+  if (op.verb != Verb::kAccess && !reads) return false;
   for (std::uint32_t i = s.index; i-- > 0;) {
     const Op& earlier = op_of(s, i);
     const bool took = s.outcomes.steps[i].kind == OutcomeKind::kDone;

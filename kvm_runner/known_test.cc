@@ -674,6 +674,20 @@ TEST(KnownDeviations, ATrailIsOfFlagsOrOfStores) {
   EXPECT_EQ(fact("", "0x7003", "0x103000"), "0") << "a walk takes no rights away";
 }
 
+TEST(KnownDeviations, ALackedBitOfCr4IsFoundByAccessesAndWhoeverReadsIt) {
+  const auto fact = [](const char* more, OutcomeKind write = OutcomeKind::kDone) {
+    return last_fact("lacked-cr4-bit",
+                     std::string("machine vcpus=2 features=-smep\nmov cr4=pae|smep\n") + more,
+                     [&](Program&, OutcomeStream& out, Verdict&) { out.steps[0].kind = write; });
+  };
+  EXPECT_EQ(fact("get cr4\n"), "1");
+  EXPECT_EQ(fact("access read gva=0x0\n"), "1");
+  EXPECT_EQ(fact("get cr4\n", OutcomeKind::kGp), "0");
+  EXPECT_EQ(fact("get cr0\n"), "0");
+  EXPECT_EQ(fact("get cr4 vcpu=1\n"), "0");
+  EXPECT_EQ(fact("mov cr4=pae\nget cr4\n"), "0");
+}
+
 // Ids under which the divergences of a trace of corpus/known fall. On a host that the entry is not
 // about some steps may be beyond it.
 std::vector<std::string> ids_in(const std::string& file, Subject& subject, bool own_host) {
