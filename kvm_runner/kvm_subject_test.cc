@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "harness/trace/content.h"
+#include "kvm_runner/host.h"
 #include "kvm_runner/subjects.h"
 #include "kvm_runner/testing/subject_probe.h"
 
@@ -312,6 +313,18 @@ TEST_F(KvmSubjectTest, GuestReadsItsOwnRegisters) {
   EXPECT_EQ(run("mov cr3=0x200000\nget cr3\n").last().value, 0x200000u);
   EXPECT_EQ(run("get efer\n").last().value, efer::kLme | efer::kLma | efer::kNxe);
   EXPECT_EQ(run("mov cpl=3\nget cpl\n").last().value, 3u);
+}
+
+TEST_F(KvmSubjectTest, SvmeIsOfGuestsThatAreOfferedSvm) {
+  Host host;
+  std::string why;
+  ASSERT_TRUE(host.open(why)) << why;
+  if (host.vendor() != Vendor::kAmd || (host.features() & feature::kSvm) != 0)
+    GTEST_SKIP() << "this machine's KVM has another processor, or offers SVM";
+  const std::string machine = "machine vendor=amd features=nx|pge|pse|pse36|pae|svm\n";
+  EXPECT_EQ(last(machine + "mov efer=lme|lma|nxe|svme\n"), "skip host-lacks-feature");
+  EXPECT_EQ(last(machine + "sregs efer=lme|lma|nxe|svme\n"), "skip host-lacks-feature");
+  EXPECT_EQ(last(machine + "mov efer=lme|lma|nxe\n"), "done");
 }
 
 TEST_F(KvmSubjectTest, HostSetsRegistersOrIsRefused) {

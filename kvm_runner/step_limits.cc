@@ -53,10 +53,17 @@ SkipReason why_not_cr4(std::uint64_t value, const Machine& machine, std::uint32_
   return SkipReason::kNone;
 }
 
+// SVME of a guest whose KVM offers it no SVM.
+SkipReason why_not_efer(std::uint64_t value, const Machine& machine, std::uint32_t host) {
+  const bool wanted = (value & efer::kSvme) != 0 && machine.has(feature::kSvm);
+  return wanted && (host & feature::kSvm) == 0 ? SkipReason::kHostLacksFeature : SkipReason::kNone;
+}
+
 SkipReason why_not_mov(const Op& op, const Machine& machine, const Registers& now,
                        const Host& host) {
   if (host.only_4_level() && leaves_4_level(op, now)) return SkipReason::kHostLacksFeature;
   if (op.reg() == Reg::kCr4) return why_not_cr4(op.value, machine, host.features());
+  if (op.reg() == Reg::kEfer) return why_not_efer(op.value, machine, host.features());
   if (op.reg() == Reg::kPkru) return why_not_pkru(machine, now, host.features());
   return SkipReason::kNone;
 }
@@ -66,7 +73,8 @@ SkipReason why_not_sregs(const Op& op, const Machine& machine, const Registers& 
   const Registers after = with_sregs(op, now);
   if (host.only_4_level() && mode_of(after.cr0, after.cr4, after.efer) != Mode::k4Level)
     return SkipReason::kHostLacksFeature;
-  return why_not_cr4(after.cr4, machine, host.features());
+  const SkipReason reason = why_not_efer(after.efer, machine, host.features());
+  return reason != SkipReason::kNone ? reason : why_not_cr4(after.cr4, machine, host.features());
 }
 
 // A trace that is a hypervisor: AMD's, with nested paging.
