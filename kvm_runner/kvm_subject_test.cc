@@ -51,16 +51,16 @@ TEST_F(KvmSubjectTest, StoreIsSeenWhereItLanded) {
 // it of the same machine or of another.
 TEST_F(KvmSubjectTest, AKeptVmIsAsGoodAsAFreshOne) {
   constexpr std::string_view kPrograms[] = {
-      "map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x1234 cpl=3\n"
-      "slot-add slot=2 gpa=0x10000000 pages=4 hva=0x7f0010000000\nmov cr3=0x200000\n",
+      ("map gva=0x400000 gpa=0x5000\naccess write gva=0x400000 value=0x1234 cpl=3\n"
+       "slot-add slot=2 gpa=0x10000000 pages=4 hva=0x7f0010000000\nmov cr3=0x200000\n"),
       "access read gva=0x400000\n",
       "map gva=0x400000 gpa=0x5000\naccess read gva=0x400000 cpl=3\nget cr3\n",
       "slot-delete slot=2\n",
       "machine mode=pae\nmap gva=0x400000 gpa=0x6000\naccess read gva=0x400000\nget cr4\n",
-      "machine vcpus=2\nmap gva=0x400000 gpa=0x7000\naccess read gva=0x400000 vcpu=1\nmov "
-      "cr3=0x300000 vcpu=1\n",
-      "machine vcpus=2\nget cr3 vcpu=1\nmap gva=0x400000 gpa=0x9000\naccess read gva=0x400000 "
-      "vcpu=1\n",
+      ("machine vcpus=2\nmap gva=0x400000 gpa=0x7000\naccess read gva=0x400000 vcpu=1\nmov "
+       "cr3=0x300000 vcpu=1\n"),
+      ("machine vcpus=2\nget cr3 vcpu=1\nmap gva=0x400000 gpa=0x9000\naccess read gva=0x400000 "
+       "vcpu=1\n"),
   };
   std::vector<std::vector<std::string>> fresh;
   for (const std::string_view program : kPrograms) fresh.push_back(run(program).texts);
