@@ -110,8 +110,10 @@ void Checker::judge_interleaved(const Trace* trace, const CheckReport& report,
   spec_.observe(nullptr);
   for (std::size_t i = 0; i < steps.size(); ++i) note_stores(steps[i].what, outcomes_.steps[i]);
   linearisation_.find(*last_, outcomes_, spec_, result.profile, [this] {
-    return std::none_of(stored_.begin(), stored_.end(),
-                        [this](std::uint64_t gpa) { return word_differs(gpa); });
+    return std::none_of(stored_.begin(), stored_.end(), [this](std::uint64_t gpa) {
+      std::uint64_t word = 0;
+      return subject_.read_image(gpa, word) && word_differs(gpa, word);
+    });
   });
   stored_.clear();
   spec_.observe(unicorn_);
@@ -298,7 +300,7 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
     std::uint64_t word = 0;
     if (!subject_.read_image(gpa, word)) continue;
     ++result.checks;
-    if (!word_differs(gpa)) {
+    if (!word_differs(gpa, word)) {
       ++result.agree;
       continue;
     }
@@ -310,10 +312,8 @@ void Checker::compare_images(const Trace* trace, const CheckReport& report, Chec
   }
 }
 
-// The word stored to is not as the reference has it.
-bool Checker::word_differs(std::uint64_t gpa) const {
-  std::uint64_t word = 0;
-  if (!subject_.read_image(gpa, word)) return false;
+// The word stored to, as the subject has it, is not as the reference does.
+bool Checker::word_differs(std::uint64_t gpa, std::uint64_t word) const {
   const std::uint64_t want = spec_.read_word(gpa);
   return word != want && ((word ^ want) & ~spec_.open_bits(gpa, word)) != 0;
 }

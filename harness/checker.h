@@ -104,7 +104,7 @@ class Checker {
   void diverge(DivergenceClass cls, const Rule& rule, std::string_view field, std::string got,
                std::string allowed);
   void compare_images(const Trace* trace, const CheckReport& report, CheckResult& result);
-  bool word_differs(std::uint64_t gpa) const;
+  bool word_differs(std::uint64_t gpa, std::uint64_t word) const;
   void ask_unicorn(const Trace* trace, const CheckReport& report, CheckResult& result);
   void check_known(const Trace& trace, const CheckReport& report, CheckResult& result);
   void skip_expectation(std::uint32_t index, const Expectation& expectation,

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +9,7 @@
 #include "harness/fuzzing/input_corpus.h"
 #include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/programs.h"
+#include "kvm_runner/hosts/emulator.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -20,13 +20,7 @@ namespace fs = std::filesystem;
 class Tools {
  public:
   explicit Tools(const CorpusOptions& options)
-      : folder_(make_folder()), corpus_(worker(), options.config, folder_) {}
-  ~Tools() {
-    std::error_code error;
-    fs::remove_all(folder_, error);
-  }
-  Tools(const Tools&) = delete;
-  Tools& operator=(const Tools&) = delete;
+      : corpus_(worker(), options.config, folder_.file("work")) {}
   fuzz::InputCorpus* operator->() { return &corpus_; }
 
  private:
@@ -38,14 +32,9 @@ class Tools {
     }
     return found;
   }
-  static std::string make_folder() {
-    std::string name = (fs::temp_directory_path() / "twinwalk-corpus-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw Failure("cannot make a folder like " + name);
-    return name;
-  }
 
   const fuzz::Interrupts interrupts_;
-  std::string folder_;
+  hosts::ScratchFolder folder_;
   fuzz::InputCorpus corpus_;
 };
 
