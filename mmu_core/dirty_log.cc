@@ -85,6 +85,9 @@ bool clear(VmState& vm, u32 space, u32 id, u64 first, u64 pages, const u64* bitm
 }
 
 void begin(VmState& vm, Locked& lock, Memslot& slot) {
+  // Who entered before there was a log for the hardware sets D and notes nothing; none may be left
+  // when D is cleared (KVM: kvm_mmu_update_cpu_dirty_logging).
+  if (pml::in_use(vm)) vm.platform.call_out_of_guest();
   if (vm.config.options.initially_set) {
     for (u64 i = 0; i < slot.pages; ++i) GuestMemory::mark_dirty(slot, slot.base + i);
     if (vm.tdp.on) return;  // whatever is taken out of the log is protected then

@@ -162,6 +162,11 @@ class Platform {
   }
 
   virtual void flush_tlb(const FlushRequest& request) = 0;
+  // What Vcpu::enter() said may hold no longer: whoever is in the guest leaves it, and asks again
+  // before going back. Complete when the call returns; nothing is flushed. The default is for
+  // platforms where no guest runs while the core does. KVM: kvm_make_all_cpus_request with
+  // KVM_REQUEST_WAIT.
+  virtual void call_out_of_guest() {}
 
   // Vm::track_writes. The core has stored for the guest, by emulation or to set A or D of a guest's
   // entry, in one aligned piece that a tracked page holds. No lock is held, but the memslots are in

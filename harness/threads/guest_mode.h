@@ -49,12 +49,21 @@ class GuestMode {
       requests_.push_back(request);
       posted_ = true;
     }
+    wait_until_out();
+  }
+  // When this returns the vCPU runs with nothing that the core said before.
+  void call_out() {
+    posted_ = true;
+    wait_until_out();
+  }
+
+ private:
+  void wait_until_out() const {
     const std::uint64_t turn = turns_;
     if (turn % 2 == 0) return;
     while (turns_ == turn) std::this_thread::yield();
   }
 
- private:
   std::atomic<std::uint64_t> turns_ = 0;  // odd: in the guest
   std::atomic<bool> posted_ = false;
   std::mutex lock_;

@@ -216,6 +216,11 @@ void ThreadedHost::flush_tlb(const mmu::FlushRequest& request) {
   }
 }
 
+void ThreadedHost::call_out_of_guest() {
+  for (unsigned v = 0; v < machine_.vcpus; ++v)
+    if (v != self_.context) vcpu_[v].mode.call_out();
+}
+
 // ---- the module: one at a time. Who fills does not wait for another, but is told to come back
 // (TDX_OPERAND_BUSY); who takes away has to be served.
 

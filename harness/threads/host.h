@@ -110,6 +110,7 @@ class ThreadedHost final : public CoreHost {
   mmu::FrameLookup lookup_frame(mmu::Hva hva, bool write) override;
   mmu::FrameLookup lookup_frame_or_later(mmu::Hva hva, bool write, mmu::u64 token) override;
   void flush_tlb(const mmu::FlushRequest& request) override;
+  void call_out_of_guest() override;
   bool link_external_table(mmu::Gfn gfn, mmu::u8 level, mmu::Hpa table) override;
   bool set_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) override;
   void remove_external_leaf(mmu::Gfn gfn, mmu::Pfn pfn) override;

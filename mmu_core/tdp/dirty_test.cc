@@ -50,6 +50,20 @@ TEST_P(TdpDirty, HardwareHasALogOnlyWhileThereIsSomethingToLog) {
   EXPECT_EQ(g().cpu().enter().pml, Hpa{});
 }
 
+// Who is still in the guest has no log, and sets D of what it stores to.
+TEST_P(TdpDirty, NobodyIsInTheGuestWithoutALogWhenDIsCleared) {
+  ASSERT_EQ(g().write(kPage).kind, TdpOutcome::Kind::kOk);
+  const EntryState before = g().cpu().enter();
+  unsigned calls = 0;
+  g().platform.on_call_out_of_guest = [&] {
+    ++calls;
+    EXPECT_TRUE(g().walk(before, kPage).entry & g().state().tdp.format.dirty);
+    EXPECT_NE(g().cpu().enter().pml, Hpa{}) << "who comes back would have no log either";
+  };
+  begin();
+  EXPECT_EQ(calls, GetParam().logs() ? 1u : 0u);
+}
+
 TEST_P(TdpDirty, HardwareThatLogsNeedsNoFault) {
   begin();
   g().read(kPage);

@@ -73,6 +73,7 @@ class RecordingPlatform final : public Platform {
   u32 running = 0;  // the context that is inside the core: a test that changes it says another runs
 
   // What the core did.
+  std::function<void()> on_call_out_of_guest;
   std::vector<FlushRequest> flushes;
   bool flushed_all() const {  // a flush of everything is among them
     return std::any_of(flushes.begin(), flushes.end(),
@@ -132,6 +133,9 @@ class RecordingPlatform final : public Platform {
   FrameLookup lookup_frame(Hva hva, bool write) override;
   FrameLookup lookup_frame_or_later(Hva hva, bool write, u64 token) override;
   void flush_tlb(const FlushRequest& request) override;
+  void call_out_of_guest() override {
+    if (on_call_out_of_guest) on_call_out_of_guest();
+  }
   void on_tracked_write(u32 space, Gpa gpa, unsigned size) override;
   void on_tracked_slot_gone(u32 space, Gfn gfn, u64 pages) override;
   u32 context() const override { return running; }
