@@ -1,12 +1,15 @@
 // zoo_ID ID.walk: linked with a core that has the bug ID, whose canaries the patch defines. The
 // trace must diverge by a rule or an audit, not merely by what it says it expects, or crash the
 // core (under a sanitizer: by its report); and the canaries must have seen the bug.
+// zoo_ID --neutral ID.walk: what was changed is no bug. The canaries must have seen it, and nobody
+// else.
 
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #include "harness/checker.h"
 #include "harness/core_subject.h"
@@ -41,30 +44,41 @@ extern "C" void on_death() {
 }
 extern "C" void on_signal(int) { on_death(); }
 
-int check(const std::string& path) {
-  const ParseResult read = load_trace(path);
-  if (!read) return fail(to_text(*read.error));
-  if (read.trace.ops.size() >= kMostOperations) return fail("the trace is not minimal");
-  std::signal(SIGSEGV, on_signal);
-  if (&__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(on_death);
+// What the checker says of the trace: the first divergence and its rule; "" if it agrees.
+std::string judge(const Trace& trace) {
   const auto subject = make_core_subject();
   Checker checker(*subject);
   std::string seen;
-  checker.check(read.trace, [&](const CheckEvent& e) {
+  checker.check(trace, [&](const CheckEvent& e) {
     if (e.verdict.kind != VerdictKind::kDiverge) return;
     if (e.verdict.divergence == DivergenceClass::kExpectation || !seen.empty()) return;
     seen = std::string(name_of(e.verdict.divergence)) + " by rule " +
            (e.verdict.rule ? std::string(e.verdict.rule->id) : "none");
   });
-  if (seen.empty()) return fail("the seeded bug was not seen");
+  return seen;
+}
+
+int check(const std::string& path, bool neutral) {
+  const ParseResult read = load_trace(path);
+  if (!read) return fail(to_text(*read.error));
+  if (read.trace.ops.size() >= kMostOperations) return fail("the trace is not minimal");
+  if (!neutral) {
+    std::signal(SIGSEGV, on_signal);
+    if (&__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(on_death);
+  }
+  const std::string seen = judge(read.trace);
+  if (seen.empty() != neutral)
+    return fail(neutral ? "the neutral change was taken for a bug: " + seen
+                        : "the seeded bug was not seen");
   if (!canaries_sang()) return fail("a canary is silent");
-  std::printf("%s\n", seen.c_str());
+  std::printf("%s\n", neutral ? "nothing, as it should be" : seen.c_str());
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return fail("usage: zoo_ID ID.walk");
-  return check(argv[1]);
+  const bool neutral = argc == 3 && std::string_view(argv[1]) == "--neutral";
+  if (argc != 2 && !neutral) return fail("usage: zoo_ID [--neutral] ID.walk");
+  return check(argv[argc - 1], neutral);
 }

@@ -46,8 +46,8 @@ get_target_property(trace_sources twinwalk_trace SOURCES)
 list(TRANSFORM trace_sources PREPEND ${CMAKE_SOURCE_DIR}/harness/trace/)
 service_target(decode_fuzzer SOURCES decode_fuzzer.cc ${trace_sources} LIBS fmt::fmt nlohmann_json::nlohmann_json)
 # What is left out for AFL++ elsewhere (build.sh) is what this one is about.
-set_target_properties(decode_fuzzer PROPERTIES
-  CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND};-E;env;--unset=AFL_LLVM_ALLOWLIST;${CMAKE_CXX_COMPILER_LAUNCHER}")
+set_property(TARGET decode_fuzzer PROPERTY CXX_COMPILER_LAUNCHER
+  ${CMAKE_COMMAND} -E env --unset=AFL_LLVM_ALLOWLIST ${CMAKE_CXX_COMPILER_LAUNCHER})
 
 # Seeds as these targets read them.
 add_executable(service_seeds oss-fuzz/service_seeds.cc)

@@ -74,7 +74,7 @@ std::string CoreBuild::build(const std::string& core, const std::vector<std::str
                      "-G",
                      "Ninja",
                      "-DCMAKE_BUILD_TYPE=Release",
-                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -g1",
+                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2",
                      "-DTWINWALK_FUZZ=ON",
                      "-DTWINWALK_TESTS=OFF",
                      "-DTWINWALK_WERROR=OFF",

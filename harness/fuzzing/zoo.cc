@@ -3,32 +3,27 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdlib>
 #include <filesystem>
-#include <list>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <set>
 #include <thread>
 
-#include "harness/checker.h"
 #include "harness/fuzzing/atomic_file.h"
-#include "harness/fuzzing/candidate_store.h"
-#include "harness/fuzzing/child.h"
+#include "harness/fuzzing/config.h"
 #include "harness/fuzzing/core_build.h"
-#include "harness/fuzzing/programs.h"
-#include "harness/fuzzing/worker.h"
+#include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/zoo_finding.h"
-#include "harness/own_subject.h"
-#include "harness/trace/binary.h"
+#include "harness/fuzzing/zoo_programs.h"
 #include "harness/trace/load.h"
 
 namespace twinwalk::fuzz {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view kNeutral = "neutral-";
+// Of the core; the empty one is the core as it is.
+constexpr const char* kNeutralOptions[] = {
+    "", "no-prefetch", "no-unsync", "no-large-pages", "extra-flush", "extra-zap", "eager-sync"};
+constexpr double kLeastControl = 10;  // seconds
 
 // The configuration in which a bug is looked for, by the trace that shows it.
 const char* config_for(const Trace& seed) {
@@ -43,54 +38,41 @@ const char* config_for(const Trace& seed) {
       return overlaps ? "smp" : "shadow-any";
   }
 }
-constexpr std::size_t kMaxSource = 16 << 20;
-
-double seconds_since(Clock::time_point from) {
-  return std::chrono::duration<double>(Clock::now() - from).count();
-}
-
-// Whether this program's own core, which has no seeded bug, diverges on the candidate as well: then
-// the bug is not what was detected. In a process of its own, for the candidate may do anything.
-bool diverges_without_bug(const std::string& path) {
-  std::string bytes;
-  if (!read_file(path, kMaxSource, bytes)) return true;
-  Child child;
-  const bool started = child.call([&] {
-    Trace trace;
-    decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, trace);
-    const std::unique_ptr<Subject> subject = make_own_subject();
-    return Checker(*subject).check(trace).divergence == DivergenceClass::kNone ? 0 : 1;
-  });
-  return !started || !child.wait(10) || child.exit_code() != 0;
-}
 
 class Zoo {
  public:
   explicit Zoo(const ZooOptions& options)
       : options_(options),
         folder_(options.zoo.empty() ? TWINWALK_SOURCE_DIR "/corpus/zoo" : options.zoo),
-        build_(options.build.empty() ? work_folder("zoo") : fs::absolute(options.build).string()) {}
+        jobs_(options.jobs ? options.jobs : std::max(1u, std::thread::hardware_concurrency())),
+        programs_(options.build.empty() ? work_folder("zoo")
+                                        : fs::absolute(options.build).string()),
+        logs_(options.build.empty() ? work_folder("zoo") : fs::absolute(options.build).string()) {}
 
   int run() {
-    std::vector<std::string> bugs = list_bugs(folder_);
+    std::vector<Exhibit> exhibits = list_exhibits(folder_);
     if (!options_.only.empty()) {
-      if (std::find(bugs.begin(), bugs.end(), options_.only) == bugs.end()) {
-        return fail("no bug '" + options_.only + "' in " + folder_);
-      }
-      bugs = {options_.only};
+      std::erase_if(exhibits, [&](const Exhibit& e) { return e.id != options_.only; });
+      if (exhibits.empty()) return fail("no bug '" + options_.only + "' in " + folder_);
     }
-    if (bugs.empty()) return fail("no patches in " + folder_);
-    bool all = true, broken = false;
-    for (const std::string& bug : bugs) {
-      const ZooResult r = try_bug(bug);
-      if (!r.error.empty()) {
-        std::fprintf(stderr, "twinwalk zoo: %s: %s\n", bug.c_str(), r.error.c_str());
-        broken = true;
-      }
-      say(r);
-      all = all && found(r);
+    if (std::all_of(exhibits.begin(), exhibits.end(), [](const Exhibit& e) { return e.control; }) &&
+        options_.only.empty())
+      return fail("no patches in " + folder_);
+    std::string why = make_output(options_.out, output_);
+    if (why.empty()) why = make_folder(logs_);
+    if (!why.empty()) return fail(why);
+    for (const Exhibit& e : exhibits) {
+      if (interrupted()) break;
+      why = show(e);
+      if (!why.empty()) return fail(why);
     }
-    return broken ? 2 : all ? 0 : 1;
+    if (options_.only.empty() && !interrupted()) programs_.forget_others();
+    why = options_.write_report ? options_.write_report(lines_, output_) : "";
+    if (!why.empty()) return fail(why);
+    if (interrupted()) std::fprintf(stderr, "twinwalk zoo: interrupted\n");
+    if (options_.write_report)
+      std::fprintf(options_.json ? stderr : stdout, "%s\n", output_.report().c_str());
+    return broken_ ? 2 : all_good_ && !interrupted() ? 0 : 1;
   }
 
  private:
@@ -99,214 +81,116 @@ class Zoo {
     return 2;
   }
 
-  static std::string story(const ZooResult& r) {
-    if (!r.detected) {
-      return fmt::format("not detected in {:.0f} s, {} execs ({})", r.seconds, r.execs,
-                         r.triggered ? "triggered"
-                         : r.reached ? "reached"
-                                     : "not reached");
-    }
-    return fmt::format("detected by {} ({}) after {:.1f} s, {} execs; {} operations, rule {}{}",
-                       r.by, r.cls, r.seconds, r.execs, r.operations,
-                       r.rule.empty() ? "none" : r.rule,
-                       found(r) ? "" : ": NOT SMALL AND EXPLAINED");
-  }
-
-  void say(const ZooResult& r) const {
-    if (options_.json) {
-      std::printf("%s\n", to_json(r).c_str());
-    } else if (r.error.empty() || r.detected) {
-      std::printf("%-32s %s\n", r.bug.c_str(), story(r).c_str());
-    }
-    std::fflush(stdout);
-  }
-
-  ZooResult try_bug(const std::string& bug) {
+  // All its trials. Returns "" or what must end the run: that its result cannot be kept.
+  std::string show(const Exhibit& e) {
     ZooResult r;
-    r.bug = bug;
-    const ParseResult seed = load_trace(folder_ + "/" + bug + ".walk");
-    r.error = seed ? build(bug) : to_text(*seed.error);
-    if (seed) config_ = config_for(seed.trace);
-    if (r.error.empty()) hunt(r);
-    return r;
-  }
-
-  std::string build(const std::string& bug) const {
-    if (!options_.json) std::fprintf(stderr, "%s: building\n", bug.c_str());
-    std::string core;
-    std::string why = build_.copy_own_core(core);
-    if (!why.empty()) return why;
-    const std::string log = build_.work() + "/" + bug + ".log";
-    Command patch;
-    patch.words = {"patch",
-                   "-p1",
-                   "--no-backup-if-mismatch",
-                   "-d",
-                   core,
-                   "-i",
-                   fs::absolute(folder_ + "/" + bug + ".patch").string()};
-    patch.log = log;
-    if (!run_command(patch, 60)) return "the patch does not apply; see " + log;
-    return build_.build(core, {"shadow_fuzzer", "twinwalk"}, log);
-  }
-
-  std::string start(std::list<Worker>& workers, const std::string& run) const {
-    const unsigned jobs =
-        options_.jobs ? options_.jobs : std::max(1u, std::thread::hardware_concurrency());
-    for (unsigned n = 0; n < jobs; ++n) {
-      WorkerPlan plan;
-      plan.number = n;
-      plan.program = build_.program("shadow_fuzzer");
-      plan.config = config_;
-      plan.corpus = run + "/corpus";
-      plan.candidates = run + "/candidates";
-      plan.folder = run + "/" + std::to_string(n);
-      plan.seed = n + 1;
-      workers.emplace_back();
-      std::string why = workers.back().start(plan);
+    r.bug = e.id;
+    r.control = e.control;
+    std::string programs, config = e.config;
+    r.error = prepare(e, programs, config);
+    for (; r.repeat < options_.repeats && !interrupted(); ++r.repeat) {
+      if (r.error.empty()) hold(e, programs, config, r);
+      if (interrupted() && !r.trial.detected()) break;  // says nothing
+      std::string why = keep(r);
       if (!why.empty()) return why;
+      if (!r.error.empty()) break;
     }
     return {};
   }
 
-  void hunt(ZooResult& r) {
-    const std::string run = build_.work() + "/run/" + r.bug;
-    std::error_code error;
-    fs::remove_all(run, error);
-    for (const char* folder : {"/corpus", "/candidates"}) {
-      r.error = make_folder(run + folder);
-      if (!r.error.empty()) return;
+  std::string prepare(const Exhibit& e, std::string& programs, std::string& config) {
+    if (config.empty()) {
+      const ParseResult seed = load_trace(e.walk);
+      if (!seed) return to_text(*seed.error);
+      config = config_for(seed.trace);
     }
-    std::list<Worker> workers;
-    r.error = start(workers, run);
-    if (!r.error.empty()) return;
-    const auto begin = Clock::now();
-    while (!r.detected && seconds_since(begin) < options_.seconds) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      r.error = look(workers, run, r);
-      if (!r.error.empty()) return;
-    }
-    r.seconds = seconds_since(begin);
-    for (const Worker& w : workers) {
-      r.execs += w.stats().execs;
-      r.reached = r.reached || w.stats().canary_reached;
-      r.triggered = r.triggered || w.stats().canary_triggered;
-    }
-    for (Worker& w : workers) w.stop(1);
-    if (!r.detected) return;
+    if (!options_.json) std::fprintf(stderr, "%s: building\n", e.id.c_str());
+    return programs_.make(e.patch, logs_ + "/" + e.id + ".log", programs);
+  }
+
+  void hold(const Exhibit& e, const std::string& programs, const std::string& config,
+            ZooResult& r) {
+    TrialPlan plan;
+    plan.worker = programs + "/shadow_fuzzer";
+    plan.config = config;
+    plan.folder = fmt::format("{}/{}-{}", output_.workers(), e.id, r.repeat);
+    plan.jobs = jobs_;
+    plan.seed = 1 + r.repeat * jobs_;
+    plan.seconds = e.control ? control_seconds() : options_.seconds;
+    plan.own_core_is_judge = !e.patch.empty();
+    r.trial = run_trial(plan);
+    r.error = r.trial.error;
+    // Whatever the machine itself brings is there in each trace.
+    if (e.patch.empty() && r.trial.execs) r.trial.reached = r.trial.triggered = true;
+    if (!e.control && r.trial.detected()) slowest_ = std::max(slowest_, r.trial.seconds);
+    if (!r.error.empty() || !r.trial.detected()) return;
     const ZooFinding finding =
-        look_into(build_.program("twinwalk"), *find_config(config_), r.trace, run + "/finding");
+        look_into(programs + "/twinwalk", *find_config(config), r.trial.trace,
+                  fmt::format("{}/{}-{}", output_.findings(), e.id, r.repeat));
     r.operations = finding.operations;
     r.rule = finding.rule;
     r.error = finding.error;
   }
 
-  std::string look(std::list<Worker>& workers, const std::string& run, ZooResult& r) {
-    std::vector<Crash> crashes;
-    for (Worker& w : workers) {
-      if (!w.tend(crashes)) return w.error();
+  double control_seconds() const {
+    if (!options_.only.empty()) return options_.seconds;
+    return std::min(options_.seconds, std::max(kLeastControl, slowest_));
+  }
+
+  // Each line as soon as it is known, so that a run that is killed loses none.
+  std::string keep(const ZooResult& r) {
+    const std::string line = to_json(r);
+    if (!r.error.empty()) {
+      std::fprintf(stderr, "twinwalk zoo: %s: %s\n", r.bug.c_str(), r.error.c_str());
+      broken_ = true;
     }
-    DivergenceClass cls = DivergenceClass::kNone;
-    for (const Crash& c : crashes) {
-      if (diverges_without_bug(c.input)) continue;
-      cls = c.divergence;
-      r.trace = c.input;
-      // Its canaries went with the worker. That the core without the bug survives says as much.
-      r.reached = r.triggered = true;
+    if (options_.json) {
+      std::printf("%s\n", line.c_str());
+    } else if (r.error.empty() || r.trial.detected()) {
+      std::printf("%-32s %s\n", r.bug.c_str(), story_of(r).c_str());
     }
-    for (const std::string& path : list_candidates(run + "/candidates")) {
-      if (cls != DivergenceClass::kNone) break;
-      if (looked_at_.insert(path).second && !diverges_without_bug(path))
-        cls = class_of_candidate(r.trace = path);
-    }
-    if (cls == DivergenceClass::kNone) return {};
-    r.detected = true;
-    r.cls = name_of(cls);
-    r.by = detector_of(cls);
-    return {};
+    std::fflush(stdout);
+    all_good_ = all_good_ && is_good(r);
+    lines_ += line + '\n';
+    return write_atomically(output_.root + "/zoo.jsonl", std::string_view(lines_));
   }
 
   const ZooOptions& options_;
   std::string folder_;
-  CoreBuild build_;
-  std::string config_;               // of the bug at hand
-  std::set<std::string> looked_at_;  // candidates
+  unsigned jobs_;
+  ZooPrograms programs_;
+  std::string logs_;
+  Output output_;
+  std::string lines_;   // of results
+  double slowest_ = 0;  // detection of a bug, in seconds
+  bool all_good_ = true, broken_ = false;
 };
 
 }  // namespace
 
-std::string detector_of(DivergenceClass divergence) {
-  switch (divergence) {
-    case DivergenceClass::kAuditRmap:
-    case DivergenceClass::kAuditParent:
-    case DivergenceClass::kAuditUnsync:
-    case DivergenceClass::kAuditHash:
-    case DivergenceClass::kAuditCount:
-    case DivergenceClass::kAuditRole:
-    case DivergenceClass::kAuditContent:
-    case DivergenceClass::kAuditReserved:
-    case DivergenceClass::kAuditWritable:
-    case DivergenceClass::kAuditNotifier:
-    case DivergenceClass::kAuditDirty:
-    case DivergenceClass::kAuditLeak:
-    case DivergenceClass::kTableFreedInUse:
-      return "audit";
-    case DivergenceClass::kSanitizer:
-    case DivergenceClass::kTrap:
-    case DivergenceClass::kEscape:
-      return "sanitizer";
-    case DivergenceClass::kLiveness:
-    case DivergenceClass::kHang:
-      return "liveness";
-    case DivergenceClass::kNone:
-    case DivergenceClass::kCount:
-      return "";
-    default:
-      return "translation";
-  }
-}
-
-DivergenceClass class_of_candidate(const std::string& path) {
-  const std::string name = fs::path(path).filename().string();
-  for (unsigned c = 1; c < static_cast<unsigned>(DivergenceClass::kCount); ++c) {
-    const auto cls = static_cast<DivergenceClass>(c);
-    const std::string prefix = std::string(name_of(cls)) + '-';
-    // "wrong-frame-" must not be taken for a class whose name continues: what follows is the hash.
-    if (name.starts_with(prefix) && name.size() == prefix.size() + 8 + kCandidateSuffix.size())
-      return cls;
-  }
-  return DivergenceClass::kNone;
-}
-
-bool found(const ZooResult& r) {
-  return r.detected && r.operations != 0 && r.operations < kMostOperations && !r.rule.empty();
-}
-
-std::string to_json(const ZooResult& r) {
-  nlohmann::ordered_json j;
-  j["bug"] = r.bug;
-  j["reached"] = r.reached;
-  j["triggered"] = r.triggered;
-  j["detected"] = r.detected;
-  j["by"] = r.by;
-  j["class"] = r.cls;
-  j["seconds"] = r.seconds;
-  j["execs"] = r.execs;
-  j["operations"] = r.operations;
-  j["rule"] = r.rule;
-  return j.dump();
-}
-
-std::vector<std::string> list_bugs(const std::string& folder) {
-  std::vector<std::string> out;
+std::vector<Exhibit> list_exhibits(const std::string& folder) {
+  std::vector<Exhibit> out;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".patch") out.push_back(entry.path().stem().string());
+    if (entry.path().extension() != ".patch") continue;
+    const std::string id = entry.path().stem().string();
+    out.push_back(
+        {id, entry.path().string(), folder + "/" + id + ".walk", "", id.starts_with(kNeutral)});
   }
-  std::sort(out.begin(), out.end());
+  for (const char* option : kNeutralOptions) {
+    const std::string name = option;
+    out.push_back({std::string(kNeutral) + (name.empty() ? "nothing" : name), "", "",
+                   name.empty() ? "all" : "all+" + name, true});
+  }
+  std::sort(out.begin(), out.end(), [](const Exhibit& a, const Exhibit& b) {
+    return a.control != b.control ? b.control : a.id < b.id;
+  });
   return out;
 }
 
-int run_zoo(const ZooOptions& options) { return Zoo(options).run(); }
+int run_zoo(const ZooOptions& options) {
+  const Interrupts handlers;
+  return Zoo(options).run();
+}
 
 }  // namespace twinwalk::fuzz

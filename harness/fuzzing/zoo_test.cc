@@ -5,8 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "harness/fuzzing/config.h"
 #include "harness/fuzzing/zoo_finding.h"
 
 namespace twinwalk::fuzz {
@@ -15,36 +18,82 @@ namespace {
 ZooResult small_and_explained() {
   ZooResult r;
   r.bug = "some-bug";
-  r.detected = true;
-  r.by = "audit";
-  r.cls = "audit-role";
+  r.trial.divergence = DivergenceClass::kAuditRole;
+  r.trial.reached = r.trial.triggered = true;
+  r.trial.to_reach = 0.25;
+  r.trial.to_detect = r.trial.seconds = 1.5;
   r.operations = kMostOperations - 1;
   r.rule = "own-checks";
   return r;
 }
 
-TEST(Zoo, ABugIsFoundIfItIsSmallAndExplained) { EXPECT_TRUE(found(small_and_explained())); }
+ZooResult quiet_control() {
+  ZooResult r;
+  r.bug = "neutral-change";
+  r.control = true;
+  r.trial.reached = r.trial.triggered = true;
+  r.trial.seconds = 10;
+  return r;
+}
+
+TEST(Zoo, ABugIsFoundIfItIsSmallAndExplained) { EXPECT_TRUE(is_good(small_and_explained())); }
 
 TEST(Zoo, ABugThatIsOnlyDetectedIsNotFound) {
   ZooResult r = small_and_explained();
   r.rule.clear();
-  EXPECT_FALSE(found(r)) << "no rule";
+  EXPECT_FALSE(is_good(r)) << "no rule";
   r = small_and_explained();
   r.operations = kMostOperations;
-  EXPECT_FALSE(found(r)) << "not small";
+  EXPECT_FALSE(is_good(r)) << "not small";
   r = small_and_explained();
   r.operations = 0;
-  EXPECT_FALSE(found(r)) << "no trace";
+  EXPECT_FALSE(is_good(r)) << "no trace";
   r = small_and_explained();
-  r.detected = false;
-  EXPECT_FALSE(found(r)) << "nothing seen";
+  r.trial.divergence = DivergenceClass::kNone;
+  EXPECT_FALSE(is_good(r)) << "nothing seen";
+}
+
+TEST(Zoo, AControlIsGoodIfItHappenedAndNobodyMinded) {
+  EXPECT_TRUE(is_good(quiet_control()));
+  ZooResult r = quiet_control();
+  r.trial.triggered = false;
+  EXPECT_FALSE(is_good(r)) << "it never happened";
+  r = quiet_control();
+  r.trial.divergence = DivergenceClass::kWrongFrame;
+  EXPECT_FALSE(is_good(r)) << "a false alarm";
+  EXPECT_NE(story_of(r).find("FALSE ALARM wrong-frame"), std::string::npos) << story_of(r);
 }
 
 TEST(Zoo, ALineHasAllThatIsKnown) {
   const auto line = nlohmann::json::parse(to_json(small_and_explained()));
   EXPECT_EQ(line.at("class"), "audit-role");
+  EXPECT_EQ(line.at("by"), "audit");
   EXPECT_EQ(line.at("operations"), kMostOperations - 1);
   EXPECT_EQ(line.at("rule"), "own-checks");
+  EXPECT_EQ(line.at("control"), false);
+  EXPECT_EQ(line.at("seconds"), 1.5);
+  EXPECT_EQ(line.at("seconds_to_reach"), 0.25);
+  EXPECT_TRUE(line.at("seconds_to_trigger").is_null()) << "a crash takes it along";
+}
+
+TEST(Zoo, ExhibitsAreBugsThenControls) {
+  const std::string folder = ::testing::TempDir() + "twinwalk-zoo-exhibits";
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"b.patch", "a.patch", "neutral-c.patch", "a.walk", "notes.txt"})
+    std::ofstream(folder + "/" + name).put('x');
+  const std::vector<Exhibit> all = list_exhibits(folder);
+  std::filesystem::remove_all(folder);
+  ASSERT_GE(all.size(), 10u);
+  EXPECT_EQ(all[0].id, "a");
+  EXPECT_EQ(all[1].id, "b");
+  EXPECT_FALSE(all[1].control);
+  unsigned by_patch = 0;
+  for (std::size_t i = 2; i < all.size(); ++i) {
+    EXPECT_TRUE(all[i].control) << all[i].id;
+    EXPECT_EQ(all[i].patch.empty(), find_config(all[i].config).has_value()) << all[i].id;
+    by_patch += !all[i].patch.empty();
+  }
+  EXPECT_EQ(by_patch, 1u);
 }
 
 TEST(Zoo, TheRuleIsThatOfTheDivergence) {
