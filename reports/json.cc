@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 namespace twinwalk::reports {
 namespace {
@@ -87,6 +88,10 @@ std::string to_json(const FuzzReport& r) {
                  {"remarks", r.remarks}});
 }
 
+namespace {
+Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+}  // namespace
+
 std::string to_json(const Results& r) {
   Json run = Json::array(), conform = Json::array(), zoo = Json::array(), bench = Json::array();
   for (const ResultLine& l : r.run) run.push_back(Json::parse(twinwalk::to_json(l)));
@@ -106,7 +111,14 @@ std::string to_json(const Results& r) {
                    {"detected", z.detected},
                    {"by", z.by},
                    {"seconds", z.seconds},
-                   {"execs", z.execs}});
+                   {"execs", z.execs},
+                   {"seconds_to_reach", or_null(z.seconds_to_reach)},
+                   {"seconds_to_trigger", or_null(z.seconds_to_trigger)},
+                   {"control", z.control},
+                   {"repeat", z.repeat},
+                   {"operations", z.operations},
+                   {"class", z.cls},
+                   {"rule", z.rule}});
   }
   for (const BenchLine& b : r.bench) {
     bench.push_back({{"row", b.row},

@@ -5,6 +5,7 @@
 
 #include "reports/ci_formats.h"
 #include "reports/escape.h"
+#include "reports/zoo_table.h"
 
 namespace twinwalk::reports {
 namespace {
@@ -87,12 +88,18 @@ std::string conform_suite(const Results& r) {
 
 std::string zoo_suite(const Results& r) {
   Suite suite("zoo");
-  for (const ZooLine& z : r.zoo) {
-    if (z.detected)
-      suite.pass("zoo", z.bug);
-    else
-      suite.fail("zoo", z.bug, "not detected",
-                 fmt::format("reached: {}, triggered: {}", z.reached, z.triggered));
+  for (const ZooRow& row : zoo_rows(r.zoo)) {
+    if (row.is_good()) {
+      suite.pass("zoo", row.bug);
+      continue;
+    }
+    const ZooLine& z = *row.trials.front();
+    suite.fail("zoo", row.bug,
+               !row.control            ? "not detected"
+               : row.detections() != 0 ? "a false alarm"
+                                       : "never triggered",
+               fmt::format("detected in {} of {} trials; the first: reached {}, triggered {}",
+                           row.detections(), row.trials.size(), z.reached, z.triggered));
   }
   return suite.empty() ? "" : suite.finish();
 }

@@ -8,6 +8,7 @@
 #include "reports/ci_formats.h"
 #include "reports/conform_matrix.h"
 #include "reports/escape.h"
+#include "reports/zoo_table.h"
 
 namespace twinwalk::reports {
 namespace {
@@ -104,12 +105,23 @@ void conform_part(std::string& out, const Results& r) {
 }
 
 void zoo_part(std::string& out, const Results& r) {
-  if (r.zoo.empty()) return;
-  out += "\n| bug | reached | triggered | detected | by | seconds |\n|---|---|---|---|---|---:|\n";
-  const auto yes = [](bool b) { return b ? "yes" : "**no**"; };
-  for (const ZooLine& z : r.zoo) {
-    fmt::format_to(std::back_inserter(out), "| {} | {} | {} | {} | {} | {:.1f} |\n", e(z.bug),
-                   yes(z.reached), yes(z.triggered), yes(z.detected), e(z.by), z.seconds);
+  const std::vector<ZooRow> rows = zoo_rows(r.zoo);
+  auto to = std::back_inserter(out);
+  for (const bool controls : {false, true}) {
+    bool any = false;
+    for (const ZooRow& row : rows) {
+      if (row.control != controls) continue;
+      if (!any)
+        fmt::format_to(to,
+                       "\n| {} | good | detected | reached | triggered | detected after | by "
+                       "|\n|---|---|---:|---:|---:|---:|---|\n",
+                       controls ? "control" : "bug");
+      any = true;
+      fmt::format_to(to, "| {} | {} | {} of {} | {} | {} | {} | {} |\n", e(row.bug),
+                     row.is_good() ? "yes" : "**no**", row.detections(), row.trials.size(),
+                     median_text(row.reach), median_text(row.trigger), median_text(row.detect),
+                     e(row.ways()));
+    }
   }
 }
 

@@ -51,6 +51,9 @@ svg text { fill: var(--ink); font-size: 12px; }
 svg .tick { fill: var(--muted); font-size: 11px; }
 svg .end { text-anchor: end; } svg .mid { text-anchor: middle; }
 svg .grid { stroke: var(--rule); } svg .line { fill: none; stroke: var(--accent); stroke-width: 1.75; stroke-linejoin: round; }
+svg .curve { fill: none; stroke-width: 1.75; stroke-linejoin: round; }
+svg .curve.c0 { stroke: var(--muted); stroke-dasharray: 2 3; } svg .curve.c1 { stroke: var(--note); stroke-dasharray: 7 4; } svg .curve.c2 { stroke: var(--accent); }
+svg .name { font-size: 12px; } svg .name.c0 { fill: var(--muted); } svg .name.c1 { fill: var(--note); } svg .name.c2 { fill: var(--accent); }
 svg .area { fill: var(--accent); opacity: .1; }
 .h0 { fill: var(--h0); } .h1 { fill: var(--h1); } .h2 { fill: var(--h2); } .h3 { fill: var(--h3); }
 .h4 { fill: var(--h4); } .h5 { fill: var(--h5); } .h6 { fill: var(--h6); }

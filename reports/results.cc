@@ -12,6 +12,11 @@ using json_field::Json;
 using json_field::number_or_zero;
 using json_field::text_or_empty;
 
+std::optional<double> number_if_any(const Json& j, const char* key) {
+  if (!json_field::find(j, key)) return std::nullopt;
+  return number_or_zero<double>(j, key);
+}
+
 ResultLine run_line(const Json& j) {
   ResultLine r;
   r.trace = text_or_empty(j, "trace");
@@ -52,7 +57,14 @@ ZooLine zoo_line(const Json& j) {
           flag_or_false(j, "triggered"),
           flag_or_false(j, "detected"),
           number_or_zero<double>(j, "seconds"),
-          number_or_zero<std::uint64_t>(j, "execs")};
+          number_or_zero<std::uint64_t>(j, "execs"),
+          number_if_any(j, "seconds_to_reach"),
+          number_if_any(j, "seconds_to_trigger"),
+          flag_or_false(j, "control"),
+          number_or_zero<std::uint64_t>(j, "repeat"),
+          number_or_zero<std::uint64_t>(j, "operations"),
+          text_or_empty(j, "class"),
+          text_or_empty(j, "rule")};
 }
 
 BenchLine bench_line(const Json& j) {

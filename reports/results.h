@@ -25,11 +25,16 @@ struct FindingLine {  // a case of `conform` that failed, minimised
   std::string file, cls, subject, host, mode, feature, case_name, got, allowed, rule;
   std::uint64_t reproduced = 0, replays = 0;
 };
+// One trial of one exhibit. Times that are absent are not known.
 struct ZooLine {
   std::string bug, by;
   bool reached = false, triggered = false, detected = false;
-  double seconds = 0;
+  double seconds = 0;  // to the detection, or of the whole trial
   std::uint64_t execs = 0;
+  std::optional<double> seconds_to_reach = {}, seconds_to_trigger = {};
+  bool control = false;  // neutral: to detect it is the mistake
+  std::uint64_t repeat = 0, operations = 0;
+  std::string cls = {}, rule = {};
 };
 struct BenchLine {
   std::string row, unit, target;

@@ -11,6 +11,7 @@
 #include "reports/html.h"
 #include "reports/json.h"
 #include "reports/page.h"
+#include "reports/zoo_table.h"
 
 namespace twinwalk::reports {
 namespace {
@@ -114,20 +115,58 @@ std::string conform_section(const Results& r) {
          "<h3>Row by row</h3>\n" + table.finish(true);
 }
 
-std::string zoo_section(const Results& r) {
-  if (r.zoo.empty()) return "";
-  std::uint64_t detected = 0;
-  for (const ZooLine& z : r.zoo) detected += z.detected;
-  Table table("seeded bugs",
-              {"Bug", "Reached", "Triggered", "Detected", "By", "Seconds", "Executions"},
-              "c000011");
-  const auto yes = [](bool b) { return badge(b ? "yes" : "no"); };
-  for (const ZooLine& z : r.zoo) {
-    table.row({e(z.bug), yes(z.reached), yes(z.triggered), yes(z.detected), e(z.by),
-               fmt::format("{:.1f}", z.seconds), grouped(z.execs)});
+std::string bugs_of(const std::vector<ZooRow>& rows) {
+  Table table(
+      "seeded bugs",
+      {"Bug", "Detected", "Trials", "Reached", "Triggered", "Detected after", "Executions", "By"},
+      "c0011110");
+  std::uint64_t bugs = 0, found = 0;
+  std::vector<SurvivalCurve> curves = zoo_curves(rows);
+  for (const ZooRow& row : rows) {
+    if (row.control) continue;
+    ++bugs, found += row.is_good();
+    std::uint64_t execs = 0;
+    for (const ZooLine* z : row.trials) execs += z->execs;
+    table.row({e(row.bug), badge(row.is_good() ? "yes" : "no"),
+               fmt::format("{} of {}", row.detections(), row.trials.size()), median_text(row.reach),
+               median_text(row.trigger), median_text(row.detect),
+               grouped(execs / row.trials.size()), e(row.ways())});
   }
-  return fmt::format("<h2>Seeded bugs</h2>\n<p>{} of {} detected.</p>\n", detected, r.zoo.size()) +
-         table.finish(true);
+  if (bugs == 0) return "";
+  return fmt::format(
+             "<h2>Seeded bugs</h2>\n<p>{} of {} detected{}. Half of the trials reach the "
+             "faulty line within {}, trigger it within {}, and detect it within {}.</p>\n",
+             found, bugs, found == bugs ? "" : " in each trial", median_text(curves[0].ends),
+             median_text(curves[1].ends), median_text(curves[2].ends)) +
+         survival_chart("Part of the trials that still wait", curves) + table.finish(true);
+}
+
+std::string controls_of(const std::vector<ZooRow>& rows) {
+  Table table("controls", {"Control", "Quiet", "Triggered", "Seconds", "Executions", "Alarms"},
+              "c00110");
+  bool any = false;
+  for (const ZooRow& row : rows) {
+    if (!row.control) continue;
+    any = true;
+    double seconds = 0;
+    std::uint64_t execs = 0;
+    bool triggered = true;
+    for (const ZooLine* z : row.trials)
+      seconds += z->seconds, execs += z->execs, triggered = triggered && z->triggered;
+    table.row({e(row.bug), badge(row.detections() == 0 ? "yes" : "no"),
+               badge(triggered ? "yes" : "no"), fmt::format("{:.1f}", seconds), grouped(execs),
+               e(row.ways())});
+  }
+  return any ? "<h2>Neutral controls</h2>\n<p>Changes that are no bugs: nothing may be detected, "
+               "and "
+               "each has to have happened.</p>\n" +
+                   table.finish(false)
+             : "";
+}
+
+std::string zoo_section(const Results& r) {
+  const std::vector<ZooRow> rows = zoo_rows(r.zoo);
+  return bugs_of(rows) + controls_of(rows);
 }
 
 std::string bench_section(const Results& r) {
@@ -169,7 +208,7 @@ std::string to_html(const Results& r) {
   };
   part(r.run.size(), "operation", "operations");
   part(r.conform.size(), "conformance result", "conformance results");
-  part(r.zoo.size(), "seeded bug", "seeded bugs");
+  part(r.zoo.size(), "trial of the zoo", "trials of the zoo");
   part(r.bench.size(), "benchmark row", "benchmark rows");
   part(r.fuzz.size(), "fuzz run", "fuzz runs");
   std::string subtitle;

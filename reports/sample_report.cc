@@ -164,8 +164,12 @@ Results sample_results() {
                {"reserved bits", "kvm", "qemu-svm", "4-level", "known",
                 "RSVD without P: QEMU's walker", 512},
                {"INVPCID", "kvm", "local", "4-level", "fail", "type 1 kept an entry", 64}};
-  r.zoo = {{"no-flush-invlpg", "translation", true, true, true, 1.42, 120'331},
-           {"rmap-skip", "", true, false, false, 60, 5'800'000}};
+  r.zoo = {{"no-flush-invlpg", "translation", true, true, true, 1.42, 120'331, 0.06, 0.9, false, 0,
+            6, "stale-after-flush", "stale-6"},
+           {"no-flush-invlpg", "translation", true, true, true, 0.31, 20'112, 0.04, 0.2, false, 1,
+            6, "stale-after-flush", "stale-6"},
+           {"rmap-skip", "", true, false, false, 60, 5'800'000, 2.5, {}, false, 0, 0, "", ""},
+           {"neutral-extra-zap", "", true, true, false, 10, 900'000, {}, {}, true, 0, 0, "", ""}};
   r.bench = {{"spec walk", "ns", "<= 1.5", 24.3, 18.1, 1.34, true},
              {"shadow fault", "ns", "<= 300", 412, 300, 1.37, false},
              {"resident", "MiB", "", 31, 0, 0, {}}};

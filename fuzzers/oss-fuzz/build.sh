@@ -30,7 +30,8 @@ for program in "$build"/bin/*_fuzzer; do
     continue
   fi
   config=${target%_fuzzer}
-  ASAN_OPTIONS=detect_leaks=0 "$build/bin/service_seeds" "${config//_/-}" "$corpus" "$seeds/$target"
+  # Of a coverage build nothing is to be counted yet.
+  ASAN_OPTIONS=detect_leaks=0 LLVM_PROFILE_FILE=/dev/null "$build/bin/service_seeds" "${config//_/-}" "$corpus" "$seeds/$target"
   (cd "$seeds/$target" && find . -type f | LC_ALL=C sort | zip -q -X -@ "$OUT/${target}_seed_corpus.zip")
 done
 if [[ $engine == afl ]]; then

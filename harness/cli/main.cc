@@ -22,6 +22,7 @@
 #include "harness/cli/report_verb.h"
 #include "harness/cli/run.h"
 #include "harness/cli/sweep_verb.h"
+#include "harness/cli/zoo_report.h"
 #include "harness/fuzzing/bisect.h"
 #include "harness/fuzzing/config.h"
 #include "harness/fuzzing/fuzz.h"
@@ -226,9 +227,15 @@ void add_zoo(CLI::App& app, int& code) {
   verb->add_option("--seconds", options->seconds, "of fuzzing a bug, the build not counted")
       ->check(CLI::PositiveNumber);
   verb->add_option("--jobs", options->jobs, "workers; one a core if not given");
-  verb->add_option("ID,--only", options->only, "one bug alone: the stem of its patch");
-  verb->add_flag("--json", options->json, "one JSON object a bug");
-  verb->callback([options, &code] { code = fuzz::run_zoo(*options); });
+  verb->add_option("--repeats", options->repeats, "trials of each, with seeds of their own")
+      ->check(CLI::Range(1u, 1000u));
+  verb->add_option("ID,--only", options->only, "one bug or control alone: the stem of its patch");
+  verb->add_flag("--json", options->json, "one JSON object a trial");
+  verb->add_option("--out", options->out, "folder of zoo.jsonl, findings and report.html");
+  verb->callback([options, &code] {
+    options->write_report = write_zoo_report;
+    code = fuzz::run_zoo(*options);
+  });
 }
 
 // FOLDER... [--config NAME], for the parts of `corpus` that ask the fuzz target.

@@ -153,18 +153,6 @@ step_format() {
   fi
 }
 
-# What is neutral may not show: each option of the core alone, for a minute.
-step_neutral() {
-  local option log=$build/neutral.log
-  for option in no-prefetch no-unsync no-large-pages extra-flush extra-zap eager-sync; do
-    if "$source/twinwalk" fuzz --config "all+$option" --seconds 60 --out "$build/neutral-$option" >"$log" 2>&1; then
-      pass "a minute of fuzzing with $option"
-    else
-      fail "a minute of fuzzing with $option" "$log"
-    fi
-  done
-}
-
 # The core with real threads under ThreadSanitizer, for ten minutes.
 step_threads() {
   local log=$build/threads.log seeds=("$source"/corpus/seed/tdp-*.walk)
@@ -179,7 +167,7 @@ step_threads() {
   fi
 }
 
-# The long ones: sweeps in full, every seeded bug found by fuzzing, the benchmark.
+# The long ones: sweeps in full, every seeded bug found by fuzzing and no neutral change, the benchmark.
 step_long() {
   local verb
   for verb in sweep zoo bench; do
@@ -232,7 +220,6 @@ run_tests() {
     step_bisect
     step_long
     step_threads
-    step_neutral
     # shellcheck source=harness/cli/coverage.sh
     . "$source/harness/cli/coverage.sh"
     step_coverage
