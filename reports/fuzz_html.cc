@@ -115,6 +115,7 @@ std::string finding(const Finding& f, bool open) {
            (f.profile.empty() ? "" : ", profile " + escape_markup(f.profile)));
   if (f.replays)
     fact(out, "Replayed", fmt::format("{} of {} times the same", f.reproduced, f.replays));
+  fact(out, "Again", code(f.command));
   fact(out, "Met",
        fmt::format("{} time{}, first after {}", grouped(f.hits), f.hits == 1 ? "" : "s",
                    duration(f.seconds)));

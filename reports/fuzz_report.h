@@ -59,6 +59,7 @@ struct Finding {
   std::string cls, field, got, allowed;
   std::string rule, rule_says, citation;  // of the rule that it breaks
   std::string subject, profile;
+  std::string command;         // that shows it again, as typed; may be empty
   std::string trace_text;      // minimised, canonical
   std::size_t trace_line = 0;  // of the operation that diverges, from 1; 0: not known
   std::vector<Walk> walks;     // of the access that diverges, side by side; may be empty

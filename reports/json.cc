@@ -37,14 +37,23 @@ Json walk_json(const Walk& walk) {
 Json finding_json(const Finding& f) {
   Json walks = Json::array();
   for (const Walk& w : f.walks) walks.push_back(walk_json(w));
-  return {{"name", f.name},         {"class", f.cls},
-          {"field", f.field},       {"got", f.got},
-          {"allowed", f.allowed},   {"rule", f.rule},
-          {"citation", f.citation}, {"subject", f.subject},
-          {"profile", f.profile},   {"trace", f.trace_text},
-          {"line", f.trace_line},   {"walks", std::move(walks)},
-          {"replays", f.replays},   {"reproduced", f.reproduced},
-          {"hits", f.hits},         {"seconds", f.seconds},
+  return {{"name", f.name},
+          {"class", f.cls},
+          {"field", f.field},
+          {"got", f.got},
+          {"allowed", f.allowed},
+          {"rule", f.rule},
+          {"citation", f.citation},
+          {"subject", f.subject},
+          {"profile", f.profile},
+          {"command", f.command},
+          {"trace", f.trace_text},
+          {"line", f.trace_line},
+          {"walks", std::move(walks)},
+          {"replays", f.replays},
+          {"reproduced", f.reproduced},
+          {"hits", f.hits},
+          {"seconds", f.seconds},
           {"new", f.is_new}};
 }
 

@@ -164,9 +164,10 @@ std::string to_markdown(const FuzzReport& r) {
   for (const std::string& remark : r.remarks) fmt::format_to(to, "\n- {}", e(remark));
   if (!r.remarks.empty()) out += '\n';
   for (const Finding& f : r.findings) {
-    fmt::format_to(to, "\n## {}{}\n\n{} ({}; {})\n\n- seen: {}\n- allowed: {}\n\n{}", e(f.name),
+    fmt::format_to(to, "\n## {}{}\n\n{} ({}; {})\n\n- seen: {}\n- allowed: {}\n{}\n{}", e(f.name),
                    f.is_new ? "" : " (known)", e(f.rule_says), e(f.rule), e(f.citation), e(f.got),
-                   e(f.allowed), fenced(f.trace_text));
+                   e(f.allowed), f.command.empty() ? "" : "- again: `" + f.command + "`\n",
+                   fenced(f.trace_text));
   }
   if (!r.known.empty()) out += "\n| known deviation | of | hits |\n|---|---|---:|\n";
   for (const KnownDeviation& k : r.known)

@@ -96,7 +96,7 @@ TEST(WellFormed, WhateverTheTextIs) {
       *s = evil;
     for (Finding& f : r.findings) {
       for (std::string* s : {&f.name, &f.cls, &f.field, &f.got, &f.allowed, &f.rule, &f.rule_says,
-                             &f.citation, &f.subject, &f.profile, &f.trace_text})
+                             &f.citation, &f.subject, &f.profile, &f.command, &f.trace_text})
         *s = evil;
       for (Walk& w : f.walks) {
         w.title = w.outcome = evil;

@@ -23,6 +23,7 @@ Finding missed_fault() {
       .citation = "SDM 3A §\"Operations that Invalidate TLBs and Paging-Structure Caches\"",
       .subject = "core",
       .profile = "kvm",
+      .command = "./twinwalk explain findings/missed-fault-0123abcd.walk",
       .trace_text =
           "walk 1\nmachine  core=shadow memory=64M vcpus=1\n"
           "map      gva=0x400000 gpa=0x5000\naccess   write gva=0x400000\n"

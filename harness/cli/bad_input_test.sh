@@ -95,6 +95,8 @@ refuses "no such finding" "$twinwalk" corpus add "$work/none.walk" --corpus "$wo
 refuses "nothing to bisect" "$twinwalk" bisect "$work/none.walk"
 refuses "no such revision" "$twinwalk" bisect "$work/good.walk" --bad no-such-revision
 refuses "no such good revision" "$twinwalk" bisect "$work/good.walk" --good no-such-revision
+refuses "no such configuration" "$twinwalk" run --raw --config no-such "$0"
+refuses "a configuration of what is not raw" "$twinwalk" run --config ept "$0"
 refuses "no such seed" "$twinwalk" zoo --only no-such-bug
 
 # A file that may not be read. root may read everything, so root tries it as somebody else where it can.

@@ -104,7 +104,7 @@ std::string folder_of(const CorpusAddOptions& options) {
 }  // namespace
 
 int add_to_corpus(const CorpusAddOptions& options) {
-  NamedTrace named = load_trace(options.finding, options.raw ? Input::kRaw : Input::kAny);
+  NamedTrace named = load_trace(options.finding, options.reading);
   const std::string folder = folder_of(options);
   if (!fs::is_directory(folder)) throw Failure(folder + " is not a folder");
   if (options.as_is && options.story.empty())

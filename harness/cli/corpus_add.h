@@ -3,15 +3,17 @@
 
 #include <string>
 
+#include "harness/cli/input.h"
+
 namespace twinwalk::cli {
 
 struct CorpusAddOptions {
   std::string finding;  // a trace in any form
-  bool raw = false;     // any bytes are one, as the fuzz targets read them
-  bool as_is = false;   // not made smaller, nor asked to diverge: of a bug that is mended by now
-  std::string story;    // what happened and why it was wrong, for people
-  std::string name;     // stem of the file; empty: the divergence's class and hash
-  std::string folder;   // empty: corpus/regress of this tree
+  Reading reading;
+  bool as_is = false;  // not made smaller, nor asked to diverge: of a bug that is mended by now
+  std::string story;   // what happened and why it was wrong, for people
+  std::string name;    // stem of the file; empty: the divergence's class and hash
+  std::string folder;  // empty: corpus/regress of this tree
 };
 
 // `corpus add`: FOLDER/NAME.walk, the smallest trace with the finding's divergence class, with its

@@ -228,8 +228,8 @@ void tell_end(const NamedTrace& named, const SubjectInfo& info, const Probe& end
 
 }  // namespace
 
-int explain(const std::string& path, const SubjectWords& words) {
-  const NamedTrace named = load_trace(path, Input::kAny);
+int explain(const std::string& path, const Reading& reading, const SubjectWords& words) {
+  const NamedTrace named = load_trace(path, reading);
   const NamedSubject under_test = make_subject(words);
   if (under_test.subject == nullptr) {
     throw Failure(fmt::format("subject {}: {}", words.subject, under_test.why_not));

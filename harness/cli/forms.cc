@@ -35,8 +35,8 @@ int encode_trace(const std::string& path, const std::string& out) {
   return kExitGood;
 }
 
-int decode_trace(const std::string& path, const std::string& out, bool raw) {
-  write_file(out, print(load_trace(path, raw ? Input::kRaw : Input::kBinary).trace));
+int decode_trace(const std::string& path, const std::string& out, const Reading& reading) {
+  write_file(out, print(load_trace(path, reading).trace));
   return kExitGood;
 }
 

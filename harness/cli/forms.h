@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "harness/cli/input.h"
+
 namespace twinwalk::cli {
 
 // Brings text traces into canonical form in place; with `check` names those that are not and
@@ -16,9 +18,8 @@ int format_traces(const std::vector<std::string>& paths, bool check);
 // standard output.
 int encode_trace(const std::string& path, const std::string& out);
 
-// Writes the canonical text of a binary trace to `out`; with `raw` any bytes are one, as fuzz
-// targets read them.
-int decode_trace(const std::string& path, const std::string& out, bool raw);
+// Writes the canonical text of a binary trace to `out`.
+int decode_trace(const std::string& path, const std::string& out, const Reading& reading);
 
 }  // namespace twinwalk::cli
 

@@ -175,7 +175,8 @@ std::vector<reports::Walk> walks_at_divergence(const Trace& trace) {
 }
 
 // As it stands on disk: the files are what counts.
-reports::Finding finding_on_disk(const fuzz::FindingRecord& record, const fuzz::Output& output) {
+reports::Finding finding_on_disk(const fuzz::FindingRecord& record, const fuzz::RunRecord& run,
+                                 const fuzz::Output& output) {
   reports::Finding f;
   f.name = record.name;
   f.replays = fuzz::kReplays;
@@ -184,6 +185,7 @@ reports::Finding finding_on_disk(const fuzz::FindingRecord& record, const fuzz::
   f.seconds = record.seconds;
   f.is_new = record.is_new;
   const std::string stem = output.findings() + "/" + record.name;
+  f.command = fmt::format("./twinwalk explain{} {}.walk", run.subject_words, stem);
   std::string text;
   std::size_t op = 0;
   if (fuzz::read_file(stem + ".json", kMaxFinding, text)) {
@@ -241,7 +243,7 @@ reports::FuzzReport report_of(const fuzz::RunRecord& run, const fuzz::Output& ou
     r.states.push_back(state_map(names, run.states));
   }
   for (const fuzz::FindingRecord& f : run.findings)
-    r.findings.push_back(finding_on_disk(f, output));
+    r.findings.push_back(finding_on_disk(f, run, output));
   r.remarks = run.remarks;
   return r;
 }

@@ -11,11 +11,13 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <system_error>
 #include <utility>
 
 #include "harness/cli/output.h"
+#include "harness/fuzzing/config.h"
 #include "harness/trace/binary.h"
 #include "harness/trace/load.h"
 #include "harness/trace/parse.h"
@@ -122,26 +124,32 @@ std::string read_file(const std::string& path) {
   return bytes;
 }
 
-Trace parse_trace(const std::string& path, std::string_view bytes, Input input) {
+Trace parse_trace(const std::string& path, std::string_view bytes, const Reading& reading) {
+  const bool raw = reading.input == Input::kRaw;
+  const std::optional<fuzz::Config> config = fuzz::find_config(reading.config);
+  if (raw && !config) {
+    throw Failure(
+        fmt::format("--config: found `{}`; allowed: {}", reading.config, fuzz::config_names()));
+  }
   const std::span binary(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-  if (input == Input::kBinary && !has_binary_magic(binary)) {
+  if (reading.input == Input::kBinary && !has_binary_magic(binary)) {
     fail_at(path, "not a binary trace: it does not begin with the magic");
   }
-  ParseResult parsed =
-      input == Input::kText
-          ? parse(bytes, path)
-          : read_trace(binary, path, input == Input::kRaw ? Form::kRaw : Form::kAuto);
+  ParseResult parsed = reading.input == Input::kText
+                           ? parse(bytes, path)
+                           : read_trace(binary, path, raw ? Form::kRaw : Form::kAuto);
   if (!parsed) throw Failure(to_text(*parsed.error));
+  if (raw) config->constrain(parsed.trace);
   return std::move(parsed.trace);
 }
 
-NamedTrace load_trace(const std::string& path, Input input) {
-  return {path, parse_trace(path, read_file(path), input)};
+NamedTrace load_trace(const std::string& path, const Reading& reading) {
+  return {path, parse_trace(path, read_file(path), reading)};
 }
 
-std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, Input input) {
+std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, const Reading& reading) {
   std::vector<NamedTrace> traces;
-  for (const std::string& path : expand_paths(paths)) traces.push_back(load_trace(path, input));
+  for (const std::string& path : expand_paths(paths)) traces.push_back(load_trace(path, reading));
   return traces;
 }
 

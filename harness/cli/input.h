@@ -17,7 +17,15 @@ enum class Input {
   kAny,     // text, or binary by its magic
   kText,    // text only
   kBinary,  // the file form of the binary twin only
-  kRaw,     // any bytes, as the fuzz targets read them
+  kRaw,     // any bytes, as a fuzz target reads them
+};
+
+// How a trace is read.
+struct Reading {
+  Input input = Input::kAny;
+  std::string config = "all";  // kRaw: the fuzz target's, which makes the machine one of its own
+  Reading() = default;
+  Reading(Input way) : input(way) {}  // NOLINT(google-explicit-constructor)
 };
 
 struct NamedTrace {
@@ -33,11 +41,12 @@ std::vector<std::string> expand_paths(const std::vector<std::string>& paths);
 // input.
 std::string read_file(const std::string& path);
 
-// The trace in `bytes`, which were read from `path`.
-Trace parse_trace(const std::string& path, std::string_view bytes, Input input);
-NamedTrace load_trace(const std::string& path, Input input);
+// The trace in `bytes`, which were read from `path`. Throws if it is none, or there is no such
+// configuration.
+Trace parse_trace(const std::string& path, std::string_view bytes, const Reading& reading);
+NamedTrace load_trace(const std::string& path, const Reading& reading);
 // All of them, so that nothing is printed before all of the input is known to be good.
-std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, Input input);
+std::vector<NamedTrace> load_traces(const std::vector<std::string>& paths, const Reading& reading);
 
 // Writes a whole file or nothing: a temporary file beside it, synced and renamed. What is no
 // regular file (a device, a pipe) is written as it is. "-" is standard output. Throws if it cannot.

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "harness/cli/output.h"
+#include "harness/fuzzing/config.h"
+#include "harness/trace/print.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -101,6 +103,24 @@ TEST_F(InputTest, ATraceThatDoesNotParseNamesItsPlace) {
     EXPECT_EQ(std::string(failure.what()).rfind(path("bad.walk") + ":3:1: ", 0), 0u)
         << failure.what();
   }
+}
+
+// A service's testcase is what its target made of it: the machine is of the target's configuration.
+TEST_F(InputTest, RawBytesAreReadAsTheTargetOfAConfigurationReadsThem) {
+  put("testcase", std::string("\x17\x80\x02\x55 whatever it may be", 24));
+  for (const char* config : {"ept", "npt", "shadow-32", "tdp-smp"}) {
+    Reading reading(Input::kRaw);
+    reading.config = config;
+    const Trace trace = load_trace(path("testcase"), reading).trace;
+    Trace again = trace;
+    fuzz::find_config(config)->constrain(again);
+    EXPECT_EQ(print(again), print(trace)) << config;
+  }
+  Reading reading(Input::kRaw);
+  reading.config = "ept";
+  EXPECT_EQ(load_trace(path("testcase"), reading).trace.machine.core, Dimension::kEpt);
+  reading.config = "no-such";
+  EXPECT_THROW(load_trace(path("testcase"), reading), Failure);
 }
 
 }  // namespace

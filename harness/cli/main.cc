@@ -48,6 +48,18 @@ void add_fmt(CLI::App& app, int& code) {
   verb->callback([paths, check, &code] { code = format_traces(*paths, *check); });
 }
 
+// [--raw [--config NAME]], for verbs that take what a fuzzer or a fuzzing service wrote.
+std::shared_ptr<Reading> add_reading(CLI::App* verb, Input otherwise = Input::kAny) {
+  auto reading = std::make_shared<Reading>(otherwise);
+  CLI::Option* raw = verb->add_flag_callback(
+      "--raw", [reading] { reading->input = Input::kRaw; },
+      "any bytes are a trace, as the fuzz targets read them");
+  verb->add_option("--config", reading->config,
+                   "with --raw: of the fuzz target that the bytes are from; all if not given")
+      ->needs(raw);
+  return reading;
+}
+
 // FILE [-o OUT], for the verbs that read one trace and write something else.
 struct FileAndOutput {
   std::string file, out = "-";
@@ -68,9 +80,9 @@ void add_encode(CLI::App& app, int& code) {
 void add_decode(CLI::App& app, int& code) {
   CLI::App* verb = app.add_subcommand("decode", "Writes the text form of a binary trace");
   auto names = add_file_and_output(verb);
-  auto raw = std::make_shared<bool>(false);
-  verb->add_flag("--raw", *raw, "any bytes are a trace, as the fuzz targets read them");
-  verb->callback([names, raw, &code] { code = decode_trace(names->file, names->out, *raw); });
+  auto reading = add_reading(verb, Input::kBinary);
+  verb->callback(
+      [names, reading, &code] { code = decode_trace(names->file, names->out, *reading); });
 }
 
 void add_subject_words(CLI::App* verb, SubjectWords& words) {
@@ -85,10 +97,13 @@ void add_run(CLI::App& app, int& code) {
   add_subject_words(verb, options->under_test);
   verb->add_option("--reference", options->references,
                    "spec (always), unicorn; both where they can be had if not given");
-  verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
+  auto reading = add_reading(verb);
   verb->add_flag("--json", options->json, "one JSON object a line, the summary last");
   verb->add_flag("--fit", options->fit, "a machine that says no vendor is one of the host's");
-  verb->callback([options, &code] { code = run(*options); });
+  verb->callback([options, reading, &code] {
+    options->reading = *reading;
+    code = run(*options);
+  });
 }
 
 void add_minimise(CLI::App& app, int& code) {
@@ -97,7 +112,10 @@ void add_minimise(CLI::App& app, int& code) {
   auto names = add_file_and_output(verb);
   auto words = std::make_shared<SubjectWords>();
   add_subject_words(verb, *words);
-  verb->callback([names, words, &code] { code = minimise_trace(names->file, *words, names->out); });
+  auto reading = add_reading(verb);
+  verb->callback([names, words, reading, &code] {
+    code = minimise_trace(names->file, *reading, *words, names->out);
+  });
 }
 
 void add_explain(CLI::App& app, int& code) {
@@ -107,7 +125,8 @@ void add_explain(CLI::App& app, int& code) {
   auto words = std::make_shared<SubjectWords>();
   verb->add_option("FILE", *file, "a trace, text or binary; - is standard input")->required();
   add_subject_words(verb, *words);
-  verb->callback([file, words, &code] { code = explain(*file, *words); });
+  auto reading = add_reading(verb);
+  verb->callback([file, words, reading, &code] { code = explain(*file, *reading, *words); });
 }
 
 void add_bench(CLI::App& app, int& code) {
@@ -254,12 +273,15 @@ void add_corpus_add(CLI::App* corpus, int& code) {
   auto options = std::make_shared<CorpusAddOptions>();
   verb->add_option("FINDING", options->finding, "a trace, text or binary; - is standard input")
       ->required();
-  verb->add_flag("--raw", options->raw, "any bytes are a trace, as the fuzz targets read them");
+  auto reading = add_reading(verb);
   verb->add_option("--story", options->story, "what happened, and why it was wrong");
   verb->add_option("--name", options->name, "of the file; the finding's own if not given");
   verb->add_option("--corpus", options->folder, "another folder than corpus/regress");
   verb->add_flag("--as-is", options->as_is, "as it is: the bug is mended already");
-  verb->callback([options, &code] { code = add_to_corpus(*options); });
+  verb->callback([options, reading, &code] {
+    options->reading = *reading;
+    code = add_to_corpus(*options);
+  });
 }
 
 void add_corpus(CLI::App& app, int& code) {

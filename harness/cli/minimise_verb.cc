@@ -59,8 +59,9 @@ Smallest smallest_trace(const NamedTrace& named, const SubjectWords& words) {
           first.divergence};
 }
 
-int minimise_trace(const std::string& path, const SubjectWords& words, const std::string& out) {
-  const NamedTrace named = load_trace(path, Input::kAny);
+int minimise_trace(const std::string& path, const Reading& reading, const SubjectWords& words,
+                   const std::string& out) {
+  const NamedTrace named = load_trace(path, reading);
   const Smallest smallest = smallest_trace(named, words);
   write_file(out, print(smallest.trace));
   fmt::print(stderr, "twinwalk: {}: {} operations of {} are left\n", name_of(smallest.divergence),

@@ -19,7 +19,8 @@ Smallest smallest_trace(const NamedTrace& named, const SubjectWords& words);
 
 // `minimise`: writes it to `out` ("-": standard output). Exit 0; exit 2 if `path` does not diverge
 // there.
-int minimise_trace(const std::string& path, const SubjectWords& words, const std::string& out);
+int minimise_trace(const std::string& path, const Reading& reading, const SubjectWords& words,
+                   const std::string& out);
 
 }  // namespace twinwalk::cli
 

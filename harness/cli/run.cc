@@ -149,7 +149,7 @@ void prefetch(Subject& subject, const std::vector<NamedTrace>& traces) {
 int run(const RunOptions& options) {
   const References references = parse_references(options.references);
   const NamedSubject named = make_subject(options.under_test);
-  auto traces = load_traces(options.paths, options.raw ? Input::kRaw : Input::kAny);
+  auto traces = load_traces(options.paths, options.reading);
   if (named.subject == nullptr) return skip_all(options, traces, named.why_not);
   if (options.fit) {
     for (NamedTrace& trace : traces) fit_to_host(trace.trace, named.subject->info());

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/cli/input.h"
 #include "harness/cli/subjects.h"
 
 namespace twinwalk::cli {
@@ -12,7 +13,7 @@ struct RunOptions {
   std::vector<std::string> paths;
   SubjectWords under_test;
   std::string references;  // as --reference has them; empty: all that can be had
-  bool raw = false;
+  Reading reading;
   bool json = false;
   bool fit = false;  // machines that say no vendor are of the host's
 };
