@@ -6,7 +6,8 @@
 # Of each target: it starts within 25 s and 2.5 GB, from a folder that it may not write to, as a user who owns nothing,
 # under another name; the engine counts at least 100 edges; the sanitizer is in it, and no other; all seeds load; it
 # needs nothing but the C and C++ libraries. Of a build: at most one target in ten fails. Last, that a service tells
-# classes apart by their stacks: of a core with two seeded bugs, by three traces.
+# classes apart by their stacks: of a core with two seeded bugs, by three traces; and that the testcase which ended a
+# target is of use: the program with the same bug replays it ten times of ten, converts, minimises and explains it.
 #
 # Exit 0: all good. 1: something is not. 2: bad usage. 77: a compiler or a tool is not here.
 set -uo pipefail
@@ -150,7 +151,7 @@ check_build() {
   fi
 }
 
-# stack BUG WALK: the names of our own frames below abort(), the innermost first, when a core with that bug of the zoo meets
+# stack BUG WALK: leaves what ended it in $work/stacks/BUG.testcase, and says the names of our own frames below abort(), the innermost first, when a core with that bug of the zoo meets
 # the trace. Services take the first three for the crash's state.
 stack() {
   local bug=$1 walk=$2 folder=$work/stacks core=$work/stacks/core inputs
@@ -161,6 +162,7 @@ stack() {
   ASAN_OPTIONS=detect_leaks=0 "$folder/work/twinwalk/bin/service_seeds" all "$inputs/walks" "$inputs/made"
   chmod -R a+rX "$folder" "$inputs"
   alone "$folder/out/all_fuzzer" "$work/stack.log" -rss_limit_mb=2560 "$inputs/made/"*
+  cp "$(sed -n 's/^Running: //p' "$work/stack.log" | tail -1)" "$work/stacks/$bug.testcase" || return
   rm -rf "$inputs"
   sed -nE 's/^ *#[0-9]+ 0x[0-9a-f]+ in (.*)\(.*$/\1/p' "$work/stack.log" | sed -n '/::diverged_/,/::Session::run/p'
 }
@@ -180,7 +182,42 @@ check_stacks() {
   fi
 }
 
+# class_in FILE: of the first divergence that `run --json` told.
+class_in() { sed -nE 's/.*"verdict":"diverge","class":"([^"]+)".*/\1/p' "$1" | head -1; }
+
+# check_testcase BUG: the stack of this bug was the last one.
+check_testcase() {
+  local build=$work/stacks/work/twinwalk here=$work/stacks/replay raw=(--raw --config all) i class wrong="" before after
+  local program=$build/bin/twinwalk testcase=$work/stacks/$1.testcase
+  rm -rf "$here" && mkdir -p "$here"
+  cmake --build "$build" --target twinwalk >"$here/log" 2>&1 || { fail "testcase: the program does not build" "$here/log"; return; }
+  export ASAN_OPTIONS=detect_leaks=0
+  for i in {1..10}; do
+    "$program" run "${raw[@]}" --json "$testcase" >"$here/$i.jsonl" 2>>"$here/log"
+    [[ $? == 1 ]] && cmp -s "$here/1.jsonl" "$here/$i.jsonl" || wrong+=" replay $i"
+  done
+  class=$(class_in "$here/1.jsonl")
+  [[ -n $class ]] || wrong+=" class"
+  { "$program" decode "${raw[@]}" -o "$here/testcase.walk" "$testcase" && "$program" minimise "${raw[@]}" -o "$here/small.walk" "$testcase"; } \
+    2>>"$here/log" || wrong+=" decode or minimise"
+  for i in testcase small; do
+    "$program" run --json "$here/$i.walk" >"$here/$i.jsonl" 2>>"$here/log"
+    [[ $? == 1 && $(class_in "$here/$i.jsonl") == "$class" ]] || wrong+=" $i.walk"
+  done
+  before=$(grep -cvE '^(walk|machine|#|  =)' "$here/testcase.walk") after=$(grep -cvE '^(walk|machine|#|  =)' "$here/small.walk")
+  [[ $after -ge 1 && $after -le $before ]] || wrong+=" size"
+  "$program" explain "$here/small.walk" 2>>"$here/log" | grep -q "DIVERGENCE $class" || wrong+=" explain"
+  if [[ -n $wrong ]]; then
+    fail "testcase:$wrong" "$here/log"
+  else
+    tell ok "testcase: $class, replayed 10 times of 10, $before operations, $after after minimise, explained"
+  fi
+}
+
 for one in "${builds[@]}"; do check_build "$one"; done
-[[ " ${builds[*]} " != *" libfuzzer:address "* ]] || check_stacks
+if [[ " ${builds[*]} " == *" libfuzzer:address "* ]]; then
+  check_stacks
+  check_testcase narrowed-without-flush
+fi
 rm -rf "$nowhere"
 exit $bad
