@@ -74,6 +74,17 @@ std::uint64_t any_number(Rng& rng, std::uint64_t old) {
   }
 }
 
+// One of the core's options, now and then two. What is about large pages needs some of the host's.
+void add_options(Rng& rng, Machine& m) {
+  const auto one = [&] {
+    return static_cast<std::uint32_t>(option::kNames[rng.below(std::size(option::kNames))].mask);
+  };
+  m.options = one();
+  if (rng.chance(1, 3)) m.options |= one();
+  if ((m.options & (option::kNxHuge | option::kEagerSplit)) && rng.chance(2, 3))
+    m.host_page_level = static_cast<std::uint8_t>(2 + rng.below(2));
+}
+
 }  // namespace
 
 std::uint64_t another_value(Rng& rng, const FieldInfo& field, std::uint64_t old,
@@ -213,7 +224,7 @@ Machine any_machine(Rng& rng) {
   if (rng.chance(1, 4)) m.features &= ~feature::kNames[rng.below(std::size(feature::kNames))].mask;
   if (rng.chance(1, 4)) m.tlb = rng.flip() ? TlbPolicy::kSmall : TlbPolicy::kFresh;
   if (rng.chance(1, 3)) m.host_page_level = static_cast<std::uint8_t>(1 + rng.below(3));
-  if (rng.chance(1, 6)) m.options = 1u << rng.below(std::size(option::kNames));
+  if (rng.chance(1, 4)) add_options(rng, m);
   if (rng.chance(1, 8)) m.quota = static_cast<std::uint16_t>(kMinQuota + rng.below(24));
   if (rng.chance(1, 8)) m.memory_mib = 2 + 2 * rng.below(3);
   if (rng.chance(2, 3)) m.mode = static_cast<Mode>(rng.below(5));

@@ -85,12 +85,14 @@ void ahead_of_use(Sketch& s) {
   s.touch(gva);
 }
 
-// Fetches from large pages, which may not be executable as a whole.
+// Fetches from large pages, which may not be executable as a whole, and what was split for them is
+// given back; not while there is a log.
 void fetch_in_large_page(Sketch& s) {
   const std::uint64_t gva = s.pool_gva() & ~(2 * kMib - 1);
   s.map_large(gva, s.rng().pick(kLargeFrames), 2);
   if (s.rng().flip()) s.warm(gva);
   s.say(phrase::access(AccessKind::kFetch, gva + s.rng().pick(kPageSteps)));
+  if (s.rng().chance(1, 3)) s.say(phrase::slot_flags(0, slot_flag::kLogDirty));
   s.say(phrase::access(AccessKind::kWrite, gva + s.rng().pick(kPageSteps)));
   s.say(phrase::nx_recover(1 + s.rng().below(4)));
   s.touch(gva);
