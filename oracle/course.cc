@@ -70,20 +70,21 @@ Step CourseWalker::not_defined(OutcomeKind kind, const Rule& rule) {
 }
 
 bool CourseWalker::not_canonical(bool crosses, unsigned half, const bool (&legal)[2]) {
-  // The #PF or exit of the canonical half may come first, or not.
-  if (crosses && (legal[0] || legal[1]) && pick(2) == 1) {
+  // The #PF or exit of the canonical half may come first, or not; and that half may have been
+  // walked before the #GP.
+  const unsigned way = crosses && (legal[0] || legal[1]) ? pick(3) : 0;
+  if (way != 0) {
     out_.parts = 2;
     part_ = half;
     const Step step = walk_part(half);
-    if (step != Step::kEnd || out_.kind == OutcomeKind::kOk || out_.kind == OutcomeKind::kMmio)
-      return false;
-    out_.undefined = true;
+    if (step == Step::kReject || (way == 1) != (step == Step::kEnd && !ends_well())) return false;
+    out_.undefined = way == 1;
     out_.rule = &rules::kCrossing;
-    return true;
+    if (way == 1) return true;
   }
   out_.parts = 0;
   out_.kind = OutcomeKind::kGp;
-  out_.rule = &rules::kCanonical;
+  if (way == 0) out_.rule = &rules::kCanonical;
   return true;
 }
 

@@ -336,6 +336,24 @@ TEST(EptWalk, FlagsOfBothDimensions) {
   for (unsigned l = 1; l <= 4; ++l) EXPECT_FALSE(bed.nested(NestedBed::kPage, l) & ept::kA) << l;
 }
 
+// The access crosses into what is not canonical; its first page may have been walked by then.
+TEST(EptWalk, TheCanonicalHalfMayHaveBeenWalkedBeforeTheGeneralProtection) {
+  constexpr std::uint64_t kEdge = 0x7ffffffff000, kAccess = kEdge + 0xffc;
+  for (const Nesting nesting : {Nesting::kEpt, Nesting::kNpt}) {
+    NestedBed bed(nesting);
+    bed.map_at(kEdge, 1, NestedBed::kPage | kPwu);
+    bed.enter();
+    Outcome gp;
+    gp.kind = OutcomeKind::kGp;
+    EXPECT_EQ(bed.ends(AccessKind::kRead, gp, kAccess), "ok");
+    const std::uint64_t at = bed.at(kEdge, 1);
+    EXPECT_EQ(bed.spec.open_bits(at, bed.spec.read_word(at)), pte::kA);
+    const std::uint64_t flags = nesting == Nesting::kEpt ? ept::kA : pte::kA;
+    const std::uint64_t leaf = bed.nested_at(NestedBed::kPage, 1);
+    EXPECT_EQ(bed.spec.open_bits(leaf, bed.spec.read_word(leaf)), flags);
+  }
+}
+
 TEST(EptWalk, LoadsOfPdptesAreReadsWithoutALinearAddress) {
   for (const bool flags : {true, false}) {
     NestedBed bed(Nesting::kEpt, Mode::kPae);
