@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what is used and not set here: see below
 # Sourced by pull-request: the tree of the revision that a change begins at, built by its own launcher, and what it
 # says of a finding. Uses $source, $build, $out and say.
 #
@@ -11,12 +11,8 @@ use_base() {
   mkdir -p "$build/base"
   git -C "$source" worktree prune
   if ! {
-    if [[ -e $base_tree/.git ]]; then
-      git -C "$base_tree" checkout --force --detach "$1"
-    else
-      rm -rf "$base_tree"
-      git -C "$source" worktree add --force --detach "$base_tree" "$1"
-    fi
+    { [[ -e $base_tree/.git ]] && git -C "$base_tree" checkout --force --detach "$1"; } ||
+      { rm -rf "$base_tree" && git -C "$source" worktree add --force --detach "$base_tree" "$1"; }
   } >"$base_log" 2>&1; then
     base_missing="its tree cannot be had"
   elif [[ ! -x $base_tree/twinwalk ]]; then
@@ -84,7 +80,7 @@ base_worker_says() {
       continue
     fi
     # As the driver tells crashes apart (harness/fuzzing/worker.cc).
-    shown=trap
+    shown="trap"
     grep -qE 'ERROR: (Address|Leak|Memory)Sanitizer|runtime error:' "$log" && shown=sanitizer
     grep -q 'ERROR: libFuzzer: timeout' "$log" && shown=hang
     if [[ $shown == "$2" ]]; then

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what is used and not set here: see below
 # Sourced by the jobs: words, clocks of their parts, the folder of results, and fuzzing with a corpus that is kept.
 # Uses $source, the root of the tree. Progress goes to standard error, what came of it to standard output.
 
