@@ -7,12 +7,14 @@
 # use_base REVISION: its tree in $build/base/tree, at once or as it was kept from before. Sets $base_missing to why
 # there is none.
 use_base() {
-  base_tree=$build/base/tree base_missing="" base_log=$out/base.log
+  local top=$build/base/tree
+  base_tree=$top/$(git -C "$source" rev-parse --show-prefix) base_missing="" base_log=$out/base.log
+  base_tree=${base_tree%/}
   mkdir -p "$build/base"
   git -C "$source" worktree prune
   if ! {
-    { [[ -e $base_tree/.git ]] && git -C "$base_tree" checkout --force --detach "$1"; } ||
-      { rm -rf "$base_tree" && git -C "$source" worktree add --force --detach "$base_tree" "$1"; }
+    { [[ -e $top/.git ]] && git -C "$top" checkout --force --detach "$1"; } ||
+      { rm -rf "$top" && git -C "$source" worktree add --force --detach "$top" "$1"; }
   } >"$base_log" 2>&1; then
     base_missing="its tree cannot be had"
   elif [[ ! -x $base_tree/twinwalk ]]; then

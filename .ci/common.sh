@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # what is used and not set here: see below
+# shellcheck shell=bash disable=SC2016,SC2154 # backquotes are Markdown; what is used and not set here: see below
 # Sourced by the jobs: words, clocks of their parts, the folder of results, and fuzzing with a corpus that is kept.
 # Uses $source, the root of the tree. Progress goes to standard error, what came of it to standard output.
 
@@ -83,13 +83,52 @@ is_accepted() {
   grep -qF "known: $out/$1 " "$out/fuzz/${config%%/*}.log"
 }
 
-# write_reports: from $out/results.jsonl the same in the forms that people and servers read.
+# write_results CONFIGURATION...: $out/results.jsonl, a line for each configuration and each finding. Uses the arrays
+# findings and states ("new", "unchanged"), which belong together.
+write_results() {
+  local config i new
+  for config; do
+    new=0
+    for i in "${!findings[@]}"; do
+      if [[ ${findings[i]} == "fuzz/$config/"* && ${states[i]} == new ]]; then new=$((new + 1)); fi
+    done
+    sed -E 's/"new_divergences":[0-9]+/"new_divergences":'"$new/" "$out/fuzz/$config/summary.json"
+  done >"$out/results.jsonl"
+  for i in "${!findings[@]}"; do
+    sed -E 's|^\{"trace":"[^"]*"|{"trace":"'"${findings[i]}"'"|; s|\}$|,"baseline":"'"${states[i]}"'"}|' \
+      "$out/${findings[i]%.walk}.json"
+  done >>"$out/results.jsonl"
+}
+
+# list_states: the findings as Markdown, those that are new with their traces. Uses findings, states and, where there
+# is more to say, notes.
+list_states() {
+  local i line word
+  [[ ${#findings[@]} -gt 0 ]] || return 0
+  printf '\n| | class | at | trace | why |\n|---|---|---|---|---|\n'
+  for i in "${!findings[@]}"; do
+    line=$out/${findings[i]%.walk}.json word=known
+    [[ ${states[i]} != new ]] || word="**new**"
+    printf '| %s | %s | %s, %s | `%s` | %s |\n' "$word" "$(of_line class "$line")" "$(of_line verb "$line")" \
+      "$(of_line field "$line")" "${findings[i]}" "${notes[i]-}"
+  done
+  for i in "${!findings[@]}"; do
+    [[ ${states[i]} == new ]] || continue
+    printf '\n`./twinwalk explain %s`\n\n```\n%s\n```\n' "${findings[i]##*/}" "$(cat "$out/${findings[i]}")"
+  done
+}
+
+# write_reports [KIND...]: from $out/results.jsonl the same in the forms that people and servers read.
 write_reports() {
   local kind
-  for kind in html xml sarif md; do
+  [[ $# -gt 0 ]] || set -- html xml sarif md
+  for kind; do
     twinwalk report "$out/results.jsonl" -o "$out/report.$kind" || die "report.$kind cannot be written"
   done
 }
+
+# help_of FILE: the comment that it begins with.
+help_of() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
 
 # publish FILE: prints it, and adds it to the summary of a hosted job.
 publish() {

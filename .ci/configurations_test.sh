@@ -34,7 +34,7 @@ for word in "${named[@]}"; do
 done
 for word in "${offered[@]}"; do
   [[ $word == nested-npt ]] && continue # for hosts of KVM alone
-  [[ " ${named[*]} " == *" $word "* ]] || wrong "the table never names $word"
+  [[ " ${nightly_configurations[*]} " == *" $word "* ]] || wrong "the nightly batch leaves out $word"
 done
 
 # What must not slip into `none`, and what a few files ask for.
