@@ -39,25 +39,33 @@ base_says() {
   elif [[ $(of_line field "$2") == process ]]; then
     base_worker_says "$1" "$class" "$3"
   else
-    base_run_says "$1" "$2" "$class"
+    base_run_says "$1"
   fi
 }
 
-# A divergence: the same if class, verb, field and profile are (harness/finding.h).
+# The first divergence in the result lines of FILE, by what makes it the same finding as another (harness/finding.h).
+identity_in() {
+  local line=$1.first key
+  grep -m1 '"verdict":"diverge"' "$1" >"$line" || return 0
+  for key in class verb field profile; do
+    printf '%s ' "$(of_line "$key" "$line")"
+  done
+}
+
+# A divergence: both trees replay the trace, and their lines are compared. Not the finding's own line, whose verb is the
+# step's: where an operation is several steps, `run` names the operation.
 base_run_says() {
-  local said=$out/base-said code=0 key identity=""
-  timeout 120 env -u TWINWALK_BUILD_DIR "$base_tree/twinwalk" run --json "$1" >"$said" 2>>"$base_log" || code=$?
+  local ours=$out/own-said theirs=$out/base-said code=0 here there
+  timeout 120 "$source/twinwalk" run --json "$1" >"$ours" 2>>"$base_log" || :
+  timeout 120 env -u TWINWALK_BUILD_DIR "$base_tree/twinwalk" run --json "$1" >"$theirs" 2>>"$base_log" || code=$?
+  here=$(identity_in "$ours") there=$(identity_in "$theirs")
   case $code in
     0) echo "new the base agrees" ;;
     1)
-      for key in verb profile class field; do
-        identity+=$(printf '%s"%s":"%s"' "${identity:+.*}" "$key" "$(of_line "$key" "$2")")
-      done
-      if grep '"verdict":"diverge"' "$said" | grep -q -- "$identity"; then
+      if [[ -n $here && $here == "$there" ]]; then
         echo "unchanged the base shows it"
       else
-        grep -m1 '"verdict":"diverge"' "$said" >"$said.first" || :
-        echo "new the base shows $(of_line class "$said.first") in $(of_line field "$said.first") instead"
+        echo "new the base shows another: ${there% }"
       fi
       ;;
     2) echo "new the base does not read the trace: $(tail -1 "$base_log")" ;;

@@ -54,15 +54,15 @@ states() { grep -c "\"baselineState\": \"$1\"" "$out/report.sarif" || :; }
 try seeded clean 1
 has "| **new** | audit-role |"
 has "the base agrees"
-lacks "| known |"
-[[ $(states new) -ge 1 && $(states unchanged) == 0 ]] || wrong "seeded: SARIF says otherwise"
+lacks "| known | audit-role |"
+[[ $(states new) -ge 1 ]] || wrong "seeded: SARIF says otherwise"
 grep -q '<failure ' "$out/report.xml" || wrong "seeded: JUnit has no failure"
 
 try elsewhere seeded 0
 has "## Twinwalk: 0 new, "
 has "| known | audit-role |"
 has "the base shows it"
-lacks "**new**"
+lacks "**new**" # whatever else is found: the core is the same
 [[ $(states new) == 0 && $(states unchanged) -ge 1 ]] || wrong "elsewhere: SARIF says otherwise"
 ! grep -q '<failure ' "$out/report.xml" || wrong "elsewhere: JUnit has a failure"
 
