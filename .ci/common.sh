@@ -100,6 +100,13 @@ write_results() {
   done >>"$out/results.jsonl"
 }
 
+# list_waiting: how many candidates the time did not suffice to look at; mostly the same again, but nobody knows.
+list_waiting() {
+  local waiting
+  waiting=$(find "$out/fuzz" -path '*/candidates/*' -type f | wc -l)
+  [[ $waiting == 0 ]] || printf -- '- %d candidates were not triaged: `fuzz/*/candidates`\n' "$waiting"
+}
+
 # list_states: the findings as Markdown, those that are new with their traces. Uses findings, states and, where there
 # is more to say, notes.
 list_states() {
