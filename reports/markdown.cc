@@ -28,6 +28,10 @@ std::string rest(std::size_t count) {
   return count > kMostRows ? fmt::format("\n{} more.\n", count - kMostRows) : "";
 }
 
+std::string verdict_of(const ResultLine& l) {
+  return e(l.baseline == "unchanged" ? l.verdict + " (known)" : l.verdict);
+}
+
 void run_part(std::string& out, const Results& r) {
   auto to = std::back_inserter(out);
   for (const RunSummary& s : r.summaries) {
@@ -42,8 +46,8 @@ void run_part(std::string& out, const Results& r) {
       "\n| verdict | class | trace | op | got | allowed | rule |\n|---|---|---|---:|---|---|---|\n";
   for (std::size_t i = 0; i < r.run.size() && i < kMostRows; ++i) {
     const ResultLine& l = r.run[i];
-    fmt::format_to(to, "| {} | {} | {} | {} | {} | {} | {} |\n", e(l.verdict), e(l.cls), e(l.trace),
-                   l.op, e(l.got), e(l.allowed), e(l.rule));
+    fmt::format_to(to, "| {} | {} | {} | {} | {} | {} | {} |\n", verdict_of(l), e(l.cls),
+                   e(l.trace), l.op, e(l.got), e(l.allowed), e(l.rule));
   }
   out += rest(r.run.size());
 }

@@ -192,6 +192,28 @@ TEST(Sarif, HasOneResultADivergence) {
   EXPECT_EQ(json["runs"][0]["tool"]["driver"]["rules"].size(), 1u);
 }
 
+// What the revision of before has too is told everywhere, and fails nowhere.
+TEST(Baseline, WhatIsUnchangedFailsNothing) {
+  Results results;
+  results.run.resize(2);
+  for (ResultLine& l : results.run) {
+    l.verdict = "diverge";
+    l.cls = "missed-fault";
+  }
+  results.run[0].baseline = "new";
+  results.run[1].baseline = "unchanged";
+  const auto sarif = nlohmann::json::parse(to_sarif(results, "0.1.0"))["runs"][0]["results"];
+  ASSERT_EQ(sarif.size(), 2u);
+  EXPECT_EQ(sarif[0]["baselineState"], "new");
+  EXPECT_EQ(sarif[0]["level"], "error");
+  EXPECT_EQ(sarif[1]["baselineState"], "unchanged");
+  EXPECT_EQ(sarif[1]["level"], "note");
+  EXPECT_THAT(to_junit(results),
+              HasSubstr("tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"1\""));
+  EXPECT_THAT(to_markdown(results), HasSubstr("| diverge (known) |"));
+  EXPECT_THAT(to_html(results), HasSubstr(" known</td>"));
+}
+
 TEST(HeatMap, KnowsReachedWithoutCounts) {
   StateMap s{"t", {"a"}, {"1"}, {"x", "y"}, {1, 0}};
   EXPECT_THAT(heat_map(s), HasSubstr("1 of 2 combinations"));

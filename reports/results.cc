@@ -31,6 +31,7 @@ ResultLine run_line(const Json& j) {
   r.got = text_or_empty(j, "got");
   r.allowed = text_or_empty(j, "allowed");
   r.rule = text_or_empty(j, "rule");
+  r.baseline = text_or_empty(j, "baseline");
   return r;
 }
 

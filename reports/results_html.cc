@@ -52,8 +52,8 @@ std::string run_section(const Results& r) {
               {"Verdict", "Class", "Trace", "Op", "Verb", "Seen", "Allowed", "Rule", "Subject"},
               "0cc1c000c");
   for (const ResultLine& l : r.run) {
-    lines.row({badge(l.verdict), e(l.cls), e(l.trace), fmt::format("{}", l.op), e(l.verb),
-               code(l.got), code(l.allowed), code(l.rule),
+    lines.row({badge(l.verdict) + (l.baseline == "unchanged" ? " known" : ""), e(l.cls), e(l.trace),
+               fmt::format("{}", l.op), e(l.verb), code(l.got), code(l.allowed), code(l.rule),
                e(l.subject) + (l.profile.empty() ? "" : " / " + e(l.profile))});
   }
   return out + "<h3>By class</h3>\n" + counts.finish(false) +

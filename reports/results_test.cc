@@ -38,6 +38,7 @@ TEST(Results, LinesOfRunComeBackAsTheyWere) {
   line.verdict = "diverge";
   line.cls = "missed-fault";
   line.got = "ok";
+  line.baseline = "new";
   RunSummary summary;
   summary.traces = 3;
   summary.unicorn_checks = 5;

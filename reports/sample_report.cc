@@ -154,11 +154,11 @@ FuzzReport sample_fuzz_report() {
 Results sample_results() {
   Results r;
   r.run = {{"corpus/seed/wp.walk", 3, 0, "access", "core", "kvm", "diverge", kClass, kField, kGot,
-            kAllowed, "fresh"},
+            kAllowed, "fresh", ""},
            {"corpus/seed/nested.walk", 1, 0, "ept-map", "core", "kvm", "skip", "", "",
-            "skip nested-not-supported", "", ""},
+            "skip nested-not-supported", "", "", ""},
            {"corpus/seed/a<b>&'c'.walk", 9, 1, "access", "core", "kvm", "unspecified", "", "cr2",
-            "cr2=0x1000", "cr2=0xfff | cr2=0x1000", "crossing"}};
+            "cr2=0x1000", "cr2=0xfff | cr2=0x1000", "crossing", ""}};
   r.summaries = {{63, 912, 801, 798, 1, 1, 1, 640}};
   r.conform = {{"NX", "kvm", "local", "4-level", "pass", "", 4096},
                {"PKU", "kvm", "local", "4-level", "skip", "the host's CPU has no PKU", 0},

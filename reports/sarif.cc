@@ -57,12 +57,15 @@ std::string to_sarif(const Results& r, std::string_view version) {
   for (const ResultLine& l : r.run) {
     if (l.verdict != "diverge") continue;
     rules[l.cls] = says(l.cls);
-    results.push_back({{"ruleId", l.cls},
-                       {"level", "error"},
-                       {"message",
-                        {{"text", fmt::format("operation {} ({}): got {}; allowed {}; rule {}",
-                                              l.op, l.verb, l.got, l.allowed, l.rule)}}},
-                       {"locations", location(l.trace, 0)}});
+    const bool old = l.baseline == "unchanged";
+    Json result{{"ruleId", l.cls},
+                {"level", old ? "note" : "error"},
+                {"message",
+                 {{"text", fmt::format("operation {} ({}): got {}; allowed {}; rule {}", l.op,
+                                       l.verb, l.got, l.allowed, l.rule)}}},
+                {"locations", location(l.trace, 0)}};
+    if (!l.baseline.empty()) result["baselineState"] = l.baseline;
+    results.push_back(std::move(result));
   }
   return document(rules, std::move(results), version);
 }

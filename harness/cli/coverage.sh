@@ -4,15 +4,17 @@
 # Ten minutes of fuzzing, half of them on shadow paging; then what that found, the traces of the project and, for a
 # twentieth of that time, programs with real threads once more through a build that counts lines. What is not reached
 # stands in $build/uncovered.txt, and why in the README of the folder: shadow paging with what both have in common, and
-# two dimensions.
+# two dimensions. With TWINWALK_COVERAGE_CORPUS, a folder with one of inputs for each configuration, those are counted
+# in place of fuzzing.
 step_coverage() {
   local seconds=${TWINWALK_COVERAGE_SECONDS:-600} log=$build/coverage.log out=$build/coverage-fuzz
-  local tools bin=$build/coverage/bin counts=$build/coverage/counts config share
+  local kept=${TWINWALK_COVERAGE_CORPUS-} tools bin=$build/coverage/bin counts=$build/coverage/counts config share
   local configs=(shadow-any ept ept-noad npt tdp-smp)
   tools=$(sed -nE 's/^CMAKE_CXX_COMPILER:[^=]*=.*clang\+\+(-[0-9]+)$/\1/p' "$build/asan/CMakeCache.txt")
   rm -rf "$out" "$counts" && mkdir -p "$counts"
   : >"$log"
   for config in "${configs[@]}"; do
+    [[ -z $kept ]] || break
     share=$((seconds / 8))
     [[ $config == shadow-any ]] && share=$((seconds / 2))
     # Findings do not end it: they are the smoke's affair.
@@ -36,12 +38,14 @@ step_coverage() {
   covers 95 "its lines for two dimensions" "$source/mmu_core/tdp"
 }
 
-# What fuzzing found, each configuration by itself. Uses $configs, $counts, $bin and $out.
+# What fuzzing found, each configuration by itself. Uses $configs, $counts, $bin, $kept and $out.
 replay_found() {
-  local config
+  local config inputs
   for config in "${configs[@]}"; do
+    inputs=$out/$config/corpus
+    [[ -z $kept ]] || inputs=$kept/$config
     LLVM_PROFILE_FILE=$counts/$config.profraw TWINWALK_FUZZ_CONFIG=$config TWINWALK_FUZZ_CANDIDATES=$counts \
-      "$bin/shadow_fuzzer" -runs=0 -max_len=4096 "$out/$config/corpus" || return 1
+      "$bin/shadow_fuzzer" -runs=0 -max_len=4096 "$inputs" || return 1
   done
 }
 

@@ -189,19 +189,32 @@ step_bisect() {
   fi
 }
 
+# The pull request's job over a repository made for it.
+step_pull_request() {
+  local log=$build/pull-request.log
+  if "$source/.ci/pull_request_test.sh" "$source" "$build/pull-request-test" >"$log" 2>&1; then
+    pass "the pull request's job tells new from known"
+  else
+    fail "the pull request's job" "$log"
+  fi
+}
+
 run_tests() {
   all=0
+  local only=""
   case ${1-} in
     '') ;;
     --all) all=1 ;;
+    --coverage) only=coverage ;;
     --help | -h)
-      echo "usage: twinwalk test [--all]"
+      echo "usage: twinwalk test [--all | --coverage]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, neutral options, coverage, whole suites"
-      echo "in emulated hosts, KVM with one line broken)."
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, coverage, whole suites"
+      echo "in emulated hosts, KVM with one line broken, the pull request's job on changes whose verdict is known)."
+      echo "--coverage counts lines alone: of what ten minutes of fuzzing reach, or the inputs in TWINWALK_COVERAGE_CORPUS."
       return 0
       ;;
-    *) die "test: no option '$1'; there is --all" ;;
+    *) die "test: no option '$1'; there are --all and --coverage" ;;
   esac
   compiler=()
   clang=$(sed -nE 's/^CMAKE_CXX_COMPILER:[^=]*=.*clang\+\+-([0-9]+)$/\1/p' "$build/asan/CMakeCache.txt")
@@ -210,18 +223,23 @@ run_tests() {
   . "$source/kvm_runner/hosts/test.sh"
   # shellcheck source=harness/cli/build.sh
   . "$source/harness/cli/build.sh"
-  step_hosts # before the unit tests, which find the hosts ready
-  step_ctest
-  step_freestanding
-  step_fuzz_smoke
-  step_tidy
-  step_format
+  # shellcheck source=harness/cli/coverage.sh
+  . "$source/harness/cli/coverage.sh"
+  if [[ $only == coverage ]]; then
+    step_coverage
+  else
+    step_hosts # before the unit tests, which find the hosts ready
+    step_ctest
+    step_freestanding
+    step_fuzz_smoke
+    step_tidy
+    step_format
+  fi
   if [[ $all == 1 ]]; then
     step_bisect
+    step_pull_request
     step_long
     step_threads
-    # shellcheck source=harness/cli/coverage.sh
-    . "$source/harness/cli/coverage.sh"
     step_coverage
   fi
   printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

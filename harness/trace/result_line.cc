@@ -15,18 +15,12 @@ std::string one_line(const Json& json) {
 }  // namespace
 
 std::string to_json(const ResultLine& r) {
-  return one_line(Json{{"trace", r.trace},
-                       {"op", r.op},
-                       {"vcpu", r.vcpu},
-                       {"verb", r.verb},
-                       {"subject", r.subject},
-                       {"profile", r.profile},
-                       {"verdict", r.verdict},
-                       {"class", r.cls},
-                       {"field", r.field},
-                       {"got", r.got},
-                       {"allowed", r.allowed},
-                       {"rule", r.rule}});
+  Json json{{"trace", r.trace},     {"op", r.op},           {"vcpu", r.vcpu},
+            {"verb", r.verb},       {"subject", r.subject}, {"profile", r.profile},
+            {"verdict", r.verdict}, {"class", r.cls},       {"field", r.field},
+            {"got", r.got},         {"allowed", r.allowed}, {"rule", r.rule}};
+  if (!r.baseline.empty()) json["baseline"] = r.baseline;
+  return one_line(json);
 }
 
 std::string to_json(const RunSummary& s) {

@@ -13,6 +13,9 @@ struct ResultLine {
   std::uint32_t op = 0;  // index of the operation in its trace, from 0
   unsigned vcpu = 0;
   std::string verb, subject, profile, verdict, cls, field, got, allowed, rule;
+  // Beside a revision of before (.ci/pull-request): "new", or "unchanged" if that one has it too.
+  // Empty, and not in the line, where nobody compared.
+  std::string baseline;
 };
 
 struct RunSummary {
