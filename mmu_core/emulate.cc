@@ -70,18 +70,11 @@ EmulateResult::Kind permitted(const VmState& vm, const Memslots& slots, Part& pa
   return Kind::kNoMemory;
 }
 
-// Stores `value` where `old` was, in one go if both lie in one aligned word of 8 bytes; false if
-// that is not there any more. KVM: emulator_cmpxchg_emulated.
+// Stores `value` where `old` was, in one go; false if that is not there any more. KVM:
+// emulator_cmpxchg_emulated, for which all that lies in one page is one go.
 bool exchange(GuestMemory& memory, const Part& part, u64 old, u64 value) {
-  const unsigned offset = part.gpa.raw & 7;
-  if (offset + part.size > 8) return store(memory, part, value);
-  const Gpa word_at{part.gpa.raw - offset};
-  u64 word = 0;
-  if (memory.read(*part.slot, word_at, 8, word) != GuestMemory::Result::kOk) return false;
-  const u64 mask = low_bytes(~u64{0}, part.size) << (8 * offset);
-  if (((word >> (8 * offset)) ^ old) & low_bytes(~u64{0}, part.size)) return false;
-  const u64 fresh = (word & ~mask) | (value << (8 * offset) & mask);
-  return memory.compare_exchange(*part.slot, word_at, 8, word, fresh) == GuestMemory::Result::kOk;
+  return memory.compare_exchange(*part.slot, part.gpa, part.size, low_bytes(old, part.size),
+                                 low_bytes(value, part.size)) == GuestMemory::Result::kOk;
 }
 
 // The guest's store is done.
