@@ -78,7 +78,7 @@ class CoreHardware : public CoreRun {
   void fail_allocations(std::uint64_t after, std::uint64_t count) override {
     failures_.ask(after, count);
   }
-  bool memory_comes_back() override { return failures_.come_back(); }
+  bool memory_comes_back() override { return failures_.come_back(context()); }
 
   // ---- mmu::Platform
   bool alloc_table(mmu::TableReach reach, mmu::Hpa& hpa, mmu::u64*& ptr) override;

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "mmu_core/platform.h"
+
 namespace twinwalk {
 
 class AllocationFailures {
@@ -28,10 +30,10 @@ class AllocationFailures {
     return true;
   }
 
-  // CoreHost::memory_comes_back
-  bool come_back() {
-    const bool injected = failed_ != seen_;
-    seen_ = failed_;
+  // CoreHost::memory_comes_back, to that context: each of those inside the core looks for itself.
+  bool come_back(unsigned context) {
+    const bool injected = failed_ != seen_[context];
+    seen_[context] = failed_;
     if (failed_ >= kMost) after_ = count_ = 0;
     return injected;
   }
@@ -40,7 +42,8 @@ class AllocationFailures {
   // So many can one trace make the core retry through; the host finds memory after that.
   static constexpr unsigned kMost = 256;
   std::uint64_t after_ = 0, count_ = 0;
-  unsigned failed_ = 0, seen_ = 0;
+  unsigned failed_ = 0;
+  unsigned seen_[mmu::kMaxContexts] = {};  // when the context last looked
 };
 
 }  // namespace twinwalk
