@@ -547,7 +547,7 @@ class PmlBed : public NestedBed {
     m.tdp |= tdp::kPml;
     return m;
   }
-  std::string get(std::vector<std::uint64_t> log) {
+  std::string get(const std::vector<std::uint64_t>& log) {
     extra = log;
     Op op;
     op.verb = Verb::kPmlGet;

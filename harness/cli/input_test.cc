@@ -107,7 +107,7 @@ TEST_F(InputTest, ATraceThatDoesNotParseNamesItsPlace) {
 
 // A service's testcase is what its target made of it: the machine is of the target's configuration.
 TEST_F(InputTest, RawBytesAreReadAsTheTargetOfAConfigurationReadsThem) {
-  put("testcase", std::string("\x17\x80\x02\x55 whatever it may be", 24));
+  put("testcase", "\x17\x80\x02\x55 whatever it may be");
   for (const char* config : {"ept", "npt", "shadow-32", "tdp-smp"}) {
     Reading reading(Input::kRaw);
     reading.config = config;

@@ -173,9 +173,10 @@ std::vector<Exhibit> list_exhibits(const std::string& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     if (entry.path().extension() != ".patch") continue;
-    const std::string id = entry.path().stem().string();
-    out.push_back(
-        {id, entry.path().string(), folder + "/" + id + ".walk", "", id.starts_with(kNeutral)});
+    fs::path walk = entry.path();
+    walk.replace_extension(".walk");
+    const std::string id = walk.stem().string();
+    out.push_back({id, entry.path().string(), walk.string(), "", id.starts_with(kNeutral)});
   }
   for (const char* option : kNeutralOptions) {
     const std::string name = option;
