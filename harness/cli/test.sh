@@ -201,6 +201,22 @@ step_bisect() {
   fi
 }
 
+# Two libFuzzer and two AFL++ workers on one folder.
+step_fleet() {
+  local log=$build/fleet.log
+  if ! "$source/twinwalk" fuzz --engine afl --help >"$log" 2>&1; then # builds its target
+    if command -v afl-clang-fast++ >/dev/null; then
+      fail "build of the AFL++ target" "$log"
+    else
+      skip "fleet" "AFL++ is not installed"
+    fi
+  elif "$source/harness/fuzzing/fleet_test.sh" "$build/release/bin/twinwalk" "$build/fleet-test" >"$log" 2>&1; then
+    pass "two libFuzzer and two AFL++ workers take over from each other ($(sed -nE 's/.*fleet: (.*)/\1/p' "$log" | paste -sd';' | sed 's/;/; /g'))"
+  else
+    fail "fleet" "$log"
+  fi
+}
+
 run_tests() {
   all=0
   case ${1-} in
@@ -209,7 +225,7 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, neutral options, coverage, whole suites"
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, a fleet, threads under TSan, neutral options, coverage, whole suites"
       echo "in emulated hosts, KVM with one line broken)."
       return 0
       ;;
@@ -230,6 +246,7 @@ run_tests() {
   step_format
   if [[ $all == 1 ]]; then
     step_bisect
+    step_fleet
     step_long
     step_threads
     step_neutral

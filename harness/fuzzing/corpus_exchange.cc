@@ -72,7 +72,7 @@ std::string CorpusExchange::start(std::string corpus, std::string folder, std::s
   for (const std::string& name : names_in(queue)) {
     if (!is_queued(name)) continue;
     ++origins_.own;
-    if (why.empty() && read_new(queue + "/" + name, bytes, hash))
+    if (why.empty() && read_new((fs::path(queue) / name).string(), bytes, hash))
       why = put(bytes, corpus_ + ".new", fmt::format("{}/own-{:016x}", corpus_, hash));
   }
   return why;
