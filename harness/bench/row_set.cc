@@ -94,6 +94,7 @@ void measure_rows(const Programs& programs, const std::function<void(const Row&)
   two_dimension_rows(rows);
   trace_rows(rows);
   worker_rows(rows, programs);
+  scaling_rows(rows, programs);
   unicorn_rows(rows, programs.unicorn);
 }
 

@@ -50,6 +50,7 @@ void trace_rows(RowSet& rows);
 void unicorn_rows(RowSet& rows, const std::string& program);
 // Those of the fuzz targets that are there.
 void worker_rows(RowSet& rows, const Programs& programs);
+void scaling_rows(RowSet& rows, const Programs& programs);
 
 }  // namespace twinwalk::bench
 

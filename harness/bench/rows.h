@@ -28,6 +28,7 @@ struct Programs {
   std::string unicorn;    // twinwalk-unicorn
   std::string worker;     // shadow_fuzzer: counts the core's edges
   std::string sanitized;  // the same with ASan and UBSan
+  std::string seeds;      // folder of the traces that fuzzing begins with; may be empty
 };
 
 // Measures every row and reports each as soon as it is known.

@@ -83,6 +83,17 @@ refuses "not a number" "$twinwalk" fuzz --seconds soon
 refuses "too few" "$twinwalk" fuzz --jobs 0
 refuses "no such configuration" "$twinwalk" fuzz --config none
 refuses "no such engine" "$twinwalk" fuzz --engine steam
+refuses "fleet and a corpus of one's own" "$twinwalk" fuzz --sync "$work/sync" --corpus "$work/folder"
+refuses "a name for nobody" "$twinwalk" fuzz --name left
+refuses "a name that is a path" "$twinwalk" fuzz --sync "$work/sync" --name a/b
+refuses "no name" "$twinwalk" fuzz --sync "$work/sync" --name ""
+refuses "a long name" "$twinwalk" fuzz --sync "$work/sync" --name abcdefghijklmnopqrstuvwxyz01
+refuses "a fleet in a file" "$twinwalk" fuzz --sync "$work/good.walk"
+refuses "a fleet in a file's folder" "$twinwalk" fuzz --sync "$work/good.walk/sync"
+refuses "no fleet" "$twinwalk" fuzz --sync ""
+refuses "a fleet in no place" "$twinwalk" fuzz --sync /proc/none
+refuses "a fleet of hosts" "$twinwalk" fuzz --subject kvm --host qemu-svm --sync "$work/sync"
+[[ ! -e $work/sync ]] || { echo "a refused run made the shared folder"; bad=$((bad + 1)); }
 refuses "shard out of range" "$twinwalk" sweep --shard 3/2
 refuses "no shard" "$twinwalk" sweep --shard half
 refuses "no such mode" "$twinwalk" sweep --mode real

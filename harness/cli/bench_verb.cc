@@ -13,8 +13,8 @@ int bench(bool json) {
           "ratio", "target");
   }
   const fuzz::Programs found = fuzz::find_programs();
-  const bench::Programs programs{sibling_program("twinwalk-unicorn"), found.worker,
-                                 found.sanitized};
+  const bench::Programs programs{sibling_program("twinwalk-unicorn"), found.worker, found.sanitized,
+                                 found.corpus.empty() ? "" : found.corpus + "/seed"};
   const auto note = [](const std::string& program, const char* name) {
     if (program.empty()) fmt::print(stderr, "twinwalk: bench: no rows of {}: not built\n", name);
   };

@@ -25,6 +25,7 @@
 #include "harness/cli/zoo_report.h"
 #include "harness/fuzzing/bisect.h"
 #include "harness/fuzzing/config.h"
+#include "harness/fuzzing/fleet.h"
 #include "harness/fuzzing/fuzz.h"
 #include "harness/fuzzing/zoo.h"
 
@@ -171,6 +172,10 @@ void add_fuzz(CLI::App& app, int& code) {
   CLI::Option* engine_option = verb->add_option("--engine", *engine, "libfuzzer or afl")
                                    ->check(CLI::IsMember({"libfuzzer", "afl"}));
   verb->add_option("--corpus", options->corpus, "folder of inputs to start from and add to");
+  CLI::Option* sync =
+      verb->add_option("--sync", options->sync, "folder by which runs share what they find");
+  CLI::Option* name = verb->add_option("--name", options->name,
+                                       "of this run among them; the machine's if not given");
   verb->add_option("--unicorn-share", options->unicorn_share,
                    "percent of the time that Unicorn may take")
       ->check(CLI::Range(0u, 100u));
@@ -181,6 +186,9 @@ void add_fuzz(CLI::App& app, int& code) {
       throw Failure(
           fmt::format("--config: found `{}`; allowed: {}", options->config, fuzz::config_names()));
     }
+    if (sync->count() != 0 && options->sync.empty())
+      throw Failure("--sync: found ``; allowed: a folder");
+    if (name->count() != 0 && options->name.empty()) throw Failure(fuzz::bad_fleet_name(""));
     options->jobs = *jobs;
     options->write_report = write_fuzz_report;
     options->engine = *engine == "afl" ? fuzz::Engine::kAfl : fuzz::Engine::kLibFuzzer;
@@ -189,6 +197,7 @@ void add_fuzz(CLI::App& app, int& code) {
       return;
     }
     if (engine_option->count() != 0) throw Failure("--engine is for subject core");
+    if (sync->count() != 0) throw Failure("--sync is for subject core");
     if (config->count() == 0) options->config = kHostConfig;
     code = fuzz_host(*options, *words);
   });

@@ -199,6 +199,22 @@ step_pull_request() {
   fi
 }
 
+# Two libFuzzer and two AFL++ workers on one folder.
+step_fleet() {
+  local log=$build/fleet.log
+  if ! "$source/twinwalk" fuzz --engine afl --help >"$log" 2>&1; then # builds its target
+    if command -v afl-clang-fast++ >/dev/null; then
+      fail "build of the AFL++ target" "$log"
+    else
+      skip "fleet" "AFL++ is not installed"
+    fi
+  elif "$source/harness/fuzzing/fleet_test.sh" "$build/release/bin/twinwalk" "$build/fleet-test" >"$log" 2>&1; then
+    pass "two libFuzzer and two AFL++ workers take over from each other ($(sed -nE 's/.*fleet: (.*)/\1/p' "$log" | paste -sd';' | sed 's/;/; /g'))"
+  else
+    fail "fleet" "$log"
+  fi
+}
+
 run_tests() {
   all=0
   local only=""
@@ -209,7 +225,7 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all | --coverage]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, threads under TSan, coverage, whole suites"
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, a fleet, threads under TSan, coverage, whole suites"
       echo "in emulated hosts, KVM with one line broken, the pull request's job on changes whose verdict is known)."
       echo "--coverage counts lines alone: of what ten minutes of fuzzing reach, or the inputs in TWINWALK_COVERAGE_CORPUS."
       return 0
@@ -238,6 +254,7 @@ run_tests() {
   if [[ $all == 1 ]]; then
     step_bisect
     step_pull_request
+    step_fleet
     step_long
     step_threads
     step_coverage

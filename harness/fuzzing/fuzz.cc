@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <list>
 #include <optional>
 #include <thread>
@@ -13,11 +12,13 @@
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/config.h"
+#include "harness/fuzzing/fleet.h"
 #include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/programs.h"
 #include "harness/fuzzing/referee.h"
 #include "harness/fuzzing/seeds.h"
 #include "harness/fuzzing/summary.h"
+#include "harness/fuzzing/sync_folder.h"
 #include "harness/fuzzing/triage.h"
 #include "harness/fuzzing/worker.h"
 
@@ -29,14 +30,6 @@ using Clock = std::chrono::steady_clock;
 int fail(const std::string& why) {
   std::fprintf(stderr, "twinwalk fuzz: %s\n", why.c_str());
   return 2;
-}
-
-std::uint64_t count_files(const std::string& folder) {
-  std::uint64_t n = 0;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    n += entry.is_regular_file(error);
-  return n;
 }
 
 class Run {
@@ -71,9 +64,12 @@ class Run {
       return "configuration '" + options_.config + "' is for subject kvm and a host";
     if (options_.unicorn_share > 100) return "--unicorn-share is a percentage, 0 to 100";
     if (options_.seconds < 0) return "--seconds must not be negative";
-    std::string missing = missing_program();
-    if (!missing.empty()) return missing;
-    std::string why = make_output(options_.out, output_);
+    if (!options_.sync.empty() && !options_.corpus.empty())
+      return "--sync and --corpus exclude each other: what a fleet shares is its corpus";
+    if (options_.sync.empty() && !options_.name.empty()) return "--name is for --sync";
+    std::string why = missing_target(programs_, options_.engine);
+    if (why.empty() && !options_.sync.empty()) why = fleet_.join(options_.sync, options_.name);
+    if (why.empty()) why = make_output(options_.out, output_);
     if (!why.empty()) return why;
     corpus_ = options_.corpus.empty() ? output_.corpus() : options_.corpus;
     unsigned seeds = 0;
@@ -84,6 +80,8 @@ class Run {
     } else if (count_files(corpus_) == 0) {
       why = build_seeds("", corpus_, seeds);
     }
+    if (why.empty() && fleet_.joined() && options_.engine == Engine::kLibFuzzer)
+      why = fleet_.exchange(corpus_);
     if (!why.empty()) return why;
     TriagePlan plan;
     plan.output = output_;
@@ -94,21 +92,19 @@ class Run {
     return {};
   }
 
-  std::string missing_program() const {
-    if (options_.engine == Engine::kAfl) {
-      if (programs_.afl_worker.empty() || programs_.afl_mutator.empty()) {
-        return "no AFL++ target here; build it: cmake --preset afl && cmake --build --preset afl";
-      }
-      return {};
-    }
-    if (programs_.worker.empty())
-      return "no fuzz target here; build it: cmake --preset fuzz && cmake --build --preset fuzz";
-    return {};
+  // Where AFL++'s instances are, and the name of one.
+  std::string afl_folder() const {
+    return fleet_.joined() ? fleet_.folder() : output_.root + "/afl";
+  }
+  std::string afl_instance(unsigned n) const {
+    return fleet_.joined() ? fleet_.instance(n) : "w" + std::to_string(n);
   }
 
   std::string start_workers() {
     unsigned jobs =
         options_.jobs ? options_.jobs : std::max(1u, std::thread::hardware_concurrency());
+    const bool has_main =
+        options_.engine == Engine::kAfl && (!fleet_.joined() || fleet_.become_main());
     for (unsigned n = 0; n < jobs; ++n) {
       WorkerPlan plan;
       plan.number = n;
@@ -117,7 +113,9 @@ class Run {
       plan.corpus = corpus_;
       plan.candidates = output_.candidates();
       plan.folder = output_.workers() + "/" + std::to_string(n);
-      plan.afl_output = output_.root + "/afl";
+      plan.afl_output = afl_folder();
+      plan.afl_instance = afl_instance(n);
+      plan.afl_main = has_main && n == 0;
       plan.seed = n + 1;
       if (options_.engine == Engine::kAfl) {
         plan.program = programs_.afl_worker;
@@ -137,6 +135,12 @@ class Run {
     return {};
   }
 
+  // What libFuzzer's workers have found and been given, or AFL++'s first instance.
+  std::string first_corpus() const {
+    return options_.engine == Engine::kAfl ? afl_folder() + "/" + afl_instance(0) + "/queue"
+                                           : corpus_;
+  }
+
   void start_referee() {
     if (options_.unicorn_share == 0) return remark("Unicorn is off (--unicorn-share 0)");
     if (programs_.unicorn.empty())
@@ -144,7 +148,7 @@ class Run {
     RefereePlan plan;
     plan.config = &*config_;
     plan.unicorn = programs_.unicorn;
-    plan.corpus = options_.engine == Engine::kAfl ? output_.root + "/afl/w0/queue" : corpus_;
+    plan.corpus = first_corpus();
     plan.candidates = output_.candidates();
     for (const Worker& w : workers_) plan.worker_stats.push_back(w.plan().folder + "/stats");
     plan.share = options_.unicorn_share / 100.0;
@@ -198,7 +202,15 @@ class Run {
     for (const std::string& path : list_candidates(output_.candidates()))
       triage().add({path, false, {}, {}, {}});
     tend_triage();
+    tell_of_fleet(fleet_.tend(now()));
     return triage().error();
+  }
+
+  // A shared folder that is full or gone for a while is no reason to stop.
+  void tell_of_fleet(const std::string& why) {
+    if (why.empty() || told_of_fleet_) return;
+    told_of_fleet_ = true;
+    remark(why);
   }
 
   void add_crashes(const Worker& w, std::vector<Crash>& crashes) {
@@ -241,7 +253,8 @@ class Run {
     }
     m.mmu_states = static_cast<std::uint64_t>(std::count(seen.begin(), seen.end(), true));
     m.unicorn_checks = referee_.counts().unicorn_checks + triage().unicorn_checks();
-    m.corpus = count_files(corpus_);
+    m.corpus = count_files(first_corpus());
+    if (fleet_.joined()) m.taken = fleet_.origins().all_taken();
     m.divergences = triage().findings().size();
     m.new_divergences = new_findings();
     return m;
@@ -261,6 +274,7 @@ class Run {
     for (Worker& w : workers_) w.ask_to_stop();
     for (Worker& w : workers_) w.stop(3);
     referee_.stop();
+    tell_of_fleet(fleet_.finish());
     const bool hasty = interrupted();
     forget_interrupt();  // a second interrupt ends the triage
     triage().hurry();
@@ -291,7 +305,13 @@ class Run {
     run.findings = triage().findings();
     run.workers = static_cast<unsigned>(workers_.size());
     run.unicorn_version = referee_.counts().version;
+    if (fleet_.joined()) remark("fleet: " + fleet_.name() + " has " + to_text(fleet_.origins()));
     run.remarks = remarks_;
+    if (fleet_.joined()) {
+      run.fleet = FleetRecord{fleet_.name(), fleet_.origins()};
+      run.total.taken = fleet_.origins().all_taken();
+      run.total.corpus = count_files(first_corpus());
+    }
     if (referee_.counts().deaths) {
       run.remarks.push_back("Unicorn's process died " + std::to_string(referee_.counts().deaths) +
                             " times");
@@ -313,6 +333,7 @@ class Run {
   Programs programs_;
   std::optional<Config> config_;
   Output output_;
+  Fleet fleet_;
   std::string corpus_;
   std::list<Worker> workers_;
   std::list<Triage> triage_;  // one, once it is planned
@@ -322,7 +343,7 @@ class Run {
   Moment shown_, total_;
   std::vector<std::string> remarks_;
   std::size_t announced_ = 0;
-  bool told_ = false;
+  bool told_ = false, told_of_fleet_ = false;
 };
 
 }  // namespace

@@ -29,6 +29,8 @@ struct FuzzOptions {
   Engine engine = Engine::kLibFuzzer;
   std::string
       corpus;  // folder, made if it is not there; empty: OUT/corpus from the repository's seeds
+  std::string sync;             // folder that runs share, see fleet.h; empty: this run is alone
+  std::string name;             // of this run among them; empty: the machine's
   unsigned unicorn_share = 20;  // percent of the time that Unicorn may take; 0: no Unicorn at all
   std::string out;              // folder; empty: twinwalk-out/N in the current folder
   ReportWriter write_report;    // none: no pages

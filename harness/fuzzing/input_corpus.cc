@@ -13,6 +13,7 @@
 #include "harness/fuzzing/child.h"
 #include "harness/fuzzing/config.h"
 #include "harness/fuzzing/interrupts.h"
+#include "harness/fuzzing/sync_folder.h"
 #include "harness/fuzzing/worker.h"
 #include "harness/fuzzing/worker_stats.h"
 #include "harness/trace/binary.h"
@@ -24,19 +25,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMaxInput = 1 << 20;
+constexpr std::size_t kMaxFile = 1 << 20;
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
-// DIR/INSTANCE/queue of AFL++; none elsewhere.
+// Of one AFL++ instance, or of those that share a folder; none elsewhere.
 std::vector<fs::path> queues_of(const fs::path& folder) {
   std::vector<fs::path> queues;
   std::error_code error;
   if (fs::is_regular_file(folder / "fuzzer_setup", error)) queues.push_back(folder / "queue");
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (fs::is_regular_file(entry.path() / "fuzzer_setup", error))
-      queues.push_back(entry.path() / "queue");
-  }
+  for (const Instance& instance : instances_in(folder)) queues.emplace_back(instance.queue);
   return queues;
 }
 
@@ -86,7 +84,7 @@ std::string InputCorpus::stage(const std::vector<std::string>& from, std::string
       if (!why.empty()) return why;
       if (interrupted()) return "interrupted";
       std::string text;
-      if (!read_file(path, kMaxInput, text)) return "cannot read " + path;
+      if (!read_file(path, kMaxFile, text)) return "cannot read " + path;
       std::vector<std::uint8_t> bytes(text.begin(), text.end());
       if (path.ends_with(".walk")) {
         const ParseResult read = load_trace(path);
@@ -184,7 +182,7 @@ std::string InputCorpus::stat(const std::string& folder, CorpusStat& out) {
   Trace trace;
   for (const std::string& path : list_inputs(staged)) {
     std::string text;
-    if (!read_file(path, kMaxInput, text)) return "cannot read " + path;
+    if (!read_file(path, kMaxFile, text)) return "cannot read " + path;
     decode({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, trace);
     config->constrain(trace);
     ++out.inputs;

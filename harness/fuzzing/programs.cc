@@ -42,6 +42,15 @@ std::string own_folder() {
   return error ? std::string(".") : self.parent_path().string();
 }
 
+std::string missing_target(const Programs& programs, Engine engine) {
+  if (engine == Engine::kAfl) {
+    if (!programs.afl_worker.empty() && !programs.afl_mutator.empty()) return {};
+    return "no AFL++ target here; build it: cmake --preset afl && cmake --build --preset afl";
+  }
+  if (!programs.worker.empty()) return {};
+  return "no fuzz target here; build it: cmake --preset fuzz && cmake --build --preset fuzz";
+}
+
 Programs find_programs() {
   const fs::path own = own_folder();
   std::vector<fs::path> plain = bins(own, {"release", "fuzz"});

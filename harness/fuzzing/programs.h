@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "harness/fuzzing/fuzz.h"
+
 namespace twinwalk::fuzz {
 
 // Paths; empty where there is none.
@@ -20,6 +22,9 @@ struct Programs {
 // Looks beside this program, then in the builds beside its own (build/PRESET/bin, or
 // $TWINWALK_BUILD_DIR/PRESET/bin).
 Programs find_programs();
+
+// "", or which fuzz target of the engine is missing and how to build it.
+std::string missing_target(const Programs& programs, Engine engine);
 
 // The folder of the program that is running.
 std::string own_folder();

@@ -39,6 +39,12 @@ std::string to_json(const RunRecord& run) {
   j["new_divergences"] = run.total.new_divergences;
   j["seconds"] = run.total.seconds;
   j["engine"] = name_of(run.options.engine);
+  if (run.fleet) {
+    j["fleet"] = {{"name", run.fleet->name},
+                  {"inputs", run.total.corpus},
+                  {"own", run.fleet->origins.own},
+                  {"taken", run.fleet->origins.taken}};
+  }
   return j.dump() + "\n";
 }
 
@@ -46,12 +52,12 @@ std::string progress_line(const Moment& now, const Moment& previous, std::size_t
   const double span = now.seconds - previous.seconds;
   const double per_second = span > 0 ? static_cast<double>(now.execs - previous.execs) / span : 0;
   std::string line = fmt::format(
-      "{:4.0f} s  {} execs  {}/s  {} checks  {} by unicorn  {} edges  {} states  {} corpus  {} "
-      "findings",
+      "{:4.0f} s  {} execs  {}/s  {} checks  {} by unicorn  {} edges  {} states  {} corpus{}  "
+      "{} findings",
       now.seconds, short_number(static_cast<double>(now.execs)), short_number(per_second),
       short_number(static_cast<double>(now.checks)),
       short_number(static_cast<double>(now.unicorn_checks)), now.edges, now.mmu_states, now.corpus,
-      now.divergences);
+      now.taken ? fmt::format(" ({} taken over)", now.taken) : "", now.divergences);
   if (waiting) line += fmt::format(" ({} to triage)", waiting);
   return line;
 }

@@ -4,9 +4,11 @@
 // What a run adds up to, as summary.json and as a line for people.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "harness/fuzzing/corpus_exchange.h"
 #include "harness/fuzzing/fuzz.h"
 #include "harness/fuzzing/output.h"
 #include "harness/fuzzing/triage.h"
@@ -18,8 +20,14 @@ namespace twinwalk::fuzz {
 struct Moment {
   double seconds = 0;
   std::uint64_t execs = 0, ops = 0, checks = 0, unicorn_checks = 0, edges = 0, mmu_states = 0,
-                corpus = 0;
+                corpus = 0, taken = 0;
   std::uint64_t divergences = 0, new_divergences = 0;
+};
+
+// The run's part in a fleet.
+struct FleetRecord {
+  std::string name;
+  Origins origins;
 };
 
 struct RunRecord {
@@ -35,6 +43,7 @@ struct RunRecord {
   unsigned workers = 0;
   std::string unicorn_version;
   std::vector<std::string> remarks;
+  std::optional<FleetRecord> fleet;
 };
 
 std::string name_of(Engine engine);
@@ -42,8 +51,8 @@ std::string name_of(Engine engine);
 // {"execs":..,...}: one object, keys in the order of the result schema.
 std::string to_json(const RunRecord& run);
 
-// "  12 s  1.2M execs  54k/s  ..." in one line of less than 120 columns. `previous` gives the
-// present speed.
+// "  12 s  1.2M execs  54k/s  ..." in one line of less than 120 columns, but for a fleet's.
+// `previous` gives the present speed.
 std::string progress_line(const Moment& now, const Moment& previous, std::size_t waiting);
 
 }  // namespace twinwalk::fuzz

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "harness/fuzzing/atomic_file.h"
+#include "harness/fuzzing/sync_folder.h"
 
 namespace twinwalk::fuzz {
 namespace {
@@ -15,8 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr unsigned kMaxIdleDeaths = 5;
-constexpr const char* kMaxInput = "4096";  // bytes; a trace of 256 operations fits
-constexpr unsigned kHangSeconds = 10;      // for one trace, which takes microseconds
+constexpr unsigned kHangSeconds = 10;  // for one trace, which takes microseconds
 constexpr const char* kSanitizerWords[] = {"ERROR: AddressSanitizer",
                                            "runtime error:", "ERROR: LeakSanitizer",
                                            "ERROR: MemorySanitizer", "WARNING: ThreadSanitizer"};
@@ -31,6 +31,56 @@ std::string line_around(const std::string& text, std::size_t at) {
   return text.substr(
       begin == std::string::npos ? 0 : begin + 1,
       end == std::string::npos ? end : end - (begin == std::string::npos ? 0 : begin + 1));
+}
+
+Command libfuzzer_command(const WorkerPlan& plan, unsigned restarts) {
+  Command c;
+  c.words = {plan.program,
+             plan.corpus,
+             "-reload=1",
+             "-len_control=0",
+             "-entropic=0",  // its book-keeping costs more than it finds here
+             "-max_len=" + std::to_string(kMaxInput),
+             "-timeout=" + std::to_string(kHangSeconds),
+             "-rss_limit_mb=4096",
+             "-detect_leaks=0",
+             "-print_final_stats=0",
+             "-artifact_prefix=" + plan.folder + "/",
+             "-seed=" + std::to_string(plan.seed + 1000 * restarts)};
+  return c;
+}
+
+Command afl_command(const WorkerPlan& plan, unsigned restarts) {
+  Command c;
+  c.words = {"afl-fuzz",
+             "-i",
+             restarts ? "-" : plan.corpus,
+             "-o",
+             plan.afl_output,
+             plan.afl_main ? "-M" : "-S",
+             plan.afl_instance,
+             "-s",
+             std::to_string(plan.seed),
+             "-G",
+             std::to_string(kMaxInput),
+             "-t",
+             "2000",
+             "-m",
+             "none",
+             "--",
+             plan.program};
+  c.environment = {{"AFL_CUSTOM_MUTATOR_LIBRARY", plan.mutator},
+                   {"AFL_CUSTOM_MUTATOR_ONLY", "1"},
+                   {"AFL_DISABLE_TRIM", "1"},
+                   {"AFL_NO_UI", "1"},
+                   {"AFL_NO_AFFINITY", "1"},
+                   {"AFL_SKIP_CPUFREQ", "1"},
+                   {"AFL_TRY_AFFINITY", "1"},
+                   {"AFL_AUTORESUME", "1"},
+                   {"AFL_SYNC_TIME", "1"},  // minutes; the main instance looks twice as often
+                   {"AFL_FAST_CAL", "1"},
+                   {"AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES", "1"}};
+  return c;
 }
 
 }  // namespace
@@ -73,67 +123,19 @@ std::uint64_t edges_in_log(const std::string& log) {
   return at == std::string::npos ? 0 : std::strtoull(log.c_str() + at + 5, nullptr, 10);
 }
 
-Command Worker::libfuzzer_command() const {
-  Command c;
-  c.words = {plan_.program,
-             plan_.corpus,
-             "-reload=1",
-             "-len_control=0",
-             "-entropic=0",  // its book-keeping costs more than it finds here
-             std::string("-max_len=") + kMaxInput,
-             "-timeout=" + std::to_string(kHangSeconds),
-             "-rss_limit_mb=4096",
-             "-detect_leaks=0",
-             "-print_final_stats=0",
-             "-artifact_prefix=" + plan_.folder + "/",
-             "-seed=" + std::to_string(plan_.seed + 1000 * restarts_)};
-  return c;
-}
-
-Command Worker::afl_command() const {
-  Command c;
-  c.words = {"afl-fuzz",
-             "-i",
-             restarts_ ? "-" : plan_.corpus,
-             "-o",
-             plan_.afl_output,
-             plan_.number == 0 ? "-M" : "-S",
-             "w" + std::to_string(plan_.number),
-             "-s",
-             std::to_string(plan_.seed),
-             "-G",
-             kMaxInput,
-             "-t",
-             "2000",
-             "-m",
-             "none",
-             "--",
-             plan_.program};
-  c.environment = {{"AFL_CUSTOM_MUTATOR_LIBRARY", plan_.mutator},
-                   {"AFL_CUSTOM_MUTATOR_ONLY", "1"},
-                   {"AFL_DISABLE_TRIM", "1"},
-                   {"AFL_NO_UI", "1"},
-                   {"AFL_NO_AFFINITY", "1"},
-                   {"AFL_SKIP_CPUFREQ", "1"},
-                   {"AFL_TRY_AFFINITY", "1"},
-                   {"AFL_AUTORESUME", "1"},
-                   {"AFL_FAST_CAL", "1"},
-                   {"AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES", "1"}};
-  return c;
-}
-
-Command Worker::command() const {
-  Command c = plan_.engine == Engine::kAfl ? afl_command() : libfuzzer_command();
-  c.environment.emplace_back("TWINWALK_FUZZ_CONFIG", plan_.config);
-  c.environment.emplace_back("TWINWALK_FUZZ_CANDIDATES", plan_.candidates);
-  c.environment.emplace_back("TWINWALK_FUZZ_STATS", plan_.folder + "/stats");
-  if (plan_.sanitized) {
+Command command_of(const WorkerPlan& plan, unsigned restarts) {
+  Command c =
+      plan.engine == Engine::kAfl ? afl_command(plan, restarts) : libfuzzer_command(plan, restarts);
+  c.environment.emplace_back("TWINWALK_FUZZ_CONFIG", plan.config);
+  c.environment.emplace_back("TWINWALK_FUZZ_CANDIDATES", plan.candidates);
+  c.environment.emplace_back("TWINWALK_FUZZ_STATS", plan.folder + "/stats");
+  if (plan.sanitized) {
     c.environment.emplace_back("ASAN_OPTIONS",
                                "abort_on_error=0:allocator_may_return_null=1:handle_abort=1");
     c.environment.emplace_back("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1");
   }
-  c.log = log();
-  c.append_log = restarts_ > 0;
+  c.log = plan.folder + "/log";
+  c.append_log = restarts > 0;
   return c;
 }
 
@@ -142,7 +144,7 @@ std::string Worker::start(WorkerPlan plan) {
   std::string why = make_folder(plan_.folder);
   if (why.empty()) why = stats_.create(plan_.folder + "/stats");
   if (!why.empty()) return why;
-  if (!child_.start(command())) return "cannot start " + plan_.program;
+  if (!child_.start(command_of(plan_, restarts_))) return "cannot start " + plan_.program;
   return {};
 }
 
@@ -151,7 +153,7 @@ std::uint64_t Worker::edges() {
     edges_ = std::max(edges_, edges_in_log(tail_of(log(), 4096)));
   } else {
     const std::string stats =
-        tail_of(plan_.afl_output + "/w" + std::to_string(plan_.number) + "/fuzzer_stats", 8192);
+        tail_of(plan_.afl_output + "/" + plan_.afl_instance + "/fuzzer_stats", 8192);
     const std::size_t at = stats.find("edges_found");
     const std::size_t colon = at == std::string::npos ? at : stats.find(':', at);
     if (colon != std::string::npos) edges_ = std::strtoull(stats.c_str() + colon + 1, nullptr, 10);
@@ -164,7 +166,7 @@ void Worker::collect(std::vector<Crash>& crashes) {
   const std::string words = tail_of(log(), 64 << 10);
   std::vector<fs::path> folders = {plan_.folder};
   if (plan_.engine == Engine::kAfl) {
-    const fs::path own = fs::path(plan_.afl_output) / ("w" + std::to_string(plan_.number));
+    const fs::path own = fs::path(plan_.afl_output) / plan_.afl_instance;
     folders = {own / "crashes", own / "hangs"};
   }
   for (const fs::path& folder : folders) {
@@ -201,7 +203,7 @@ bool Worker::tend(std::vector<Crash>& crashes) {
     return false;
   }
   ++restarts_;
-  if (child_.start(command())) return true;
+  if (child_.start(command_of(plan_, restarts_))) return true;
   error_ = "cannot start " + plan_.program;
   return false;
 }

@@ -23,9 +23,11 @@ struct WorkerPlan {
   std::string config;
   std::string corpus;  // libFuzzer: shared; AFL++: where it reads seeds
   std::string candidates;
-  std::string folder;      // of its own: log, statistics, crashing inputs
-  std::string afl_output;  // AFL++: shared by its instances
-  double seconds = 0;      // 0: until stopped
+  std::string folder;        // of its own: log, statistics, crashing inputs
+  std::string afl_output;    // AFL++: shared by its instances
+  std::string afl_instance;  // its name there
+  bool afl_main = false;     // one of them is the main one: it reads from all, the others from it
+  double seconds = 0;        // 0: until stopped
   std::uint64_t seed = 1;
 };
 
@@ -42,6 +44,9 @@ DivergenceClass class_of_crash(const std::string& log, const std::string& artifa
 std::string reason_of_crash(const std::string& log);
 // The last "cov: N" of libFuzzer's log, 0 if there is none.
 std::uint64_t edges_in_log(const std::string& log);
+
+// How its process is started, for the first time or again.
+Command command_of(const WorkerPlan& plan, unsigned restarts);
 
 class Worker {
  public:
@@ -62,9 +67,6 @@ class Worker {
   const std::string& error() const { return error_; }
 
  private:
-  Command command() const;
-  Command libfuzzer_command() const;
-  Command afl_command() const;
   void collect(std::vector<Crash>& crashes);
   std::string log() const { return plan_.folder + "/log"; }
 
