@@ -124,9 +124,9 @@ class Platform {
   // frame is the guest's.
   virtual u64 read_guest(Hpa hpa, unsigned size) = 0;
   virtual void write_guest(Hpa hpa, unsigned size, u64 value) = 0;
-  // Compare-and-exchange of 1, 2, 4 or 8 bytes of one page, aligned or not, as one to whoever looks;
-  // true if it held `expected`. Guest entries, and locked instructions that are emulated (SDM 3A
-  // §"Bus Locking").
+  // Compare-and-exchange of 1, 2, 4 or 8 bytes of one page, aligned or not, as one to whoever
+  // looks; true if it held `expected`. Guest entries, and locked instructions that are emulated
+  // (SDM 3A §"Bus Locking").
   virtual bool cmpxchg_guest(Hpa hpa, unsigned size, u64 expected, u64 desired) = 0;
 
   // hva -> frame, faulting it in (KVM: kvm_faultin_pfn). `write`: the caller will write.
