@@ -210,6 +210,7 @@ step_fleet() {
     fi
   elif "$source/harness/fuzzing/fleet_test.sh" "$build/release/bin/twinwalk" "$build/fleet-test" >"$log" 2>&1; then
     pass "two libFuzzer and two AFL++ workers take over from each other ($(sed -nE 's/.*fleet: (.*)/\1/p' "$log" | paste -sd';' | sed 's/;/; /g'))"
+    grep -h '^new: ' "$log"
   else
     fail "fleet" "$log"
   fi

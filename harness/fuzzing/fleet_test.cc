@@ -22,7 +22,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Not;
 using testing::Pair;
 
 const std::string kFoundName(40, 'a');  // as libFuzzer names what it finds
@@ -55,7 +54,8 @@ class FleetTest : public testing::Test {
   }
   std::vector<std::string> texts(const std::string& folder) const {
     std::vector<std::string> out;
-    for (const std::string& name : names(folder)) out.push_back(text(folder + "/" + name));
+    for (const std::string& name : names(folder))
+      out.push_back(text((fs::path(folder) / name).string()));
     std::sort(out.begin(), out.end());
     return out;
   }

@@ -17,7 +17,7 @@ std::string existing(const fs::path& path) {
 
 std::string first(const std::vector<fs::path>& folders, const char* name) {
   for (const fs::path& folder : folders) {
-    const std::string found = existing(folder / name);
+    std::string found = existing(folder / name);
     if (!found.empty()) return found;
   }
   return {};
