@@ -99,12 +99,14 @@ void push_tables(VcpuState& vcpu, const GuestWalk& walk) {
 }
 
 // The store comes first and outside the lock: it may make the host copy the frame, which calls
-// back.
-void write_and_track(VcpuState& vcpu, const Part& part, u64 value) {
+// back. All of it, so that little else comes in between: over two pages it is not one go, as it is
+// not in KVM (emulator_cmpxchg_emulated, "emulating exchange as write").
+void write_and_track(VcpuState& vcpu, const Part* part, unsigned parts, u64 value) {
   VmState& vm = *vcpu.vm;
-  if (!store(space_of(vcpu).memory, part, value))
-    vm.platform.panic("emulated store failed after it was checked");
-  note_stored(vcpu, part);
+  for (unsigned i = 0; i < parts; ++i)
+    if (!store(space_of(vcpu).memory, part[i], value))
+      vm.platform.panic("emulated store failed after it was checked");
+  for (unsigned i = 0; i < parts; ++i) note_stored(vcpu, part[i]);
 }
 
 unsigned split(u64 address, unsigned size, Part (&parts)[2]) {
@@ -182,9 +184,12 @@ EmulateResult linear(VcpuState& vcpu, Gva gva, Access access, unsigned size, u64
       note_stored(vcpu, part[0]);
       return r;
     }
+    // Others may have stored while the flush was under way.
+    u64 now = 0;
+    for (const Part& p : part) static_cast<void>(read(space.memory, p, now));
+    if (now != r.value) return left_undone(EmulateResult::Kind::kRetry, part[0].gpa);
   }
-  if (request.write)
-    for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
+  if (request.write) write_and_track(vcpu, part, parts, value);
   return r;
 }
 
@@ -198,7 +203,7 @@ EmulateResult physical_write(VcpuState& vcpu, Gpa gpa, unsigned size, u64 value)
         why != EmulateResult::Kind::kDone)
       return left_undone(why, part[i].gpa);
   }
-  for (unsigned i = 0; i < parts; ++i) write_and_track(vcpu, part[i], value);
+  write_and_track(vcpu, part, parts, value);
   EmulateResult r;
   r.gpa = part[0].gpa;
   if (parts == 2) r.gpa2 = part[1].gpa;
