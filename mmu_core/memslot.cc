@@ -98,6 +98,9 @@ Status Memslots::validate(const MemslotRequest& request, u8 maxphyaddr) const {
   if (old.used != (request.kind != Kind::kAdd)) return Status::kInvalid;
   if (request.kind == Kind::kDelete || request.kind == Kind::kFlags) return Status::kOk;
 
+  // It stays where it is, wherever the guest's addresses end by now (KVM: __kvm_set_memory_region,
+  // "Nothing to change").
+  if (request.kind == Kind::kMove && request.gfn == old.base) return Status::kOk;
   const u64 pages = request.kind == Kind::kAdd ? request.pages : old.pages;
   if (!fits(request.gfn, pages, maxphyaddr)) return Status::kInvalid;
   if (request.kind == Kind::kAdd) {

@@ -150,7 +150,6 @@ Status Vm::set_memslot(const MemslotRequest& request) {
   const Memslot* old = slots.by_id(request.id);
   const Memslot before = old ? *old : Memslot{};
   if (!tdp::may_be_private(vm, request, before)) return Status::kInvalid;
-  // KVM: __kvm_set_memory_region, "Nothing to change".
   if (request.kind == Kind::kMove && request.gfn == before.base) return Status::kOk;
   const bool removes = request.kind == Kind::kDelete || request.kind == Kind::kMove ||
                        (request.kind == Kind::kFlags && before.read_only != request.read_only);

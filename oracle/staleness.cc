@@ -210,9 +210,14 @@ class Search {
     if (foreign_root_ && !global) return SearchResult::kNone;
     const std::uint64_t bytes = now_->mode->page_bytes(level);
     const Time window = global ? this->global(bytes) : local(bytes);
-    if (prefix.oldest_end <= window) return SearchResult::kNone;
     // What drops a page larger than this one drops the structures that lead there.
     const Time structures = std::max(structures_, local_);
+    // INVLPG under another PCID drops the global translation here as well, but not the structures
+    // of this PCID: by these the leaf may have been found again. SDM 3A §"Operations that
+    // Invalidate TLBs and Paging-Structure Caches".
+    const bool found_again = global && !kvm() && !foreign_root_ && choice.end > window &&
+                             prefix.oldest_upper > structures;
+    if (prefix.oldest_end <= window && !found_again) return SearchResult::kNone;
     if ((!kvm() || prefix.old_pdpte) && !global && prefix.oldest_upper <= structures &&
         prefix.latest_begin >= structures) {
       return SearchResult::kNone;
