@@ -258,7 +258,12 @@ Step CourseWalker::leaf_reached(const Choice& c, unsigned level, std::uint64_t g
   if (prefix_.old_guest) {
     const bool global = pge && (c.value & pte::kG);
     if (prefix_.foreign_root && !global) return Step::kReject;
-    if (prefix_.oldest_end <= (global ? global_ : local_)) return Step::kReject;
+    // By structures of its own PCID a page may be found again that INVLPG has dropped as a global
+    // one under another: SDM 3A §"Operations that Invalidate TLBs and Paging-Structure Caches".
+    const Time window = global ? global_ : local_;
+    const bool found_again = global && !prefix_.foreign_root && s_.profile() != Profile::kKvm &&
+                             c.end > window && prefix_.oldest_upper > structures_;
+    if (prefix_.oldest_end <= window && !found_again) return Step::kReject;
     if (!global && prefix_.oldest_upper <= structures_ && prefix_.latest_begin >= structures_)
       return Step::kReject;
   }
