@@ -116,7 +116,6 @@ void Session::diverged(const CheckResult& result) {
 int Session::run(const std::uint8_t* data, std::size_t size) {
   decode({data, size}, trace_);
   config_.constrain(trace_);
-  for (Op& op : trace_.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace_.machine.vcpus);
   if (trace_.ops.empty()) {
     add(stats_->rejected, 1);
     return -1;

@@ -383,14 +383,14 @@ bool pdpte_trail(const DivergentStep& s) {
 // Path or value differ in bit A of one of the vCPU's PDPTEs, or of one that was when a walk went by
 // it, and in nothing else.
 bool pdpte_accessed(const DivergentStep& s) {
-  const unsigned vcpu = op_of(s, s.index).vcpu;
-  const auto shows = [&](std::uint64_t gpa, std::uint64_t bits) {
-    const kvm::PdpteHistory history = pdptes_at(s);
-    return bits == pte::kA && gpa % 8 == 0 &&
-           (history.is_pdpte(vcpu, gpa) || history.is_walked(gpa));
-  };
   std::uint64_t bits = 0, gpa = 0;
   if (!differing_bits(s, bits) || bits == 0) return false;
+  const unsigned vcpu = op_of(s, s.index).vcpu;
+  const kvm::PdpteHistory history = pdptes_at(s);
+  const auto shows = [&](std::uint64_t at, std::uint64_t differing) {
+    return differing == pte::kA && at % 8 == 0 &&
+           (history.is_pdpte(vcpu, at) || history.is_walked(at));
+  };
   if (s.verdict.field == "path") return differing_word(s, gpa) && shows(gpa, bits);
   // A value byte by byte: it may begin before the PDPTE, in another page as well.
   std::uint64_t second = 0;

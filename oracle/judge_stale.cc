@@ -145,16 +145,17 @@ bool AccessJudge::settle_stale_completion(const StaleMatcher& matcher) {
 
 bool AccessJudge::accept_flagged_pdpte() {
   if (got_.kind != OutcomeKind::kPageFault || context_.root.pdptes != nullptr) return false;
-  // An earlier beginning of the access, by what was cached, may have found the word an entry below.
-  Ways begun(state_, seen_);
-  if (!kvm()) begun.of_earlier_beginnings();
   for (unsigned i = 0; i < fresh_.parts; ++i) {
     const Walk& w = fresh_.part[i].walk;
     if (w.plain == 0 || !seen_.has_path(i)) continue;
-    if (!is_used_with_flags(w.entry_gpa[0]) && !begun.may_set(w.entry_gpa[0], pte::kA)) continue;
     const std::uint32_t code =
         attempt_bits(context_.controls(), query().kind) | pfec::kP | pfec::kRsvd;
     if (!seen_.fault_matches(i, code) || !(got_.path[i].entry[0] & pte::kA)) continue;
+    // An earlier beginning of the access, by what was cached, may have found the word an entry
+    // below.
+    Ways begun(state_, seen_);
+    if (!kvm()) begun.of_earlier_beginnings();
+    if (!is_used_with_flags(w.entry_gpa[0]) && !begun.may_set(w.entry_gpa[0], pte::kA)) continue;
     if (!changes_are_lawful(true, &begun)) return false;
     adopt_path();
     deliver_fault(i);

@@ -10,6 +10,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+template <class T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
 std::string dumped(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -97,10 +102,6 @@ std::string to_json(const FuzzReport& r) {
                  {"remarks", r.remarks}});
 }
 
-namespace {
-Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
-}  // namespace
-
 std::string to_json(const Results& r) {
   Json run = Json::array(), conform = Json::array(), zoo = Json::array(), bench = Json::array();
   for (const ResultLine& l : r.run) run.push_back(Json::parse(twinwalk::to_json(l)));
@@ -136,7 +137,7 @@ std::string to_json(const Results& r) {
                      {"limit", b.limit},
                      {"ratio", b.ratio},
                      {"target", b.target},
-                     {"holds", b.holds ? Json(*b.holds) : Json(nullptr)}});
+                     {"holds", or_null(b.holds)}});
   }
   return dumped({{"run", std::move(run)},
                  {"conform", std::move(conform)},

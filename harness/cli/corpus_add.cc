@@ -50,8 +50,7 @@ std::optional<Said> ask(const Trace& trace) {
   });
   if (!text) {
     const std::string whole = print(trace);
-    return Said{"trap-" + fuzz::hex8(fuzz::hash_bytes({whole.begin(), whole.end()})),
-                "The core does not survive it."};
+    return Said{"trap-" + fuzz::hex8(fuzz::hash_bytes(whole)), "The core does not survive it."};
   }
   if (text->empty()) return std::nullopt;
   const std::size_t end = text->find('\n');

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "harness/cli/output.h"
+#include "harness/testing/scratch_folder.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -21,29 +22,26 @@ constexpr const char* kAgrees =
     "walk 1\nmachine  core=shadow memory=64M vcpus=1\nmap      gva=0x400000 gpa=0x5000\n"
     "access   read gva=0x400000\n";
 
-class CorpusAdd : public testing::Test {
+class CorpusAdd : public ScratchFolder {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "twinwalk-test-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-    options_.folder = folder_.string();
-    options_.finding = (folder_ / "finding").string();
+    ScratchFolder::SetUp();
+    options_.folder = root_.string();
+    options_.finding = at("finding");
     options_.story = "What a test wants of it.";
     // An expectation that is wrong is the one divergence that a sound core shows.
     put(std::string(kAgrees) + "  = ok gpa=0x7000\n");
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   void put(const std::string& text) const { std::ofstream(options_.finding) << text; }
   std::string text_of(const std::string& name) const {
     std::ostringstream out;
-    out << std::ifstream(folder_ / name).rdbuf();
+    out << std::ifstream(root_ / name).rdbuf();
     return out.str();
   }
   // The one trace there.
   std::string added() const {
-    for (const auto& entry : fs::directory_iterator(folder_))
+    for (const auto& entry : fs::directory_iterator(root_))
       if (entry.path().extension() == ".walk") return text_of(entry.path().filename().string());
     return "";
   }
@@ -51,7 +49,6 @@ class CorpusAdd : public testing::Test {
     EXPECT_THAT([this] { add_to_corpus(options_); }, ThrowsMessage<Failure>(HasSubstr(why)));
   }
 
-  fs::path folder_;
   CorpusAddOptions options_;
 };
 

@@ -43,8 +43,7 @@ std::string finding_name(const Checker& checker, const SubjectInfo& subject,
           : "";
   const std::string all =
       fmt::format("{} {} {}", name_of(finding_of(result, result.profile)), result.rule, mode);
-  return fmt::format("{}-{}", name_of(result.divergence),
-                     fuzz::hex8(fuzz::hash_bytes({all.begin(), all.end()})));
+  return fmt::format("{}-{}", name_of(result.divergence), fuzz::hex8(fuzz::hash_bytes(all)));
 }
 
 class HostTarget final : public fuzz::BatchTarget {

@@ -10,6 +10,7 @@
 
 #include "harness/cli/output.h"
 #include "harness/fuzzing/config.h"
+#include "harness/testing/scratch_folder.h"
 #include "harness/trace/print.h"
 
 namespace twinwalk::cli {
@@ -18,46 +19,30 @@ namespace {
 namespace fs = std::filesystem;
 
 // A folder of its own for each test.
-class InputTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "twinwalk-input-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  void put(const std::string& name, const std::string& text) const {
-    fs::create_directories(fs::path(path(name)).parent_path());
-    std::ofstream(path(name)) << text;
-  }
-
-  fs::path folder_;
-};
+using InputTest = ScratchFolder;
 
 TEST_F(InputTest, AFolderIsItsWalksSorted) {
   put("b.walk", "");
   put("sub/a.walk", "");
   put("a.walk", "");
   put("notes.txt", "");
-  const std::vector<std::string> wanted = {path("a.walk"), path("b.walk"), path("sub/a.walk")};
-  EXPECT_EQ(expand_paths({folder_.string()}), wanted);
+  const std::vector<std::string> wanted = {at("a.walk"), at("b.walk"), at("sub/a.walk")};
+  EXPECT_EQ(expand_paths({root_.string()}), wanted);
 }
 
 TEST_F(InputTest, AFileIsItselfWhateverItsName) {
   put("notes.txt", "");
-  EXPECT_EQ(expand_paths({path("notes.txt")}), std::vector<std::string>{path("notes.txt")});
+  EXPECT_EQ(expand_paths({at("notes.txt")}), std::vector<std::string>{at("notes.txt")});
 }
 
 TEST_F(InputTest, AFolderWithoutWalksIsRefused) {
-  EXPECT_THROW(expand_paths({folder_.string()}), Failure);
+  EXPECT_THROW(expand_paths({root_.string()}), Failure);
 }
 
 TEST_F(InputTest, WhatIsTooLargeIsRefusedUnread) {
   put("huge.walk", "");
-  fs::resize_file(path("huge.walk"), std::uintmax_t{1} << 40);
-  EXPECT_THROW(read_file(path("huge.walk")), Failure);
+  fs::resize_file(at("huge.walk"), std::uintmax_t{1} << 40);
+  EXPECT_THROW(read_file(at("huge.walk")), Failure);
 }
 
 TEST_F(InputTest, ReadsAnEndlessDeviceNoFurtherThanTheLimit) {
@@ -66,41 +51,41 @@ TEST_F(InputTest, ReadsAnEndlessDeviceNoFurtherThanTheLimit) {
 
 TEST_F(InputTest, WritingReplacesTheWholeFile) {
   put("out.walk", "something that is longer than what comes");
-  write_file(path("out.walk"), "short\n");
-  EXPECT_EQ(read_file(path("out.walk")), "short\n");
+  write_file(at("out.walk"), "short\n");
+  EXPECT_EQ(read_file(at("out.walk")), "short\n");
 }
 
 TEST_F(InputTest, WritingKeepsPermissions) {
   put("out.walk", "");
-  ASSERT_EQ(::chmod(path("out.walk").c_str(), 0640), 0);
-  write_file(path("out.walk"), "x");
+  ASSERT_EQ(::chmod(at("out.walk").c_str(), 0640), 0);
+  write_file(at("out.walk"), "x");
   struct stat status {};
-  ASSERT_EQ(::stat(path("out.walk").c_str(), &status), 0);
+  ASSERT_EQ(::stat(at("out.walk").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0640u);
 }
 
 TEST_F(InputTest, WritingThroughALinkKeepsTheLink) {
   put("real.walk", "old");
-  fs::create_symlink(path("real.walk"), path("link.walk"));
-  write_file(path("link.walk"), "new");
-  EXPECT_TRUE(fs::is_symlink(path("link.walk")));
-  EXPECT_EQ(read_file(path("real.walk")), "new");
+  fs::create_symlink(at("real.walk"), at("link.walk"));
+  write_file(at("link.walk"), "new");
+  EXPECT_TRUE(fs::is_symlink(at("link.walk")));
+  EXPECT_EQ(read_file(at("real.walk")), "new");
 }
 
 TEST_F(InputTest, AFailedWriteLeavesNothingBehind) {
-  EXPECT_THROW(write_file(path("none/out.walk"), "x"), Failure);
+  EXPECT_THROW(write_file(at("none/out.walk"), "x"), Failure);
   EXPECT_THROW(write_file("/dev/full", "x"), Failure);
-  EXPECT_TRUE(fs::is_empty(folder_));
+  EXPECT_TRUE(fs::is_empty(root_));
   EXPECT_TRUE(fs::is_character_file("/dev/full"));
 }
 
 TEST_F(InputTest, ATraceThatDoesNotParseNamesItsPlace) {
   put("bad.walk", "walk 1\nmachine core=shadow memory=64M vcpus=1\nfrobnicate\n");
   try {
-    load_trace(path("bad.walk"), Input::kAny);
+    load_trace(at("bad.walk"), Input::kAny);
     FAIL() << "it was accepted";
   } catch (const Failure& failure) {
-    EXPECT_EQ(std::string(failure.what()).rfind(path("bad.walk") + ":3:1: ", 0), 0u)
+    EXPECT_EQ(std::string(failure.what()).rfind(at("bad.walk") + ":3:1: ", 0), 0u)
         << failure.what();
   }
 }
@@ -111,16 +96,16 @@ TEST_F(InputTest, RawBytesAreReadAsTheTargetOfAConfigurationReadsThem) {
   for (const char* config : {"ept", "npt", "shadow-32", "tdp-smp"}) {
     Reading reading(Input::kRaw);
     reading.config = config;
-    const Trace trace = load_trace(path("testcase"), reading).trace;
+    const Trace trace = load_trace(at("testcase"), reading).trace;
     Trace again = trace;
     fuzz::find_config(config)->constrain(again);
     EXPECT_EQ(print(again), print(trace)) << config;
   }
   Reading reading(Input::kRaw);
   reading.config = "ept";
-  EXPECT_EQ(load_trace(path("testcase"), reading).trace.machine.core, Dimension::kEpt);
+  EXPECT_EQ(load_trace(at("testcase"), reading).trace.machine.core, Dimension::kEpt);
   reading.config = "no-such";
-  EXPECT_THROW(load_trace(path("testcase"), reading), Failure);
+  EXPECT_THROW(load_trace(at("testcase"), reading), Failure);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 
 namespace twinwalk::fuzz {
 
-std::uint64_t hash_bytes(const std::vector<std::uint8_t>& bytes) {
+std::uint64_t hash_bytes(std::span<const std::uint8_t> bytes) {
   std::uint64_t h = 0xcbf2'9ce4'8422'2325u;
   for (std::uint8_t b : bytes) h = (h ^ b) * 0x100'0000'01b3u;
   h ^= h >> 32;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,7 +47,10 @@ class CandidateStore {
 std::vector<std::string> list_candidates(const std::string& folder);
 
 // A hash of bytes that is the same everywhere (FNV-1a, finished).
-std::uint64_t hash_bytes(const std::vector<std::uint8_t>& bytes);
+std::uint64_t hash_bytes(std::span<const std::uint8_t> bytes);
+inline std::uint64_t hash_bytes(std::string_view text) {
+  return hash_bytes({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+}
 std::string hex8(std::uint64_t hash);  // its upper 32 bits, 8 digits
 
 }  // namespace twinwalk::fuzz

@@ -34,10 +34,6 @@ std::vector<std::string> names_in(const std::string& folder) {
   return out;
 }
 
-std::uint64_t hash_of_input(const std::string& bytes) {
-  return hash_bytes(std::vector<std::uint8_t>(bytes.begin(), bytes.end()));
-}
-
 // Whole or not there. It need not outlast a power loss: nothing is synced, since there are many.
 std::string put(const std::string& bytes, const std::string& temporary, const std::string& path) {
   std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
@@ -78,9 +74,13 @@ std::string CorpusExchange::start(std::string corpus, std::string folder, std::s
   return why;
 }
 
-void CorpusExchange::list() {
+void CorpusExchange::list_found() {
   for (std::string& name : found_.look(corpus_, is_found))
     to_give_.push_back({corpus_ + "/" + name, name, own_});
+}
+
+void CorpusExchange::list() {
+  list_found();
   for (const Instance& instance : instances_in(folder_)) {
     if (instance.name == own_) continue;
     for (std::string& name : queues_[instance.name].look(instance.queue, is_queued))
@@ -105,10 +105,7 @@ std::string CorpusExchange::look() {
 std::string CorpusExchange::give_rest() {
   to_take_.clear();
   // Nobody writes any more: the second look is at once.
-  for (unsigned n = 0; n < 2; ++n) {
-    for (std::string& name : found_.look(corpus_, is_found))
-      to_give_.push_back({corpus_ + "/" + name, name, own_});
-  }
+  for (unsigned n = 0; n < 2; ++n) list_found();
   std::string why;
   for (; why.empty() && !to_give_.empty(); to_give_.pop_front()) why = give(to_give_.front());
   return why;
@@ -139,7 +136,7 @@ std::string CorpusExchange::take(const Input& input) {
 bool CorpusExchange::read_new(const std::string& path, std::string& bytes, std::uint64_t& hash) {
   // One that is gone was replaced by a smaller one.
   if (!read_file(path, kMaxInput, bytes) || bytes.empty()) return false;
-  hash = hash_of_input(bytes);
+  hash = hash_bytes(bytes);
   return known_.insert(hash).second;
 }
 

@@ -43,6 +43,7 @@ class CorpusExchange {
   struct Input {
     std::string path, name, from;
   };
+  void list_found();
   void list();
   std::string give(const Input& input);
   std::string take(const Input& input);

@@ -23,6 +23,7 @@
 #include "harness/fuzzing/summary.h"
 #include "harness/fuzzing/worker.h"
 #include "harness/fuzzing/worker_stats.h"
+#include "harness/testing/scratch_folder.h"
 #include "harness/trace/binary.h"
 #include "harness/trace/schema.h"
 
@@ -32,15 +33,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // A folder of its own for each test, gone afterwards.
-class Folder : public testing::Test {
+class Folder : public ScratchFolder {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "twinwalk-test-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    root_ = name;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-  std::string at(const std::string& name) const { return root_ + "/" + name; }
   std::string text(const std::string& path) const {
     std::string out;
     EXPECT_TRUE(read_file(path, 1 << 20, out)) << path;
@@ -50,7 +44,6 @@ class Folder : public testing::Test {
     return static_cast<std::size_t>(
         std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
   }
-  std::string root_;
 };
 
 Trace trace_of(unsigned number) {
@@ -66,7 +59,7 @@ TEST_F(AtomicFile, WritesAndReplacesWithoutLeavingPartsBehind) {
   EXPECT_EQ(write_atomically(at("f"), std::string_view("one")), "");
   EXPECT_EQ(write_atomically(at("f"), std::string_view("two")), "");
   EXPECT_EQ(text(at("f")), "two");
-  EXPECT_EQ(files(root_), 1u);
+  EXPECT_EQ(files(root_.string()), 1u);
 }
 
 TEST_F(AtomicFile, SaysWhyItCannotWrite) {
@@ -88,7 +81,7 @@ TEST_F(AtomicFile, AFullDiskLeavesTheOldFileWhole) {
   ASSERT_TRUE(child.wait(20));
   EXPECT_EQ(child.exit_code(), 0);
   EXPECT_EQ(text(at("f")), "old");
-  EXPECT_EQ(files(root_), 1u);
+  EXPECT_EQ(files(root_.string()), 1u);
 }
 
 // Killed at any moment, a writer leaves whole files only.
@@ -113,10 +106,10 @@ TEST_F(AtomicFile, AKilledWriterLeavesWholeFiles) {
 using Candidates = Folder;
 
 TEST_F(Candidates, OneFileATraceThatReadsBack) {
-  CandidateStore store(root_);
+  CandidateStore store(root_.string());
   EXPECT_EQ(store.keep(trace_of(1), DivergenceClass::kMissedFault, 7),
             CandidateStore::Kept::kWritten);
-  const auto paths = list_candidates(root_);
+  const auto paths = list_candidates(root_.string());
   ASSERT_EQ(paths.size(), 1u);
   EXPECT_NE(paths[0].find("missed-fault-"), std::string::npos);
   const std::string bytes = text(paths[0]);
@@ -127,9 +120,9 @@ TEST_F(Candidates, OneFileATraceThatReadsBack) {
 }
 
 TEST_F(Candidates, AFloodOfOneFindingIsThinnedAndHidesNoOther) {
-  CandidateStore store(root_);
+  CandidateStore store(root_.string());
   for (unsigned i = 0; i < 1000; ++i) store.keep(trace_of(i), DivergenceClass::kWrongFrame, 1);
-  const std::size_t flood = list_candidates(root_).size();
+  const std::size_t flood = list_candidates(root_.string()).size();
   EXPECT_EQ(flood, 10u);  // 1, 2, 4, ... 512
   EXPECT_EQ(store.keep(trace_of(5000), DivergenceClass::kWrongFrame, 2),
             CandidateStore::Kept::kWritten);
@@ -138,9 +131,9 @@ TEST_F(Candidates, AFloodOfOneFindingIsThinnedAndHidesNoOther) {
 }
 
 TEST_F(Candidates, AClassFillsItsShareAndNoMore) {
-  CandidateStore store(root_);
+  CandidateStore store(root_.string());
   for (unsigned i = 0; i < 500; ++i) store.keep(trace_of(i), DivergenceClass::kTrap, i);
-  EXPECT_EQ(list_candidates(root_).size(), CandidateStore::kPerClass);
+  EXPECT_EQ(list_candidates(root_.string()).size(), CandidateStore::kPerClass);
 }
 
 TEST_F(Candidates, AFailureIsSaid) {

@@ -76,7 +76,7 @@ Examined examine_crash(const TriagePlan& plan, const Candidate& candidate, const
   for (char c : line.got) {
     if (c < '0' || c > '9') said += c;
   }
-  out.first_name = line.cls + '-' + hex8(hash_bytes({said.begin(), said.end()}));
+  out.first_name = line.cls + '-' + hex8(hash_bytes(said));
   out.name = out.first_name;
   if (found.count(out.name)) {
     out.kind = Examined::Kind::kDuplicate;
@@ -207,7 +207,6 @@ Examined examine(const TriagePlan& plan, const Candidate& candidate,
   if (!read_file(candidate.path, kMaxCandidate, bytes)) return {};
   decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, trace);
   plan.config->constrain(trace);
-  for (Op& op : trace.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace.machine.vcpus);
   return candidate.crash ? examine_crash(plan, candidate, trace, found)
                          : Examiner(plan, candidate).run(trace, found);
 }

@@ -13,6 +13,7 @@
 #include "harness/fuzzing/fuzz.h"
 #include "harness/fuzzing/input_corpus.h"
 #include "harness/fuzzing/worker.h"
+#include "harness/testing/scratch_folder.h"
 
 namespace twinwalk::fuzz {
 namespace {
@@ -26,20 +27,8 @@ using testing::Pair;
 
 const std::string kFoundName(40, 'a');  // as libFuzzer names what it finds
 
-class FleetTest : public testing::Test {
+class FleetTest : public ScratchFolder {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "twinwalk-test-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    root_ = name;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  std::string at(const std::string& name) const { return (root_ / name).string(); }
-  void put(const std::string& name, const std::string& text) const {
-    fs::create_directories((root_ / name).parent_path());
-    std::ofstream(root_ / name, std::ios::binary) << text;
-  }
   std::string text(const std::string& name) const {
     std::ostringstream out;
     out << std::ifstream(root_ / name, std::ios::binary).rdbuf();
@@ -64,8 +53,6 @@ class FleetTest : public testing::Test {
     EXPECT_EQ(exchange.look(), "");
     EXPECT_EQ(exchange.look(), "");
   }
-
-  fs::path root_;
 };
 
 TEST(SyncFolder, AnEntrysNameSaysWhereItIsFrom) {

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "harness/fuzzing/programs.h"
+#include "harness/testing/scratch_folder.h"
 
 namespace twinwalk::fuzz {
 namespace {
@@ -16,20 +17,8 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-class InputCorpusTest : public testing::Test {
+class InputCorpusTest : public ScratchFolder {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "twinwalk-test-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  std::string at(const std::string& name) const { return (folder_ / name).string(); }
-  void put(const std::string& name, const std::string& text) const {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << text;
-  }
   // Two traces that reach different parts of the core, and the second once more.
   void put_traces() const {
     const std::string load =
@@ -41,8 +30,6 @@ class InputCorpusTest : public testing::Test {
     put("in/store.walk", store);
     put("in/below/again.walk", store);
   }
-
-  fs::path folder_;
 };
 
 TEST_F(InputCorpusTest, ListsAFileAndAFolder) {

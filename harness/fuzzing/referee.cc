@@ -74,7 +74,6 @@ class Loop {
     const auto from = Clock::now();
     decode(bytes, trace_);
     plan_.config->constrain(trace_);
-    for (Op& op : trace_.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % trace_.machine.vcpus);
     const CheckResult r = checker_.check(trace_);
     counts_.traces += 1;
     counts_.unicorn_checks += r.unicorn_checks;

@@ -46,8 +46,7 @@ class Zoo {
         folder_(options.zoo.empty() ? TWINWALK_SOURCE_DIR "/corpus/zoo" : options.zoo),
         jobs_(options.jobs ? options.jobs : std::max(1u, std::thread::hardware_concurrency())),
         programs_(options.build.empty() ? work_folder("zoo")
-                                        : fs::absolute(options.build).string()),
-        logs_(options.build.empty() ? work_folder("zoo") : fs::absolute(options.build).string()) {}
+                                        : fs::absolute(options.build).string()) {}
 
   int run() {
     std::vector<Exhibit> exhibits = list_exhibits(folder_);
@@ -59,7 +58,7 @@ class Zoo {
         options_.only.empty())
       return fail("no patches in " + folder_);
     std::string why = make_output(options_.out, output_);
-    if (why.empty()) why = make_folder(logs_);
+    if (why.empty()) why = make_folder(programs_.work());
     if (!why.empty()) return fail(why);
     for (const Exhibit& e : exhibits) {
       if (interrupted()) break;
@@ -105,7 +104,7 @@ class Zoo {
       config = config_for(seed.trace);
     }
     if (!options_.json) std::fprintf(stderr, "%s: building\n", e.id.c_str());
-    return programs_.make(e.patch, logs_ + "/" + e.id + ".log", programs);
+    return programs_.make(e.patch, programs_.work() + "/" + e.id + ".log", programs);
   }
 
   void hold(const Exhibit& e, const std::string& programs, const std::string& config,
@@ -159,7 +158,6 @@ class Zoo {
   std::string folder_;
   unsigned jobs_;
   ZooPrograms programs_;
-  std::string logs_;
   Output output_;
   std::string lines_;   // of results
   double slowest_ = 0;  // detection of a bug, in seconds

@@ -37,7 +37,6 @@ ZooFinding look_into(const std::string& program, const Config& config, const std
   }
   decode({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, found);
   config.constrain(found);
-  for (Op& op : found.ops) op.vcpu = static_cast<std::uint8_t>(op.vcpu % found.machine.vcpus);
   const std::string smallest = stem + ".walk";
   out.error = write_atomically(smallest, print(found));
   if (!out.error.empty()) return out;

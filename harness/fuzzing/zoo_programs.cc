@@ -16,8 +16,9 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMaxSums = 16 << 20;
 constexpr double kPatchSeconds = 60, kSumSeconds = 60;
 constexpr const char* kNames[] = {"shadow_fuzzer", "twinwalk"};
-// Beside the core, what the programs are made of.
-constexpr const char* kRest[] = {"oracle", "harness", "fuzzers", "kvm_runner", "reports"};
+// What the programs are made of.
+constexpr const char* kFolders[] = {"mmu_core", "oracle",     "harness",
+                                    "fuzzers",  "kvm_runner", "reports"};
 
 bool is_source(const fs::path& path) {
   static constexpr const char* kEndings[] = {".cc", ".h", ".S", ".txt", ".cmake"};
@@ -57,26 +58,27 @@ std::string sums_of(const std::string& root, const std::vector<std::string>& fil
 
 ZooPrograms::ZooPrograms(std::string work) : build_(std::move(work)) {}
 
-std::string ZooPrograms::list_sums(const std::string& root, const std::string& log,
-                                   std::string& sums) const {
-  return sums_of(root, sources_in(root), log, sums);
-}
-
-std::string ZooPrograms::key_of(const std::string& core, const std::string& log, std::string& key) {
+std::string ZooPrograms::key_of(const std::string& patch, const std::string& log,
+                                std::string& key) {
   std::string why;
-  if (rest_.empty()) {
-    for (const char* folder : kRest) {
-      why = list_sums(std::string(TWINWALK_SOURCE_DIR) + "/" + folder, log, rest_);
-      if (!why.empty()) return why;
+  if (sums_.empty()) {
+    std::vector<std::string> files = {TWINWALK_SOURCE_DIR "/CMakeLists.txt"};
+    for (const char* folder : kFolders) {
+      const std::vector<std::string> more = sources_in(fs::path(TWINWALK_SOURCE_DIR) / folder);
+      files.insert(files.end(), more.begin(), more.end());
     }
-    why = sums_of(TWINWALK_SOURCE_DIR, {TWINWALK_SOURCE_DIR "/CMakeLists.txt"}, log, rest_);
-    if (!why.empty()) return why;
     std::error_code error;
     const fs::path compiler = fs::canonical(TWINWALK_CXX_COMPILER, error);
-    rest_ += compiler.string() + ' ' + std::to_string(fs::file_size(compiler, error)) + '\n';
+    std::string sums =
+        compiler.string() + ' ' + std::to_string(fs::file_size(compiler, error)) + '\n';
+    why = sums_of(TWINWALK_SOURCE_DIR, files, log, sums);
+    if (why.empty()) sums_ = sums;
   }
-  std::string all = rest_, sum;
-  why = list_sums(core + "/mmu_core", log, all);
+  std::string all = sums_, sum;
+  if (why.empty() && !patch.empty()) {
+    const fs::path path = fs::absolute(patch);
+    why = sums_of(path.parent_path().string(), {path.string()}, log, all);
+  }
   const std::string list = build_.work() + "/sources";
   if (why.empty()) why = write_atomically(list, std::string_view(all));
   if (why.empty()) why = sums_of(build_.work(), {list}, log, sum);
@@ -86,7 +88,18 @@ std::string ZooPrograms::key_of(const std::string& core, const std::string& log,
 
 std::string ZooPrograms::make(const std::string& patch, const std::string& log,
                               std::string& folder) {
-  std::string core, key;
+  std::string key;
+  std::string why = key_of(patch, log, key);
+  if (!why.empty()) return why;
+  folder = build_.work() + "/programs/" + key;
+  used_.insert(key);
+  std::error_code error;
+  return fs::exists(folder, error) ? "" : build(patch, log, folder);
+}
+
+std::string ZooPrograms::build(const std::string& patch, const std::string& log,
+                               const std::string& folder) {
+  std::string core;
   std::string why = build_.copy_own_core(core);
   if (!why.empty()) return why;
   if (!patch.empty()) {
@@ -96,15 +109,10 @@ std::string ZooPrograms::make(const std::string& patch, const std::string& log,
     command.log = log;
     if (!run_command(command, kPatchSeconds)) return "the patch does not apply; see " + log;
   }
-  why = key_of(core, log, key);
-  if (!why.empty()) return why;
-  folder = build_.work() + "/programs/" + key;
-  used_.insert(key);
-  std::error_code error;
-  if (fs::exists(folder, error)) return {};
   why = build_.build(core, {std::begin(kNames), std::end(kNames)}, log);
   if (!why.empty()) return why;
   const std::string begun = build_.work() + "/programs/.begun";
+  std::error_code error;
   fs::remove_all(begun, error);
   why = make_folder(begun);
   if (!why.empty()) return why;

@@ -14,7 +14,7 @@ namespace twinwalk::fuzz {
 class ZooPrograms {
  public:
   // `work`: a folder of its own. Programs lie in `work`/programs/KEY, where KEY is a hash of every
-  // source and of the compiler.
+  // source, the patch and the compiler.
   explicit ZooPrograms(std::string work);
 
   // `folder` then has `shadow_fuzzer` and `twinwalk`. `patch`: its path; empty: the core as it is.
@@ -22,13 +22,14 @@ class ZooPrograms {
   std::string make(const std::string& patch, const std::string& log, std::string& folder);
   // Removes what none of the calls of make() gave.
   void forget_others() const;
+  const std::string& work() const { return build_.work(); }
 
  private:
-  std::string key_of(const std::string& core, const std::string& log, std::string& key);
-  std::string list_sums(const std::string& root, const std::string& log, std::string& sums) const;
+  std::string key_of(const std::string& patch, const std::string& log, std::string& key);
+  std::string build(const std::string& patch, const std::string& log, const std::string& folder);
 
   CoreBuild build_;
-  std::string rest_;  // sums of all that is not the core
+  std::string sums_;  // of all sources of this tree
   std::set<std::string> used_;
 };
 
