@@ -65,7 +65,11 @@ refuses "second of two" "$twinwalk" fmt "$work/good.walk" "$work/cut.walk"
 # Words that are not there, numbers that are none.
 refuses "no such verb" "$twinwalk" frobnicate
 refuses "no verb" "$twinwalk"
-refuses "not built" "$twinwalk" mutate core
+refuses "nothing to mutate" "$twinwalk" mutate
+refuses "no such side" "$twinwalk" mutate both
+refuses "no such mutant" "$twinwalk" mutate core --only no-such
+refuses "a bound out of reach" "$twinwalk" mutate core --bound 101
+refuses "mutants in no place" "$twinwalk" mutate core --sample 1 --out "$work/good.walk"
 refuses "no such subject" "$twinwalk" run --subject nobody "$work/good.walk"
 refuses "no such reference" "$twinwalk" run --reference spec,nobody "$work/good.walk"
 refuses "no such host" "$twinwalk" conform --host moon

@@ -89,7 +89,7 @@ install_packages() {
 
 install_missing() {
   local rows=("${needs[@]}") row missing=()
-  [[ $1 == asan ]] && rows+=("${needs_of_tests[@]}")
+  [[ $1 == asan || $1 == mutate ]] && rows+=("${needs_of_tests[@]}")
   [[ $1 == afl ]] && rows+=("${needs_of_afl[@]}")
   pick_compiler
   if [[ -z $clang ]] && command -v apt-get >/dev/null && { [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null; }; then
@@ -158,7 +158,7 @@ build_kind() {
     install_missing "$1"
     fetch_unicorn
     case $1 in
-      release) build_preset release twinwalk_program ;;
+      release | mutate) build_preset release twinwalk_program ;;
       fuzz | afl)
         build_preset release twinwalk_program twinwalk_fuzz_targets
         build_preset asan twinwalk_fuzz_targets
@@ -168,6 +168,7 @@ build_kind() {
     esac
     mv "$build/.building-$1" "$build/.built-$1"
     [[ $1 == afl ]] && touch -r "$build/.built-afl" "$build/.built-fuzz"
+    [[ $1 == mutate ]] && touch -r "$build/.built-mutate" "$build/.built-release"
     [[ $1 == fuzz || $1 == afl ]] && touch -r "$build/.built-$1" "$build/.built-release"
   fi
   exec 9>&-

@@ -28,6 +28,7 @@
 #include "harness/fuzzing/fleet.h"
 #include "harness/fuzzing/fuzz.h"
 #include "harness/fuzzing/zoo.h"
+#include "harness/mutation/mutate.h"
 
 namespace twinwalk::cli {
 namespace {
@@ -322,11 +323,29 @@ void add_bisect(CLI::App& app, int& code) {
   verb->callback([options, &code] { code = fuzz::run_bisect(*options); });
 }
 
-// Words of the contract that this version does not have: refused in one line, and not listed.
-void add_not_built(CLI::App& app, const std::string& name) {
-  CLI::App* verb = app.add_subcommand(name, "")->group("");
-  verb->allow_extras();
-  verb->callback([name] { throw Failure(name + ": not available in this version"); });
+void add_mutate(CLI::App& app, int& code) {
+  CLI::App* verb = app.add_subcommand(
+      "mutate", "How many small mistakes in the core or the reference the suite would notice");
+  auto options = std::make_shared<mutation::MutateOptions>();
+  auto side = std::make_shared<std::string>();
+  verb->add_option("SIDE", *side, "core or oracle")
+      ->required()
+      ->check(CLI::IsMember({"core", "oracle"}));
+  verb->add_option("--sample", options->sample, "mutants; 0: all of them");
+  verb->add_option("--seed", options->seed, "of the choice, and of fuzzing");
+  verb->add_option("--only", options->only, "those whose id (FILE:LINE:COLUMN:CHANGE) begins so");
+  verb->add_option("--seconds", options->seconds, "of fuzzing a mutant that the corpus lets pass")
+      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--jobs", options->jobs, "processes; one a core if not given");
+  verb->add_option("--bound", options->bound, "percent that must be killed for exit code 0")
+      ->check(CLI::Range(0.0, 100.0));
+  verb->add_flag("--list", options->list, "print the ids of the sample and try nothing");
+  verb->add_flag("--json", options->json, "one JSON object a mutant, the summary last");
+  verb->add_option("--out", options->out, "folder of mutants.jsonl");
+  verb->callback([options, side, &code] {
+    options->side = *side == "core" ? mutation::Side::kCore : mutation::Side::kOracle;
+    code = mutation::run_mutate(*options);
+  });
 }
 
 // Adds every verb; the one that is called leaves its exit code in `code`.
@@ -342,13 +361,13 @@ void add_verbs(CLI::App& app, int& code) {
   add_corpus(app, code);
   add_bisect(app, code);
   add_zoo(app, code);
+  add_mutate(app, code);
   add_conform(app, code);
   add_image(app, code);
   add_bench(app, code);
   add_report(app, code);
   app.add_subcommand("doctor", "What this machine can run, and what to do about the rest")
       ->callback([&code] { code = doctor(); });
-  add_not_built(app, "mutate");
 }
 
 // One line, whatever the library's message looks like.

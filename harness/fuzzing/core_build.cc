@@ -2,10 +2,10 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <set>
 
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/child.h"
+#include "harness/fuzzing/mirror.h"
 #include "harness/fuzzing/programs.h"
 
 namespace twinwalk::fuzz {
@@ -14,33 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kBuildSeconds = 1800;
-constexpr std::size_t kMaxSource = 16 << 20;
-
-// Makes `to` a copy of `from`, writing only files that differ, so that what is not touched is not
-// built again.
-std::string mirror(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  std::set<fs::path> wanted;
-  for (const auto& entry : fs::recursive_directory_iterator(from, error)) {
-    const fs::path relative = fs::relative(entry.path(), from, error);
-    if (entry.is_directory(error)) continue;
-    wanted.insert(relative);
-    std::string was, is;
-    if (!read_file(entry.path().string(), kMaxSource, is))
-      return "cannot read " + entry.path().string();
-    if (read_file((to / relative).string(), kMaxSource, was) && was == is) continue;
-    std::string why = make_folder((to / relative).parent_path().string());
-    if (why.empty()) why = write_atomically((to / relative).string(), is);
-    if (!why.empty()) return why;
-  }
-  std::vector<fs::path> gone;
-  for (const auto& entry : fs::recursive_directory_iterator(to, error)) {
-    if (!entry.is_directory(error) && !wanted.count(fs::relative(entry.path(), to, error)))
-      gone.push_back(entry.path());
-  }
-  for (const fs::path& path : gone) fs::remove(path, error);
-  return {};
-}
 
 }  // namespace
 

@@ -13,6 +13,7 @@
 #include "harness/fuzzing/candidate_store.h"
 #include "harness/fuzzing/child.h"
 #include "harness/fuzzing/interrupts.h"
+#include "harness/fuzzing/seeds.h"
 #include "harness/fuzzing/worker.h"
 #include "harness/own_subject.h"
 #include "harness/trace/binary.h"
@@ -76,6 +77,11 @@ class Hunt {
     fs::remove_all(plan_.folder, error);
     for (const std::string& folder : {plan_.folder + "/corpus", candidates()}) {
       std::string why = make_folder(folder);
+      if (!why.empty()) return why;
+    }
+    if (!plan_.seeds.empty()) {
+      unsigned made = 0;
+      std::string why = build_seeds(plan_.seeds, plan_.folder + "/corpus", made);
       if (!why.empty()) return why;
     }
     for (unsigned n = 0; n < plan_.jobs; ++n) {

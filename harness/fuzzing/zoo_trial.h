@@ -1,8 +1,8 @@
 #ifndef TWINWALK_HARNESS_FUZZING_ZOO_TRIAL_H_
 #define TWINWALK_HARNESS_FUZZING_ZOO_TRIAL_H_
 
-// One hunt: workers with a seeded core fuzz from an empty corpus until something is detected that
-// the core without the seed does not show, or the time is over.
+// One hunt: workers with a seeded core fuzz until something is detected that the core without the
+// seed does not show, or the time is over.
 
 #include <cstdint>
 #include <optional>
@@ -16,6 +16,7 @@ struct TrialPlan {
   std::string worker;  // program
   std::string config;
   std::string folder;  // of this trial alone; what is in it goes
+  std::string seeds;   // folder of *.walk to begin with; empty: an empty corpus
   unsigned jobs = 1;
   std::uint64_t seed = 1;  // of the first worker; the others follow
   double seconds = 60;

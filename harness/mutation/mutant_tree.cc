@@ -1,0 +1,94 @@
+#include "harness/mutation/mutant_tree.h"
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include "harness/fuzzing/atomic_file.h"
+#include "harness/fuzzing/child.h"
+#include "harness/fuzzing/interrupts.h"
+#include "harness/fuzzing/mirror.h"
+
+namespace twinwalk::mutation {
+namespace {
+
+constexpr std::size_t kMaxSource = 16 << 20;
+constexpr double kBuildSeconds = 1800;
+// What a build reads. `corpus` as well: it has tests of its own.
+constexpr const char* kFolders[] = {"mmu_core", "oracle",     "harness", "fuzzers",
+                                    "corpus",   "kvm_runner", "reports"};
+
+std::string copy_file(const std::string& from, const std::string& to) {
+  std::string is, was;
+  if (!fuzz::read_file(from, kMaxSource, is)) return "cannot read " + from;
+  if (fuzz::read_file(to, kMaxSource, was) && was == is) return {};
+  return fuzz::write_atomically(to, std::string_view(is));
+}
+
+}  // namespace
+
+std::string MutantTree::prepare() {
+  const std::string from = TWINWALK_SOURCE_DIR;
+  std::string why = fuzz::make_folder(root());
+  for (const char* folder : kFolders) {
+    if (why.empty()) why = fuzz::mirror(from + '/' + folder, root() + '/' + folder);
+  }
+  if (why.empty()) why = copy_file(from + "/CMakeLists.txt", root() + "/CMakeLists.txt");
+  if (!why.empty()) return why;
+  fuzz::Command configure;
+  configure.words = {"cmake",
+                     "-S",
+                     root(),
+                     "-B",
+                     build_folder(),
+                     "-G",
+                     "Ninja",
+                     "-DCMAKE_BUILD_TYPE=Release",
+                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2",
+                     "-DTWINWALK_FUZZ=ON",
+                     "-DTWINWALK_TESTS=ON",
+                     "-DTWINWALK_TEST_FLAGS=-O0",
+                     "-DTWINWALK_WERROR=OFF",
+                     std::string("-DTWINWALK_UNICORN_ROOT=") + TWINWALK_UNICORN_ROOT,
+                     std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
+                     std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
+                     std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
+  configure.log = log();
+  return fuzz::run_command(configure, kBuildSeconds) ? "" : "cannot be configured; see " + log();
+}
+
+std::string MutantTree::put(const Mutant& mutant) {
+  std::string why = put_nothing(), source;
+  if (!why.empty()) return why;
+  const std::string path = TWINWALK_SOURCE_DIR + ('/' + mutant.file);
+  if (!fuzz::read_file(path, kMaxSource, source)) return "cannot read " + path;
+  if (source.substr(mutant.begin, mutant.end - mutant.begin) != mutant.was)
+    return path + " has changed since the mutants were listed";
+  changed_ = mutant.file;
+  return fuzz::write_atomically(root() + '/' + mutant.file, with_mutant(source, mutant));
+}
+
+std::string MutantTree::put_nothing() {
+  if (changed_.empty()) return {};
+  const std::string file = std::exchange(changed_, {});
+  return copy_file(TWINWALK_SOURCE_DIR + ('/' + file), root() + '/' + file);
+}
+
+MutantTree::Built MutantTree::build(const std::vector<std::string>& targets) const {
+  fuzz::Command make;
+  make.words = {"cmake", "--build", build_folder(), "--target"};
+  make.words.insert(make.words.end(), targets.begin(), targets.end());
+  make.log = log();
+  fuzz::Child child;
+  const bool started = child.start(make);
+  for (double waited = 0; started && waited < kBuildSeconds; waited += 1) {
+    if (child.wait(1)) return child.exit_code() == 0 ? Built::kYes : Built::kNo;
+    if (fuzz::interrupted()) {
+      child.stop(2);
+      return Built::kInterrupted;
+    }
+  }
+  return Built::kNo;
+}
+
+}  // namespace twinwalk::mutation
