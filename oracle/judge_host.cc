@@ -67,14 +67,30 @@ void judge_dirty_get(MachineState& state, const JudgeInput& in, Verdict& out) {
     diverge(out, DivergenceClass::kLostDirtyLog, rules::kVirtual28, "dirty-log", "unsorted gfns",
             "sorted gfns");
   }
-  for (const std::uint64_t gfn : state.dirty_owed(op.space, op.slot)) {
-    if (std::binary_search(begin, end, gfn)) continue;
+  if (const auto gfn = state.missing_from_log(op.space, op.slot, {begin, end})) {
     diverge(out, DivergenceClass::kLostDirtyLog, rules::kVirtual28, "dirty-log",
-            fmt::format("{} gfns without {:#x}", got.extra_count, gfn),
-            fmt::format("gfn {:#x} among them", gfn));
-    break;
+            fmt::format("{} gfns without {:#x}", got.extra_count, *gfn),
+            fmt::format("gfn {:#x} among them", *gfn));
   }
-  state.dirty_collected(op.space, op.slot);
+  if (!state.log_stays()) state.dirty_collected(op.space, op.slot);
+}
+
+// Pages of a slot that logs, where the log is cleared by hand (KVM: kvm_clear_dirty_log_protect).
+bool may_clear(const MachineState& state, const Op& op) {
+  if ((state.machine().options & option::kManualClear) == 0 || op.slot >= kMaxSlots) return false;
+  const Memslot& slot = state.slot(op.space, op.slot);
+  const std::uint64_t at = op.gpa - slot.gpa;
+  return slot.live && slot.log_dirty && at % kPageBytes == 0 && at < slot.bytes && op.pages != 0 &&
+         op.pages <= (slot.bytes - at) / kPageBytes;
+}
+
+void judge_dirty_clear(MachineState& state, const JudgeInput& in, Verdict& out) {
+  const Op& op = in.step->what;
+  const bool accepted = may_clear(state, op);
+  ended_as(in, accepted ? OutcomeKind::kDone : OutcomeKind::kRefused, rules::kHostRequest, out);
+  // What the host clears before it has collected it is gone: its own doing.
+  if (in.got->kind == OutcomeKind::kDone && op.slot < kMaxSlots)
+    state.dirty_cleared(op.space, op.slot, op.gpa / kPageBytes, op.pages);
 }
 
 bool change_slot(MachineState& state, const Op& op) {
@@ -132,6 +148,8 @@ void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
       return judge_track(state, in, out);
     case Verb::kDirtyGet:
       return judge_dirty_get(state, in, out);
+    case Verb::kDirtyClear:
+      return judge_dirty_clear(state, in, out);
     case Verb::kFailAlloc:
       state.allocation_fails = true;
       break;
@@ -145,9 +163,6 @@ void judge_host(MachineState& state, const JudgeInput& in, Verdict& out) {
     diverge(out, DivergenceClass::kWrongException, rules::kHostRequest, "outcome", to_text(*in.got),
             "done");
   }
-  // What the host clears before it has collected it is gone: its own doing.
-  if (op.verb == Verb::kDirtyClear && in.got->kind == OutcomeKind::kDone)
-    state.dirty_cleared(op.space, op.slot, op.gpa / kPageBytes, op.pages);
   if (op.verb == Verb::kInvalidate) state.frames_dropped(op.hva, op.pages);
   if (op.verb == Verb::kRemap) state.frames_moved(op.hva, op.pages);
 }

@@ -180,22 +180,31 @@ bool MachineState::range_meets(std::uint64_t gpa, std::uint64_t gpa2, unsigned s
   return meets(gpa, here) || (here < size && meets(gpa2, size - here));
 }
 
-void MachineState::slots_changed(const Op& op) {
-  dirty_.clear(DirtyLog::number(op.space, op.slot));
+void MachineState::slots_changed() {
   views_changed_ = true;
   announced_.clear();
 }
 
 bool MachineState::slot_add(const Op& op) {
   if (!slots_[op.space].add(op.slot, op.gpa, op.pages, op.hva, op.flags, now_)) return false;
-  slots_changed(op);
+  dirty_.clear(DirtyLog::number(op.space, op.slot));
+  log_begins(op);
+  slots_changed();
   return true;
+}
+
+// KVM: kvm_prepare_memory_region, where a new bitmap is set as a whole.
+void MachineState::log_begins(const Op& op) {
+  const Memslot& slot = slots_[op.space].slot(op.slot);
+  if (slot.log_dirty && log_stays() && (machine_.options & option::kInitiallySet) != 0)
+    dirty_.set_all(DirtyLog::number(op.space, op.slot), slot);
 }
 
 bool MachineState::slot_delete(const Op& op) {
   if (!slots_[op.space].remove(op.slot)) return false;
   for (Memslots& slots : slots_) slots.note_everything_zapped(now_);
-  slots_changed(op);
+  dirty_.clear(DirtyLog::number(op.space, op.slot));
+  slots_changed();
   return true;
 }
 
@@ -208,7 +217,9 @@ bool MachineState::slot_move(const Op& op) {
   }
   if (!slots_[op.space].move(op.slot, op.gpa, now_)) return false;
   for (Memslots& slots : slots_) slots.note_everything_zapped(now_);
-  slots_changed(op);
+  // KVM: kvm_prepare_memory_region, which hands the bitmap on.
+  dirty_.moved(DirtyLog::number(op.space, op.slot), op.gpa / kPageBytes);
+  slots_changed();
   return true;
 }
 
@@ -218,6 +229,7 @@ bool MachineState::slot_flags(const Op& op) {
   const bool logged = slots.slot(op.slot).log_dirty;
   if (!slots.set_flags(op.slot, op.flags)) return false;
   if (!logged || !slots.slot(op.slot).log_dirty) dirty_collected(op.space, op.slot);
+  if (!logged) log_begins(op);
   return true;
 }
 

@@ -167,13 +167,19 @@ class MachineState {
   const Memslot& slot(std::uint64_t space, std::uint64_t id) const {
     return slots_[space].slot(id);
   }
-  const std::vector<std::uint64_t>& dirty_owed(std::uint64_t space, std::uint64_t slot) const {
-    return dirty_.owed(DirtyLog::number(space, slot));
+  std::optional<std::uint64_t> missing_from_log(std::uint64_t space, std::uint64_t slot,
+                                                std::span<const std::uint64_t> given) const {
+    return dirty_.missing(DirtyLog::number(space, slot), given);
   }
   void dirty_collected(std::uint64_t space, std::uint64_t slot) {
     dirty_.clear(DirtyLog::number(space, slot));
   }
 
+  // What was collected stays in the log until it is cleared (KVM API, capability
+  // KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2). A ring gives each page once.
+  bool log_stays() const {
+    return (machine_.options & (option::kManualClear | option::kDirtyRing)) == option::kManualClear;
+  }
   void dirty_cleared(std::uint64_t space, std::uint64_t slot, std::uint64_t first,
                      std::uint64_t pages) {
     dirty_.clear_range(DirtyLog::number(space, slot), first, pages);
@@ -235,7 +241,8 @@ class MachineState {
   PdpteRegisters pdptes_at_start(std::uint64_t cr3) const;
   static Root root_of(const VcpuState& v);
   const Memslots& slots() const { return slots_[space_]; }
-  void slots_changed(const Op& op);
+  void slots_changed();
+  void log_begins(const Op& op);
   static std::uint64_t word_of(std::uint64_t gpa) { return gpa & ~std::uint64_t{7}; }
   // An entry's bits where its word has them.
   static std::uint64_t in_word(std::uint64_t gpa, std::uint64_t bits) {

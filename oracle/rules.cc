@@ -300,8 +300,9 @@ const Rule kVirtual27{"virtual-27", "An aligned 8-byte entry is never seen torn.
                       "SDM 3A §\"Guaranteed Atomic Operations\""};
 const Rule kVirtual28{
     "virtual-28",
-    "The dirty log holds at least every page that the guest wrote since the last collection.",
-    "KVM API §\"KVM_GET_DIRTY_LOG\""};
+    "The dirty log holds at least every page that the guest wrote since the last collection, or, "
+    "with manual-clear, since it was last cleared.",
+    "KVM API §\"KVM_GET_DIRTY_LOG\", §\"KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2\""};
 const Rule kVirtual29{"virtual-29",
                       "An access is MMIO exactly where the current memslots have no memory (or no "
                       "writable memory) for it.",

@@ -130,6 +130,24 @@ std::string to_json(const Results& r) {
                    {"class", z.cls},
                    {"rule", z.rule}});
   }
+  Json mutants = Json::array(), scores = Json::array();
+  for (const MutantLine& m : r.mutants) {
+    mutants.push_back({{"mutant", m.mutant},
+                       {"was", m.was},
+                       {"now", m.now},
+                       {"fate", m.fate},
+                       {"by", m.by},
+                       {"how", m.how}});
+  }
+  for (const MutationScore& s : r.scores) {
+    scores.push_back({{"side", s.side},
+                      {"killed", s.killed},
+                      {"survived", s.survived},
+                      {"equivalent", s.equivalent},
+                      {"invalid", s.invalid},
+                      {"score", s.score},
+                      {"bound", s.bound}});
+  }
   for (const BenchLine& b : r.bench) {
     bench.push_back({{"row", b.row},
                      {"value", b.value},
@@ -142,6 +160,8 @@ std::string to_json(const Results& r) {
   return dumped({{"run", std::move(run)},
                  {"conform", std::move(conform)},
                  {"zoo", std::move(zoo)},
+                 {"mutants", std::move(mutants)},
+                 {"mutation_scores", std::move(scores)},
                  {"bench", std::move(bench)}});
 }
 

@@ -106,6 +106,18 @@ std::string zoo_suite(const Results& r) {
   return suite.empty() ? "" : suite.finish();
 }
 
+std::string mutation_suite(const Results& r) {
+  Suite suite("mutate");
+  for (const MutationScore& s : r.scores) {
+    const std::string says = fmt::format("{:.1f} % killed, bound {:g} %", s.score, s.bound);
+    if (s.score >= s.bound)
+      suite.pass("mutate", s.side);
+    else
+      suite.fail("mutate", s.side, says, fmt::format("{} survived", s.survived));
+  }
+  return suite.empty() ? "" : suite.finish();
+}
+
 std::string bench_suite(const Results& r) {
   Suite suite("bench");
   for (const BenchLine& b : r.bench) {
@@ -149,7 +161,8 @@ std::string to_junit(const FuzzReport& r) {
 }
 
 std::string to_junit(const Results& r) {
-  return document(run_suite(r) + conform_suite(r) + zoo_suite(r) + bench_suite(r) + fuzz_suite(r));
+  return document(run_suite(r) + conform_suite(r) + zoo_suite(r) + mutation_suite(r) +
+                  bench_suite(r) + fuzz_suite(r));
 }
 
 }  // namespace twinwalk::reports

@@ -129,6 +129,27 @@ void zoo_part(std::string& out, const Results& r) {
   }
 }
 
+void mutation_part(std::string& out, const Results& r) {
+  auto to = std::back_inserter(out);
+  for (const MutationScore& s : r.scores) {
+    fmt::format_to(to,
+                   "\nMutants of {}: {} killed, {} survived, **{:.1f} %** (bound: {:g} %); {} the "
+                   "same program, {} none.\n",
+                   e(s.side), grouped(s.killed), grouped(s.survived), s.score, s.bound,
+                   grouped(s.equivalent), grouped(s.invalid));
+  }
+  std::vector<const MutantLine*> survivors;
+  for (const MutantLine& m : r.mutants)
+    if (m.fate == "survived") survivors.push_back(&m);
+  if (survivors.empty()) return;
+  out += "\n| survived | was | now |\n|---|---|---|\n";
+  for (std::size_t i = 0; i < survivors.size() && i < kMostRows; ++i) {
+    const MutantLine& m = *survivors[i];
+    fmt::format_to(to, "| {} | {} | {} |\n", e(m.mutant), e(m.was), e(m.now));
+  }
+  out += rest(survivors.size());
+}
+
 void bench_part(std::string& out, const Results& r) {
   if (r.bench.empty()) return;
   out += "\n| row | value | unit | ratio | target | holds |\n|---|---:|---|---:|---|---|\n";
@@ -184,6 +205,7 @@ std::string to_markdown(const Results& r) {
   run_part(out, r);
   conform_part(out, r);
   zoo_part(out, r);
+  mutation_part(out, r);
   bench_part(out, r);
   fuzz_part(out, r);
   return out;

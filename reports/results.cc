@@ -68,6 +68,22 @@ ZooLine zoo_line(const Json& j) {
           text_or_empty(j, "rule")};
 }
 
+MutantLine mutant_line(const Json& j) {
+  const auto t = [&](const char* key) { return text_or_empty(j, key); };
+  return {t("mutant"), t("was"), t("now"), t("fate"), t("by"), t("how")};
+}
+
+MutationScore mutation_score(const Json& j) {
+  const auto n = [&](const char* key) { return number_or_zero<std::uint64_t>(j, key); };
+  return {text_or_empty(j, "side"),
+          n("killed"),
+          n("survived"),
+          n("equivalent"),
+          n("invalid"),
+          number_or_zero<double>(j, "score"),
+          number_or_zero<double>(j, "bound")};
+}
+
 BenchLine bench_line(const Json& j) {
   BenchLine b{text_or_empty(j, "row"),
               text_or_empty(j, "unit"),
@@ -114,7 +130,11 @@ FindingLine finding_line(const Json& j) {
 // Each kind of line is known by keys that only it has.
 bool add_line(const Json& j, Results& out) {
   const auto has = [&](const char* key) { return j.contains(key); };
-  if (has("summary") && j["summary"].is_object())
+  if (has("summary") && j["summary"].is_object() && j["summary"].contains("score"))
+    out.scores.push_back(mutation_score(j["summary"]));
+  else if (has("mutant") && has("fate"))
+    out.mutants.push_back(mutant_line(j));
+  else if (has("summary") && j["summary"].is_object())
     out.summaries.push_back(summary(j["summary"]));
   else if (has("trace") && has("verdict"))
     out.run.push_back(run_line(j));
@@ -137,7 +157,7 @@ bool add_line(const Json& j, Results& out) {
 }
 
 constexpr std::string_view kKinds =
-    "a result line of run, conform, zoo, bench, or a summary of fuzz";
+    "a result line of run, conform, zoo, mutate, bench, or a summary of fuzz";
 
 std::optional<std::string> read_one(std::string_view text, std::string_view where, Results& out) {
   const Json json = Json::parse(text, nullptr, false);

@@ -1,7 +1,7 @@
 #ifndef TWINWALK_REPORTS_RESULTS_H_
 #define TWINWALK_REPORTS_RESULTS_H_
 
-// Result lines (JSON Lines) as `run`, `conform`, `zoo`, `bench` and `fuzz` print them.
+// Result lines (JSON Lines) as `run`, `conform`, `zoo`, `mutate`, `bench` and `fuzz` print them.
 
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +36,17 @@ struct ZooLine {
   std::uint64_t repeat = 0, operations = 0;
   std::string cls = {}, rule = {};
 };
+// One small mistake, and who noticed it.
+struct MutantLine {
+  std::string mutant, was, now;  // FILE:LINE:COLUMN:CHANGE; the text that gave way, and to what
+  std::string fate;              // killed, survived, equivalent, invalid
+  std::string by, how;           // if killed
+};
+struct MutationScore {
+  std::string side;  // core, oracle
+  std::uint64_t killed = 0, survived = 0, equivalent = 0, invalid = 0;
+  double score = 0, bound = 0;  // percent
+};
 struct BenchLine {
   std::string row, unit, target;
   double value = 0, limit = 0, ratio = 0;
@@ -55,11 +66,14 @@ struct Results {
   std::vector<StampLine> stamps;
   std::vector<FindingLine> findings;
   std::vector<ZooLine> zoo;
+  std::vector<MutantLine> mutants;
+  std::vector<MutationScore> scores;
   std::vector<BenchLine> bench;
   std::vector<FuzzLine> fuzz;
   bool empty() const {
     return run.empty() && summaries.empty() && conform.empty() && stamps.empty() &&
-           findings.empty() && zoo.empty() && bench.empty() && fuzz.empty();
+           findings.empty() && zoo.empty() && mutants.empty() && scores.empty() && bench.empty() &&
+           fuzz.empty();
   }
 };
 

@@ -169,6 +169,28 @@ std::string zoo_section(const Results& r) {
   return bugs_of(rows) + controls_of(rows);
 }
 
+std::string mutation_section(const Results& r) {
+  if (r.mutants.empty() && r.scores.empty()) return "";
+  std::string out = "<h2>Mutants</h2>\n";
+  for (const MutationScore& s : r.scores) {
+    out += fmt::format(
+        "<p>Of {}: {} killed, {} survived, <b>{:.1f} %</b> (bound: {:g} %). {} were the same "
+        "program, {} none.</p>\n",
+        e(s.side), grouped(s.killed), grouped(s.survived), s.score, s.bound, grouped(s.equivalent),
+        grouped(s.invalid));
+  }
+  // What survived comes first: somebody has to look at it.
+  Table table("mutants", {"Mutant", "Fate", "By", "How", "Was", "Now"}, "000000");
+  for (const bool survived : {true, false}) {
+    for (const MutantLine& m : r.mutants) {
+      if ((m.fate == "survived") != survived) continue;
+      table.row({e(m.mutant), badge(m.fate), e(m.by), e(m.how), "<code>" + e(m.was) + "</code>",
+                 "<code>" + e(m.now) + "</code>"});
+    }
+  }
+  return out + table.finish(true);
+}
+
 std::string bench_section(const Results& r) {
   if (r.bench.empty()) return "";
   Table table("rows", {"Row", "Value", "Unit", "Limit in the same run", "Ratio", "Target", "Holds"},
@@ -209,14 +231,15 @@ std::string to_html(const Results& r) {
   part(r.run.size(), "operation", "operations");
   part(r.conform.size(), "conformance result", "conformance results");
   part(r.zoo.size(), "trial of the zoo", "trials of the zoo");
+  part(r.mutants.size(), "mutant", "mutants");
   part(r.bench.size(), "benchmark row", "benchmark rows");
   part(r.fuzz.size(), "fuzz run", "fuzz runs");
   std::string subtitle;
   for (const std::string& p : parts) subtitle += (subtitle.empty() ? "" : ", ") + p;
-  return page(
-      "Twinwalk results", subtitle,
-      run_section(r) + conform_section(r) + zoo_section(r) + bench_section(r) + fuzz_section(r),
-      to_json(r));
+  return page("Twinwalk results", subtitle,
+              run_section(r) + conform_section(r) + zoo_section(r) + mutation_section(r) +
+                  bench_section(r) + fuzz_section(r),
+              to_json(r));
 }
 
 }  // namespace twinwalk::reports

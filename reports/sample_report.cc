@@ -171,6 +171,10 @@ Results sample_results() {
             6, "stale-after-flush", "stale-6"},
            {"rmap-skip", "", true, false, false, 60, 5'800'000, 2.5, {}, false, 0, 0, "", ""},
            {"neutral-extra-zap", "", true, true, false, 10, 900'000, {}, {}, true, 0, 0, "", ""}};
+  r.mutants = {{"mmu_core/sync.cc:41:7:drop", "entries::drop(vm, ref)", "", "killed", "corpus",
+                "stale-after-flush"},
+               {"mmu_core/prefetch.cc:9:8:boundary", "<", "<=", "survived", "", ""}};
+  r.scores = {{"core", 1, 1, 0, 2, 50, 80}};
   r.bench = {{"spec walk", "ns", "<= 1.5", 24.3, 18.1, 1.34, true},
              {"shadow fault", "ns", "<= 300", 412, 300, 1.37, false},
              {"resident", "MiB", "", 31, 0, 0, {}}};

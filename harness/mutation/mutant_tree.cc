@@ -58,20 +58,21 @@ std::string MutantTree::prepare() {
 }
 
 std::string MutantTree::put(const Mutant& mutant) {
-  std::string why = put_nothing(), source;
+  std::string why = put_nothing();
   if (!why.empty()) return why;
-  const std::string path = TWINWALK_SOURCE_DIR + ('/' + mutant.file);
-  if (!fuzz::read_file(path, kMaxSource, source)) return "cannot read " + path;
-  if (source.substr(mutant.begin, mutant.end - mutant.begin) != mutant.was)
-    return path + " has changed since the mutants were listed";
+  // Of the copy: whoever works on the tree meanwhile changes nothing here.
+  const std::string path = root() + '/' + mutant.file;
+  if (!fuzz::read_file(path, kMaxSource, original_)) return "cannot read " + path;
+  if (original_.substr(mutant.begin, mutant.end - mutant.begin) != mutant.was)
+    return mutant.file + " has changed since the mutants were listed";
   changed_ = mutant.file;
-  return fuzz::write_atomically(root() + '/' + mutant.file, with_mutant(source, mutant));
+  return fuzz::write_atomically(path, with_mutant(original_, mutant));
 }
 
 std::string MutantTree::put_nothing() {
   if (changed_.empty()) return {};
   const std::string file = std::exchange(changed_, {});
-  return copy_file(TWINWALK_SOURCE_DIR + ('/' + file), root() + '/' + file);
+  return fuzz::write_atomically(root() + '/' + file, std::string_view(original_));
 }
 
 MutantTree::Built MutantTree::build(const std::vector<std::string>& targets) const {

@@ -33,7 +33,8 @@ class MutantTree {
 
  private:
   std::string work_;
-  std::string changed_;  // file with a mutant in it, from the root
+  std::string changed_;   // file with a mutant in it, from the root
+  std::string original_;  // what it was
 };
 
 }  // namespace twinwalk::mutation

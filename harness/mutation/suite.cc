@@ -166,7 +166,7 @@ std::string Suite::run_unit_tests(double seconds) const {
                "--test-dir",
                tree_.build_folder(),
                "-R",
-               plan_.side == Side::kCore ? "^mmu_core_" : "^oracle_",
+               plan_.side == Side::kCore ? "^mmu_core_.*_test$" : "^oracle_.*_test$",
                "-j",
                std::to_string(plan_.jobs),
                "--stop-on-failure",
