@@ -12,6 +12,7 @@
 #include "mmu_core/tdp/attributes.h"
 #include "mmu_core/tdp/dirty_ring.h"
 #include "mmu_core/tdp/hardware.h"
+#include "mmu_core/tdp/pml.h"
 #include "mmu_core/tdp/roots.h"
 #include "mmu_core/tdp/split.h"
 #include "mmu_core/vcpu_setup.h"
@@ -76,6 +77,10 @@ Status retire(VmState& vm, Memslots& slots, u32 id) {
   vm.platform.wait_for_users_of_slots();
   if (vm.tdp.on) {
     tdp::zap_slot(vm, *slots.by_id(id));
+    // Nobody writes there any more. What the hardware has noted names gfns that are about to mean
+    // nothing, or another slot.
+    Locked lock(vm, LockId::kMmu);
+    pml::flush_all(vm);
     return Status::kOk;
   }
   Locked lock(vm, LockId::kMmu);
