@@ -1,5 +1,7 @@
 #include "kvm_runner/hosts/qemu_svm.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -102,6 +104,24 @@ class QemuMachine final : public LiveHost {
   bool boots_ = true;
 };
 
+// Held by one at a time, whether threads or processes. Where a folder cannot be locked everyone
+// holds it.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder)
+      : fd_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ >= 0) flock(fd_, LOCK_EX);
+  }
+  ~FolderLock() {
+    if (fd_ >= 0) close(fd_);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_;
+};
+
 // FNV-1a.
 std::string hash_of(const std::string& text) {
   std::uint64_t hash = 0xcbf2'9ce4'8422'2325;
@@ -135,14 +155,26 @@ class QemuSvm {
   const std::string& version() const { return version_; }
 
   std::unique_ptr<LiveHost> start(std::string& why) const {
-    if (!is_saved() && !save(why)) return nullptr;
+    if (!save_once(why)) return nullptr;
     auto machine = std::make_unique<QemuMachine>();
     // Where no state can be kept every start is a boot.
-    if (!machine->start(files_, is_saved() ? state_ : "", why)) return nullptr;
-    return machine;
+    if (machine->start(files_, is_saved() ? state_ : "", why)) return machine;
+    std::error_code error;
+    if (!fs::remove(state_, error)) return nullptr;
+    // It may have been the state: one that was cut short, or of another QEMU under the same name.
+    machine = std::make_unique<QemuMachine>();
+    if (machine->start(files_, "", why)) return machine;
+    return nullptr;
   }
 
  private:
+  // Whoever comes first boots and saves; the others wait, and begin from that state.
+  bool save_once(std::string& why) const {
+    if (is_saved()) return true;
+    const FolderLock lock(host_folder());
+    return is_saved() || save(why);
+  }
+
   // Boots until the agent answers, and keeps that state. True also if it cannot be kept.
   bool save(std::string& why) const {
     QemuMachine machine;

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
+#include <ctime>
 
 namespace twinwalk::remote {
 namespace {
@@ -13,6 +15,22 @@ namespace {
 void make_non_blocking(int fd) {
   const int flags = fcntl(fd, F_GETFL);
   if (flags >= 0) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+// write(), without the signal if nobody reads any more. A descriptor may be a pipe or a device:
+// send() and its flag are for sockets.
+ssize_t write_quietly(int fd, const char* bytes, std::size_t count) {
+  sigset_t pipe, before;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe, &before);
+  const ssize_t n = write(fd, bytes, count);
+  const int error = errno;
+  constexpr timespec kNow = {0, 0};
+  if (n < 0 && error == EPIPE) sigtimedwait(&pipe, nullptr, &kNow);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return n;
 }
 
 bool later(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
@@ -55,7 +73,7 @@ bool LineChannel::wait(bool want_input, Clock::time_point until) {
 }
 
 bool LineChannel::write_some() {
-  const ssize_t n = write(out_, pending_.data() + sent_, unsent());
+  const ssize_t n = write_quietly(out_, pending_.data() + sent_, unsent());
   if (n < 0) return later(errno);
   sent_ += static_cast<std::size_t>(n);
   if (sent_ == pending_.size()) {
