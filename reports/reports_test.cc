@@ -126,6 +126,8 @@ TEST(WellFormed, WhateverTheTextIs) {
     for (ConformLine& c : q.conform)
       c.feature = c.subject = c.host = c.mode = c.result = c.why = evil;
     for (ZooLine& z : q.zoo) z.bug = z.by = evil;
+    for (MutantLine& m : q.mutants) m.mutant = m.was = m.now = m.fate = m.by = m.how = evil;
+    for (MutationScore& s : q.scores) s.side = evil;
     for (BenchLine& b : q.bench) b.row = b.unit = b.target = evil;
     for (FuzzLine& f : q.fuzz) f.engine = evil;
     EXPECT_EQ(markup_error(to_html(q)), "") << evil;

@@ -55,6 +55,10 @@ TEST(Results, EveryKindIsKnownByItsKeys) {
       "\n\n"
       R"({"bug":"b","reached":true,"triggered":true,"detected":false,"by":null,"seconds":1.5,"execs":9})"
       "\r\n"
+      R"({"mutant":"a.cc:1:2:drop","was":"x","now":"","fate":"survived","by":"","how":""})"
+      "\n"
+      R"({"summary":{"side":"core","mutants":4,"killed":3,"survived":1,"score":75.0,"bound":80}})"
+      "\n"
       R"({"row":"walk","value":20.5,"unit":"ns","limit":18,"ratio":1.1,"target":"<= 1.5","holds":true})"
       "\n"
       R"({"row":"rss","value":31,"unit":"MiB","limit":null,"ratio":null,"target":null,"holds":null})");
@@ -64,6 +68,11 @@ TEST(Results, EveryKindIsKnownByItsKeys) {
   EXPECT_TRUE(r.zoo[0].reached);
   EXPECT_FALSE(r.zoo[0].detected);
   EXPECT_EQ(r.zoo[0].by, "");
+  ASSERT_EQ(r.mutants.size(), 1u);
+  EXPECT_EQ(r.mutants[0].fate, "survived");
+  ASSERT_EQ(r.scores.size(), 1u);
+  EXPECT_EQ(r.scores[0].score, 75);
+  EXPECT_TRUE(r.summaries.empty()) << "that of run is another";
   ASSERT_EQ(r.bench.size(), 2u);
   EXPECT_TRUE(*r.bench[0].holds);
   EXPECT_FALSE(r.bench[1].holds.has_value());

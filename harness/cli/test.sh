@@ -179,6 +179,19 @@ step_long() {
   done
 }
 
+# Small mistakes in the core and in the reference: how many of them the suite notices.
+step_mutation() {
+  local side log
+  for side in core oracle; do
+    log=$build/mutate-$side.log
+    if "$source/twinwalk" mutate "$side" --sample 20 --seconds 10 --out "$build/mutate-$side" >"$log" 2>&1; then
+      pass "mutants of the $side: $(grep 'killed, ' "$log")"
+    else
+      fail "mutants of the $side" "$log"
+    fi
+  done
+}
+
 # `bisect` over a repository made for it.
 step_bisect() {
   local log=$build/bisect.log
@@ -226,7 +239,7 @@ run_tests() {
     --help | -h)
       echo "usage: twinwalk test [--all | --coverage]"
       echo "Builds and runs the tests under ASan and UBSan, a fuzz smoke, the freestanding build, clang-tidy on changed"
-      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, the benchmark, a fleet, threads under TSan, coverage, whole suites"
+      echo "files and the format check; --all adds the long ones (full sweeps, every seeded bug, mutants, the benchmark, a fleet, threads under TSan, coverage, whole suites"
       echo "in emulated hosts, KVM with one line broken, the pull request's job on changes whose verdict is known)."
       echo "--coverage counts lines alone: of what ten minutes of fuzzing reach, or the inputs in TWINWALK_COVERAGE_CORPUS."
       return 0
@@ -257,6 +270,7 @@ run_tests() {
     step_pull_request
     step_fleet
     step_long
+    step_mutation
     step_threads
     step_coverage
   fi

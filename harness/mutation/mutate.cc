@@ -76,7 +76,7 @@ class Mutate {
 
   int finish() {
     std::string why = tree_.put_nothing();
-    const std::string line = to_json(score_, options_.side, options_.bound);
+    const std::string line = to_json(score_, options_.side, bound_);
     lines_ += line + '\n';
     if (why.empty())
       why = fuzz::write_atomically(output_.root + "/mutants.jsonl", std::string_view(lines_));
@@ -85,8 +85,8 @@ class Mutate {
       std::printf("%s\n", line.c_str());
     } else {
       std::printf("%u killed, %u survived: %.1f %% (bound: %g %%); %u equivalent, %u invalid\n%s\n",
-                  score_.killed, score_.survived, score_.percent(), options_.bound,
-                  score_.equivalent, score_.invalid, (output_.root + "/mutants.jsonl").c_str());
+                  score_.killed, score_.survived, score_.percent(), bound_, score_.equivalent,
+                  score_.invalid, (output_.root + "/mutants.jsonl").c_str());
     }
     if (fuzz::interrupted()) {
       std::fprintf(stderr, "twinwalk mutate: interrupted\n");
@@ -94,10 +94,11 @@ class Mutate {
     }
     if (score_.killed + score_.survived == 0)
       return fail("none of the sample is a program of its own");
-    return score_.percent() >= options_.bound ? 0 : 1;
+    return score_.percent() >= bound_ ? 0 : 1;
   }
 
   const MutateOptions& options_;
+  double bound_ = options_.bound.value_or(default_bound(options_.side));
   MutantTree tree_;
   Suite suite_;
   fuzz::Output output_;
@@ -106,6 +107,8 @@ class Mutate {
 };
 
 }  // namespace
+
+double default_bound(Side side) { return side == Side::kCore ? 80 : 50; }
 
 void Score::add(Fate fate) {
   switch (fate) {

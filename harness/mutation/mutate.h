@@ -5,6 +5,7 @@
 // reference the suite would notice.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,16 +15,19 @@ namespace twinwalk::mutation {
 
 struct MutateOptions {
   Side side = Side::kCore;
-  std::size_t sample = 40;  // mutants; 0: all
-  std::uint64_t seed = 1;   // of the choice, and of fuzzing
-  std::string only;         // what a mutant's id begins with
-  double seconds = 20;      // of fuzzing a mutant
-  unsigned jobs = 0;        // 0: one a core
-  double bound = 80;        // percent that must be killed
-  bool list = false;        // print the ids and try nothing
-  bool json = false;        // result lines and nothing else on standard output
-  std::string out;          // folder; empty: twinwalk-out/N in the current folder
+  std::size_t sample = 40;      // mutants; 0: all
+  std::uint64_t seed = 1;       // of the choice, and of fuzzing
+  std::string only;             // what a mutant's id begins with
+  double seconds = 20;          // of fuzzing a mutant
+  unsigned jobs = 0;            // 0: one a core
+  std::optional<double> bound;  // percent that must be killed; default_bound() if not given
+  bool list = false;            // print the ids and try nothing
+  bool json = false;            // result lines and nothing else on standard output
+  std::string out;              // folder; empty: twinwalk-out/N in the current folder
 };
+
+// What the suite has reached (README); it may only rise.
+double default_bound(Side side);
 
 struct Score {
   unsigned killed = 0, survived = 0, equivalent = 0, invalid = 0;

@@ -73,8 +73,7 @@ std::string Suite::prepare() {
     case MutantTree::Built::kInterrupted:
       return "interrupted";
   }
-  if (!fuzz::read_file(tree_.program("twinwalk"), kMaxProgram, program_))
-    return "cannot read " + tree_.program("twinwalk");
+  if (!read_programs(program_)) return "cannot read " + tree_.program("twinwalk");
   Clock::time_point begin = Clock::now();
   std::string noticed = run_corpus(kFirstTime);
   corpus_seconds_ = since(begin);
@@ -99,7 +98,7 @@ void Suite::hold(MutantResult& r) {
     return;
   }
   std::string program;
-  if (fuzz::read_file(tree_.program("twinwalk"), kMaxProgram, program) && program == program_) {
+  if (read_programs(program) && program == program_) {
     r.fate = Fate::kEquivalent;
     return;
   }
@@ -118,6 +117,16 @@ void Suite::hold(MutantResult& r) {
   }
   if (killed("fuzzing", fuzz()) || fuzz::interrupted()) return;
   killed("unit-tests", run_unit_tests(limit(unit_seconds_)));
+}
+
+bool Suite::read_programs(std::string& bytes) const {
+  bytes.clear();
+  for (const char* name : {"twinwalk", "twinwalk-unicorn"}) {
+    std::string one;
+    if (!fuzz::read_file(tree_.program(name), kMaxProgram, one)) return false;
+    bytes += one;
+  }
+  return true;
 }
 
 std::string Suite::run_corpus(double seconds) const {
@@ -166,7 +175,7 @@ std::string Suite::run_unit_tests(double seconds) const {
                "--test-dir",
                tree_.build_folder(),
                "-R",
-               plan_.side == Side::kCore ? "^mmu_core_.*_test$" : "^oracle_.*_test$",
+               plan_.side == Side::kCore ? "^mmu_core_.*_test$" : "^(oracle_.*_test|zoo_.*)$",
                "-j",
                std::to_string(plan_.jobs),
                "--stop-on-failure",

@@ -50,12 +50,14 @@ class Suite {
   std::string run_corpus(double seconds) const;
   std::string run_unit_tests(double seconds) const;
   std::string fuzz();
+  // The bytes of the program, and of Unicorn's process, which has sources of the reference too.
+  bool read_programs(std::string& bytes) const;
   std::string test_target() const;
   void hold(MutantResult& result);
 
   MutantTree& tree_;
   SuitePlan plan_;
-  std::string program_;  // as it is without a mutant
+  std::string program_;  // read_programs() without a mutant
   double corpus_seconds_ = 0, unit_seconds_ = 0;
 };
 
