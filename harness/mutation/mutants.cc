@@ -245,8 +245,9 @@ std::vector<Mutant> mutants_in(const std::string& root, Side side, std::string& 
   std::vector<Mutant> out;
   for (const std::string& file : files) {
     std::string source;
-    if (!fuzz::read_file(root + "/" + file, kMaxSource, source)) {
-      error = "cannot read " + root + "/" + file;
+    const std::string path = (fs::path(root) / file).string();
+    if (!fuzz::read_file(path, kMaxSource, source)) {
+      error = "cannot read " + path;
       return {};
     }
     std::vector<Mutant> more = mutants_of(file, source);
@@ -265,6 +266,7 @@ std::vector<Mutant> sample(std::vector<Mutant> all, std::size_t count, std::uint
   std::sort(order.begin(), order.end(),
             [](const auto& a, const auto& b) { return a.second < b.second; });
   std::vector<Mutant> out;
+  out.reserve(count);
   for (const auto& [hash, i] : order) out.push_back(std::move(all[i]));
   return out;
 }

@@ -13,7 +13,6 @@
 namespace twinwalk::mutation {
 namespace {
 
-using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -30,6 +29,12 @@ std::vector<std::string> mutated(const std::string& source, const std::string& c
   for (const Mutant& m : mutants_of("x.cc", source)) {
     if (m.change == change) out.push_back(with_mutant(source, m));
   }
+  return out;
+}
+
+std::vector<std::string> ids_of(const std::vector<Mutant>& list) {
+  std::vector<std::string> out(list.size());
+  std::transform(list.begin(), list.end(), out.begin(), [](const Mutant& m) { return m.id(); });
   return out;
 }
 
@@ -107,9 +112,7 @@ TEST(Mutants, WhatIsOnlyForTheCompilerStays) {
 
 TEST(Mutants, PlacesAreThoseOfTheFirstChangedByte) {
   const std::vector<Mutant> all = mutants_of("a/x.cc", "\n  x = a &&\n      !b;\n");
-  std::vector<std::string> ids;
-  for (const Mutant& m : all) ids.push_back(m.id());
-  EXPECT_THAT(ids, ElementsAre("a/x.cc:2:9:logic", "a/x.cc:3:7:negation"));
+  EXPECT_THAT(ids_of(all), ElementsAre("a/x.cc:2:9:logic", "a/x.cc:3:7:negation"));
 }
 
 TEST(Mutants, OfThisTreeEachHasANameOfItsOwnAndChangesItsFile) {
@@ -130,20 +133,15 @@ TEST(Mutants, OfThisTreeEachHasANameOfItsOwnAndChangesItsFile) {
 TEST(Sample, FollowsFromIdsAndSeedAlone) {
   std::vector<Mutant> all;
   for (unsigned i = 0; i < 100; ++i) all.push_back({"x.cc", i, 1, "drop", 0, 0, "", ""});
-  const auto ids = [](const std::vector<Mutant>& list) {
-    std::vector<std::string> out;
-    for (const Mutant& m : list) out.push_back(m.id());
-    return out;
-  };
-  const std::vector<std::string> some = ids(sample(all, 10, 1));
+  const std::vector<std::string> some = ids_of(sample(all, 10, 1));
   EXPECT_EQ(some.size(), 10u);
-  EXPECT_EQ(ids(sample(all, 10, 1)), some);
-  EXPECT_NE(ids(sample(all, 10, 2)), some);
-  EXPECT_EQ(ids(sample(all, 0, 1)).size(), 100u);
+  EXPECT_EQ(ids_of(sample(all, 10, 1)), some);
+  EXPECT_NE(ids_of(sample(all, 10, 2)), some);
+  EXPECT_EQ(ids_of(sample(all, 0, 1)).size(), 100u);
   // Another mutant moves at most one of them out.
   std::vector<Mutant> more = all;
   more.insert(more.begin(), {"a.cc", 1, 1, "drop", 0, 0, "", ""});
-  const std::vector<std::string> others = ids(sample(more, 10, 1));
+  const std::vector<std::string> others = ids_of(sample(more, 10, 1));
   unsigned kept = 0;
   for (const std::string& id : others) kept += std::count(some.begin(), some.end(), id) != 0;
   EXPECT_GE(kept, 9u);

@@ -159,7 +159,7 @@ std::string to_json(const Score& score, Side side, double bound) {
 }
 
 std::string story_of(const MutantResult& r) {
-  const std::string what = fmt::format("{:<10} {}", name_of(r.fate), r.mutant.id());
+  std::string what = fmt::format("{:<10} {}", name_of(r.fate), r.mutant.id());
   if (r.fate == Fate::kKilled) return fmt::format("{} by {}: {}", what, r.by, r.how);
   if (r.fate != Fate::kSurvived) return what;
   return fmt::format("{}\n           `{}` -> `{}`", what, r.mutant.was, r.mutant.now);

@@ -134,7 +134,7 @@ std::string Suite::run_corpus(double seconds) const {
   run.words = {tree_.program("twinwalk"), "run", "--json"};
   // What the reference is held against: Unicorn. The core's own mistakes the reference sees alone.
   if (plan_.side == Side::kCore) run.words.insert(run.words.end(), {"--reference", "spec"});
-  run.words.push_back(TWINWALK_SOURCE_DIR "/corpus");
+  run.words.emplace_back(TWINWALK_SOURCE_DIR "/corpus");
   run.log = tree_.work() + "/corpus.log";
   fuzz::Child child;
   if (!child.start(run)) return "cannot be run";
