@@ -14,7 +14,7 @@ configurations_of() {
     *.md | LICENSE | .gitignore | .clang-format | .clang-tidy) echo none ;;
     *_test.cc | *_test.sh | */testing/*) echo none ;;
     corpus/zoo/* | corpus/*.cc | corpus/CMakeLists.txt) echo none ;;
-    kvm_runner/* | reports/* | harness/cli/* | harness/bench/* | harness/sweep/*) echo none ;;
+    kvm_runner/* | reports/* | harness/cli/* | harness/bench/* | harness/sweep/* | harness/mutation/*) echo none ;;
     harness/threads/* | harness/engineering/* | fuzzers/thread_soak.cc) echo none ;;
     fuzzers/oss-fuzz/* | fuzzers/afl_* | fuzzers/*_afl.cc | .clusterfuzzlite/*) echo none ;;
     .ci/* | .github/*) echo none ;;
