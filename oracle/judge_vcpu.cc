@@ -17,14 +17,33 @@ bool can_start(Machine machine) {
   return machine == before;
 }
 
-bool cpuid_is_accepted(const MachineState& state, const Machine& after) {
+// `doubtful`: whether PDPTE registers of which nobody knows if they are present count as present.
+bool cpuid_is_accepted(const MachineState& state, const Machine& after, bool doubtful) {
   if (!can_start(after) || shared_bit(after) != shared_bit(state.machine())) return false;
   for (unsigned i = 0; i < after.vcpus; ++i) {
     const VcpuState& v = state.vcpu(i);
     const bool latched = state.latches_pdptes() && row_of(v.registers) == kRowPae;
-    if (!is_possible(after, v.registers, latched ? &v.pdptes : nullptr)) return false;
+    PdpteRegisters pdptes = v.pdptes;
+    for (unsigned n = 0; n < 4 && !doubtful; ++n) {
+      if (pdptes.doubtful >> n & 1) pdptes.entry[n] = 0;
+    }
+    if (!is_possible(after, v.registers, latched ? &pdptes : nullptr)) return false;
   }
   return true;
+}
+
+// The change was accepted: a doubtful PDPTE register that would have forbidden it is not present.
+void settle_pdptes(MachineState& state, const Machine& after) {
+  for (unsigned i = 0; i < after.vcpus; ++i) {
+    const VcpuState& v = state.vcpu(i);
+    for (unsigned n = 0; n < 4; ++n) {
+      PdpteRegisters alone;
+      alone.entry[n] = v.pdptes.entry[n];
+      const bool doubtful = (v.pdptes.doubtful >> n & 1) != 0;
+      if (doubtful && row_of(v.registers) == kRowPae && !is_possible(after, v.registers, &alone))
+        state.settle_pdpte(i, n, false);
+    }
+  }
 }
 
 void judge_smm(MachineState& state, const JudgeInput& in, Verdict& out) {
@@ -36,9 +55,13 @@ void judge_smm(MachineState& state, const JudgeInput& in, Verdict& out) {
 
 void judge_cpuid(MachineState& state, const JudgeInput& in, Verdict& out) {
   const Machine after = with_capabilities(state.machine(), in.step->what);
-  const bool accepted = cpuid_is_accepted(state, after);
+  const bool if_present = cpuid_is_accepted(state, after, true);
+  const bool open = !if_present && cpuid_is_accepted(state, after, false);
+  const bool accepted = open ? in.got->kind == OutcomeKind::kDone : if_present;
   ended_as(in, accepted ? OutcomeKind::kDone : OutcomeKind::kRefused, rules::kCpuid, out);
-  if (accepted) state.capabilities_changed(after);
+  if (!accepted) return;
+  if (open) settle_pdptes(state, after);
+  state.capabilities_changed(after);
 }
 
 void judge_get(MachineState& state, const JudgeInput& in, Verdict& out) {
