@@ -25,6 +25,28 @@ std::string work_folder(const std::string& name) {
   return fs::absolute(folder / name, error).string();
 }
 
+std::string configure(const std::string& source, const std::string& build,
+                      const std::vector<std::string>& options, const std::string& log) {
+  Command command;
+  command.words = {"cmake",
+                   "-S",
+                   source,
+                   "-B",
+                   build,
+                   "-G",
+                   "Ninja",
+                   "-DCMAKE_BUILD_TYPE=Release",
+                   "-DCMAKE_CXX_FLAGS_RELEASE=-O2",
+                   "-DTWINWALK_FUZZ=ON",
+                   "-DTWINWALK_WERROR=OFF",
+                   std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
+                   std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
+                   std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
+  command.words.insert(command.words.end(), options.begin(), options.end());
+  command.log = log;
+  return run_command(command, kBuildSeconds) ? "" : "cannot be configured; see " + log;
+}
+
 std::string CoreBuild::copy_own_core(std::string& core) const {
   core = work_ + "/core";
   std::error_code error;
@@ -38,25 +60,9 @@ std::string CoreBuild::build(const std::string& core, const std::vector<std::str
   std::string why = make_folder(source);
   if (why.empty()) why = mirror(core + "/mmu_core", source + "/mmu_core");
   if (!why.empty()) return why;
-  Command configure;
-  configure.words = {"cmake",
-                     "-S",
-                     TWINWALK_SOURCE_DIR,
-                     "-B",
-                     work_ + "/build",
-                     "-G",
-                     "Ninja",
-                     "-DCMAKE_BUILD_TYPE=Release",
-                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2",
-                     "-DTWINWALK_FUZZ=ON",
-                     "-DTWINWALK_TESTS=OFF",
-                     "-DTWINWALK_WERROR=OFF",
-                     "-DTWINWALK_CORE_DIR=" + source,
-                     std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
-                     std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
-                     std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
-  configure.log = log;
-  if (!run_command(configure, kBuildSeconds)) return "cannot be configured; see " + log;
+  why = configure(TWINWALK_SOURCE_DIR, work_ + "/build",
+                  {"-DTWINWALK_TESTS=OFF", "-DTWINWALK_CORE_DIR=" + source}, log);
+  if (!why.empty()) return why;
   Command make;
   make.words = {"cmake", "--build", work_ + "/build", "--target"};
   make.words.insert(make.words.end(), targets.begin(), targets.end());

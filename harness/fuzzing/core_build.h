@@ -13,6 +13,11 @@ namespace twinwalk::fuzz {
 // $TWINWALK_BUILD_DIR/NAME, or NAME beside this program's build; absolute.
 std::string work_folder(const std::string& name);
 
+// Configures a release build with what this program was built with, checks on, fuzz targets among
+// it. `options`: further words for cmake. Returns "" or why not: one line that names `log`.
+std::string configure(const std::string& source, const std::string& build,
+                      const std::vector<std::string>& options, const std::string& log);
+
 class CoreBuild {
  public:
   // `work`: a folder of this build's own. What is in it from the last time is used again.

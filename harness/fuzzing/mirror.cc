@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "harness/fuzzing/atomic_file.h"
@@ -15,6 +16,13 @@ constexpr std::size_t kMaxSource = 16 << 20;
 
 }  // namespace
 
+std::string mirror_file(const std::string& from, const std::string& to) {
+  std::string was, is;
+  if (!read_file(from, kMaxSource, is)) return "cannot read " + from;
+  if (read_file(to, kMaxSource, was) && was == is) return {};
+  return write_atomically(to, std::string_view(is));
+}
+
 std::string mirror(const std::string& from, const std::string& to) {
   std::error_code error;
   std::set<fs::path> wanted;
@@ -22,12 +30,9 @@ std::string mirror(const std::string& from, const std::string& to) {
     const fs::path relative = entry.path().lexically_relative(from);
     if (entry.is_directory(error)) continue;
     wanted.insert(relative);
-    std::string was, is;
-    if (!read_file(entry.path().string(), kMaxSource, is))
-      return "cannot read " + entry.path().string();
-    if (read_file((fs::path(to) / relative).string(), kMaxSource, was) && was == is) continue;
-    std::string why = make_folder((fs::path(to) / relative).parent_path().string());
-    if (why.empty()) why = write_atomically((fs::path(to) / relative).string(), is);
+    const fs::path copy = fs::path(to) / relative;
+    std::string why = make_folder(copy.parent_path().string());
+    if (why.empty()) why = mirror_file(entry.path().string(), copy.string());
     if (!why.empty()) return why;
   }
   std::vector<fs::path> gone;

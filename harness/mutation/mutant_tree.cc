@@ -6,6 +6,7 @@
 
 #include "harness/fuzzing/atomic_file.h"
 #include "harness/fuzzing/child.h"
+#include "harness/fuzzing/core_build.h"
 #include "harness/fuzzing/interrupts.h"
 #include "harness/fuzzing/mirror.h"
 
@@ -18,13 +19,6 @@ constexpr double kBuildSeconds = 1800;
 constexpr const char* kFolders[] = {"mmu_core", "oracle",     "harness", "fuzzers",
                                     "corpus",   "kvm_runner", "reports"};
 
-std::string copy_file(const std::string& from, const std::string& to) {
-  std::string is, was;
-  if (!fuzz::read_file(from, kMaxSource, is)) return "cannot read " + from;
-  if (fuzz::read_file(to, kMaxSource, was) && was == is) return {};
-  return fuzz::write_atomically(to, std::string_view(is));
-}
-
 }  // namespace
 
 std::string MutantTree::prepare() {
@@ -33,28 +27,12 @@ std::string MutantTree::prepare() {
   for (const char* folder : kFolders) {
     if (why.empty()) why = fuzz::mirror(from + '/' + folder, root() + '/' + folder);
   }
-  if (why.empty()) why = copy_file(from + "/CMakeLists.txt", root() + "/CMakeLists.txt");
+  if (why.empty()) why = fuzz::mirror_file(from + "/CMakeLists.txt", root() + "/CMakeLists.txt");
   if (!why.empty()) return why;
-  fuzz::Command configure;
-  configure.words = {"cmake",
-                     "-S",
-                     root(),
-                     "-B",
-                     build_folder(),
-                     "-G",
-                     "Ninja",
-                     "-DCMAKE_BUILD_TYPE=Release",
-                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2",
-                     "-DTWINWALK_FUZZ=ON",
-                     "-DTWINWALK_TESTS=ON",
-                     "-DTWINWALK_TEST_FLAGS=-O0",
-                     "-DTWINWALK_WERROR=OFF",
-                     std::string("-DTWINWALK_UNICORN_ROOT=") + TWINWALK_UNICORN_ROOT,
-                     std::string("-DCMAKE_C_COMPILER=") + TWINWALK_C_COMPILER,
-                     std::string("-DCMAKE_CXX_COMPILER=") + TWINWALK_CXX_COMPILER,
-                     std::string("-DCMAKE_CXX_COMPILER_LAUNCHER=") + TWINWALK_COMPILER_LAUNCHER};
-  configure.log = log();
-  return fuzz::run_command(configure, kBuildSeconds) ? "" : "cannot be configured; see " + log();
+  return fuzz::configure(root(), build_folder(),
+                         {"-DTWINWALK_TESTS=ON", "-DTWINWALK_TEST_FLAGS=-O0",
+                          std::string("-DTWINWALK_UNICORN_ROOT=") + TWINWALK_UNICORN_ROOT},
+                         log());
 }
 
 std::string MutantTree::put(const Mutant& mutant) {

@@ -36,8 +36,9 @@ class Mutate {
     if (why.empty()) why = suite_.prepare();
     if (!why.empty() && !fuzz::interrupted()) return fail(why);
     for (const Mutant& m : mutants) {
-      const MutantResult r = fuzz::interrupted() ? MutantResult{} : suite_.try_mutant(m);
       if (fuzz::interrupted()) break;
+      const MutantResult r = suite_.try_mutant(m);
+      if (fuzz::interrupted()) break;  // says nothing
       why = r.error.empty() ? keep(r) : r.error;
       if (!why.empty()) return fail(why);
     }

@@ -27,6 +27,22 @@ double since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+struct Ending {
+  std::string noticed;  // it did not end by itself
+  int code = 0;         // if it did
+};
+
+Ending run_to_end(const fuzz::Command& command, double seconds) {
+  fuzz::Child child;
+  if (!child.start(command)) return {"cannot be run"};
+  if (!child.wait(seconds)) {
+    child.stop(1);
+    return {word(DivergenceClass::kHang)};
+  }
+  if (child.signal() != 0) return {word(DivergenceClass::kTrap)};
+  return {"", child.exit_code()};
+}
+
 std::string class_of_line(const std::string& line) {
   const nlohmann::json j = nlohmann::json::parse(line, nullptr, false);
   if (!j.is_object() || j.value("verdict", "") != "diverge") return {};
@@ -136,14 +152,8 @@ std::string Suite::run_corpus(double seconds) const {
   if (plan_.side == Side::kCore) run.words.insert(run.words.end(), {"--reference", "spec"});
   run.words.emplace_back(TWINWALK_SOURCE_DIR "/corpus");
   run.log = tree_.work() + "/corpus.log";
-  fuzz::Child child;
-  if (!child.start(run)) return "cannot be run";
-  if (!child.wait(seconds)) {
-    child.stop(1);
-    return word(DivergenceClass::kHang);
-  }
-  if (child.signal() != 0) return word(DivergenceClass::kTrap);
-  if (child.exit_code() == 0) return {};
+  const Ending ending = run_to_end(run, seconds);
+  if (!ending.noticed.empty() || ending.code == 0) return ending.noticed;
   std::string text;
   fuzz::read_file(run.log, kMaxLog, text);
   std::istringstream lines(text);
@@ -151,7 +161,7 @@ std::string Suite::run_corpus(double seconds) const {
     std::string cls = class_of_line(line);
     if (!cls.empty()) return cls;
   }
-  return "exit code " + std::to_string(child.exit_code());
+  return "exit code " + std::to_string(ending.code);
 }
 
 std::string Suite::fuzz() {
@@ -181,17 +191,12 @@ std::string Suite::run_unit_tests(double seconds) const {
                "--stop-on-failure",
                "--no-tests=error"};
   run.log = tree_.work() + "/unit-tests.log";
-  fuzz::Child child;
-  if (!child.start(run)) return "cannot be run";
-  if (!child.wait(seconds)) {
-    child.stop(1);
-    return word(DivergenceClass::kHang);
-  }
-  if (child.exit_code() == 0) return {};
+  const Ending ending = run_to_end(run, seconds);
+  if (!ending.noticed.empty() || ending.code == 0) return ending.noticed;
   std::string text;
   fuzz::read_file(run.log, kMaxLog, text);
   const std::string name = failed_test(text);
-  return name.empty() ? "ctest's exit code " + std::to_string(child.exit_code()) : name;
+  return name.empty() ? "ctest's exit code " + std::to_string(ending.code) : name;
 }
 
 }  // namespace twinwalk::mutation
